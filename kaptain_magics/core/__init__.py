@@ -1,0 +1,1 @@
+"""Value types shared by every room: immutable, serialisable, without behaviour that touches the outside."""

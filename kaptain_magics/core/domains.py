@@ -1,0 +1,164 @@
+"""Domains: the values that a hyperparameter may take in a search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from kaptain_magics.errors import DomainError
+
+Value = float | int | str
+
+
+class Domain(msgspec.Struct, frozen=True):
+    """Base of all domains."""
+
+    def contains(self, value: Value) -> bool:
+        """Whether ``value`` lies in the domain."""
+        raise NotImplementedError(type(self).__name__)
+
+
+def _number(value: object, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise DomainError(f"{what} {value!r} is not a finite number", "write for example Double(1e-4, 1e-1, log=True)")
+    return value
+
+
+def _check_range(kind: str, low: float, high: float, log: bool, step: float | None) -> None:
+    if low > high:
+        raise DomainError(f"{kind}({low}, {high}) is empty", f"write the smaller bound first: {kind}({high}, {low})")
+    if log and low <= 0:
+        raise DomainError(f"{kind}({low}, {high}, log=True) needs bounds above 0", "raise the lower bound or drop log")
+    if step is not None and step <= 0:
+        raise DomainError(f"{kind}: step {step} is not above 0", "write a positive step or leave it out")
+    if step is not None and log:
+        raise DomainError(f"{kind}: log and step exclude each other", "drop one of them")
+
+
+class Double(Domain, frozen=True, tag="double"):
+    """Real numbers from ``min`` to ``max``, both included.
+
+    Args:
+        min: Lower bound.
+        max: Upper bound.
+        log: Draw evenly on a logarithmic scale.
+        step: Only ``min + k * step``.
+
+    Raises:
+        DomainError: The bounds are reversed or not numbers, or the options exclude each other.
+    """
+
+    min: float
+    max: float
+    log: bool = False
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("min", "max"):
+            msgspec.structs.force_setattr(self, name, float(_number(getattr(self, name), f"Double: {name}")))
+        if self.step is not None:
+            _number(self.step, "Double: step")
+        _check_range("Double", self.min, self.max, self.log, self.step)
+
+    def contains(self, value: Value) -> bool:
+        """Whether ``value`` is a number within the bounds."""
+        return isinstance(value, (int, float)) and self.min <= value <= self.max
+
+
+class Integer(Domain, frozen=True, tag="integer"):
+    """Whole numbers from ``min`` to ``max``, both included.
+
+    Args:
+        min: Lower bound.
+        max: Upper bound.
+        log: Draw evenly on a logarithmic scale.
+        step: Only ``min + k * step``.
+
+    Raises:
+        DomainError: The bounds are reversed or not whole numbers, or the options exclude each other.
+    """
+
+    min: int
+    max: int
+    log: bool = False
+    step: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("min", "max", "step"):
+            value = getattr(self, name)
+            if value is None and name == "step":
+                continue
+            if _number(value, f"Integer: {name}") != int(value):
+                raise DomainError(f"Integer: {name} {value!r} is not a whole number", "use Double for real numbers")
+            msgspec.structs.force_setattr(self, name, int(value))
+        _check_range("Integer", self.min, self.max, self.log, self.step)
+
+    def contains(self, value: Value) -> bool:
+        """Whether ``value`` is a whole number within the bounds."""
+        return isinstance(value, (int, float)) and value == int(value) and self.min <= value <= self.max
+
+
+def _choices(kind: str, values: object) -> tuple[Value, ...]:
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise DomainError(f"{kind} needs a list of values, not {values!r}", f"write for example {kind}([1, 2, 3])")
+    for value in values:
+        if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
+            raise DomainError(f"{kind}: {value!r} is neither a number nor a text", "use numbers or texts only")
+    if len({(type(v), v) for v in values}) != len(values):
+        raise DomainError(f"{kind}: a value stands there twice", "name every value once")
+    return tuple(values)
+
+
+class Discrete(Domain, frozen=True, tag="discrete"):
+    """One of a list of numbers; texts that are numbers are accepted, as the tutorials write them.
+
+    Args:
+        values: The numbers, at least one.
+
+    Raises:
+        DomainError: The list is empty, has duplicates, or a value is not a number.
+    """
+
+    values: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        values = _choices("Discrete", self.values)
+        for value in values:
+            try:
+                float(value)
+            except ValueError:
+                raise DomainError(f"Discrete: {value!r} is not a number", "use Categorical for texts") from None
+        msgspec.structs.force_setattr(self, "values", values)
+
+    def contains(self, value: Value) -> bool:
+        """Whether ``value`` is one of the numbers."""
+        try:
+            return float(value) in {float(v) for v in self.values}
+        except ValueError:
+            return False
+
+
+class Categorical(Domain, frozen=True, tag="categorical"):
+    """One of a list of texts (or numbers) without an order.
+
+    Args:
+        values: The choices, at least one.
+
+    Raises:
+        DomainError: The list is empty or has duplicates.
+    """
+
+    values: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "values", _choices("Categorical", self.values))
+
+    def contains(self, value: Value) -> bool:
+        """Whether ``value`` is one of the choices."""
+        return value in self.values
+
+
+AnyDomain = Double | Integer | Discrete | Categorical
+DOMAINS: dict[str, type[AnyDomain]] = {d.__name__: d for d in (Double, Integer, Discrete, Categorical)}

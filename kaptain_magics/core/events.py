@@ -1,0 +1,171 @@
+"""Events: the one stream that every reader of a run follows.
+
+A target and the supervisor append events; the store numbers them (``seq`` from 1, no gaps) and stamps them. Facts
+(state, metric, trial, artifact) may be repeated after a reader or a supervisor resumed; taking them twice does no harm.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kaptain_magics.core.domains import Value
+from kaptain_magics.core.states import EndpointState, RunState, TrialState
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
+    """Base of all events.
+
+    Attributes:
+        seq: Place in the run's stream, from 1; given by the store.
+        time: Seconds since 1970 (UTC); given by the store where it is 0.
+        cursor: A target's own place to resume at, such as bytes of the log; 0 where there is none.
+    """
+
+    seq: int = 0
+    time: float = 0.0
+    cursor: int = 0
+
+
+class StateChanged(Event, frozen=True, kw_only=True, tag="state"):
+    """The run has a new state.
+
+    Attributes:
+        state: The new state; a terminal one is the stream's last state.
+        reason: Why, in one sentence; always there for ``FAILED`` and ``STOPPED``.
+        hint: The next step for the reader.
+        exit_code: The process's exit code, negative for a signal, where there was a process.
+    """
+
+    state: RunState
+    reason: str = ""
+    hint: str = ""
+    exit_code: int | None = None
+
+
+class LogWritten(Event, frozen=True, kw_only=True, tag="log"):
+    """The run's log has grown.
+
+    The store keeps only the range; a reader gets the text, at most the last 64 KiB of the range.
+
+    Attributes:
+        start: First byte in the run's log file.
+        end: One past the last byte.
+        text: The text (decoded as UTF-8, undecodable bytes replaced).
+        source: Where it comes from when not from the run's own job, such as a pod's name.
+    """
+
+    start: int = 0
+    end: int = 0
+    text: str = ""
+    source: str = ""
+
+
+class MetricReported(Event, frozen=True, kw_only=True, tag="metric"):
+    """The script reported a metric.
+
+    Attributes:
+        name: The metric's name.
+        value: Its value.
+        step: The step or epoch it belongs to, where the script named one.
+    """
+
+    name: str
+    value: float
+    step: int | None = None
+
+
+class MetricSummary(msgspec.Struct, frozen=True):
+    """A metric over a run or a trial: what Katib keeps of it."""
+
+    min: float
+    max: float
+    latest: float
+
+    def adding(self, value: float) -> MetricSummary:
+        """Return the summary with one more value."""
+        return MetricSummary(min(self.min, value), max(self.max, value), value)
+
+
+class TrialChanged(Event, frozen=True, kw_only=True, tag="trial"):
+    """A trial has a new state; holds the trial whole, so that the last one of a number is all there is to know.
+
+    Attributes:
+        number: The trial's number in its study, from 0.
+        name: Its name, such as ``mnist-tune-0174088b-sh2xfkbt``.
+        state: The new state.
+        parameters: Its hyperparameters under the study's names.
+        metrics: What it reported, by name.
+        started: Seconds since 1970, 0 while it is pending.
+        ended: Seconds since 1970, 0 while it runs.
+        reason: Why it failed or was stopped.
+        artifact_uri: Where its model was saved, empty when none was.
+        best: Whether it is the best so far (only on succeeded trials).
+    """
+
+    number: int
+    name: str
+    state: TrialState
+    parameters: dict[str, Value]
+    metrics: dict[str, MetricSummary] = {}
+    started: float = 0.0
+    ended: float = 0.0
+    reason: str = ""
+    artifact_uri: str = ""
+    best: bool = False
+
+
+class ArtifactSaved(Event, frozen=True, kw_only=True, tag="artifact"):
+    """A model was saved.
+
+    Attributes:
+        uri: The folder that holds it, such as ``s3://kaptain/models/dev/mnist/trained/<uuid32>``.
+        files: sha256 (hex) of every file, by path relative to ``uri``.
+        size: Bytes of all files.
+        framework: The framework it was saved for, empty when unknown.
+        format: The file format, such as ``joblib``.
+    """
+
+    uri: str
+    files: dict[str, str] = {}
+    size: int = 0
+    framework: str = ""
+    format: str = ""
+
+
+class EndpointChanged(Event, frozen=True, kw_only=True, tag="endpoint"):
+    """An endpoint has a new state.
+
+    Attributes:
+        name: The endpoint's name.
+        state: The new state.
+        url: Where to send requests from here, such as ``http://127.0.0.1:41231/v2/models/dev-mnist/infer``.
+        cluster_url: The address inside the cluster, where it is another.
+        traffic: Percent of requests by revision.
+        reason: Why it is not ready.
+    """
+
+    name: str
+    state: EndpointState
+    url: str = ""
+    cluster_url: str = ""
+    traffic: dict[str, int] = {}
+    reason: str = ""
+
+
+class Noted(Event, frozen=True, kw_only=True, tag="note"):
+    """Something worth a line: what was created, deleted, skipped.
+
+    Attributes:
+        text: One line.
+        warning: Whether the reader should worry.
+        hint: The next step, for warnings.
+    """
+
+    text: str
+    warning: bool = False
+    hint: str = ""
+
+
+AnyEvent = (
+    StateChanged | LogWritten | MetricReported | TrialChanged | ArtifactSaved | EndpointChanged | Noted
+)

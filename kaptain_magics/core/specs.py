@@ -1,0 +1,280 @@
+"""Specs: everything a target needs to know, written down before anything starts.
+
+A spec holds no secret: credentials are resolved by the process that needs them (``config``), from the environment or
+files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+
+import msgspec
+
+from kaptain_magics.core.domains import AnyDomain, Value
+from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.core.resources import Resources
+from kaptain_magics.core.states import Direction
+
+
+class Binding(StrEnum):
+    """How a script takes a hyperparameter."""
+
+    OPTION = "option"  # --name value
+    SWITCH = "switch"  # --name, present or absent
+    ASSIGNMENT = "assignment"  # a top-level `name = ...` of plain code, replaced
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A hyperparameter that a script takes.
+
+    Attributes:
+        name: Its name without dashes.
+        binding: How the script takes it.
+        default: The source text of its default, empty when unknown.
+        line: Its line in the script, from 1.
+    """
+
+    name: str
+    binding: Binding
+    default: str = ""
+    line: int = 0
+
+
+class Script(msgspec.Struct, frozen=True, kw_only=True):
+    """A training script: source text and what is known of it without running it.
+
+    Attributes:
+        name: File name that it gets in the job's folder, such as ``training.py``.
+        source: The text, unchanged.
+        parameters: The hyperparameters that it takes.
+        imports: The modules that it imports at top level, dotted, in order.
+        open_options: Whether its options could not all be read (built in a loop, by another library): then any name
+            is let through to its command line.
+    """
+
+    name: str
+    source: str
+    parameters: tuple[Parameter, ...] = ()
+    imports: tuple[str, ...] = ()
+    open_options: bool = False
+
+
+class Capture(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is taken from the script's own variables when it ends.
+
+    Attributes:
+        model: Variable that holds the model to save, empty for none.
+        metrics: Metric name to variable (or dotted path) that holds its value.
+        fetch: Variables to bring back to the notebook.
+        send: Names of values of the notebook that the script finds as globals (pickled in the run's folder).
+    """
+
+    model: str = ""
+    metrics: dict[str, str] = {}
+    fetch: tuple[str, ...] = ()
+    send: tuple[str, ...] = ()
+
+
+class ImageSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which container image runs the work; ignored by the local target.
+
+    Attributes:
+        base_image: The image that holds Python and, ideally, the framework.
+        image_name: Repository[:tag] to build and push to; empty mounts the script over ``base_image`` instead.
+    """
+
+    base_image: str = ""
+    image_name: str = ""
+
+
+class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Options that only a cluster has; the other targets ignore them.
+
+    Attributes:
+        ttl_seconds_after_finished: Seconds after which the cluster removes the finished job.
+        force_cleanup: Remove the finished job at once.
+        delete_experiment: Remove the Katib Experiment after tuning.
+        service_account: Service account of the pods.
+        image_pull_secrets: Names of further pull secrets.
+    """
+
+    ttl_seconds_after_finished: int | None = None
+    force_cleanup: bool = False
+    delete_experiment: bool = False
+    service_account: str = ""
+    image_pull_secrets: tuple[str, ...] = ()
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One execution of a script: a training run, or one trial of a study.
+
+    Attributes:
+        name: The job's name, a DNS label such as ``mnist-job-17921389``.
+        run_id: The run that it belongs to.
+        model_id: The model's id, such as ``dev/mnist``.
+        script: The script.
+        framework: The model's framework; also the container's name.
+        phase: ``train`` or ``tune``; the script sees it as ``MODEL_LIFECYCLE_PHASE``.
+        trial: The trial's number when the job is a trial.
+        folder: Folder of this job on the machine of the supervisor: holds its log, channel and working directory.
+        parameters: Hyperparameters under the names that the user gave (``gamma`` or ``--gamma``).
+        bindings: How the script takes each of them, by the same names; ``OPTION`` where absent.
+        args: Further command-line arguments, as they are.
+        env: Further environment variables (no secrets).
+        files: Absolute paths of files and folders that the script finds beside itself.
+        requirements: Lines of a pip requirements file.
+        resources: What each worker may use.
+        workers: How many workers; 1 except for distributed training.
+        timeout: Seconds after which the job is stopped and counts as failed; ``None`` for no limit.
+        capture: What to take from the script's variables.
+        upload_uri: Folder in the object store for the model (``TRAINED_MODEL_UPLOAD_PATH``).
+        metric_names: Names watched for on standard output as ``name=value``; empty watches for all.
+        image: The container image.
+        cluster: Options of clusters.
+    """
+
+    name: str
+    run_id: str
+    model_id: str
+    script: Script
+    framework: ModelFramework
+    phase: str = "train"
+    trial: int | None = None
+    folder: str = ""
+    parameters: dict[str, Value] = {}
+    bindings: dict[str, Binding] = {}
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    files: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    resources: Resources = Resources()
+    workers: int = 1
+    timeout: float | None = None
+    capture: Capture = Capture()
+    upload_uri: str = ""
+    metric_names: tuple[str, ...] = ()
+    image: ImageSpec = ImageSpec()
+    cluster: ClusterOptions = ClusterOptions()
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The script's command line: options of the hyperparameters, then the further arguments."""
+        return (*_options(self.parameters, self.bindings), *self.args)
+
+    @property
+    def assignments(self) -> dict[str, Value]:
+        """The hyperparameters that replace a top-level assignment."""
+        return {k: v for k, v in self.parameters.items() if self.bindings.get(k) is Binding.ASSIGNMENT}
+
+
+def _options(parameters: Mapping[str, Value], bindings: Mapping[str, Binding]) -> Iterator[str]:
+    for name, value in parameters.items():
+        binding = bindings.get(name, Binding.OPTION)
+        flag = name if name.startswith("-") else f"--{name}"
+        if binding is Binding.SWITCH:
+            if str(value).lower() in ("1", "true", "yes", "y", "on"):
+                yield flag
+        elif binding is Binding.OPTION:
+            yield flag
+            yield str(value)
+
+
+class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A search of hyperparameters.
+
+    Attributes:
+        name: The study's name, a DNS label such as ``mnist-tune-0174088b``.
+        run_id: The run that it is.
+        model_id: The model's id.
+        job: The template of every trial; the study adds name, folder, parameters and upload URI.
+        domains: What to search, under the names that the user gave.
+        objectives: Metrics to follow; the first one decides.
+        goal: The study ends when the first objective reaches it.
+        direction: Whether the first objective is to grow or to shrink.
+        trials: Trials at most.
+        parallel: Trials at a time.
+        failed_trials: So many failed trials end the study as failed.
+        algorithm: Katib's name of the algorithm.
+        algorithm_settings: Katib's settings of the algorithm.
+        early_stopping: Name of the early-stopping rule, empty for none.
+        early_stopping_settings: Its settings.
+        timeout: Seconds after which the study ends with what it has; ``None`` for no limit.
+        seed: Seed of the algorithm; ``None`` draws one.
+        resume: Run id of the study that this one goes on with, empty for none.
+    """
+
+    name: str
+    run_id: str
+    model_id: str
+    job: JobSpec
+    domains: dict[str, AnyDomain]
+    objectives: tuple[str, ...]
+    goal: float | None = None
+    direction: Direction = Direction.MAXIMIZE
+    trials: int = 16
+    parallel: int = 2
+    failed_trials: int = 4
+    algorithm: str = "random"
+    algorithm_settings: dict[str, str] = {}
+    early_stopping: str = ""
+    early_stopping_settings: dict[str, str] = {}
+    timeout: float | None = None
+    seed: int | None = None
+    resume: str = ""
+
+
+class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A served model.
+
+    Attributes:
+        name: The endpoint's name, a DNS label such as ``dev-mnist``; also the model's name in the protocol.
+        run_id: The run that deploys it.
+        model_id: The model's id.
+        revision: The revision that it serves: 32 hexadecimal digits of the artifact's folder.
+        artifact_uri: Folder in the object store that holds what is served.
+        files: sha256 (hex) of every file in it, checked before loading; empty when unknown.
+        framework: Decides the loader.
+        protocol: ``v2`` or ``v1``: which URL is announced; a server answers both.
+        resources: What each replica may use.
+        requirements: Lines of a pip requirements file for the server.
+        serving_config: The model server's options of the contract (``model_file``, ``signature``, ...).
+        env: Further environment variables (no secrets).
+        host: Address to listen on; beyond 127.0.0.1 a token is due.
+        port: Port to listen on; 0 takes a free one.
+        workers: Server processes of one replica.
+        autoscale: Requests in flight that one replica should have, for targets that scale.
+        min_replicas: Replicas at least.
+        max_replicas: Replicas at most; ``None`` leaves it to the target.
+        canary_percent: Percent of requests for this revision beside the one that is deployed; ``None`` replaces it.
+        replace: Whether an existing endpoint may be replaced.
+        timeout: Seconds to wait for readiness.
+        transformer: KServe transformer as in the contract (``image_name``, ``args``, ``volumes``, ``env_from``).
+        image: The container image.
+        cluster: Options of clusters.
+    """
+
+    name: str
+    run_id: str
+    model_id: str
+    revision: str
+    artifact_uri: str
+    framework: ModelFramework
+    files: dict[str, str] = {}
+    protocol: str = "v2"
+    resources: Resources = Resources()
+    requirements: tuple[str, ...] = ()
+    serving_config: dict[str, str] = {}
+    env: dict[str, str] = {}
+    host: str = "127.0.0.1"
+    port: int = 0
+    workers: int = 1
+    autoscale: int = 2
+    min_replicas: int = 1
+    max_replicas: int | None = None
+    canary_percent: int | None = None
+    replace: bool = False
+    timeout: float = 300.0
+    transformer: dict[str, object] = {}
+    image: ImageSpec = ImageSpec()
+    cluster: ClusterOptions = ClusterOptions()

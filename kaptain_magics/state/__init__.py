@@ -1,0 +1,15 @@
+"""The store of runs, models and endpoints: plain files, durable, many processes at once."""
+
+from kaptain_magics.state.registry import EndpointRecord, ModelRecord, Registry, Revision
+from kaptain_magics.state.runs import RunFolder, RunRecord, RunStore, RunSummary
+
+__all__ = [
+    "EndpointRecord",
+    "ModelRecord",
+    "Registry",
+    "Revision",
+    "RunFolder",
+    "RunRecord",
+    "RunStore",
+    "RunSummary",
+]

@@ -1,0 +1,164 @@
+"""Models with their revisions, and endpoints: a small JSON file each, changed under a lock and replaced whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from kaptain_magics.core.domains import Value
+from kaptain_magics.core.events import MetricSummary
+from kaptain_magics.core.names import did_you_mean, sanitize
+from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.errors import NotFoundError, StateError
+from kaptain_magics.state.files import locked, write_whole
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+class Revision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A saved state of a model.
+
+    Attributes:
+        revision: 32 hexadecimal digits: the name of its folder in the object store.
+        stage: ``trained`` or ``tuned``.
+        uri: The folder in the object store.
+        run_id: The run that made it.
+        created: Seconds since 1970.
+        framework: The framework it was saved for.
+        files: sha256 (hex) of every file by relative path.
+        size: Bytes.
+        hyperparameters: The values that it was made with.
+        metrics: What was reported.
+    """
+
+    revision: str
+    stage: str
+    uri: str
+    run_id: str
+    created: float
+    framework: str = ""
+    files: dict[str, str] = {}
+    size: int = 0
+    hyperparameters: dict[str, Value] = {}
+    metrics: dict[str, MetricSummary] = {}
+
+
+class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model: its description and its revisions, the newest last.
+
+    ``settings`` are what ``Model`` was made with or the magics were told (framework, requirements, base image ...), so
+    that a later line need not say them again.
+    """
+
+    model_id: str
+    name: str = ""
+    settings: dict[str, str] = {}
+    revisions: tuple[Revision, ...] = ()
+    log: tuple[dict[str, str], ...] = ()
+
+
+class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A deployed endpoint, as it was asked for last."""
+
+    name: str
+    target: str
+    model_id: str
+    run_id: str
+    created: float
+    spec: EndpointSpec
+    settings: dict[str, str] = {}
+
+
+class Registry:
+    """Models and endpoints of a state folder.
+
+    Args:
+        home: The state folder.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._models = home / "models"
+        self._endpoints = home / "endpoints"
+
+    def model(self, model_id: str) -> ModelRecord:
+        """Return a model.
+
+        Raises:
+            NotFoundError: Nothing is known of it.
+        """
+        found = _read(self._model_path(model_id), ModelRecord)
+        if found is None:
+            known = [m.model_id for m in self.models()]
+            hint = did_you_mean(model_id, known) or f"train it first: %%kaptain_train {model_id}"
+            raise NotFoundError(f"there is no model {model_id!r}", hint)
+        return found
+
+    def models(self) -> list[ModelRecord]:
+        """Return all models by id."""
+        return sorted(_read_all(self._models, ModelRecord), key=lambda m: m.model_id)
+
+    def change_model(self, model_id: str, change: Callable[[ModelRecord], ModelRecord]) -> ModelRecord:
+        """Read, change and write a model in one step; it is made when it is missing."""
+        path = self._model_path(model_id)
+        with locked(path.with_suffix(".lock")):
+            changed = change(_read(path, ModelRecord) or ModelRecord(model_id=model_id))
+            write_whole(path, msgspec.json.encode(changed))
+        return changed
+
+    def add_revision(self, model_id: str, revision: Revision) -> None:
+        """Add a revision; one that is there already (a resumed supervisor) is replaced."""
+
+        def add(model: ModelRecord) -> ModelRecord:
+            others = tuple(r for r in model.revisions if r.revision != revision.revision)
+            return msgspec.structs.replace(model, revisions=(*others, revision))
+
+        self.change_model(model_id, add)
+
+    def remove_model(self, model_id: str) -> None:
+        """Forget a model; its objects in the store are not touched."""
+        self._model_path(model_id).unlink(missing_ok=True)
+
+    def endpoint(self, name: str) -> EndpointRecord:
+        """Return an endpoint by its name or its model's id.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        found = _read(self._endpoints / f"{sanitize(name)}.json", EndpointRecord)
+        if found is None:
+            hint = did_you_mean(name, [e.name for e in self.endpoints()]) or f"deploy it first: %kaptain_deploy {name}"
+            raise NotFoundError(f"there is no endpoint {name!r}", hint)
+        return found
+
+    def endpoints(self) -> list[EndpointRecord]:
+        """Return all endpoints by name."""
+        return sorted(_read_all(self._endpoints, EndpointRecord), key=lambda e: e.name)
+
+    def save_endpoint(self, record: EndpointRecord) -> None:
+        """Write an endpoint down."""
+        write_whole(self._endpoints / f"{record.name}.json", msgspec.json.encode(record))
+
+    def remove_endpoint(self, name: str) -> None:
+        """Forget an endpoint."""
+        (self._endpoints / f"{sanitize(name)}.json").unlink(missing_ok=True)
+
+    def _model_path(self, model_id: str) -> Path:
+        digest = hashlib.sha256(model_id.encode()).hexdigest()[:8]
+        return self._models / f"{sanitize(model_id, 50)}-{digest}.json"
+
+
+def _read(path: Path, kind: type[_T]) -> _T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise StateError(f"{path} cannot be read: {error}", "remove the file; what it described is kept") from error
+
+
+def _read_all(folder: Path, kind: type[_T]) -> list[_T]:
+    return [found for path in folder.glob("*.json") if (found := _read(path, kind)) is not None]

@@ -1,0 +1,196 @@
+"""The protocols of targets. A new target is one folder that implements them and one row in ``TARGETS``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from kaptain_magics.core.events import Event
+from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
+from kaptain_magics.core.states import EndpointState
+from kaptain_magics.errors import ConfigError
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One finding of a target about itself.
+
+    Attributes:
+        name: What was looked at.
+        ok: Whether it can be used.
+        detail: What was found, in one sentence.
+        hint: The next step where it cannot.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str = ""
+
+
+class JobRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A submitted job; enough to find it again from another process.
+
+    Attributes:
+        target: The target's name.
+        name: The job's name.
+        data: What the target needs to find it (namespace, container id, process id ...); no secrets.
+    """
+
+    target: str
+    name: str
+    data: dict[str, str] = {}
+
+
+class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An endpoint as it is now.
+
+    Attributes:
+        name: The endpoint's name.
+        state: Its state.
+        url: Where to send requests from here.
+        cluster_url: The address inside the cluster, where it is another.
+        model_id: The model's id.
+        framework: The model's framework.
+        protocol: ``v2`` or ``v1``.
+        traffic: Percent of requests by revision.
+        requests: Requests answered so far by revision, where the target counts them.
+        replicas: Replicas that are ready.
+        reason: Why it is not ready.
+        headers: Headers that a request needs, such as the token's; never shown.
+    """
+
+    name: str
+    state: EndpointState
+    url: str = ""
+    cluster_url: str = ""
+    model_id: str = ""
+    framework: str = ""
+    protocol: str = "v2"
+    traffic: dict[str, int] = {}
+    requests: dict[str, int] = {}
+    replicas: int = 0
+    reason: str = ""
+    headers: dict[str, str] = {}
+
+
+@runtime_checkable
+class Target(Protocol):
+    """Runs jobs."""
+
+    name: str
+
+    def check(self) -> list[Check]:
+        """Look whether the target is usable here, with cause and next step where it is not."""
+
+    def render(self, spec: JobSpec | EndpointSpec | StudySpec) -> str:
+        """Return what would be applied for ``spec`` (``--dry-run``), secrets masked."""
+
+    def submit(self, job: JobSpec) -> JobRef:
+        """Start a job and return at once.
+
+        Raises:
+            TargetError: The target cannot be used or refuses the job; nothing is left behind.
+        """
+
+    def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
+        """Yield the job's events until a terminal ``StateChanged``, which is the last.
+
+        Args:
+            job: The job, submitted by this process or another.
+            after: ``cursor`` of the last event that the caller has; the log goes on behind it, facts may be repeated.
+        """
+
+    def stop(self, job: JobRef) -> None:
+        """End a job and everything that belongs to it; ``follow`` then yields ``STOPPED``. Ended jobs are left alone."""
+
+
+@runtime_checkable
+class ServingTarget(Protocol):
+    """Serves models."""
+
+    name: str
+
+    def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
+        """Deploy or replace an endpoint; yields events until it is ready or has failed.
+
+        The last event is ``StateChanged`` ``SUCCEEDED`` (the model answers ready) or ``FAILED``; an endpoint that was
+        there before still serves after a failure.
+        """
+
+    def endpoint(self, name: str) -> EndpointStatus:
+        """Return the endpoint as it is now.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+
+    def endpoints(self) -> list[EndpointStatus]:
+        """Return all endpoints of this target."""
+
+    def set_traffic(self, name: str, canary_percent: int) -> None:
+        """Give the canary so many percent: 100 promotes it, 0 rolls it back."""
+
+    def undeploy(self, name: str) -> None:
+        """Remove the endpoint and its canary after their requests in flight are answered."""
+
+
+class StudyRef(JobRef, frozen=True, kw_only=True):
+    """A study that a target runs by itself."""
+
+
+@runtime_checkable
+class NativeTuner(Protocol):
+    """A target that tunes by itself, such as Katib."""
+
+    def can_tune(self) -> bool:
+        """Whether the tuner is there."""
+
+    def start(self, study: StudySpec) -> StudyRef:
+        """Start the study and return at once."""
+
+    def follow_study(self, study: StudyRef, after: int = 0) -> Iterator[Event]:
+        """Yield ``TrialChanged`` and other events until a terminal ``StateChanged``."""
+
+    def stop_study(self, study: StudyRef) -> None:
+        """End the study and its trials."""
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target is told of the world when it is made.
+
+    Attributes:
+        home: The state folder (``KAPTAIN_HOME``).
+        cache: Folder for things that can be made again.
+        settings: The target's own settings by name (``namespace``, ``context``, ``warm`` ...).
+        storage_env: Environment variables that give a job access to the object store (secrets!).
+    """
+
+    home: Path
+    cache: Path
+    settings: Mapping[str, str] = {}
+    storage_env: Mapping[str, str] = {}
+
+
+TARGETS = {
+    "local": "kaptain_magics.targets.local:LocalTarget",
+    "docker": "kaptain_magics.targets.docker:DockerTarget",
+    "kubernetes": "kaptain_magics.targets.kubernetes:KubernetesTarget",
+}
+
+
+def open_target(name: str, surroundings: Surroundings) -> Target:
+    """Return the target of that name; its module is imported only now.
+
+    Raises:
+        ConfigError: There is no such target.
+    """
+    if name not in TARGETS:
+        raise ConfigError(f"unknown target {name!r}", did_you_mean(name, TARGETS) or "one of " + ", ".join(TARGETS))
+    module, _, cls = TARGETS[name].partition(":")
+    made: Target = getattr(importlib.import_module(module), cls)(surroundings)
+    return made

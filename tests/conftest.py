@@ -1,0 +1,64 @@
+"""What all tests share: a state folder of their own, and parts that are real or absent with a reason.
+
+A test that needs a part takes the part's fixture. Where the part is absent the test is skipped with the reason, unless
+``KAPTAIN_TEST_REQUIRE`` names it (``docker,cluster,browser,s3,frameworks``, or ``all``): then it fails.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytest_plugins: list[str] = []
+
+
+def absent(part: str, reason: str) -> None:
+    """Skip the test because a part is absent, or fail it where the part is required."""
+    required = os.environ.get("KAPTAIN_TEST_REQUIRE", "").split(",")
+    if part in required or "all" in required:
+        pytest.fail(f"{part} is required here but absent: {reason}")
+    pytest.skip(f"{part}: {reason}")  # the only place where a missing part may skip
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder of the test's own, also for the processes that it starts."""
+    folder = tmp_path / "kaptain-home"
+    folder.mkdir()
+    for name in [n for n in os.environ if n.startswith(("KAPTAIN_", "AWS_", "S3_", "MLFLOW_")) and "TEST" not in n]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("KAPTAIN_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def docker_host() -> str:
+    """Address of a real Docker engine."""
+    import docker
+
+    candidates = [os.environ.get("DOCKER_HOST", "")]
+    written = Path.home() / ".cache/kaptain-cluster/run/conf/docker_host"
+    if written.exists():
+        candidates.append(written.read_text().strip())
+    candidates.append("unix:///var/run/docker.sock")
+    for address in filter(None, candidates):
+        try:
+            client = docker.DockerClient(base_url=address, timeout=10)
+            client.ping()
+        except Exception:  # noqa: BLE001, S112 - any failure means that no engine answers there
+            continue
+        client.close()
+        return address
+    absent("docker", "no engine answers; start one or set DOCKER_HOST")
+    raise AssertionError
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    """Administrator's kubeconfig of a real cluster."""
+    path = Path(os.environ.get("KAPTAIN_TEST_KUBECONFIG", Path.home() / ".cache/kaptain-cluster/run/kubeconfig"))
+    if not path.exists():
+        absent("cluster", f"there is no kubeconfig at {path}")
+    return path

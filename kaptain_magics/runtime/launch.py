@@ -1,0 +1,149 @@
+"""Runs a script as ``python script.py`` would, with hyperparameters put in and results taken out.
+
+The same code runs in a warm worker, in a fresh process and in a container
+(``python -m kaptain_magics.runtime.launch plan.json``). A plan is a JSON object:
+
+* ``script``: path of the script; ``argv``: its command line;
+* ``assignments``: values for top-level assignments of plain code, by name;
+* ``model``: variable to save when the script ends; ``metrics``: metric name to variable (dotted paths allowed);
+* ``sent``: pickle file of a dict of globals that the script finds; ``fetch``: variables to pickle into ``fetched``.
+
+Line numbers in a traceback are the script's: the source is never edited, values are replaced in its syntax tree.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pickle
+import sys
+import traceback
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class CaptureError(Exception):
+    """A variable that was asked for is not there when the script has ended."""
+
+
+def substitute(tree: ast.Module, assignments: Mapping[str, object]) -> ast.Module:
+    """Replace the value of the first top-level assignment of every name in ``assignments``.
+
+    Raises:
+        CaptureError: The script has no such assignment.
+    """
+    missing = dict(assignments)
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in missing and getattr(node, "value", None) is not None:
+                value = ast.Constant(missing.pop(target.id))
+                node.value = ast.copy_location(value, node.value)  # type: ignore[attr-defined,arg-type]
+    if missing:
+        raise CaptureError(f"the script has no top-level assignment of {', '.join(sorted(missing))}")
+    return tree
+
+
+def run(plan: Mapping[str, Any]) -> int:
+    """Run the plan's script in this process as ``__main__`` and return its exit code."""
+    script = str(plan["script"])
+    source = Path(script).read_bytes()
+    module = types.ModuleType("__main__")
+    module.__file__ = script
+    module.__builtins__ = __builtins__  # type: ignore[attr-defined]
+    sys.modules["__main__"] = module
+    sys.argv = [script, *plan.get("argv", ())]
+    sys.path.insert(0, str(Path(script).resolve().parent))
+    try:
+        tree = ast.parse(source, script)
+        code = compile(substitute(tree, plan.get("assignments", {})), script, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        traceback.print_exception(type(error), error, None)
+        return 1
+    except CaptureError as error:
+        return _say(str(error))
+    namespace = module.__dict__
+    try:
+        if plan.get("sent"):
+            namespace.update(pickle.loads(Path(plan["sent"]).read_bytes()))  # written by the same user's notebook
+        exec(code, namespace)
+    except SystemExit as error:
+        status = _exit_code(error)
+        if status:
+            return status
+    except BaseException as error:
+        trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
+    try:
+        _capture(plan, namespace)
+    except CaptureError as error:
+        return _say(str(error))
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _say(text: str) -> int:
+    sys.stderr.write(f"kaptain: {text}\n")
+    return 1
+
+
+def _exit_code(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    sys.stderr.write(f"{error.code}\n")
+    return 1
+
+
+def _capture(plan: Mapping[str, Any], namespace: dict[str, Any]) -> None:
+    if plan.get("metrics"):
+        from kaptain_magics.runtime.channel import record_metrics
+
+        record_metrics({metric: _lookup(namespace, path) for metric, path in plan["metrics"].items()})
+    if plan.get("model"):
+        from kaptain_magics.runtime.savers import save_model
+
+        save_model(_lookup(namespace, plan["model"]), framework=os.environ.get("KAPTAIN_FRAMEWORK") or None)
+    if plan.get("fetch"):
+        from kaptain_magics.runtime.channel import emit
+
+        values = {name: _lookup(namespace, name) for name in plan["fetch"]}
+        target = Path(plan["fetched"])
+        temporary = target.with_suffix(".part")
+        try:
+            temporary.write_bytes(pickle.dumps(values))
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise CaptureError(f"{', '.join(values)} cannot be sent back to the notebook: {error}") from error
+        temporary.replace(target)
+        emit({"kind": "fetched", "path": str(target)})
+
+
+def _lookup(namespace: Mapping[str, Any], path: str) -> Any:
+    """Find ``name`` or ``name.part.part``; parts are keys of mappings or attributes."""
+    first, *rest = path.split(".")
+    if first not in namespace:
+        names = sorted(n for n in namespace if not n.startswith("_"))
+        raise CaptureError(f"the script ended without a variable `{first}`; it has: {', '.join(names) or 'none'}")
+    value = namespace[first]
+    for part in rest:
+        try:
+            value = value[part] if isinstance(value, Mapping) else getattr(value, part)
+        except (KeyError, AttributeError):
+            raise CaptureError(f"`{path}`: there is no `{part}`") from None
+    return value
+
+
+def main(arguments: list[str]) -> int:
+    """Run the plan in the file that is the one argument."""
+    return run(json.loads(Path(arguments[0]).read_text("utf-8")))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

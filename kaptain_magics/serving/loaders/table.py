@@ -1,0 +1,62 @@
+"""Tables: one matrix, or a tensor for every column, as the tabular frameworks take them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kaptain_magics.errors import InferenceError
+from kaptain_magics.serving.loaders.base import Array, as_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def to_matrix(inputs: Mapping[str, Array], columns: Sequence[str]) -> Array:
+    """Return a table's rows as one array of shape ``[n, features]``.
+
+    Args:
+        inputs: One tensor of shape ``[n, features]``, or one of shape ``[n]`` or ``[n, 1]`` for every column.
+        columns: The model's feature names in their order; empty when it has none, then the request's order counts.
+
+    Raises:
+        InferenceError: Columns are missing, unknown or of different lengths.
+    """
+    if len(inputs) == 1:
+        ((name, array),) = inputs.items()
+        if array.ndim > 1 and not (columns and [name] == list(columns)):
+            return as_text(array)
+    return np.column_stack([as_text(column) for column in _columns(inputs, columns).values()])
+
+
+def to_frame(inputs: Mapping[str, Array], columns: Sequence[str]) -> pd.DataFrame:
+    """Return a table's rows as a DataFrame with the model's feature names; takes what ``to_matrix`` takes."""
+    import pandas as pd
+
+    if len(inputs) == 1:
+        ((name, array),) = inputs.items()
+        if array.ndim > 1 and [name] != list(columns):
+            return pd.DataFrame(as_text(array), columns=list(columns) or None)
+    return pd.DataFrame({name: as_text(column) for name, column in _columns(inputs, columns).items()})
+
+
+def _columns(inputs: Mapping[str, Array], columns: Sequence[str]) -> dict[str, Any]:
+    names = list(columns) or list(inputs)
+    missing = [name for name in names if name not in inputs]
+    unknown = [name for name in inputs if name not in names]
+    if missing or unknown:
+        said = [f"missing {', '.join(missing[:5])}"] * bool(missing) + [f"unknown {', '.join(unknown[:5])}"] * bool(
+            unknown
+        )
+        raise InferenceError(f"the columns are not the model's: {'; '.join(said)}")
+    found: dict[str, Any] = {}
+    for name in names:
+        array = inputs[name]
+        if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
+            raise InferenceError(f"column {name!r} has shape {list(array.shape)}: send [n] or [n, 1]")
+        found[name] = array.reshape(-1)
+    if len({len(column) for column in found.values()}) > 1:
+        raise InferenceError("the columns have different lengths")
+    return found

@@ -14,7 +14,7 @@ from kaptain_magics.core.events import MetricSummary
 from kaptain_magics.core.names import did_you_mean, sanitize
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import NotFoundError, StateError
-from kaptain_magics.state.files import locked, write_whole
+from kaptain_magics.files import locked, write_whole
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 

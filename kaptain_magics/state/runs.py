@@ -19,7 +19,7 @@ from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import NotFoundError, StateError
-from kaptain_magics.state.files import Lock, disk_error, write_whole
+from kaptain_magics.files import Lock, disk_error, write_whole
 
 TEXT_AT_MOST = 64 * 1024  # bytes of log text in one event
 _GRACE = 15.0  # seconds in which a new run's supervisor must have taken the lock

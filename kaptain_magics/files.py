@@ -1,4 +1,4 @@
-"""Files that appear whole, and locks that the operating system drops when their holder dies."""
+"""Files that appear whole, and locks that the operating system drops when their holder dies. Any room may use them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,143 @@
+"""Settings: ``%config KaptainMagics.…`` over ``KAPTAIN_*`` environment over ``kaptain.toml`` over defaults.
+
+Every setting is a plain text, number or flag and none is a secret: credentials stay in the environment or in their own
+files and are read by the process that needs them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.errors import ConfigError
+
+FILE = "kaptain.toml"
+TRUE = ("true", "yes", "y", "1", "on")
+
+
+def _default_home() -> str:
+    return str(Path.home() / ".kaptain")
+
+
+def _default_cache() -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return str(Path(base) / "kaptain")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings with their defaults.
+
+    Attributes:
+        target: Where things run: ``local``, ``docker`` or ``kubernetes``.
+        home: The state folder; notebook, terminal and sidebar must share it.
+        cache: Folder for what can be made again (environments, downloads).
+        storage_uri: Folder of the object store that holds the models; empty means ``<home>/storage/models``.
+        s3_endpoint: Address of the S3 server, for ``s3://`` URIs; empty means the environment's, else AWS.
+        s3_region: Its region.
+        aws_profile: Profile in ``~/.aws/credentials``.
+        base_image: Image that runs the work in Docker and on Kubernetes.
+        docker_host: Address of the Docker engine; empty means the environment's.
+        kubeconfig: Path of the kubeconfig; empty means the usual places.
+        context: Context in it.
+        namespace: Namespace; empty means the context's.
+        service_account: Service account of pods.
+        registry: Registry whose plain-HTTP access is allowed, such as ``registry.local:5000``.
+        warm: Whether jobs fork from a warm worker where that is safe.
+        on_interrupt: What interrupting a waiting cell does: ``stop`` or ``detach``.
+        tracking_uri: MLflow tracking URI; empty logs nothing.
+        log_lines: Lines of a job's log that a view shows.
+    """
+
+    target: str = "local"
+    home: str = msgspec.field(default_factory=_default_home)
+    cache: str = msgspec.field(default_factory=_default_cache)
+    storage_uri: str = ""
+    s3_endpoint: str = ""
+    s3_region: str = ""
+    aws_profile: str = ""
+    base_image: str = ""
+    docker_host: str = ""
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str = ""
+    service_account: str = ""
+    registry: str = ""
+    warm: bool = True
+    on_interrupt: str = "stop"
+    tracking_uri: str = ""
+    log_lines: int = 20
+
+    def __post_init__(self) -> None:
+        if self.on_interrupt not in ("stop", "detach"):
+            raise ConfigError(f"on_interrupt {self.on_interrupt!r} is unknown", "write stop or detach")
+        if self.log_lines < 1:
+            raise ConfigError(f"log_lines {self.log_lines} is less than 1", "write how many lines a view shows")
+        for name in ("home", "cache"):
+            full = os.path.abspath(os.path.expanduser(getattr(self, name)))
+            msgspec.structs.force_setattr(self, name, full)
+
+    @classmethod
+    def load(cls, overrides: Mapping[str, Any] | None = None) -> Settings:
+        """Gather the settings in force.
+
+        Args:
+            overrides: Values that stand above all others, by name; empty texts and ``None`` do not count.
+
+        Raises:
+            ConfigError: A setting is unknown or has a value of the wrong type.
+        """
+        values: dict[str, Any] = dict(_from_file())
+        for name in cls.__struct_fields__:
+            text = os.environ.get(f"KAPTAIN_{name.upper()}")
+            if text:
+                values[name] = text
+        if "MLFLOW_TRACKING_URI" in os.environ:
+            values.setdefault("tracking_uri", os.environ["MLFLOW_TRACKING_URI"])
+        values |= {k: v for k, v in (overrides or {}).items() if v not in (None, "")}
+        for name in values:
+            if name not in cls.__struct_fields__:
+                hint = did_you_mean(name, cls.__struct_fields__) or "one of " + ", ".join(cls.__struct_fields__)
+                raise ConfigError(f"unknown setting {name!r}", hint)
+        if isinstance(values.get("warm"), str):
+            values["warm"] = values["warm"].lower() in TRUE
+        try:
+            return msgspec.convert(values, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"a setting cannot be used: {error}", "see %config KaptainMagics") from error
+
+    @property
+    def models_uri(self) -> str:
+        """The folder of the object store under which every model has its own."""
+        return (self.storage_uri or f"{Path(self.home).as_uri()}/storage/models").rstrip("/")
+
+    def as_texts(self) -> dict[str, str]:
+        """Return the settings by name as texts, for a run's record."""
+        return {name: str(getattr(self, name)) for name in self.__struct_fields__}
+
+
+def _from_file() -> dict[str, Any]:
+    """Read ``kaptain.toml`` of the working folder or the nearest folder above it."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        path = folder / FILE
+        if path.is_file():
+            import tomllib
+
+            try:
+                data = tomllib.loads(path.read_text("utf-8"))
+            except (OSError, tomllib.TOMLDecodeError) as error:
+                raise ConfigError(f"{path} cannot be read: {error}", "mend the file or remove it") from error
+            return dict(data.get("kaptain", data))
+    return {}
+
+
+def debug() -> bool:
+    """Whether errors are shown with their traceback (``KAPTAIN_SDK_DEBUG``)."""
+    return os.environ.get("KAPTAIN_SDK_DEBUG", "").lower() in TRUE
+
+

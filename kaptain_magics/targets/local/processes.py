@@ -1,0 +1,257 @@
+"""Processes of jobs: forked from a warm worker, or fresh; both ended whole, both watched by a connection.
+
+Where the platform can fork, a fresh process is a worker that has imported nothing and forks once: one way to start, to
+watch and to end a job. Elsewhere the launcher runs as a plain child process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaptain_magics.errors import TargetError
+from kaptain_magics.files import locked
+
+CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's frameworks do not survive a fork
+_ZYGOTE = Path(__file__).with_name("zygote.py")
+_VOLATILE = ("KAPTAIN_", "JPY_", "LINES", "COLUMNS", "_", "OLDPWD", "PWD", "SHLVL", "CLICOLOR", "GIT_PAGER", "PAGER")
+_CUDA = ("torch", "tensorflow", "jax", "cupy")
+
+
+class Exit:
+    """How a process ended.
+
+    Attributes:
+        code: Exit code; negative for a signal; ``None`` when nobody could tell any more.
+        rss: Most bytes of memory that it held.
+        cpu: Seconds of processor time.
+    """
+
+    def __init__(self, code: int | None, rss: int = 0, cpu: float = 0.0) -> None:
+        self.code, self.rss, self.cpu = code, rss, cpu
+
+
+class Process:
+    """A running job behind a worker's connection."""
+
+    def __init__(self, connection: socket.socket, pid: int) -> None:
+        self.pid = pid
+        self.exit: Exit | None = None
+        self._connection = connection
+        self._heard = b""
+
+    def wait(self, timeout: float) -> Exit | None:
+        """Return how it ended, or ``None`` when it still runs after so many seconds."""
+        if self.exit is None and select.select([self._connection], [], [], timeout)[0]:
+            try:
+                more = self._connection.recv(65536)
+            except OSError:
+                more = b""
+            self._heard += more
+            if self._heard.endswith(b"\n"):
+                answer = json.loads(self._heard)
+                self.exit = Exit(answer["exit"], answer["rss"], answer["cpu"])
+            elif not more:  # the worker was killed: nobody else waits for the job
+                self.kill(signal.SIGKILL)
+                self.exit = Exit(None)
+            if self.exit is not None:
+                self._connection.close()
+        return self.exit
+
+    def kill(self, number: int) -> None:
+        """Send a signal to the job's whole process group."""
+        if self.exit is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    def leave(self) -> None:
+        """Stop watching a detached process."""
+        self._connection.close()
+
+
+class PlainProcess(Process):
+    """A job as a child process, where nothing can fork."""
+
+    def __init__(self, child: subprocess.Popen[bytes], exit_path: str) -> None:
+        self._child, self._exit_path = child, exit_path
+        self.pid, self.exit = child.pid, None
+
+    def wait(self, timeout: float) -> Exit | None:
+        """Return how it ended, or ``None`` when it still runs after so many seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.exit = Exit(self._child.wait(timeout))
+            if self._exit_path:
+                Path(self._exit_path).write_text(json.dumps({"exit": self.exit.code, "rss": 0, "cpu": 0.0}))
+        return self.exit
+
+    def kill(self, number: int) -> None:
+        """End the process; its group too where there is one."""
+        if hasattr(os, "killpg"):
+            super().kill(number)
+        else:
+            self._child.kill()
+
+    def leave(self) -> None:
+        """Nothing is held open."""
+
+
+def threads_for(cores: float | None) -> int:
+    """Return how many threads numerical libraries may use."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(available, available if cores is None else int(-(-cores // 1))))
+
+
+def start(
+    request: Mapping[str, Any], output: int, *, python: str = sys.executable, preload: Sequence[str] | None = None
+) -> Process:
+    """Start a job.
+
+    Args:
+        request: What ``zygote`` documents: plan, env, cwd, exit_path, detached, threads.
+        output: File descriptor of the job's standard output and error; stays open here.
+        python: The interpreter that runs it.
+        preload: Import statements of a warm worker to fork from; ``None`` for a fresh process.
+
+    Raises:
+        TargetError: No process can be started.
+    """
+    if not CAN_FORK:
+        return _start_plain(request, output, python)
+    if preload is not None and not _wants_cuda(preload):
+        with contextlib.suppress(OSError, ValueError, TargetError):
+            process = _ask(_warm_connection(request["env"], python, preload), request, output)
+            if process is not None:
+                return process
+    ours, theirs = socket.socketpair()
+    _spawn_zygote({"fd": theirs.fileno()}, request["env"], python, (theirs.fileno(),))
+    theirs.close()
+    process = _ask(ours, request, output)
+    if process is None:
+        raise TargetError("a process for the job could not be started", "%kaptain doctor looks for the cause")
+    return process
+
+
+def warm_up(env: Mapping[str, str], preload: Sequence[str], python: str = sys.executable) -> None:
+    """Start a warm worker in the background, so that a later job finds it ready."""
+    if CAN_FORK and not _wants_cuda(preload):
+        with contextlib.suppress(OSError, TargetError):
+            _warm_connection(env, python, preload).close()
+
+
+def _wants_cuda(preload: Sequence[str]) -> bool:
+    roots = {word.partition(".")[0] for statement in preload for word in statement.split()[1:2]}
+    return any(module in roots for module in _CUDA) and os.path.exists("/dev/nvidiactl")
+
+
+def _start_plain(request: Mapping[str, Any], output: int, python: str) -> Process:
+    folder = Path(request["cwd"])
+    plan = dict(request["plan"])
+    if "module" in plan:
+        command = [python, "-m", plan["module"], *plan["argv"]]
+    else:
+        path = folder.parent / "plan.json"
+        path.write_text(json.dumps(plan), encoding="utf-8")
+        command = [python, "-u", "-m", "kaptain_magics.runtime.launch", str(path)]
+    try:
+        child = subprocess.Popen(
+            command, cwd=folder, env=dict(request["env"]), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=hasattr(os, "setsid"),
+        )  # fmt: skip
+    except OSError as error:
+        raise TargetError(f"a process for the job could not be started: {error}", "check the Python of --on") from error
+    return PlainProcess(child, request.get("exit_path", ""))
+
+
+def _ask(connection: socket.socket, request: Mapping[str, Any], output: int) -> Process | None:
+    try:
+        connection.settimeout(120.0)  # the worker's imports come first
+        message = json.dumps(request).encode() + b"\n"
+        sent = socket.send_fds(connection, [message], [output])
+        if sent < len(message):
+            connection.sendall(message[sent:])
+        answer = b""
+        while not answer.endswith(b"\n"):
+            more = connection.recv(1)
+            if not more:
+                raise OSError("the worker hung up")
+            answer += more
+    except OSError:
+        connection.close()
+        return None
+    pid = json.loads(answer).get("pid")
+    if pid is None:
+        connection.close()
+        return None
+    connection.settimeout(None)
+    return Process(connection, pid)
+
+
+def _warm_connection(env: Mapping[str, str], python: str, preload: Sequence[str]) -> socket.socket:
+    kept = sorted((k, v) for k, v in env.items() if not k.startswith(_VOLATILE))
+    stamp = [os.stat(p).st_mtime_ns for p in sys.path if p.endswith("-packages") and os.path.isdir(p)]
+    key = json.dumps([python, list(preload), kept, stamp, _ZYGOTE.stat().st_mtime_ns])
+    folder = _socket_folder()
+    path = folder / hashlib.sha256(key.encode()).hexdigest()[:24]
+    connection = _connect(path)
+    if connection is not None:
+        return connection
+    with locked(path.with_suffix(".lock"), patience=60.0):
+        connection = _connect(path)
+        if connection is not None:
+            return connection
+        path.unlink(missing_ok=True)
+        _spawn_zygote({"socket": str(path), "preload": list(preload)}, env, python)
+        until = time.monotonic() + 30.0
+        while time.monotonic() < until:
+            connection = _connect(path)
+            if connection is not None:
+                return connection
+            time.sleep(0.002)
+    raise TargetError("the warm worker did not start", "set KAPTAIN_WARM=false to do without it")
+
+
+def _socket_folder() -> Path:
+    """A folder of this user's alone, short enough for a socket's path."""
+    folder = Path(tempfile.gettempdir()) / f"kaptain-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise TargetError(f"{folder} belongs to somebody else", "remove it, or set TMPDIR to a folder of your own")
+    return folder
+
+
+def _connect(path: Path) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
+def _spawn_zygote(options: dict[str, Any], env: Mapping[str, str], python: str, pass_fds: tuple[int, ...] = ()) -> None:
+    from kaptain_magics.targets.local.zygote import THREAD_LIMITS
+
+    full = {**env, **({name: "1" for name in THREAD_LIMITS} if "preload" in options else {})}
+    full["KAPTAIN_ZYGOTE"] = json.dumps(options)
+    try:
+        child = subprocess.Popen(
+            [python, "-P", str(_ZYGOTE)], env=full, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True, pass_fds=pass_fds,
+        )  # fmt: skip
+    except OSError as error:
+        raise TargetError(f"{python} cannot be started: {error}", "check that this Python exists") from error
+    child.wait()  # it goes on as a grandchild: nobody here has to wait for its end

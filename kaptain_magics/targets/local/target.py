@@ -1,0 +1,339 @@
+"""The local target: jobs as processes of this machine, forked from a warm worker where that is safe."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kaptain_magics.core.events import Event, LogWritten, Noted, StateChanged
+from kaptain_magics.core.names import new_hex
+from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
+from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import TargetError
+from kaptain_magics.files import disk_error
+from kaptain_magics.targets.base import Check, JobRef, Surroundings
+from kaptain_magics.targets.local import environments, processes
+from kaptain_magics.targets.local.memory import MemoryWatch
+from kaptain_magics.targets.reading import ChannelReader, MetricScanner, explain
+
+_TICK = 0.1  # seconds between looks at a running job's files
+_PATIENCE = 5.0  # seconds between asking a job to end and ending it
+_PIECE = 1 << 20
+
+
+class _Job:
+    """A job of this process: what ``follow`` and ``stop`` need."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.spec = spec
+        self.process: processes.Process | None = None
+        self.stopping = False
+        self.reason = ""
+
+
+class LocalJobs:
+    """Runs jobs on this machine.
+
+    Args:
+        surroundings: State folder, cache and settings; ``warm`` ``false`` starts every job as a fresh process.
+    """
+
+    name = "local"
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._around = surroundings
+        self._warm = surroundings.settings.get("warm", "true") == "true"
+        self._jobs: dict[str, _Job] = {}
+
+    def check(self) -> list[Check]:
+        """Look at the state folder, the disk and the ways to start a process."""
+        home = self._around.home
+        free = shutil.disk_usage(home if home.exists() else Path.home()).free
+        writable = os.access(home if home.exists() else home.parent, os.W_OK)
+        return [
+            Check("state folder", writable, str(home), "" if writable else "name another one with KAPTAIN_HOME"),
+            Check("disk", free > 1 << 30, f"{free / 1e9:.1f} GB free", "" if free > 1 << 30 else "free some space"),
+            Check("python", True, f"{sys.version.split()[0]} at {sys.executable}"),
+            Check(
+                "warm start",
+                True,
+                "jobs fork from a warm worker" if processes.CAN_FORK and self._warm else "jobs start as fresh processes",
+            ),
+        ]
+
+    def render(self, spec: JobSpec | EndpointSpec | StudySpec) -> str:
+        """Return the command that would run, as a shell would write it."""
+        import shlex
+
+        if isinstance(spec, EndpointSpec):
+            return f"# a server of {spec.artifact_uri} on {spec.host}\n" + shlex.join(
+                ["python", "-m", "kaptain_magics.serving", "--model-name", spec.name]
+            )
+        job = spec.job if isinstance(spec, StudySpec) else spec
+        lines = [f"# {job.name}: a process of this machine, working folder {job.folder or '<run>'}/work"]
+        lines += [f"# assignment replaced: {name} = {value!r}" for name, value in job.assignments.items()]
+        if isinstance(spec, StudySpec):
+            lines += [f"# searched: {name} = {domain}" for name, domain in spec.domains.items()]
+        lines += [f"TRAINED_MODEL_UPLOAD_PATH={job.upload_uri}", *(f"{k}=***" for k in job.env)]
+        return "\n".join([*lines, shlex.join(["python", "-u", job.script.name, *job.argv])])
+
+    def submit(self, job: JobSpec) -> JobRef:
+        """Start the job's process, or leave that to ``follow`` where an environment has to be made first."""
+        folder = Path(job.folder)
+        self._jobs[job.name] = mine = _Job(job)
+        try:
+            self._prepare(job, folder)
+        except OSError as error:
+            raise disk_error(error, folder) from error
+        if not environments.needed(job.requirements):
+            self._launch(mine, sys.executable)
+        return JobRef(target=self.name, name=job.name, data={"folder": job.folder})
+
+    def _prepare(self, job: JobSpec, folder: Path) -> None:
+        work = folder / "work"
+        work.mkdir(parents=True)
+        (work / job.script.name).write_text(job.script.source, encoding="utf-8")
+        shared = folder.parent.parent / "files" if job.trial is not None else None
+        for source in map(Path, job.files):
+            if shared is None:
+                _copy(source, work / source.name)
+            else:
+                if not (shared / source.name).exists():
+                    _copy(source, shared / source.name)
+                (work / source.name).symlink_to(shared / source.name)
+
+    def _launch(self, mine: _Job, python: str) -> None:
+        job = mine.spec
+        folder = Path(job.folder)
+        threads = processes.threads_for(job.resources.cores)
+        request: dict[str, Any] = {
+            "plan": {
+                "script": str(folder / "work" / job.script.name),
+                "argv": list(job.argv),
+                "assignments": job.assignments,
+                "model": job.capture.model,
+                "metrics": job.capture.metrics,
+                "fetch": list(job.capture.fetch),
+                "fetched": str(folder / "fetched.pkl"),
+                "sent": _sent(job, folder),
+            },
+            "env": self._environment(job, threads),
+            "cwd": str(folder / "work"),
+            "exit_path": str(folder / "exit.json"),
+            "threads": threads,
+        }
+        output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            preload = import_statements(job.script.source) if self._warm and not job.resources.gpu_limit else None
+            mine.process = processes.start(request, output, python=python, preload=preload)
+        finally:
+            os.close(output)
+
+    def _environment(self, job: JobSpec, threads: int) -> dict[str, str]:
+        env = {**os.environ, **self._around.storage_env}
+        if env.get("MPLBACKEND", "").startswith("module://"):  # the notebook's own; a job has no notebook
+            env["MPLBACKEND"] = "agg"
+        env |= {
+            "TRAINED_MODEL_UPLOAD_PATH": job.upload_uri,
+            "MODEL_LIFECYCLE_PHASE": job.phase,
+            "GPUS": str(job.resources.gpu_limit),
+            "KAPTAIN_FRAMEWORK": job.framework.value,
+            "KAPTAIN_RUN_ID": job.run_id,
+            "KAPTAIN_CHANNEL": f"file:{Path(job.folder) / 'channel.jsonl'}",
+            "KAPTAIN_JOB": f"{job.name}-{new_hex(6)}",
+            **({"KAPTAIN_TRIAL": str(job.trial)} if job.trial is not None else {}),
+        }
+        if job.resources.cores is not None:
+            from kaptain_magics.targets.local.zygote import THREAD_LIMITS
+
+            env |= dict.fromkeys(THREAD_LIMITS, str(threads))
+        return {**env, **job.env}
+
+    def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
+        """Yield the job's events; works in the process that submitted it and, by the job's files, in any other."""
+        folder = Path(job.data["folder"])
+        mine = self._jobs.get(job.name)
+        if mine is None:
+            yield from _follow_files(folder, after)
+            return
+        reader = _Files(folder, mine.spec.metric_names, after)
+        if mine.process is None and not mine.stopping:
+            yield from self._launch_in_environment(mine)
+        process = mine.process
+        if process is None:
+            yield StateChanged(state=RunState.STOPPED if mine.stopping else RunState.FAILED, reason=mine.reason)
+            return
+        yield StateChanged(state=RunState.RUNNING)
+        memory = MemoryWatch(process.pid, mine.spec.resources.memory_bytes)
+        deadline = time.monotonic() + (mine.spec.timeout or float("inf"))
+        timed_out = False
+        while process.wait(_TICK) is None:
+            yield from reader.news()
+            if time.monotonic() > deadline:
+                timed_out = True
+                process.kill(signal.SIGKILL)
+            elif memory.exceeded():
+                process.kill(signal.SIGKILL)
+        yield from reader.news()
+        yield from reader.last_words()
+        self._jobs.pop(job.name, None)
+        if mine.spec.trial is not None:
+            shutil.rmtree(folder / "work", ignore_errors=True)
+        assert process.exit is not None
+        code = process.exit.code
+        if code == 0 and not mine.stopping:
+            yield StateChanged(state=RunState.SUCCEEDED, exit_code=0)
+        elif mine.stopping:
+            yield StateChanged(state=RunState.STOPPED, reason=mine.reason or "stopped", exit_code=code)
+        elif timed_out:
+            yield StateChanged(
+                state=RunState.FAILED,
+                reason=f"timed out after {mine.spec.timeout:g} s",
+                hint="give it more time with --timeout",
+                exit_code=code,
+            )
+        elif memory.reason:
+            yield StateChanged(state=RunState.FAILED, reason=memory.reason, hint=memory.hint, exit_code=code)
+        elif code is None:
+            yield StateChanged(state=RunState.FAILED, reason="the worker that ran the job was killed", hint="run again")
+        else:
+            reason, hint = explain(code, reader.tail())
+            yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
+
+    def _launch_in_environment(self, mine: _Job) -> Iterator[Event]:
+        requirements = mine.spec.requirements
+        yield Noted(text="Installing requirements: " + ", ".join(requirements))
+        try:
+            python = environments.prepare(requirements, self._around.cache, stop=lambda: mine.stopping)
+            if not mine.stopping:
+                self._launch(mine, python)
+        except TargetError as error:
+            mine.reason = mine.reason or f"{error.message}; {error.hint}"
+
+    def stop(self, job: JobRef) -> None:
+        """Ask the job's processes to end, then end them."""
+        mine = self._jobs.get(job.name)
+        if mine is None:
+            return
+        mine.stopping = True
+        process = mine.process
+        if process is None:
+            return
+        process.kill(signal.SIGTERM)
+        until = time.monotonic() + _PATIENCE
+        while process.exit is None and time.monotonic() < until and _alive(process.pid):
+            time.sleep(0.02)
+        process.kill(signal.SIGKILL)
+
+
+def _alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+    else:
+        shutil.copy2(source, target)
+
+
+def _sent(job: JobSpec, folder: Path) -> str:
+    if not job.capture.send:
+        return ""
+    run = folder.parent.parent if job.trial is not None else folder
+    return str(run / "sent.pkl")
+
+
+def import_statements(source: str) -> list[str]:
+    """Return the top-level import statements of a script: what a warm worker does ahead of it."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []
+    return [
+        ast.unparse(node)
+        for node in tree.body
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level)
+    ]
+
+
+class _Files:
+    """Reads a job's log and channel as they grow."""
+
+    def __init__(self, folder: Path, metric_names: tuple[str, ...], after: int) -> None:
+        self._log, self._channel = folder / "log.txt", folder / "channel.jsonl"
+        self._log_end, self._channel_end, self._after = 0, 0, after
+        self._metrics, self._facts = MetricScanner(metric_names), ChannelReader()
+
+    def news(self) -> Iterator[Event]:
+        """Yield what came since the last call."""
+        for piece in _pieces(self._channel, self._channel_end):
+            self._channel_end += len(piece)
+            yield from self._facts.feed(piece)
+        start = self._log_end
+        for piece in _pieces(self._log, self._log_end):
+            self._log_end += len(piece)
+            yield from self._metrics.feed(piece)
+        start = max(start, self._after)
+        if self._log_end > start:
+            yield LogWritten(start=start, end=self._log_end, cursor=self._log_end)
+
+    def last_words(self) -> Iterator[Event]:
+        """Yield what stands in a last line without an end."""
+        yield from self._metrics.finish()
+
+    def tail(self) -> str:
+        """Return the end of the log."""
+        with contextlib.suppress(OSError), open(self._log, "rb") as file:
+            file.seek(max(0, self._log_end - 16384))
+            return file.read().decode("utf-8", "replace")
+        return ""
+
+
+def _pieces(path: Path, start: int) -> Iterator[bytes]:
+    try:
+        if os.stat(path).st_size <= start:
+            return
+        with open(path, "rb") as file:
+            file.seek(start)
+            while piece := file.read(_PIECE):
+                yield piece
+    except FileNotFoundError:
+        return
+
+
+def _follow_files(folder: Path, after: int) -> Iterator[Event]:
+    """Follow a job of another process by what it writes down."""
+    reader, done = _Files(folder, (), after), folder / "exit.json"
+    yield StateChanged(state=RunState.RUNNING)
+    while not done.exists():
+        if not folder.exists():
+            yield StateChanged(state=RunState.FAILED, reason="the job's folder was removed")
+            return
+        yield from reader.news()
+        time.sleep(_TICK)
+    yield from reader.news()
+    yield from reader.last_words()
+    code = int(msgspec.json.decode(done.read_bytes())["exit"])
+    if code == 0:
+        yield StateChanged(state=RunState.SUCCEEDED, exit_code=0)
+    else:
+        reason, hint = explain(code, reader.tail())
+        yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
+
+
+

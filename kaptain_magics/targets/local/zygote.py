@@ -1,0 +1,341 @@
+"""A warm worker: imports a script's libraries once and forks a process for every job.
+
+Run as a file by the Python that the jobs need (standard library only). It never computes anything itself, so that the
+fork is safe; where its imports left a thread behind it says so and forks nothing. A client connects to its socket and
+sends one JSON line with file descriptor 0 attached for the job's output:
+
+``{"plan": {...}, "env": {...}, "cwd": "...", "exit_path": "...", "detached": false, "threads": 1}``
+
+It answers ``{"pid": ...}`` or ``{"unsafe": reason}``, and later ``{"exit": code, "rss": bytes, "cpu": seconds}``. A
+client that hangs up ends its job, unless the job is detached.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.util
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any, NoReturn
+
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_SUBREAPER = 36  # prctl: orphans of a job become children of this process, so that they can be ended with it
+
+
+def preload(statements: list[str]) -> str:
+    """Execute import statements of installed modules; returns why a fork would not be safe, empty when it is."""
+    scratch: dict[str, Any] = {"__name__": "kaptain_preload"}
+    for statement in filter(_installed, statements):
+        # the script will meet the same failure itself, and say so in its own log
+        with contextlib.suppress(BaseException):
+            exec(compile(statement, "<preload>", "exec"), scratch)
+    scratch.clear()
+    gc.collect()
+    gc.freeze()
+    if threading.active_count() > 1:
+        return "an imported module started a thread"
+    with contextlib.suppress(OSError):
+        if len(os.listdir("/proc/self/task")) > 1:
+            return "an imported library started a thread"
+    return ""
+
+
+def _installed(statement: str) -> bool:
+    """Whether a statement imports an installed module: one beside the script may be another one tomorrow."""
+    root = statement.split()[1].partition(".")[0].rstrip(",")
+    if root in sys.stdlib_module_names:
+        return root not in ("antigravity", "this")
+    with contextlib.suppress(ImportError, ValueError, AttributeError):
+        spec = importlib.util.find_spec(root)
+        places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec is not None else []
+        return root in ("kaptain", "kaptain_magics") or any(f"-packages{os.sep}" in place for place in places)
+    return False
+
+
+class Job:
+    """A forked job and the client that waits for it."""
+
+    def __init__(self, pid: int, connection: socket.socket, request: dict[str, Any]) -> None:
+        self.pid = pid
+        self.connection: socket.socket | None = connection
+        self.token = str(request["env"].get("KAPTAIN_JOB", ""))
+        self.exit_path: str = request.get("exit_path", "")
+        self.detached: bool = request.get("detached", False)
+
+
+class Zygote:
+    """The worker's loop.
+
+    Args:
+        listener: The socket that clients connect to; ``None`` serves the one client of ``first`` and ends.
+        first: A client that is connected already.
+        unsafe: Why nothing may be forked.
+        idle: Seconds without a job after which the worker ends itself.
+    """
+
+    def __init__(self, listener: socket.socket | None, first: socket.socket | None, unsafe: str, idle: float) -> None:
+        self.listener, self.unsafe, self.idle = listener, unsafe, idle
+        self.jobs: dict[int, Job] = {}
+        self.selector = selectors.DefaultSelector()
+        self.wakeup, writer = os.pipe()
+        os.set_blocking(self.wakeup, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.selector.register(self.wakeup, selectors.EVENT_READ)
+        if listener is not None:
+            self.selector.register(listener, selectors.EVENT_READ)
+        self.waiting = 0
+        if first is not None:
+            self._welcome(first)
+
+    def serve(self) -> None:
+        """Serve until idle for too long, or until the only client's job has ended."""
+        quiet_since = time.monotonic()
+        while self.listener is not None or self.jobs or self.waiting:
+            for key, _ in self.selector.select(timeout=30.0):
+                quiet_since = time.monotonic()
+                if key.fileobj is self.listener:
+                    self._welcome(self.listener.accept()[0])
+                elif key.fd == self.wakeup:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self.wakeup, 4096)
+                    self._reap()
+                else:
+                    self._hear(key)
+            if not self.jobs and not self.waiting and time.monotonic() - quiet_since > self.idle:
+                return
+
+    def _welcome(self, connection: socket.socket) -> None:
+        self.waiting += 1
+        self.selector.register(connection, selectors.EVENT_READ, None)
+
+    def _hear(self, key: selectors.SelectorKey) -> None:
+        connection = key.fileobj
+        assert isinstance(connection, socket.socket)
+        job: Job | None = key.data
+        if job is not None:  # a client never speaks twice: it has hung up
+            self.selector.unregister(connection)
+            connection.close()
+            job.connection = None
+            if not job.detached:
+                self._end_group(job)
+            return
+        self.selector.unregister(connection)
+        self.waiting -= 1
+        try:
+            connection.settimeout(10.0)
+            request, output = _receive(connection)
+        except (OSError, ValueError):
+            connection.close()
+            return
+        if self.unsafe:
+            _answer(connection, {"unsafe": self.unsafe})
+            connection.close()
+            os.close(output)
+            return
+        pid = os.fork()
+        if pid == 0:
+            self._become(request, connection, output)
+        os.close(output)
+        job = self.jobs[pid] = Job(pid, connection, request)
+        self.selector.register(connection, selectors.EVENT_READ, job)
+        _answer(connection, {"pid": pid})
+
+    def _become(self, request: dict[str, Any], connection: socket.socket, output: int) -> NoReturn:
+        """Turn the fork into the job's process; never returns."""
+        code = 1
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            self.selector.close()
+            connection.close()
+            for job in self.jobs.values():
+                if job.connection is not None:
+                    job.connection.close()
+            if self.listener is not None:
+                self.listener.close()
+            os.close(self.wakeup)
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.close(null)
+            os.close(output)
+            code = _run(request)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(BaseException):
+                code = _finish() or code
+            os._exit(code)
+
+    def _reap(self) -> None:
+        for pid in list(self.jobs):
+            with contextlib.suppress(ChildProcessError):
+                done, status, usage = os.wait4(pid, os.WNOHANG)
+                if not done:
+                    continue
+                job = self.jobs.pop(pid)
+                self._end_group(job)
+                scale = 1 if sys.platform == "darwin" else 1024
+                result = {
+                    "exit": os.waitstatus_to_exitcode(status),
+                    "rss": usage.ru_maxrss * scale,
+                    "cpu": usage.ru_utime + usage.ru_stime,
+                }
+                _write_exit(job.exit_path, result)
+                if job.connection is not None:
+                    self.selector.unregister(job.connection)
+                    _answer(job.connection, result)
+                    job.connection.close()
+        with contextlib.suppress(ChildProcessError):  # adopted orphans that have ended
+            own = set(self.jobs)
+            while not own and os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    def _end_group(self, job: Job) -> None:
+        """End what is left of a job: its process group, and orphans that left the group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(job.pid, signal.SIGKILL)
+        if not job.token:
+            return
+        mark = f"KAPTAIN_JOB={job.token}".encode()
+        with contextlib.suppress(OSError):
+            with open(f"/proc/self/task/{threading.get_native_id()}/children") as file:
+                children = [int(pid) for pid in file.read().split()]
+            for pid in children:
+                if pid in self.jobs:
+                    continue
+                with contextlib.suppress(OSError):
+                    with open(f"/proc/{pid}/environ", "rb") as file:
+                        if mark in file.read().split(b"\0"):
+                            os.kill(pid, signal.SIGKILL)
+
+
+def _receive(connection: socket.socket) -> tuple[dict[str, Any], int]:
+    data, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 1)
+    while data and not data.endswith(b"\n"):
+        more = connection.recv(1 << 20)
+        if not more:
+            break
+        data += more
+    if not descriptors:
+        raise ValueError("no file descriptor came with the request")
+    try:
+        request: dict[str, Any] = json.loads(data)
+    except ValueError:
+        os.close(descriptors[0])
+        raise
+    return request, descriptors[0]
+
+
+def _answer(connection: socket.socket, answer: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        connection.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _write_exit(path: str, result: dict[str, Any]) -> None:
+    if path:
+        with contextlib.suppress(OSError):
+            with open(path + ".part", "w") as file:
+                json.dump(result, file)
+            os.replace(path + ".part", path)
+
+
+def _run(request: dict[str, Any]) -> int:
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    time.tzset()
+    for stream, descriptor in (("stdout", 1), ("stderr", 2)):
+        file = open(descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+        setattr(sys, stream, file)
+        setattr(sys, f"__{stream}__", file)
+    _fresh_randomness()
+    _raise_threads(int(request.get("threads", 1)))
+    plan = request["plan"]
+    if "module" in plan:
+        import importlib
+
+        sys.argv = [plan["module"], *plan["argv"]]
+        return int(importlib.import_module(plan["module"]).main(plan["argv"]) or 0)
+    from kaptain_magics.runtime import launch
+
+    return launch.run(plan)
+
+
+def _fresh_randomness() -> None:
+    """Forks share the state that libraries drew at import; a fresh process would not."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _raise_threads(threads: int) -> None:
+    """Give the job the threads that a process of its own would have; the worker itself was held to one."""
+    for name in THREAD_LIMITS:
+        if os.environ.get(name, "1") == "1":
+            os.environ[name] = str(threads)
+    if threads > 1 and "threadpoolctl" in sys.modules:
+        sys.modules["threadpoolctl"].threadpool_limits(threads)
+    torch = sys.modules.get("torch")
+    if threads > 1 and torch is not None:
+        torch.set_num_threads(threads)
+
+
+def _finish() -> int:
+    """Do what the interpreter does at its end: join threads, run exit handlers, flush."""
+    import atexit
+
+    code = 0
+    with contextlib.suppress(BaseException):
+        threading._shutdown()  # type: ignore[attr-defined]
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = 120
+    return code
+
+
+def main() -> None:
+    """Start with the options in the environment variable ``KAPTAIN_ZYGOTE`` (JSON)."""
+    options = json.loads(os.environ.pop("KAPTAIN_ZYGOTE"))
+    if os.fork():  # whoever started this need not wait for its end
+        os._exit(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(Exception):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    first = socket.socket(fileno=options["fd"]) if "fd" in options else None
+    listener = None
+    if "socket" in options:  # bound before the imports: a client may connect and wait
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(options["socket"])
+        listener.listen(128)
+    sys.path.extend(p for p in options.get("paths", ()) if p not in sys.path)
+    try:
+        Zygote(listener, first, preload(options.get("preload", [])), options.get("idle", 600.0)).serve()
+    finally:
+        if listener is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(options["socket"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""What targets read from a job: its channel, metrics on its standard output, and why it failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, Noted
+
+_NUMBER = rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_LONGEST_LINE = 64 * 1024
+
+
+def channel_event(data: Mapping[str, Any]) -> Event | None:
+    """Turn an object that the runtime sent through its channel into an event; ``None`` for kinds unknown here."""
+    kind = data.get("kind")
+    if kind == "metric":
+        return MetricReported(
+            name=str(data["name"]), value=float(data["value"]), step=data.get("step"), time=float(data.get("time", 0.0))
+        )
+    if kind == "artifact":
+        return ArtifactSaved(
+            uri=data["uri"],
+            files=dict(data.get("files", {})),
+            size=int(data.get("size", 0)),
+            framework=data.get("framework", ""),
+            format=data.get("format", ""),
+            time=float(data.get("time", 0.0)),
+        )
+    if kind == "note":
+        return Noted(text=str(data["text"]), warning=bool(data.get("warning")), hint=str(data.get("hint", "")))
+    return None
+
+
+class ChannelReader:
+    """Reads the lines of a job's channel as they come; a line counts when its end is there."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Yield the events in the next piece of the channel."""
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        for line in lines:
+            try:
+                event = channel_event(msgspec.json.decode(line))
+            except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+                continue  # the script wrote into the channel's file itself
+            if event is not None:
+                yield event
+
+
+class MetricScanner:
+    """Finds ``name=value`` on standard output.
+
+    Args:
+        names: Names to look for, anywhere in a line as Katib does; none looks for lines that are nothing but
+            ``name=value``.
+    """
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        if names:
+            any_name = b"|".join(re.escape(n.encode()) for n in names)
+            self._pattern = re.compile(rb"(?<![\w.|-])(" + any_name + rb")\s*=\s*(" + _NUMBER + rb")(?![\w.])")
+        else:
+            self._pattern = re.compile(rb"^[ \t]*([A-Za-z][\w./-]*)[ \t]*=[ \t]*(" + _NUMBER + rb")[ \t\r]*$", re.M)
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[MetricReported]:
+        """Yield the metrics in the next piece of the log; lines may be cut anywhere between two pieces."""
+        if self._rest:
+            data = self._rest + data
+        end = data.rfind(b"\n") + 1
+        self._rest = data[end:] if len(data) - end <= _LONGEST_LINE else b""
+        yield from self._found(data[:end])
+
+    def finish(self) -> Iterator[MetricReported]:
+        """Yield the metrics in a last line without an end."""
+        rest, self._rest = self._rest, b""
+        yield from self._found(rest)
+
+    def _found(self, data: bytes) -> Iterator[MetricReported]:
+        if b"=" in data:
+            for match in self._pattern.finditer(data):
+                yield MetricReported(name=match[1].decode(), value=float(match[2]))
+
+
+_LAST_ERROR = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|Iteration)|kaptain)(?::\s*(.*))?$")
+_MODULE = re.compile(r"No module named '([\w.]+)'")
+_SIGNALS = {
+    4: "SIGILL: illegal instruction",
+    6: "SIGABRT: aborted",
+    7: "SIGBUS",
+    8: "SIGFPE",
+    9: "SIGKILL: ended from outside, often for want of memory",
+    11: "SIGSEGV: crashed in native code",
+    13: "SIGPIPE",
+    15: "SIGTERM",
+}
+
+
+def explain(exit_code: int, log_tail: str) -> tuple[str, str]:
+    """Say why a process failed.
+
+    Args:
+        exit_code: Its exit code; negative, or above 128 in a container, for a signal.
+        log_tail: The end of its log.
+
+    Returns:
+        The reason in one sentence and the hint (may be empty).
+    """
+    number = -exit_code if exit_code < 0 else exit_code - 128 if 128 < exit_code < 160 else 0
+    if number and not (exit_code == 130 and "KeyboardInterrupt" in log_tail):
+        return f"the script was ended by signal {number} ({_SIGNALS.get(number, 'see `man 7 signal`')})", ""
+    lines = [line for line in log_tail.splitlines() if line.strip()]
+    for line in reversed(lines[-40:]):
+        match = _LAST_ERROR.match(line.strip())
+        if match is None:
+            continue
+        if match[1] == "kaptain":
+            return (match[2] or "").strip(), ""
+        text = f"the script raised {match[1]}" + (f": {match[2].strip()}" if match[2] else "")
+        missing = _MODULE.search(line)
+        if missing:
+            return text, f"name the package that brings it: --requirements {missing[1].partition('.')[0]}"
+        if match[1] == "FileNotFoundError":
+            return text, "the script runs in a folder of its own: bring files along with --files PATH"
+        return text, ""
+    last = f": {lines[-1].strip()[:200]}" if lines else ""
+    return f"the script ended with exit code {exit_code}{last}", ""

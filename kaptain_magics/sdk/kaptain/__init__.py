@@ -1,0 +1,23 @@
+"""The Kaptain SDK: train, tune and deploy a model from a notebook.
+
+Inside a job only its ``platform`` half and the functions below are there; everything is imported when it is used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_NAMES = {
+    "save_model": "kaptain_magics.runtime.savers",
+    "log_metrics": "kaptain_magics.runtime.channel",
+}
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'kaptain' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_NAMES]

@@ -61,11 +61,11 @@ class DirectoryTransfer:
         """Copy files into a folder; returns their sha256 by name."""
         return {name: self.send(source, folder / name) for name, source in files.items()}
 
-    def fetch(self, source: Location, target: Path) -> str:
+    def fetch(self, source: Location, target: Path, _known: Entry | None = None) -> str:
         """Copy an object to a file and return its sha256 (hex)."""
         return _copy(source.path, target)
 
-    def fetch_all(self, names: Mapping[str, Path], folder: Location) -> dict[str, str]:
+    def fetch_all(self, names: Mapping[str, Path], folder: Location, _known: Mapping[str, Entry]) -> dict[str, str]:
         """Copy objects of a folder to files; returns their sha256 by name."""
         return {name: self.fetch(folder / name, target) for name, target in names.items()}
 

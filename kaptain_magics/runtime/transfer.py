@@ -46,10 +46,10 @@ class Transfer(Protocol):
     def send_all(self, files: Mapping[str, Path], folder: Location, known: Mapping[str, Entry]) -> dict[str, str]:
         """Store files below a folder; returns their sha256 by name."""
 
-    def fetch(self, source: Location, target: Path) -> str:
-        """Bring an object to a file and return its sha256."""
+    def fetch(self, source: Location, target: Path, known: Entry) -> str:
+        """Bring the object ``known`` to a file and return its sha256."""
 
-    def fetch_all(self, names: Mapping[str, Path], folder: Location) -> dict[str, str]:
+    def fetch_all(self, names: Mapping[str, Path], folder: Location, known: Mapping[str, Entry]) -> dict[str, str]:
         """Bring objects of a folder to files; returns their sha256 by name."""
 
     def read(self, source: Location) -> bytes:
@@ -137,7 +137,7 @@ def download(transfer: Transfer, uri: str, target: Path) -> Artifact:
         entry = transfer.entry(source)
         if entry is None:
             raise MissingError(f"nothing is stored at {source}", "check the URI, or train the model first")
-        return Artifact(str(source), {entry.path: transfer.fetch(source, target)}, entry.size)
+        return Artifact(str(source), {entry.path: transfer.fetch(source, target, entry)}, entry.size)
     if target.exists():
         return _download_folder(transfer, source, there, target, target)
     staging = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
@@ -160,7 +160,7 @@ def _download_folder(
         raise DamagedError(f"{source} lacks {absent[0]}, which its manifest names", "save the model again")
     with told(named):
         target.mkdir(parents=True, exist_ok=True)
-    digests = transfer.fetch_all({name: target.joinpath(*name.split("/")) for name in wanted}, source)
+    digests = transfer.fetch_all({name: target.joinpath(*name.split("/")) for name in wanted}, source, there)
     if manifest is None:
         return Artifact(str(source), digests, sum(there[name].size for name in digests))
     for name, digest in manifest.files.items():

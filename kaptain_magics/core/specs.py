@@ -29,16 +29,18 @@ class Parameter(msgspec.Struct, frozen=True):
     """A hyperparameter that a script takes.
 
     Attributes:
-        name: Its name without dashes.
+        name: Its name: of a long option without dashes (``gamma``), of a short one with its dash (``-g``).
         binding: How the script takes it.
         default: The source text of its default, empty when unknown.
         line: Its line in the script, from 1.
+        flag: The option that it stands for where the name is only its ``dest``, such as ``--learning-rate``.
     """
 
     name: str
     binding: Binding
     default: str = ""
     line: int = 0
+    flag: str = ""
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):

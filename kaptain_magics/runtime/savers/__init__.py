@@ -1,0 +1,158 @@
+"""``save_model``: every framework's model in its safest native format, with a description of it beside.
+
+One module per framework, imported only when a model of its framework is saved; the framework is told by the object's
+own classes, so no library is imported to find out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.savers.base import Description, Tensor, Wish, copy_into
+from kaptain_magics.runtime.savers.guess import framework_of
+
+SAVERS = ("sklearn", "xgboost", "lightgbm", "onnx", "pytorch", "tensorflow", "mlflow", "python")
+_ALIASES = {"scikit-learn": "sklearn", "torch": "pytorch", "keras": "tensorflow", "tf": "tensorflow"}
+_SAVABLE = (
+    "models of scikit-learn, XGBoost, LightGBM, ONNX, PyTorch, TensorFlow, Keras and MLflow, other objects with a"
+    " predict method, and the path of a Python file with predict(inputs)"
+)
+
+
+def save_model(
+    model: Any,
+    *,
+    framework: str | None = None,
+    name: str | None = None,
+    signature: Mapping[str, Any] | str | None = None,
+    format: str | None = None,  # noqa: A002 - the word that people write
+    example: Any = None,
+    extra_files: Sequence[str | os.PathLike[str]] = (),
+) -> str:
+    """Save a trained model as this job's result.
+
+    Args:
+        model: The fitted object, or the path of a file or folder that its own library saved.
+        framework: Framework by its name. Only for what does not tell it itself, such as a path; ``"mlflow"`` saves
+            another framework's object as an MLflow model.
+        name: The model's name, kept in its description.
+        signature: Inputs and outputs as the protocol's metadata has them, ``{"inputs": [{"name", "datatype",
+            "shape"}], "outputs": [...]}``, or JSON of it; without it they are taken from the model and the example.
+        format: File format, such as ``"skops"``; without it the safest one of the framework.
+        example: Rows as the model takes them: datatypes and output shapes are taken from them, and PyTorch exports
+            with them. They are not saved.
+        extra_files: Files and folders that go beside the model, such as modules that it imports.
+
+    Returns:
+        URI of the folder that holds it.
+
+    Raises:
+        ExportError: The object cannot be saved, or the script does not run as a job.
+    """
+    from kaptain_magics.runtime.export import upload_folder
+
+    with tempfile.TemporaryDirectory(prefix="kaptain-model-") as place:
+        folder = Path(place)
+        description = write_model(
+            model,
+            folder,
+            framework=framework,
+            name=name,
+            signature=signature,
+            format=format,
+            example=example,
+            extra_files=extra_files,
+        )
+        return upload_folder(folder, description.framework, description.format)
+
+
+def write_model(
+    model: Any,
+    folder: Path,
+    *,
+    framework: str | None = None,
+    name: str | None = None,
+    signature: Mapping[str, Any] | str | None = None,
+    format: str | None = None,  # noqa: A002
+    example: Any = None,
+    extra_files: Sequence[str | os.PathLike[str]] = (),
+) -> Description:
+    """Write a model and its description into ``folder``, which exists and is empty; see ``save_model``.
+
+    Raises:
+        ExportError: The object cannot be saved.
+    """
+    chosen = _choose(model, framework or "")
+    if chosen not in SAVERS:
+        raise _refusal(model, chosen)
+    if _is_path(model):
+        model = Path(model)
+        if not model.exists():
+            raise ExportError(f"there is no file or folder {model}", "check the name and the working directory")
+    wish = Wish(format or "", example, tuple(Path(path) for path in extra_files))
+    try:
+        saver = importlib.import_module(f"kaptain_magics.runtime.savers.{chosen}")
+        description: Description = saver.save(model, folder, wish)
+    except ModuleNotFoundError as error:
+        raise ExportError(
+            f"saving this {type(model).__name__} needs {error.name}, which is not installed here",
+            f"add it to the requirements, or: pip install {(error.name or '').replace('_', '-')}",
+        ) from None
+    description.name = name or ""
+    if signature:
+        description.inputs, description.outputs = _read_signature(signature)
+        description.told_by = "signature"
+    copy_into(folder, wish.extra_files)
+    description.write(folder)
+    return description
+
+
+def _choose(model: object, named: str) -> str:
+    """Return the framework that saves ``model``: its own, where its classes tell it, before the one that was named."""
+    named = _ALIASES.get(named, named)
+    own = framework_of(model)
+    if own or named == "mlflow":
+        return "mlflow" if named == "mlflow" else own
+    if _is_path(model):
+        return named
+    if callable(getattr(model, "predict", None)):
+        return "sklearn" if getattr(model, "__dict__", None) else "python"
+    return ""
+
+
+def _is_path(model: object) -> bool:
+    return isinstance(model, (str, os.PathLike))
+
+
+def _refusal(model: object, framework: str) -> ExportError:
+    if framework:
+        return ExportError(f"{framework} models cannot be saved", f"what can be saved: {_SAVABLE}")
+    if _is_path(model):
+        return ExportError(
+            f"{model} does not tell its framework", f"name it: framework=..., one of {', '.join(SAVERS)}"
+        )
+    kind = type(model)
+    return ExportError(f"a {kind.__module__}.{kind.__qualname__} cannot be saved", f"what can be saved: {_SAVABLE}")
+
+
+def _read_signature(signature: Mapping[str, Any] | str) -> tuple[list[Tensor], list[Tensor]]:
+    try:
+        told = json.loads(signature) if isinstance(signature, str) else signature
+        sides = [[_tensor(tensor) for tensor in told.get(side, ())] for side in ("inputs", "outputs")]
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ExportError(
+            f"the signature is not usable: {error}",
+            'write {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}], "outputs": [...]}',
+        ) from None
+    return sides[0], sides[1]
+
+
+def _tensor(told: Mapping[str, Any]) -> Tensor:
+    return {"name": str(told["name"]), "datatype": str(told["datatype"]), "shape": [int(n) for n in told["shape"]]}

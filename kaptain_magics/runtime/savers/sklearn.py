@@ -1,0 +1,45 @@
+"""scikit-learn, and whatever else joblib can save: ``model.joblib``, or ``model.skops`` where nothing may be unpickled.
+
+A joblib file is a pickle: whoever loads it runs it, so it is only loaded after its checksum was compared. skops files
+build nothing but types that the loader trusts.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kaptain_magics.runtime.savers.base import Description, Wish, copy_into, describe_table, plain_list, versions
+from kaptain_magics.runtime.savers.pickled import local_modules
+
+FORMATS = ("joblib", "skops")
+
+
+def save(model: Any, folder: Path, wish: Wish) -> Description:
+    """Save an estimator, a pipeline or another object with a ``predict``, and the script's modules that it uses."""
+    if isinstance(model, (str, Path)):
+        suffix = Path(model).suffix.lstrip(".")
+        shutil.copy2(model, folder / f"model.{suffix}")
+        return Description("sklearn", suffix, f"model.{suffix}")
+    kind = wish.choose("scikit-learn", FORMATS)
+    modules = local_modules(model)
+    file = folder / f"model.{kind}"
+    if kind == "skops":
+        import skops.io
+
+        skops.io.dump(model, file)
+    else:
+        import joblib
+
+        joblib.dump(model, file)
+    named = {path.name for path in wish.extra_files}
+    copy_into(folder, [path for path in modules if path.name not in named])
+    description = Description("sklearn", kind, file.name, kind=type(model).__name__)
+    description.columns = [str(column) for column in plain_list(getattr(model, "feature_names_in_", None))]
+    description.classes = plain_list(getattr(model, "classes_", None))
+    description.versions = versions("sklearn", "joblib", "skops", type(model).__module__.partition(".")[0])
+    ask = getattr(model, "predict", None) or getattr(model, "transform", None)
+    if ask is not None:
+        describe_table(model, description, wish, getattr(model, "n_features_in_", -1), ask)
+    return description

@@ -1,0 +1,73 @@
+"""TensorFlow and Keras: a SavedModel in ``0001/``, as TensorFlow Serving expects it, or ``model.keras``.
+
+A SavedModel is a graph and its weights; a ``.keras`` file is configuration and weights, loaded without unpickling.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.savers.base import Description, Wish, tensors, versions
+
+FORMATS = ("saved_model", "keras")
+_VERSION = "0001"
+
+
+def save(model: Any, folder: Path, wish: Wish) -> Description:
+    """Save a Keras model, a ``tf.Module``, or copy a SavedModel folder or a ``.keras`` file."""
+    if isinstance(model, (str, Path)):
+        return _copy(Path(model), folder)
+    keras = _is_keras(model)
+    formats = FORMATS if not keras or _backend() == "tensorflow" else FORMATS[::-1]
+    kind = wish.choose("TensorFlow", formats)
+    place = "model.keras" if kind == "keras" else _VERSION
+    if kind == "keras":
+        if not keras:
+            raise ExportError("only Keras models have the format keras", "leave the format out")
+        model.save(folder / place)
+    elif keras:
+        model.export(str(folder / place), verbose=False)
+    else:
+        _save_module(model, folder / place, wish.example)
+    description = Description("tensorflow", kind, place, kind=type(model).__name__)
+    description.versions = versions("tensorflow", "keras")
+    if keras:
+        description.details["backend"] = _backend()
+    return description
+
+
+def _copy(path: Path, folder: Path) -> Description:
+    if path.suffix == ".keras":
+        shutil.copy2(path, folder / "model.keras")
+        return Description("tensorflow", "keras", "model.keras", versions=versions("tensorflow", "keras"))
+    if not (path / "saved_model.pb").is_file():
+        path = sorted(path.glob("*/saved_model.pb"))[-1].parent
+    shutil.copytree(path, folder / _VERSION)
+    return Description("tensorflow", "saved_model", _VERSION, versions=versions("tensorflow"))
+
+
+def _is_keras(model: Any) -> bool:
+    return any(cls.__module__.partition(".")[0] in ("keras", "tf_keras") for cls in type(model).__mro__)
+
+
+def _backend() -> str:
+    keras = sys.modules.get("keras")
+    return str(keras.backend.backend()) if keras is not None else "tensorflow"
+
+
+def _save_module(module: Any, place: Path, example: Any) -> None:
+    import tensorflow as tf
+
+    if example is None:
+        tf.saved_model.save(module, str(place))
+        return
+    parts = example if isinstance(example, tuple) else (example,)
+    values = [tf.convert_to_tensor(part) for part in parts]
+    names = [told["name"] for told in tensors(tuple(parts), "input")]
+    specs = [tf.TensorSpec([None, *v.shape[1:]], v.dtype, name=n) for n, v in zip(names, values, strict=True)]
+    function = tf.function(module.__call__).get_concrete_function(*specs)
+    tf.saved_model.save(module, str(place), signatures=function)

@@ -350,4 +350,8 @@ class RunStore:
         """
         if not folder.last_state().state.terminal:
             raise StateError(f"run {folder.run_id} still goes on", f"%kaptain stop {folder.run_id}")
+        self.discard(folder)
+
+    def discard(self, folder: RunFolder) -> None:
+        """Remove a run's folder without a question: it was never started, or has ended."""
         shutil.rmtree(folder.path, ignore_errors=True)

@@ -106,7 +106,7 @@ class Target(Protocol):
         """
 
     def stop(self, job: JobRef) -> None:
-        """End a job and everything that belongs to it; ``follow`` then yields ``STOPPED``. Ended jobs are left alone."""
+        """End a job and all that belongs to it; ``follow`` then yields ``STOPPED``. Ended jobs are left alone."""
 
 
 @runtime_checkable
@@ -158,6 +158,14 @@ class NativeTuner(Protocol):
 
     def stop_study(self, study: StudyRef) -> None:
         """End the study and its trials."""
+
+
+@runtime_checkable
+class Housekeeping(Protocol):
+    """A target that finds what it left behind."""
+
+    def clean(self, force: bool = False) -> list[str]:
+        """Find leftovers of ended and killed runs and, with ``force``, remove them; returns a line for each."""
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):

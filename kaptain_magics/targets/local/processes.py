@@ -113,8 +113,66 @@ def threads_for(cores: float | None) -> int:
     return max(1, min(available, available if cores is None else int(-(-cores // 1))))
 
 
+class WarmWorker:
+    """A worker that has imported what jobs need; shared by every process of this user that needs the same.
+
+    Args:
+        preload: The import statements that it executes before its first job.
+        env: The environment that it imports them in.
+        python: The interpreter.
+        later: Statements that it executes when it has nothing to do.
+    """
+
+    def __init__(
+        self,
+        preload: Sequence[str],
+        env: Mapping[str, str],
+        python: str = sys.executable,
+        later: Sequence[str] = (),
+    ) -> None:
+        self._preload, self._env, self._python, self._later = preload, env, python, later
+        self.usable = CAN_FORK and not _wants_cuda(preload)
+        self._path: Path | None = None
+
+    def start(self) -> None:
+        """Have the worker started in the background, so that a later job finds it ready."""
+        if self.usable:
+            with contextlib.suppress(OSError, TargetError):
+                self.connect().close()
+
+    def connect(self) -> socket.socket:
+        """Return a connection to the worker; it is started when it does not run.
+
+        Raises:
+            TargetError: It did not start.
+        """
+        if self._path is None:
+            kept = sorted((k, v) for k, v in self._env.items() if not k.startswith(_VOLATILE))
+            stamp = [os.stat(p).st_mtime_ns for p in sys.path if p.endswith("-packages") and os.path.isdir(p)]
+            ours = max(p.stat().st_mtime_ns for p in Path(__file__).parents[2].rglob("*.py"))
+            key = json.dumps([self._python, list(self._preload), list(self._later), kept, stamp, ours])
+            self._path = _socket_folder() / hashlib.sha256(key.encode()).hexdigest()[:24]
+        return _connect(self._path) or self._begin(self._path)
+
+    def _begin(self, path: Path) -> socket.socket:
+        with locked(path.with_suffix(".lock"), patience=60.0):
+            connection = _connect(path)
+            if connection is not None:
+                return connection
+            path.unlink(missing_ok=True)
+            options = {"socket": str(path), "preload": list(self._preload), "later": list(self._later)}
+            _spawn_zygote(options, self._env, self._python)
+            until = time.monotonic() + 30.0
+            while time.monotonic() < until:
+                connection = _connect(path)
+                if connection is not None:
+                    return connection
+                time.sleep(0.002)
+        raise TargetError("the warm worker did not start", "set KAPTAIN_WARM=false to do without it")
+
+
 def start(
-    request: Mapping[str, Any], output: int, *, python: str = sys.executable, preload: Sequence[str] | None = None
+    request: Mapping[str, Any], output: int, *, python: str = sys.executable, warm: WarmWorker | None = None
 ) -> Process:
     """Start a job.
 
@@ -122,32 +180,28 @@ def start(
         request: What ``zygote`` documents: plan, env, cwd, exit_path, detached, threads.
         output: File descriptor of the job's standard output and error; stays open here.
         python: The interpreter that runs it.
-        preload: Import statements of a warm worker to fork from; ``None`` for a fresh process.
+        warm: The worker to fork from; ``None``, or one that cannot fork safely, makes a fresh process.
 
     Raises:
         TargetError: No process can be started.
     """
     if not CAN_FORK:
         return _start_plain(request, output, python)
-    if preload is not None and not _wants_cuda(preload):
+    if warm is not None and warm.usable:
         with contextlib.suppress(OSError, ValueError, TargetError):
-            process = _ask(_warm_connection(request["env"], python, preload), request, output)
+            process = _ask(warm.connect(), request, output)
             if process is not None:
                 return process
+            warm.usable = False  # its imports left a thread behind
     ours, theirs = socket.socketpair()
     _spawn_zygote({"fd": theirs.fileno()}, request["env"], python, (theirs.fileno(),))
     theirs.close()
-    process = _ask(ours, request, output)
+    process = None
+    with contextlib.suppress(OSError, ValueError):
+        process = _ask(ours, request, output)
     if process is None:
         raise TargetError("a process for the job could not be started", "%kaptain doctor looks for the cause")
     return process
-
-
-def warm_up(env: Mapping[str, str], preload: Sequence[str], python: str = sys.executable) -> None:
-    """Start a warm worker in the background, so that a later job finds it ready."""
-    if CAN_FORK and not _wants_cuda(preload):
-        with contextlib.suppress(OSError, TargetError):
-            _warm_connection(env, python, preload).close()
 
 
 def _wants_cuda(preload: Sequence[str]) -> bool:
@@ -189,37 +243,13 @@ def _ask(connection: socket.socket, request: Mapping[str, Any], output: int) -> 
             answer += more
     except OSError:
         connection.close()
-        return None
+        raise
     pid = json.loads(answer).get("pid")
     if pid is None:
         connection.close()
         return None
     connection.settimeout(None)
     return Process(connection, pid)
-
-
-def _warm_connection(env: Mapping[str, str], python: str, preload: Sequence[str]) -> socket.socket:
-    kept = sorted((k, v) for k, v in env.items() if not k.startswith(_VOLATILE))
-    stamp = [os.stat(p).st_mtime_ns for p in sys.path if p.endswith("-packages") and os.path.isdir(p)]
-    key = json.dumps([python, list(preload), kept, stamp, _ZYGOTE.stat().st_mtime_ns])
-    folder = _socket_folder()
-    path = folder / hashlib.sha256(key.encode()).hexdigest()[:24]
-    connection = _connect(path)
-    if connection is not None:
-        return connection
-    with locked(path.with_suffix(".lock"), patience=60.0):
-        connection = _connect(path)
-        if connection is not None:
-            return connection
-        path.unlink(missing_ok=True)
-        _spawn_zygote({"socket": str(path), "preload": list(preload)}, env, python)
-        until = time.monotonic() + 30.0
-        while time.monotonic() < until:
-            connection = _connect(path)
-            if connection is not None:
-                return connection
-            time.sleep(0.002)
-    raise TargetError("the warm worker did not start", "set KAPTAIN_WARM=false to do without it")
 
 
 def _socket_folder() -> Path:

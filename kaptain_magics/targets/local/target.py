@@ -54,6 +54,7 @@ class LocalJobs:
         self._around = surroundings
         self._warm = surroundings.settings.get("warm", "true") == "true"
         self._jobs: dict[str, _Job] = {}
+        self._workers: dict[tuple[str, str], processes.WarmWorker] = {}
 
     def check(self) -> list[Check]:
         """Look at the state folder, the disk and the ways to start a process."""
@@ -134,10 +135,25 @@ class LocalJobs:
         }
         output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            preload = import_statements(job.script.source) if self._warm and not job.resources.gpu_limit else None
-            mine.process = processes.start(request, output, python=python, preload=preload)
+            mine.process = processes.start(request, output, python=python, warm=self._worker(job, python))
         finally:
             os.close(output)
+
+    def warm_up(self, job: JobSpec) -> None:
+        """Let the worker of such jobs import what they need while the caller does something else."""
+        if not environments.needed(job.requirements):
+            worker = self._worker(job, sys.executable)
+            if worker is not None:
+                worker.start()
+
+    def _worker(self, job: JobSpec, python: str) -> processes.WarmWorker | None:
+        if not self._warm or job.resources.gpu_limit:
+            return None
+        key = (python, job.script.source)
+        if key not in self._workers:
+            env = {**os.environ, **job.env}
+            self._workers[key] = processes.WarmWorker(import_statements(job.script.source), env, python)
+        return self._workers[key]
 
     def _environment(self, job: JobSpec, threads: int) -> dict[str, str]:
         env = {**os.environ, **self._around.storage_env}

@@ -77,11 +77,19 @@ class Zygote:
         listener: The socket that clients connect to; ``None`` serves the one client of ``first`` and ends.
         first: A client that is connected already.
         unsafe: Why nothing may be forked.
+        later: Import statements for the first quiet moment.
         idle: Seconds without a job after which the worker ends itself.
     """
 
-    def __init__(self, listener: socket.socket | None, first: socket.socket | None, unsafe: str, idle: float) -> None:
-        self.listener, self.unsafe, self.idle = listener, unsafe, idle
+    def __init__(
+        self,
+        listener: socket.socket | None,
+        first: socket.socket | None = None,
+        unsafe: str = "",
+        later: list[str] | None = None,
+        idle: float = 600.0,
+    ) -> None:
+        self.listener, self.unsafe, self.later, self.idle = listener, unsafe, later, idle
         self.jobs: dict[int, Job] = {}
         self.selector = selectors.DefaultSelector()
         self.wakeup, writer = os.pipe()
@@ -100,7 +108,10 @@ class Zygote:
         """Serve until idle for too long, or until the only client's job has ended."""
         quiet_since = time.monotonic()
         while self.listener is not None or self.jobs or self.waiting:
-            for key, _ in self.selector.select(timeout=30.0):
+            ready = self.selector.select(timeout=0.3 if self.later else 30.0)
+            if self.later and not ready:
+                self.unsafe, self.later = preload(self.later), None
+            for key, _ in ready:
                 quiet_since = time.monotonic()
                 if key.fileobj is self.listener:
                     self._welcome(self.listener.accept()[0])
@@ -330,7 +341,8 @@ def main() -> None:
         listener.listen(128)
     sys.path.extend(p for p in options.get("paths", ()) if p not in sys.path)
     try:
-        Zygote(listener, first, preload(options.get("preload", [])), options.get("idle", 600.0)).serve()
+        unsafe = preload(options.get("preload", []))
+        Zygote(listener, first, unsafe, options.get("later"), options.get("idle", 600.0)).serve()
     finally:
         if listener is not None:
             with contextlib.suppress(OSError):

@@ -1,0 +1,33 @@
+"""The one shared backend that every front door calls: ``Model``, and ``Workspace`` for everything of every kernel."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kaptain_magics.model.endpoint import Endpoint
+    from kaptain_magics.model.handles import Deployment, Handle, Study, TrainingRun
+    from kaptain_magics.model.model import Model, ModelMeta
+    from kaptain_magics.model.plans import Plan
+    from kaptain_magics.model.workspace import Workspace
+
+_PLACES = {
+    "Deployment": "handles",
+    "Endpoint": "endpoint",
+    "Handle": "handles",
+    "Model": "model",
+    "ModelMeta": "model",
+    "Plan": "plans",
+    "Study": "handles",
+    "TrainingRun": "handles",
+    "Workspace": "workspace",
+}
+__all__ = ["Deployment", "Endpoint", "Handle", "Model", "ModelMeta", "Plan", "Study", "TrainingRun", "Workspace"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

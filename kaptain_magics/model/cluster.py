@@ -1,0 +1,117 @@
+"""The contract's housekeeping functions: they look at the cluster of the settings in force and tell what they find."""
+
+from __future__ import annotations
+
+from kaptain_magics.errors import KaptainError, TargetError
+from kaptain_magics.model.blocking import logger
+from kaptain_magics.model.workspace import Workspace
+from kaptain_magics.targets.base import ClusterKeeper
+
+_KINDS = ("TFJob", "PyTorchJob", "TrainJob", "Job")
+
+
+def _keeper() -> ClusterKeeper:
+    target = Workspace().target("kubernetes")
+    if not isinstance(target, ClusterKeeper):
+        raise TargetError("this target has no cluster", "name one with --on kubernetes")
+    return target
+
+
+def _tell(lines: list[str]) -> None:
+    for line in lines or ["nothing found"]:
+        logger().info("%s", line)
+
+
+def diagnose() -> None:
+    """Tell about all workloads, Secrets, Pods and ServiceAccounts of the namespace."""
+    _tell(_keeper().list_resources())
+
+
+def list_all_resources() -> None:
+    """Tell everything that was made by Kaptain."""
+    _tell(_keeper().list_resources())
+
+
+def list_jobs() -> None:
+    """Tell the training jobs."""
+    _tell(_keeper().list_resources(*_KINDS))
+
+
+def list_experiments() -> None:
+    """Tell the Katib Experiments."""
+    _tell(_keeper().list_resources("Experiment"))
+
+
+def list_inference_services() -> None:
+    """Tell the InferenceServices."""
+    _tell(_keeper().list_resources("InferenceService"))
+
+
+def delete_resource(kind: str, name: str) -> None:
+    """Remove one object.
+
+    Args:
+        kind: Its kind, such as ``Secret``.
+        name: Its name.
+    """
+    _tell(_keeper().delete_resource(kind, name))
+
+
+def delete_job(name: str, kind: str | None = None) -> None:
+    """Remove a training job.
+
+    Args:
+        name: Its name.
+        kind: ``tfjob``, ``pytorchjob`` or ``job``; found out when not given.
+    """
+    kinds = {k.lower(): k for k in _KINDS}
+    if kind is not None and kind.lower() not in kinds:
+        raise TargetError(f"unknown kind of job {kind!r}", "one of " + ", ".join(kinds))
+    if kind is not None:
+        delete_resource(kinds[kind.lower()], name)
+        return
+    keeper = _keeper()
+    for each in _KINDS:
+        try:
+            _tell(keeper.delete_resource(each, name))
+            return
+        except KaptainError:
+            continue
+    raise TargetError(f"there is no job {name!r}", "kaptain.utils.list_jobs() tells them")
+
+
+def delete_experiment(name: str) -> None:
+    """Remove a Katib Experiment."""
+    delete_resource("Experiment", name)
+
+
+def delete_inference_service(name: str) -> None:
+    """Remove an InferenceService."""
+    delete_resource("InferenceService", name)
+
+
+def delete_jobs(force: bool = False) -> None:
+    """Remove the completed training jobs, with ``force`` the running ones too."""
+    _tell(_keeper().delete_all(_KINDS, force))
+
+
+def delete_experiments(force: bool = False) -> None:
+    """Remove the completed Experiments, with ``force`` the running ones too."""
+    _tell(_keeper().delete_all(("Experiment",), force))
+
+
+def delete_inference_services(force: bool = False) -> None:
+    """Remove the InferenceServices that are not ready, with ``force`` all."""
+    _tell(_keeper().delete_all(("InferenceService",), force))
+
+
+def clean(force: bool = False) -> None:
+    """Tell stale Secrets and ServiceAccounts and, with ``force``, remove them."""
+    _tell(_keeper().clean(force))
+
+
+def clean_all(force: bool = False) -> None:
+    """Remove completed workloads and tell what is stale; with ``force`` remove everything."""
+    keeper = _keeper()
+    _tell(keeper.delete_all((*_KINDS, "Experiment", "InferenceService"), force))
+    _tell(keeper.clean(force))

@@ -1,0 +1,28 @@
+"""Switches of the contract, as module attributes that may be set at any time: ``envs.VERBOSE = True``."""
+
+from __future__ import annotations
+
+import os
+
+from kaptain_magics.config import TRUE
+
+
+def _flag(name: str) -> bool:
+    return os.environ.get(name, "").lower() in TRUE
+
+
+def _seconds(name: str) -> int | None:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdigit() else None
+
+
+VERBOSE = _flag("KAPTAIN_SDK_VERBOSE")  # show the jobs' own logs
+DEBUG = _flag("KAPTAIN_SDK_DEBUG")  # show tracebacks
+LOG_TIMEFORMAT = os.environ.get("KAPTAIN_SDK_LOG_TIMEFORMAT", "%Y-%m-%d %H:%M:%S,%f")  # %f in milliseconds
+DOCKER_BUILDER_CPU_LIMIT = os.environ.get("DOCKER_BUILDER_CPU_LIMIT", "1")
+DOCKER_BUILDER_MEM_LIMIT = os.environ.get("DOCKER_BUILDER_MEM_LIMIT", "1G")
+DOCKER_BUILDER_CPU_REQUEST = os.environ.get("DOCKER_BUILDER_CPU_REQUEST", "500m")
+DOCKER_BUILDER_MEM_REQUEST = os.environ.get("DOCKER_BUILDER_MEM_REQUEST", "500M")
+DELETE_EXPERIMENT = _flag("KAPTAIN_SDK_DELETE_EXPERIMENT")
+TTL_SECONDS_AFTER_FINISHED = _seconds("KAPTAIN_SDK_TTL_SECONDS_AFTER_FINISHED")
+FORCE_CLEANUP = _flag("KAPTAIN_SDK_FORCE_CLEANUP")

@@ -1,0 +1,86 @@
+"""Finds and removes what is left behind, and looks whether everything can be used."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from kaptain_magics.core.states import RunKind
+from kaptain_magics.errors import KaptainError, StateError
+from kaptain_magics.targets.base import Check, Housekeeping
+
+if TYPE_CHECKING:
+    from kaptain_magics.model.workspace import Workspace
+
+
+class _Leftover(NamedTuple):
+    text: str
+    remove: Callable[[], object]
+
+
+def clean(workspace: Workspace, force: bool) -> list[str]:
+    """Find what is left behind and, with ``force``, remove it; see ``Workspace.clean``."""
+    lines = []
+    for leftover in [*_folders(workspace), *_objects(workspace)]:
+        lines.append(leftover.text)
+        if force:
+            leftover.remove()
+    for name in sorted({workspace.settings.target, *(r.record.target for r in workspace.runs())}):
+        try:
+            target = workspace.target(name)
+            if isinstance(target, Housekeeping):
+                lines += target.clean(force)
+        except KaptainError as error:
+            lines.append(f"{name}: cannot be cleaned now: {error.message}")
+    return lines
+
+
+def _folders(workspace: Workspace) -> Iterator[_Leftover]:
+    """Working folders of runs that have ended; their logs and events stay."""
+    for folder in workspace.store.folders():
+        try:
+            ended = folder.last_state().state.terminal
+        except StateError:
+            yield _Leftover(f"unreadable run {folder.run_id}", lambda f=folder: workspace.store.discard(f))  # type: ignore[misc]
+            continue
+        for name in ("work", "trials", "files"):
+            path = folder.path / name
+            if ended and path.is_dir():
+                yield _Leftover(f"{name} folder of run {folder.run_id}", lambda p=path: shutil.rmtree(p, True))  # type: ignore[misc]
+
+
+def _objects(workspace: Workspace) -> Iterator[_Leftover]:
+    """Models in the object store that nothing refers to: trials of ended studies, artifacts of past deployments."""
+    store, base = workspace.objects(), workspace.settings.models_uri
+    deployed = {e.spec.artifact_uri for e in workspace.registry.endpoints()}
+    for summary in workspace.runs():
+        record = summary.record
+        if not summary.state.terminal:
+            continue
+        place = ""
+        if record.kind is RunKind.TUNE:
+            place = f"{base}/{record.model_id}/trials/{record.name}"
+        elif record.kind is RunKind.DEPLOY and record.endpoint is not None:
+            place = f"{base}/{record.model_id}/deploy/{record.endpoint.revision}"
+        if place and place not in deployed and any(True for _ in store.list(place)):
+            yield _Leftover(f"objects under {place}", lambda p=place: store.delete(p))  # type: ignore[misc]
+
+
+def doctor(workspace: Workspace) -> list[Check]:
+    """Look whether target and storage can be used; see ``Workspace.doctor``."""
+    checks: list[Check] = []
+    try:
+        checks += workspace.target().check()
+    except KaptainError as error:
+        checks.append(Check(f"target {workspace.settings.target}", False, error.message, error.hint))
+    uri = workspace.settings.models_uri
+    try:
+        store = workspace.objects()
+        probe = f"{uri}/.kaptain-probe"
+        store.write(probe, b"ok")
+        store.delete(probe)
+        checks.append(Check("storage", True, uri))
+    except KaptainError as error:
+        checks.append(Check("storage", False, f"{uri}: {error.message}", error.hint))
+    return checks

@@ -1,0 +1,255 @@
+"""Turns what a person asked for into specs: names, places in the object store, bindings of hyperparameters."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import msgspec
+
+from kaptain_magics.core.domains import AnyDomain, Value
+from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.core.names import new_hex, new_job_name, new_run_id, sanitize
+from kaptain_magics.core.resources import Resources
+from kaptain_magics.core.specs import Capture, ClusterOptions, ImageSpec, JobSpec, Script, StudySpec
+from kaptain_magics.core.states import Direction, RunKind
+from kaptain_magics.errors import (
+    DomainError,
+    KaptainError,
+    ModelError,
+    NotFoundError,
+    ObjectiveError,
+    ScriptError,
+    ServingError,
+    StateError,
+)
+from kaptain_magics.model.plans import StudyPlan
+from kaptain_magics.state import Revision
+
+if TYPE_CHECKING:
+    from kaptain_magics.model.workspace import Workspace
+
+
+class JobOptions(TypedDict, total=False):
+    """Options of every job, shared by training and trials."""
+
+    args: Sequence[str]
+    resources: Resources
+    files: Sequence[str]
+    requirements: Sequence[str]
+    env: Mapping[str, str]
+    framework: ModelFramework | None
+    capture: Capture
+    timeout: float | None
+    workers: int
+    image: ImageSpec
+    cluster: ClusterOptions
+
+
+def build_job(
+    workspace: Workspace,
+    model_id: str,
+    model_name: str,
+    script: Script,
+    parameters: Mapping[str, Value],
+    phase: str,
+    options: JobOptions,
+) -> JobSpec:
+    """Return the job that runs ``script`` with these hyperparameters.
+
+    Raises:
+        ScriptError: The script does not take one of them, or a file is missing.
+    """
+    from kaptain_magics.script import bindings
+
+    run_id = new_run_id()
+    stage = "trained" if phase == "train" else "tuned"
+    files = tuple(str(Path(f).expanduser().resolve()) for f in options.get("files", ()))
+    for path in files:
+        if not Path(path).exists():
+            raise ScriptError(f"there is no file or folder {path}", "check --files")
+        if Path(path).name == script.name:
+            raise ScriptError(f"{script.name} is the script itself", "leave it out of --files, or rename it")
+    bound = {name: str(value) if name.startswith("-") else value for name, value in parameters.items()}
+    workers = options.get("workers", 1)
+    if workers < 1:
+        raise ScriptError(f"{workers} workers cannot work", "write --workers 1 or more")
+    return JobSpec(
+        name=new_job_name(model_name, "job"),
+        run_id=run_id,
+        model_id=model_id,
+        script=script,
+        framework=options.get("framework") or ModelFramework.guess(script.imports),
+        phase=phase,
+        folder=str(workspace.store.folder / run_id),
+        parameters=bound if phase == "train" else dict(parameters),
+        bindings=bindings(script, list(parameters)),
+        args=tuple(options.get("args", ())),
+        env=dict(options.get("env", {})),
+        files=files,
+        requirements=tuple(options.get("requirements", ())),
+        resources=options.get("resources") or Resources(),
+        workers=workers,
+        timeout=_positive(options.get("timeout"), "timeout"),
+        capture=options.get("capture") or Capture(),
+        upload_uri=f"{workspace.settings.models_uri}/{model_id}/{stage}/{uuid.uuid4().hex}",
+        image=options.get("image") or ImageSpec(base_image=workspace.settings.base_image),
+        cluster=options.get("cluster") or ClusterOptions(),
+    )
+
+
+def _positive(seconds: float | None, what: str) -> float | None:
+    if seconds is not None and not seconds > 0:
+        raise ScriptError(f"a {what} of {seconds} s cannot be kept", f"write --{what} with seconds above 0")
+    return seconds
+
+
+def build_study(
+    job: JobSpec,
+    model_name: str,
+    domains: Mapping[str, AnyDomain],
+    objectives: Sequence[str],
+    *,
+    goal: float | None = None,
+    direction: Direction = Direction.MAXIMIZE,
+    trials: int = 16,
+    parallel: int = 2,
+    failed_trials: int = 4,
+    algorithm: str = "random",
+    algorithm_settings: Mapping[str, str] | None = None,
+    early_stopping: str = "",
+    early_stopping_settings: Mapping[str, str] | None = None,
+    seed: int | None = None,
+) -> StudySpec:
+    """Return the study that searches ``domains`` with ``job`` as the template of its trials.
+
+    Raises:
+        KaptainError: Domains, objectives, counts or the algorithm cannot be used.
+    """
+    from kaptain_magics.tuning.algorithms import check_study
+
+    if not domains:
+        raise DomainError("there is nothing to search", "name a domain, such as c=Double(0.01, 1)")
+    if not objectives or not all(objectives):
+        raise ObjectiveError("no objective is named", "name the metric to optimise: --objective accuracy")
+    for what, number in (("trials", trials), ("parallel", parallel), ("failed_trials", failed_trials)):
+        if number < (0 if what == "failed_trials" else 1):
+            raise ObjectiveError(f"{what} {number} is too few", f"write a whole number above 0 for {what}")
+    spec = StudySpec(
+        name=new_job_name(model_name, "tune"),
+        run_id=job.run_id,
+        model_id=job.model_id,
+        job=msgspec.structs.replace(
+            job,
+            parameters={k: v for k, v in job.parameters.items() if k not in domains},
+            timeout=None,
+            metric_names=tuple(objectives),
+            capture=msgspec.structs.replace(job.capture, fetch=()),
+        ),
+        domains=dict(domains),
+        objectives=tuple(objectives),
+        goal=goal,
+        direction=direction,
+        trials=trials,
+        parallel=min(parallel, trials),
+        failed_trials=failed_trials,
+        algorithm=algorithm,
+        algorithm_settings=dict(algorithm_settings or {}),
+        early_stopping=early_stopping,
+        early_stopping_settings=dict(early_stopping_settings or {}),
+        timeout=job.timeout,
+        seed=seed,
+    )
+    check_study(spec)
+    return spec
+
+
+def last_script(workspace: Workspace, model_id: str) -> JobSpec:
+    """Return the job that the model was trained or tuned with last.
+
+    Raises:
+        NotFoundError: It never was.
+    """
+    for folder in workspace.store.folders():
+        try:
+            record = folder.record
+        except StateError:
+            continue
+        if record.model_id == model_id and record.kind in (RunKind.TRAIN, RunKind.TUNE):
+            job = record.job or (record.study.job if record.study else None)
+            if job is not None:
+                return job
+    try:
+        workspace.registry.model(model_id)
+    except NotFoundError as error:
+        raise NotFoundError(f"{model_id} has never been trained here", error.hint) from None
+    raise NotFoundError(f"the script of {model_id} is gone with its runs", f"train it again: %%kaptain_train {model_id}")
+
+
+def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | None = None) -> StudyPlan:
+    """Return the plan that goes on with an interrupted study.
+
+    Args:
+        workspace: Where it ran.
+        word: The study's id or name, or the model's id.
+        changes: Fields of the ``StudySpec`` that are to be other than before, such as more ``trials``.
+
+    Raises:
+        NotFoundError: There is no such study.
+        StateError: It still goes on, or there is nothing left to do.
+    """
+    folder = workspace.store.find(word, RunKind.TUNE)
+    old = folder.record.study
+    assert old is not None
+    last = folder.last_state()
+    if not last.state.terminal:
+        raise StateError(f"study {old.name} still goes on", f"%kaptain attach {folder.run_id}")
+    run_id = new_run_id()
+    job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(workspace.store.folder / run_id))
+    spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
+    return StudyPlan(workspace, spec)
+
+
+def choose_revision(workspace: Workspace, model_id: str, model_uri: str) -> Revision:
+    """Return the revision to deploy: the newest one, or the one at ``model_uri``.
+
+    Raises:
+        ModelError: The model was never trained, or nothing complete is saved at the URI.
+    """
+    try:
+        known = workspace.registry.model(model_id).revisions
+    except NotFoundError:
+        known = ()
+    if not model_uri:
+        if not known:
+            raise ModelError(
+                f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}, or name --model-uri"
+            )
+        return known[-1]
+    uri = model_uri.rstrip("/")
+    if "://" not in uri:
+        uri = Path(uri).expanduser().resolve().as_uri()
+    for revision in known:
+        if revision.uri == uri:
+            return revision
+    try:
+        manifest = workspace.objects().manifest(uri)
+    except KaptainError as error:
+        raise ServingError(f"no model can be read at {model_uri}: {error.message}", error.hint) from error
+    return Revision(
+        revision=new_hex(32),
+        stage="given",
+        uri=uri,
+        run_id="",
+        created=0.0,
+        framework=manifest.framework,
+        files=manifest.files,
+        size=manifest.size,
+    )
+
+
+def endpoint_name(model_id: str) -> str:
+    """Return the name of a model's endpoint: ``dev/mnist`` becomes ``dev-mnist``."""
+    return sanitize(model_id)

@@ -1,0 +1,96 @@
+"""Plans: what would be done, complete and unstarted; shown by ``--dry-run`` or started."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
+from kaptain_magics.core.states import RunKind
+from kaptain_magics.errors import ScriptError
+from kaptain_magics.files import write_whole
+from kaptain_magics.model.handles import Deployment, Handle, Study, TrainingRun, open_handle
+from kaptain_magics.state import RunRecord
+
+if TYPE_CHECKING:
+    from kaptain_magics.model.workspace import Workspace
+
+_H = TypeVar("_H", bound=Handle)
+
+
+class Plan(Generic[_H]):
+    """A run that has not been started.
+
+    Args:
+        workspace: Where it would run.
+        spec: What would run.
+        sent: Values of the notebook that the script finds as globals.
+    """
+
+    def __init__(
+        self, workspace: Workspace, spec: JobSpec | StudySpec | EndpointSpec, sent: Mapping[str, Any] | None = None
+    ) -> None:
+        self._workspace, self.spec, self._sent = workspace, spec, dict(sent or {})
+
+    def render(self) -> str:
+        """Return what the target would apply, secrets masked; nothing is started."""
+        return self._workspace.target().render(self.spec)
+
+    def start(self) -> _H:
+        """Start the run in a process of its own and return at once.
+
+        Raises:
+            KaptainError: It cannot be started; nothing is left behind.
+        """
+        from kaptain_magics.supervisor.start import start
+
+        pickled = _pickled(self._sent)
+        record = self._record()
+        folder = self._workspace.store.create(record)
+        try:
+            if pickled:
+                write_whole(folder.path / "sent.pkl", pickled)
+            start(folder, self._workspace.secrets, self._workspace.settings.warm)
+        except BaseException:
+            self._workspace.store.discard(folder)
+            raise
+        handle = open_handle(folder, self._workspace)
+        return handle  # type: ignore[return-value]  # the record's kind decides the class, as does the spec's
+
+    def _record(self) -> RunRecord:
+        spec = self.spec
+        job = spec if isinstance(spec, JobSpec) else None
+        study = spec if isinstance(spec, StudySpec) else None
+        endpoint = spec if isinstance(spec, EndpointSpec) else None
+        return RunRecord(
+            run_id=spec.run_id,
+            kind=RunKind.TRAIN if job else RunKind.TUNE if study else RunKind.DEPLOY,
+            name=spec.name,
+            model_id=spec.model_id,
+            target=self._workspace.settings.target,
+            created=time.time(),
+            job=job,
+            study=study,
+            endpoint=endpoint,
+            settings=self._workspace.settings.as_texts(),
+        )
+
+
+def _pickled(values: Mapping[str, Any]) -> bytes:
+    if not values:
+        return b""
+    for name, value in values.items():
+        try:
+            pickle.dumps(value)
+        except Exception as error:  # a value's own __reduce__ may raise anything
+            raise ScriptError(
+                f"`{name}` cannot be sent: {error}", "make it in the cell, or send data instead of open things"
+            ) from error
+    return pickle.dumps(dict(values), protocol=pickle.HIGHEST_PROTOCOL)
+
+
+TrainingPlan = Plan[TrainingRun]
+StudyPlan = Plan[Study]
+DeploymentPlan = Plan[Deployment]

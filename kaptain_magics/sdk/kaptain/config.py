@@ -1,0 +1,23 @@
+"""Credentials and places."""
+
+from kaptain_magics.model.sdkconfig import (
+    Config,
+    ConfigurationProvider,
+    DefaultMinioConfigurationProvider,
+    DockerConfigurationProvider,
+    DockerRegistryCertificateProvider,
+    EnvironmentVariableConfigurationProvider,
+    FileBasedConfigurationProvider,
+    S3ConfigurationProvider,
+)
+
+__all__ = [
+    "Config",
+    "ConfigurationProvider",
+    "DefaultMinioConfigurationProvider",
+    "DockerConfigurationProvider",
+    "DockerRegistryCertificateProvider",
+    "EnvironmentVariableConfigurationProvider",
+    "FileBasedConfigurationProvider",
+    "S3ConfigurationProvider",
+]

@@ -1,0 +1,1 @@
+"""Hyperparameters: domains and algorithms."""

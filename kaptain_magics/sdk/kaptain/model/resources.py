@@ -1,0 +1,5 @@
+"""``Resources``."""
+
+from kaptain_magics.core.resources import Resources
+
+__all__ = ["Resources"]

@@ -1,0 +1,1 @@
+"""One process a run: drives the target, writes the events, survives the notebook's kernel."""

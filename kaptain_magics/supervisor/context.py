@@ -1,0 +1,84 @@
+"""What the supervisor of any kind of run works with."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kaptain_magics.config import Settings
+from kaptain_magics.core.events import Event, Noted
+from kaptain_magics.state import Registry, RunFolder
+from kaptain_magics.targets.base import Surroundings, Target, open_target
+
+if TYPE_CHECKING:
+    from kaptain_magics.storage import ObjectStore
+
+
+def storage_environment(settings: Settings, secrets: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment variables that give access to the object store; empty for a directory.
+
+    Args:
+        settings: Where the store is.
+        secrets: Credentials that stand above those of the environment and of files.
+    """
+    if not settings.models_uri.startswith("s3://"):
+        return {}
+    from kaptain_magics.storage.credentials import storage_env
+
+    named = {
+        "S3_ENDPOINT": settings.s3_endpoint,
+        "AWS_REGION": settings.s3_region,
+        "AWS_PROFILE": settings.aws_profile,
+    }
+    return storage_env({**os.environ, **{k: v for k, v in named.items() if v}, **(secrets or {})})
+
+
+def surroundings(settings: Settings, secrets: Mapping[str, str] | None = None) -> Surroundings:
+    """Return what a target is told of the world under these settings."""
+    return Surroundings(
+        home=Path(settings.home),
+        cache=Path(settings.cache),
+        settings={k: v.lower() if v in ("True", "False") else v for k, v in settings.as_texts().items()},
+        storage_env=storage_environment(settings, secrets),
+    )
+
+
+class Context:
+    """One run under supervision.
+
+    Args:
+        folder: The run; its lock is held.
+        settings: The settings in force when it was started.
+        stopping: Set when the run is to end.
+    """
+
+    def __init__(self, folder: RunFolder, settings: Settings, stopping: threading.Event) -> None:
+        self.folder, self.settings, self.stopping = folder, settings, stopping
+        self.record = folder.record
+        self.registry = Registry(Path(settings.home))
+        self._writing = threading.Lock()
+
+    @cached_property
+    def target(self) -> Target:
+        """The target that runs it."""
+        return open_target(self.record.target, surroundings(self.settings))
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        """The object store that holds its models."""
+        from kaptain_magics.storage import open_store
+
+        return open_store(self.settings.models_uri, storage_environment(self.settings))
+
+    def emit(self, event: Event) -> None:
+        """Write one event; may be called by any thread."""
+        with self._writing:
+            self.folder.append(event)
+
+    def note(self, text: str) -> None:
+        """Write one line for the reader."""
+        self.emit(Noted(text=text))

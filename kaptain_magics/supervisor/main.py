@@ -1,0 +1,73 @@
+"""The supervisor's process: ``python -m kaptain_magics.supervisor.main RUN_FOLDER``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from kaptain_magics.config import Settings
+from kaptain_magics.core.events import StateChanged
+from kaptain_magics.core.states import RunKind, RunState
+from kaptain_magics.errors import KaptainError, StateError
+from kaptain_magics.state import RunFolder
+from kaptain_magics.supervisor.context import Context
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise the run in the folder that is the one argument; returns when it has ended."""
+    folder = RunFolder(Path(arguments[0]))
+    if not folder.lock.acquire():
+        return 0  # somebody else does it
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    (folder.path / "supervisor.pid").write_text(str(os.getpid()))
+    settings = Settings.load(folder.record.settings)
+    context = Context(folder, settings, stopping)
+    last = _supervise(context)
+    with contextlib.suppress(StateError):
+        folder.append(last)
+    if settings.tracking_uri and folder.record.kind is not RunKind.DEPLOY:
+        _track(folder, settings.tracking_uri)
+    folder.lock.release()
+    return 0
+
+
+def _supervise(context: Context) -> StateChanged:
+    try:
+        if context.record.kind is RunKind.TRAIN:
+            from kaptain_magics.supervisor import train as work
+        elif context.record.kind is RunKind.TUNE:
+            from kaptain_magics.supervisor import tune as work  # type: ignore[no-redef]
+        else:
+            from kaptain_magics.supervisor import deploy as work  # type: ignore[no-redef]
+        return work.run(context)
+    except KaptainError as error:
+        return StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
+    except Exception as error:  # a fault of ours must still end the run, with its reason
+        traceback.print_exc()
+        return StateChanged(
+            state=RunState.FAILED,
+            reason=f"kaptain_magics itself failed: {type(error).__name__}: {error}",
+            hint=f"please report it with {context.folder.path / 'supervisor.log'}",
+        )
+
+
+def _track(folder: RunFolder, uri: str) -> None:
+    from kaptain_magics.tracking.mlflow import track
+
+    try:
+        track(folder.record, list(folder.events()), uri)
+    except Exception:  # tracking must never change how a run ends
+        traceback.print_exc()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,87 @@
+"""Supervises one training job."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+import msgspec
+
+from kaptain_magics.core.events import ArtifactSaved, MetricReported, MetricSummary, StateChanged
+from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import KaptainError
+from kaptain_magics.state import Revision
+from kaptain_magics.supervisor.context import Context
+
+
+def run(context: Context) -> StateChanged:
+    """Run the job to its end, note its model as a revision, and return the run's last state."""
+    job = context.record.job
+    assert job is not None
+    context.note(f'Submitting a new training job "{job.name}".')
+    ref = context.target.submit(job)
+    (context.folder.path / "job.json").write_bytes(msgspec.json.encode(ref))
+    context.note("Waiting for the training job to complete...")
+    metrics: dict[str, MetricSummary] = {}
+    saved: ArtifactSaved | None = None
+    ended = threading.Event()
+
+    def stop_when_told() -> None:
+        while not ended.is_set():
+            if context.stopping.wait(0.2):
+                context.target.stop(ref)
+                return
+
+    watcher = threading.Thread(target=stop_when_told, daemon=True)
+    watcher.start()
+    last = StateChanged(state=RunState.FAILED, reason="the target ended without a last word")
+    try:
+        for event in context.target.follow(ref):
+            if isinstance(event, StateChanged):
+                if event.state.terminal:
+                    last = event
+                    break
+                if event.state is RunState.RUNNING:
+                    context.note(f"Master Node Training Model started in {context.record.target} job: {job.name}.")
+            elif isinstance(event, MetricReported):
+                known = metrics.get(event.name)
+                metrics[event.name] = (
+                    known.adding(event.value) if known else MetricSummary(event.value, event.value, event.value)
+                )
+            elif isinstance(event, ArtifactSaved):
+                saved = event
+            context.emit(event)
+    finally:
+        ended.set()
+        watcher.join()
+    if last.state is RunState.SUCCEEDED:
+        if saved is not None:
+            _register(context, saved, metrics)
+        context.note("Model training is completed.")
+    else:
+        with contextlib.suppress(KaptainError):  # the job's own reason is the one to tell
+            context.store.delete(job.upload_uri)
+    return last
+
+
+def _register(context: Context, saved: ArtifactSaved, metrics: dict[str, MetricSummary]) -> None:
+    job = context.record.job
+    assert job is not None
+    context.registry.add_revision(
+        job.model_id,
+        Revision(
+            revision=saved.uri.rstrip("/").rpartition("/")[2],
+            stage="trained",
+            uri=saved.uri,
+            run_id=context.record.run_id,
+            created=time.time(),
+            framework=saved.framework or job.framework.value,
+            files=saved.files,
+            size=saved.size,
+            hyperparameters=job.parameters,
+            metrics=metrics,
+        ),
+    )
+
+

@@ -1,0 +1,23 @@
+"""Events drawn: live in notebooks, as HTML and text everywhere else. Views follow runs and change nothing.
+
+``follow`` shows a run until its end, ``watch`` returns at once, ``show_result`` shows it as it is, the others show
+lists and texts.
+"""
+
+from kaptain_magics.views.base import Followable, Mode
+from kaptain_magics.views.live import follow, mode_here, show_result, watch
+from kaptain_magics.views.tables import show_checks, show_endpoints, show_models, show_runs, show_text
+
+__all__ = [
+    "Followable",
+    "Mode",
+    "follow",
+    "mode_here",
+    "show_checks",
+    "show_endpoints",
+    "show_models",
+    "show_result",
+    "show_runs",
+    "show_text",
+    "watch",
+]

@@ -1,0 +1,69 @@
+"""What the views are given, and what a screen is.
+
+A view follows events and draws them; it starts, stops and changes nothing. Any object with the members of
+``Followable`` can be shown: the handles of ``model`` are, and so is a small class of a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from kaptain_magics.core.events import AnyEvent
+from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
+from kaptain_magics.core.states import RunKind
+
+if TYPE_CHECKING:
+    from kaptain_magics.views.fold import RunView
+
+
+class Followable(Protocol):
+    """A run as the views see it."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id; ``%kaptain attach`` takes it."""
+
+    @property
+    def name(self) -> str:
+        """The job's, study's or endpoint's name."""
+
+    @property
+    def model_id(self) -> str:
+        """The model's id."""
+
+    @property
+    def kind(self) -> RunKind:
+        """What the run does."""
+
+    @property
+    def target(self) -> str:
+        """The target's name."""
+
+    @property
+    def spec(self) -> JobSpec | StudySpec | EndpointSpec:
+        """What was asked."""
+
+    def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
+        """Yield the run's events until it has ended, and ``None`` when nothing came for ``tick`` seconds."""
+
+
+class Mode(StrEnum):
+    """How a run is drawn."""
+
+    TEXT = "text"  # printed lines: terminals, and whoever wants the tutorial's output
+    HTML = "html"  # a card that is replaced: notebooks whose front end may run no JavaScript
+    WIDGET = "widget"  # a live card: notebooks in a browser
+
+
+class Screen(Protocol):
+    """Draws a run's view in one way. ``interval`` is the least number of seconds between two drawings."""
+
+    interval: float
+
+    def draw(self, view: RunView) -> None:
+        """Show the run as it is now."""
+
+    def finish(self, view: RunView) -> None:
+        """Show the run for the last time, in a form that lasts."""

@@ -1,0 +1,215 @@
+"""Events become what is shown: a constant amount of work for each event, a bounded memory for the run.
+
+A view may be asked for anything at any time; it holds what was true after the last event it took.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from kaptain_magics.core.events import (
+    AnyEvent,
+    ArtifactSaved,
+    EndpointChanged,
+    LogWritten,
+    MetricReported,
+    MetricSummary,
+    Noted,
+    StateChanged,
+    TrialChanged,
+)
+from kaptain_magics.core.specs import EndpointSpec, StudySpec
+from kaptain_magics.core.states import Direction, EndpointState, RunKind, RunState, TrialState
+from kaptain_magics.views.base import Followable
+from kaptain_magics.views.formats import log_line, size
+from kaptain_magics.views.lines import LogTail
+
+_POINTS = 240  # points kept of a metric's course
+_WARNINGS = 5  # warnings kept
+_WATCH = "{:<20} {:<10} {:<25} {:<25} {}"  # the tutorial's table of an endpoint that comes up
+_READY = {EndpointState.PENDING: "Unknown", EndpointState.READY: "True"}
+
+
+class Course:
+    """How a metric went: its summary, and an even sample of its values that never grows beyond a bound."""
+
+    def __init__(self) -> None:
+        self.summary: MetricSummary | None = None
+        self.step: int | None = None
+        self.count = 0
+        self.points: list[tuple[float, float]] = []
+        self._stride = 1
+
+    def take(self, event: MetricReported) -> None:
+        """Add a value."""
+        value = event.value
+        self.summary = self.summary.adding(value) if self.summary else MetricSummary(value, value, value)
+        self.step = event.step
+        if self.count % self._stride == 0:
+            self.points.append((self.count if event.step is None else event.step, value))
+            if len(self.points) >= _POINTS:
+                del self.points[1::2]
+                self._stride *= 2
+        self.count += 1
+
+
+class RunView:
+    """A run as its events tell it.
+
+    Args:
+        run: The run that the events come from.
+        tail: Where the end of its log is kept.
+    """
+
+    def __init__(self, run: Followable, tail: LogTail | None = None) -> None:
+        self.run_id = run.run_id
+        self.name = run.name
+        self.model_id = run.model_id
+        self.kind = RunKind(run.kind)
+        self.target = run.target
+        self.version = 0  # grows with every event
+        self.state = RunState.PENDING
+        self.reason = ""
+        self.hint = ""
+        self.started = 0.0
+        self.ended = 0.0
+        self.log = tail or LogTail()
+        self.log_bytes = 0
+        self.metrics: dict[str, Course] = {}
+        self.artifact: ArtifactSaved | None = None
+        self.warnings: deque[Noted] = deque(maxlen=_WARNINGS)
+
+    def elapsed(self, now: float) -> float:
+        """Seconds that the run took, or takes until ``now`` (seconds since 1970)."""
+        return (self.ended or now) - self.started if self.started else 0.0
+
+    def take(self, event: AnyEvent) -> None:
+        """Take the next event; the same fact twice does no harm."""
+        self.version += 1
+        self.started = self.started or event.time
+        match event:
+            case LogWritten():
+                self._write(event)
+            case MetricReported():
+                self.metrics.setdefault(event.name, Course()).take(event)
+            case StateChanged():
+                self._change(event)
+            case ArtifactSaved():
+                self.artifact = event
+            case Noted():
+                self._note(event)
+            case _:
+                self._take_other(event)
+
+    def _take_other(self, event: TrialChanged | EndpointChanged) -> None:
+        """Take an event that only some kinds of runs have."""
+
+    def _change(self, event: StateChanged) -> None:
+        if event.state is RunState.RUNNING and self.state is RunState.PENDING:
+            self.started = event.time
+        self.state, self.reason, self.hint = event.state, event.reason, event.hint
+        if event.state.terminal:
+            self.ended = event.time
+
+    def _write(self, event: LogWritten) -> None:
+        missing = event.end - event.start - len(event.text.encode())
+        if missing > 0:  # the store hands out the end of a long piece only
+            self.log.add(f"… {size(missing)} of the log are not shown here …")
+        self.log_bytes = max(self.log_bytes, event.end)
+        self.log.write(event.text)
+
+    def _note(self, event: Noted) -> None:
+        if event.warning:
+            self.warnings.append(event)
+        level = "WARNING" if event.warning else "INFO"
+        for line in (*log_line(event.time, event.text, level).splitlines(), *event.hint.splitlines()):
+            self.log.add(line)
+
+
+class StudyView(RunView):
+    """A study: its trials by number, how many are in each state, and the best."""
+
+    def __init__(self, run: Followable, tail: LogTail | None = None) -> None:
+        super().__init__(run, tail)
+        assert isinstance(run.spec, StudySpec)
+        self.objective = run.spec.objectives[0] if run.spec.objectives else ""
+        self.objectives = run.spec.objectives
+        self.direction: Direction = run.spec.direction
+        self.goal = run.spec.goal
+        self.planned = run.spec.trials
+        self.parameters = tuple(run.spec.domains)
+        self.trials: dict[int, TrialChanged] = {}
+        self.counts: dict[TrialState, int] = dict.fromkeys(TrialState, 0)
+        self.best: TrialChanged | None = None
+        self.changed: set[int] = set()  # numbers of the trials that changed since somebody emptied it
+
+    @property
+    def finished(self) -> int:
+        """Trials that have ended, in whatever way."""
+        return sum(count for state, count in self.counts.items() if state.terminal)
+
+    def value(self, trial: TrialChanged) -> float | None:
+        """The objective's value of a trial that has succeeded, or was stopped early with one."""
+        if trial.state not in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED):
+            return None
+        found = trial.metrics.get(self.objective)
+        return None if found is None or found.latest != found.latest else found.latest
+
+    def _take_other(self, event: TrialChanged | EndpointChanged) -> None:
+        if not isinstance(event, TrialChanged):
+            return
+        before = self.trials.get(event.number)
+        if before is not None:
+            self.counts[before.state] -= 1
+        self.counts[event.state] += 1
+        self.trials[event.number] = event
+        self.changed.add(event.number)
+        if event.best:
+            if self.best is not None:
+                self.changed.add(self.best.number)
+            self.best = event
+
+    def ranked(self) -> list[TrialChanged]:
+        """All trials: the best first, then those without a value, by number."""
+        sign = -1.0 if self.direction is Direction.MAXIMIZE else 1.0
+
+        def place(trial: TrialChanged) -> tuple[bool, float, int]:
+            value = self.value(trial)
+            return value is None, sign * value if value is not None else 0.0, trial.number
+
+        return sorted(self.trials.values(), key=place)
+
+
+class EndpointView(RunView):
+    """A deployment: the endpoint as it is, and every state on the way."""
+
+    def __init__(self, run: Followable, tail: LogTail | None = None) -> None:
+        super().__init__(run, tail)
+        assert isinstance(run.spec, EndpointSpec)
+        self.protocol = run.spec.protocol
+        self.revision = run.spec.revision
+        self.endpoint: EndpointChanged | None = None
+
+    def _take_other(self, event: TrialChanged | EndpointChanged) -> None:
+        if not isinstance(event, EndpointChanged):
+            return
+        if self.endpoint is None:
+            self.log.add(_WATCH.format("NAME", "READY", "PREV", "LATEST", "URL"))
+        self.endpoint = event
+        latest = event.traffic.get(self.revision, next(reversed(event.traffic.values()), None))
+        previous = "" if latest is None else 100 - latest
+        self.log.add(
+            _WATCH.format(event.name, _READY.get(event.state, "False"), previous, latest or "", event.url).rstrip()
+        )
+
+
+_VIEWS: dict[RunKind, type[RunView]] = {
+    RunKind.TRAIN: RunView,
+    RunKind.TUNE: StudyView,
+    RunKind.DEPLOY: EndpointView,
+}
+
+
+def view_of(run: Followable, tail: LogTail | None = None) -> RunView:
+    """Return an empty view for a run of any kind."""
+    return _VIEWS[RunKind(run.kind)](run, tail)

@@ -1,0 +1,148 @@
+"""Following a run: events in, at most four drawings a second out, one lasting picture at the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from kaptain_magics.core.events import AnyEvent
+from kaptain_magics.errors import KaptainError
+from kaptain_magics.views import text
+from kaptain_magics.views.base import Followable, Mode, Screen
+from kaptain_magics.views.fold import view_of
+from kaptain_magics.views.lines import LogTail
+
+_TICK = 0.1  # seconds after which the stream of events lets the screen have a look
+_FIRST = 0.2  # seconds that a run may take to end before it is drawn at all
+_BUDGET = 2000  # lines of log printed into a notebook at most
+_BROWSERS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")
+
+
+def in_notebook() -> bool:
+    """Whether an IPython kernel runs this, so that rich output has somewhere to go."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
+
+
+def mode_here() -> Mode:
+    """Return the way of drawing that suits where this runs; ``KAPTAIN_VIEW`` names another for notebooks.
+
+    A widget needs a browser: kernels that a notebook server or an editor started have one, those of nbclient do not.
+    """
+    if not in_notebook():
+        return Mode.TEXT
+    wanted = os.environ.get("KAPTAIN_VIEW", "")
+    if wanted in list(Mode):
+        return Mode(wanted)
+    return Mode.WIDGET if any(name in os.environ for name in _BROWSERS) else Mode.HTML
+
+
+def follow(run: Followable, *, mode: Mode | None = None, interrupted: Callable[[], None] | None = None) -> None:
+    """Show a run until it has ended.
+
+    Args:
+        run: The run.
+        mode: How to draw it; ``None`` decides by ``mode_here``.
+        interrupted: Called when the reader interrupts; where it is given (to stop the run), the run is shown on until
+            its end, and then the interrupt goes on. Without it the interrupt ends the view and leaves the run alone.
+
+    Raises:
+        KeyboardInterrupt: The reader interrupted.
+    """
+    watcher = _Watcher(run, mode or mode_here())
+    try:
+        watcher.to_the_end()
+    except KeyboardInterrupt:
+        if interrupted is not None:
+            interrupted()
+            watcher.to_the_end()
+        raise
+    finally:
+        watcher.finish()
+
+
+def watch(run: Followable, *, mode: Mode | None = None) -> None:
+    """Show a run and return at once; a notebook's output stays live until the run's end.
+
+    Nothing is ever printed behind the reader's back: where only text is shown, it is one line that says how to attach.
+    """
+    watcher = _Watcher(run, mode or mode_here())
+    watcher.catch_up()
+    if watcher.ended or watcher.mode is Mode.TEXT:
+        watcher.finish()
+        return
+    watcher.screen.draw(watcher.view)
+    threading.Thread(target=watcher.in_background, name=f"kaptain-watch-{run.run_id}", daemon=True).start()
+
+
+def show_result(run: Followable, *, mode: Mode | None = None) -> None:
+    """Show a run as it is now: the lasting form of an ended run, the state so far of another."""
+    watcher = _Watcher(run, mode or mode_here())
+    watcher.catch_up()
+    watcher.finish()
+
+
+class _Watcher:
+    def __init__(self, run: Followable, mode: Mode) -> None:
+        self._run = run
+        self._seq = 0
+        self._due = time.monotonic() + _FIRST
+        self.mode = mode
+        self.screen, tail = _screen(mode)
+        self.view = view_of(run, tail)
+
+    @property
+    def ended(self) -> bool:
+        return self.view.state.terminal
+
+    def catch_up(self) -> None:
+        """Take the events that are there now."""
+        for event in self._run.follow(self._seq, 0.0):
+            if event is None:
+                return
+            self._take(event)
+
+    def to_the_end(self) -> None:
+        """Take and draw events as they come."""
+        for event in self._run.follow(self._seq, _TICK):
+            if event is not None:
+                self._take(event)
+            if time.monotonic() >= self._due:
+                self.screen.draw(self.view)
+                self._due = time.monotonic() + self.screen.interval
+
+    def in_background(self) -> None:
+        """Do the same in a thread, where nobody listens to errors: a run that was removed simply ends the view."""
+        try:
+            self.to_the_end()
+        except KaptainError:
+            pass
+        finally:
+            self.finish()
+
+    def finish(self) -> None:
+        """Draw for the last time."""
+        self.screen.finish(self.view)
+
+    def _take(self, event: AnyEvent) -> None:
+        self._seq = event.seq
+        self.view.take(event)
+
+
+def _screen(mode: Mode) -> tuple[Screen, LogTail]:
+    """Return a screen, and the tail of the log that it needs."""
+    out = sys.stdout
+    if mode is Mode.TEXT and not in_notebook():
+        terminal = out.isatty()
+        status = text.TerminalStatus(out) if terminal else text.PlainStatus(out)
+        return text.TextScreen(out, status), LogTail(lines=5000, width=10_000, colours=terminal)
+
+    from kaptain_magics.views import screens
+
+    if mode is Mode.TEXT:
+        return text.TextScreen(out, screens.CellStatus(), _BUDGET), LogTail()
+    return (screens.WidgetScreen() if mode is Mode.WIDGET else screens.HtmlScreen()), LogTail()

@@ -1,0 +1,123 @@
+"""Lists of runs, models, endpoints and checks: a table in a notebook, text in a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from kaptain_magics.core.states import EndpointState, RunState
+from kaptain_magics.views import html, text
+from kaptain_magics.views.formats import clip, duration, moment, number
+from kaptain_magics.views.lines import clean
+from kaptain_magics.views.live import in_notebook
+
+_ROWS = 100  # rows of a list at most
+_LINES = 5000  # lines of a text in a notebook at most
+_CHIPS = {str(state): f"kpt-{state}" for state in RunState} | {
+    str(EndpointState.READY): "kpt-succeeded",
+    "ok": "kpt-succeeded",
+    "no": "kpt-failed",
+}
+
+
+def show_runs(runs: Sequence[Any]) -> None:
+    """Show the rows of ``state.RunStore.summaries``, the newest first."""
+    rows = [
+        (
+            str(run.state),
+            run.record.model_id,
+            str(run.record.kind),
+            run.record.target,
+            moment(run.started),
+            duration(run.ended - run.started) if run.ended else "",
+            run.record.name,
+            run.record.run_id,
+            run.reason,
+        )
+        for run in runs[:_ROWS]
+    ]
+    heads = ("state", "model", "kind", "target", "started", "time", "name", "run", "note")
+    _show(heads, rows, len(runs), "no runs yet: %%kaptain_train NAME makes the first")
+
+
+def show_models(models: Sequence[Any]) -> None:
+    """Show ``state.ModelRecord`` rows with their newest revision."""
+    rows = []
+    for model in models[:_ROWS]:
+        newest = model.revisions[-1] if model.revisions else None
+        metrics = {} if newest is None else newest.metrics
+        rows.append(
+            (
+                model.model_id,
+                str(len(model.revisions)),
+                "" if newest is None else newest.stage,
+                "" if newest is None else newest.framework,
+                "" if newest is None else moment(newest.created),
+                ", ".join(f"{name}={number(value.latest)}" for name, value in metrics.items()),
+                "" if newest is None else newest.uri,
+            )
+        )
+    heads = ("model", "revisions", "newest", "framework", "saved", "metrics", "where")
+    _show(heads, rows, len(models), "no models yet: %%kaptain_train NAME makes the first")
+
+
+def show_endpoints(endpoints: Sequence[Any]) -> None:
+    """Show ``targets.base.EndpointStatus`` rows; headers (tokens) are never shown."""
+    rows = [
+        (
+            str(endpoint.state),
+            endpoint.name,
+            endpoint.model_id,
+            endpoint.url,
+            " ".join(f"{revision[:8]}:{percent}%" for revision, percent in endpoint.traffic.items()),
+            str(sum(endpoint.requests.values())) if endpoint.requests else "",
+            endpoint.reason,
+        )
+        for endpoint in endpoints[:_ROWS]
+    ]
+    heads = ("state", "endpoint", "model", "URL", "traffic", "requests", "note")
+    _show(heads, rows, len(endpoints), "no endpoints yet: %kaptain_deploy NAME makes one")
+
+
+def show_checks(checks: Sequence[Any]) -> None:
+    """Show the ``targets.base.Check`` findings of ``%kaptain doctor``."""
+    rows = [("ok" if check.ok else "no", check.name, check.detail, "" if check.ok else check.hint) for check in checks]
+    _show(("", "what", "found", "next step"), rows, len(rows), "nothing to check")
+
+
+def show_text(value: str) -> None:
+    """Show a text as it is: a log, a manifest. A notebook gets its last 5,000 lines."""
+    lines = value.splitlines()
+    if in_notebook() and len(lines) > _LINES:
+        lines = [f"… {len(lines) - _LINES} lines before these are not shown here …", *lines[-_LINES:]]
+    plain = "\n".join(clean(line) for line in lines)
+    _publish(plain, f'<pre class="kpt-text" tabindex="0">{escape(plain)}</pre>')
+
+
+def _show(heads: Sequence[str], rows: Sequence[Sequence[str]], total: int, empty: str) -> None:
+    if not rows:
+        _publish(empty, f"<p>{escape(empty)}</p>")
+        return
+    rows = [tuple(clean(clip(cell, 300).replace("\n", " ")) for cell in row) for row in rows]
+    more = f"… and {total - len(rows)} more" if total > len(rows) else ""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+    body = "".join(f"<tr>{''.join(_cell(cell, i) for i, cell in enumerate(row))}</tr>" for row in rows)
+    table = f'<table class="kpt-list"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><small>{more}</small>'
+    _publish(text.text_table(heads, rows) + (f"\n{more}" if more else ""), table)
+
+
+def _cell(value: str, column: int) -> str:
+    if column == 0 and value in _CHIPS:
+        return f'<td><span class="kpt-chip {_CHIPS[value]}">{value}</span></td>'
+    return f"<td>{escape(value)}</td>"
+
+
+def _publish(plain: str, rich: str) -> None:
+    if not in_notebook():
+        sys.stdout.write(plain + "\n")
+        return
+    from IPython.display import display
+
+    display({"text/plain": plain, "text/html": f'{html.style()}<section class="kpt">{rich}</section>'}, raw=True)

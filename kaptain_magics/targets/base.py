@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -166,6 +166,24 @@ class Housekeeping(Protocol):
 
     def clean(self, force: bool = False) -> list[str]:
         """Find leftovers of ended and killed runs and, with ``force``, remove them; returns a line for each."""
+
+
+@runtime_checkable
+class ClusterKeeper(Housekeeping, Protocol):
+    """A target whose objects can be listed and removed by kind (Job, Experiment, InferenceService, Secret ...)."""
+
+    def list_resources(self, *kinds: str) -> list[str]:
+        """Return a line for every object that was made here, of these kinds or of all."""
+
+    def delete_resource(self, kind: str, name: str) -> list[str]:
+        """Remove one object; returns a line for what was removed.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+
+    def delete_all(self, kinds: Sequence[str], force: bool = False) -> list[str]:
+        """Remove the ended (not ready) objects of these kinds, with ``force`` all; returns a line for each."""
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):

@@ -78,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.log_lines < 1:
             raise ConfigError(f"log_lines {self.log_lines} is less than 1", "write how many lines a view shows")
         for name in ("home", "cache"):
-            full = os.path.abspath(os.path.expanduser(getattr(self, name)))
+            full = os.path.abspath(Path(getattr(self, name)).expanduser())
             msgspec.structs.force_setattr(self, name, full)
 
     @classmethod
@@ -139,5 +139,3 @@ def _from_file() -> dict[str, Any]:
 def debug() -> bool:
     """Whether errors are shown with their traceback (``KAPTAIN_SDK_DEBUG``)."""
     return os.environ.get("KAPTAIN_SDK_DEBUG", "").lower() in TRUE
-
-

@@ -166,6 +166,4 @@ class Noted(Event, frozen=True, kw_only=True, tag="note"):
     hint: str = ""
 
 
-AnyEvent = (
-    StateChanged | LogWritten | MetricReported | TrialChanged | ArtifactSaved | EndpointChanged | Noted
-)
+AnyEvent = StateChanged | LogWritten | MetricReported | TrialChanged | ArtifactSaved | EndpointChanged | Noted

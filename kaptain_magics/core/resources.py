@@ -28,7 +28,9 @@ def quantity(text: str | float, what: str) -> float:
     """
     match = _QUANTITY.match(str(text).strip())
     if match is None or match[2] not in _UNITS or not float(match[1]):
-        raise ConfigError(f"{what} {text!r} is not a quantity", "write a positive number such as 0.5, 500m, 1G or 512Mi")
+        raise ConfigError(
+            f"{what} {text!r} is not a quantity", "write a positive number such as 0.5, 500m, 1G or 512Mi"
+        )
     return float(match[1]) * _UNITS[match[2]]
 
 
@@ -62,9 +64,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def simple(cls, cpu: str | float | None = None, memory: str | None = None, gpus: int | None = None) -> Resources:
         """Return resources in which request and limit are the same."""
         cores = None if cpu is None else str(cpu)
-        return cls(
-            cpu_request=cores, cpu_limit=cores, memory_request=memory, memory_limit=memory, gpu_limit=gpus or 0
-        )
+        return cls(cpu_request=cores, cpu_limit=cores, memory_request=memory, memory_limit=memory, gpu_limit=gpus or 0)
 
     @property
     def cores(self) -> float | None:

@@ -120,7 +120,7 @@ class _Teller:
         if not self._told_table:
             self._told_table = True
             sys.stdout.write(_TABLE.format("NAME", "READY", "PREV", "LATEST", "URL").rstrip() + "\n")
-        shares = list(event.traffic.values()) or [""]
+        shares: list[int | str] = list(event.traffic.values()) or [""]
         previous = shares[0] if len(shares) > 1 else 0 if event.traffic else ""
         ready = {EndpointState.READY: "True", EndpointState.FAILED: "False"}.get(event.state, "Unknown")
         row = _TABLE.format(event.name, ready, previous, shares[-1], event.url.partition("/v")[0])
@@ -139,7 +139,7 @@ class _Study(_Teller):
 
         spec = handle.record.study
         assert spec is not None
-        self._spec, self._counts = spec, {state: 0 for state in TrialState}
+        self._spec, self._counts = spec, dict.fromkeys(TrialState, 0)
         self._states: dict[int, TrialState] = {}
         self._best: float | None = None
         self._begun = time.monotonic()
@@ -160,9 +160,8 @@ class _Study(_Teller):
             self._states[event.number] = event.state
             self._counts[event.state] += 1
             value = event.metrics.get(self._spec.objectives[0])
-            if event.state is TrialState.SUCCEEDED and value is not None:
-                if self._best is None or self._spec.direction.better(value.latest, self._best):
-                    self._best = value.latest
+            if event.state is TrialState.SUCCEEDED and value is not None and self._improves(value.latest):
+                self._best = value.latest
             if event.state.terminal and (before is None or not before.terminal):
                 self._bar.update()
             self._show()
@@ -172,6 +171,9 @@ class _Study(_Teller):
             if not isinstance(event, LogWritten):
                 self.close()
             super().tell(event)
+
+    def _improves(self, value: float) -> bool:
+        return self._best is None or self._spec.direction.better(value, self._best)
 
     def _show(self) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self._begun), 60)
@@ -190,4 +192,3 @@ class _Study(_Teller):
         if self._states and not self._bar.disable:
             self._bar.refresh()
             self._bar.close()
-

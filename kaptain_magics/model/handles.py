@@ -16,7 +16,6 @@ from kaptain_magics.core.events import (
     ArtifactSaved,
     MetricReported,
     MetricSummary,
-    StateChanged,
     TrialChanged,
 )
 from kaptain_magics.core.specs import JobSpec

@@ -37,7 +37,9 @@ def substitute(tree: ast.Module, assignments: Mapping[str, object]) -> ast.Modul
     """
     missing = dict(assignments)
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         for target in targets:
             if isinstance(target, ast.Name) and target.id in missing and getattr(node, "value", None) is not None:
                 value = ast.Constant(missing.pop(target.id))

@@ -83,5 +83,3 @@ def _register(context: Context, saved: ArtifactSaved, metrics: dict[str, MetricS
             metrics=metrics,
         ),
     )
-
-

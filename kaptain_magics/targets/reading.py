@@ -89,7 +89,9 @@ class MetricScanner:
                 yield MetricReported(name=match[1].decode(), value=float(match[2]))
 
 
-_LAST_ERROR = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|Iteration)|kaptain)(?::\s*(.*))?$")
+_LAST_ERROR = re.compile(
+    r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|Iteration)|kaptain)(?::\s*(.*))?$"
+)
 _MODULE = re.compile(r"No module named '([\w.]+)'")
 _SIGNALS = {
     4: "SIGILL: illegal instruction",

@@ -80,6 +80,9 @@ class Process:
         """Stop watching a detached process."""
         self._connection.close()
 
+    def __del__(self) -> None:
+        self.leave()  # a job that nobody watches ends, unless it is detached
+
 
 class PlainProcess(Process):
     """A job as a child process, where nothing can fork."""
@@ -275,7 +278,7 @@ def _connect(path: Path) -> socket.socket | None:
 def _spawn_zygote(options: dict[str, Any], env: Mapping[str, str], python: str, pass_fds: tuple[int, ...] = ()) -> None:
     from kaptain_magics.targets.local.zygote import THREAD_LIMITS
 
-    full = {**env, **({name: "1" for name in THREAD_LIMITS} if "preload" in options else {})}
+    full = {**env, **(dict.fromkeys(THREAD_LIMITS, "1") if "preload" in options else {})}
     full["KAPTAIN_ZYGOTE"] = json.dumps(options)
     try:
         child = subprocess.Popen(

@@ -17,6 +17,7 @@ import msgspec
 
 from kaptain_magics.core.events import Event, LogWritten, Noted, StateChanged
 from kaptain_magics.core.names import new_hex
+from kaptain_magics.core.secrets import masked
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
@@ -68,7 +69,9 @@ class LocalJobs:
             Check(
                 "warm start",
                 True,
-                "jobs fork from a warm worker" if processes.CAN_FORK and self._warm else "jobs start as fresh processes",
+                "jobs fork from a warm worker"
+                if processes.CAN_FORK and self._warm
+                else "jobs start as fresh processes",
             ),
         ]
 
@@ -85,7 +88,7 @@ class LocalJobs:
         lines += [f"# assignment replaced: {name} = {value!r}" for name, value in job.assignments.items()]
         if isinstance(spec, StudySpec):
             lines += [f"# searched: {name} = {domain}" for name, domain in spec.domains.items()]
-        lines += [f"TRAINED_MODEL_UPLOAD_PATH={job.upload_uri}", *(f"{k}=***" for k in job.env)]
+        lines += [f"TRAINED_MODEL_UPLOAD_PATH={job.upload_uri}", *(f"{k}={masked(k, v)}" for k, v in job.env.items())]
         return "\n".join([*lines, shlex.join(["python", "-u", job.script.name, *job.argv])])
 
     def submit(self, job: JobSpec) -> JobRef:
@@ -350,6 +353,3 @@ def _follow_files(folder: Path, after: int) -> Iterator[Event]:
     else:
         reason, hint = explain(code, reader.tail())
         yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
-
-
-

@@ -229,10 +229,9 @@ class Zygote:
             for pid in children:
                 if pid in self.jobs:
                     continue
-                with contextlib.suppress(OSError):
-                    with open(f"/proc/{pid}/environ", "rb") as file:
-                        if mark in file.read().split(b"\0"):
-                            os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+                    if mark in file.read().split(b"\0"):
+                        os.kill(pid, signal.SIGKILL)
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], int]:

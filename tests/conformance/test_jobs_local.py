@@ -1,0 +1,27 @@
+"""The local target passes the suite of all targets, warm and with fresh processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kaptain_magics.targets.base import Surroundings
+from tests.conformance.job_target import JobTargetSuite, Rig
+
+
+@pytest.fixture(scope="module", params=["warm", "fresh"])
+def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rig:
+    folder = tmp_path_factory.mktemp("local")
+    (folder / "runs").mkdir()
+    warm = "true" if request.param == "warm" else "false"
+    return Rig(
+        name="local",
+        surroundings=Surroundings(home=folder, cache=folder / "cache", settings={"warm": warm}),
+        folder=folder / "runs",
+        uploads=Path(folder / "storage").as_uri(),
+    )
+
+
+class TestLocalJobs(JobTargetSuite):
+    """Processes of this machine."""

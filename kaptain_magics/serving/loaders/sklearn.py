@@ -20,7 +20,7 @@ _ON_REQUEST = ("predict_proba", "decision_function", "predict_log_proba", "trans
 
 
 def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
-    """Load the one model file of ``folder``; ``config["skops_trusted"]`` names types that skops may build, by commas."""
+    """Load the one model file of ``folder``; ``config["skops_trusted"]`` lists types for skops, by commas."""
     require("sklearn", "scikit-learn")
     path = find_file(folder, _FILES)
     try:

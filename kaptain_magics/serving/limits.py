@@ -1,0 +1,65 @@
+"""What the server takes at most from one client and from all."""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+
+from kaptain_magics.serving.errors import RequestError
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of the server.
+
+    Attributes:
+        body: Bytes of a request's body, also after decompression.
+        header: Bytes of a request's line and headers.
+        rows: Size of a tensor's first dimension.
+        waiting: Requests that wait for the model.
+        connections: Open connections of one process.
+        read_seconds: Seconds in which a request must have arrived whole, and in which some of an answer must be taken.
+        idle_seconds: Seconds that a connection is kept open without a request.
+        batch_rows: Rows of several requests that one call of the model may take; 1 switches batching off.
+    """
+
+    body: int = 128 * 1024 * 1024
+    header: int = 64 * 1024
+    rows: int = 1_000_000
+    waiting: int = 1_000
+    connections: int = 2_000
+    read_seconds: float = 30.0
+    idle_seconds: float = 75.0
+    batch_rows: int = 64
+
+
+def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """Return a request's body without its ``Content-Encoding``.
+
+    Args:
+        body: The body as it came.
+        encoding: ``gzip``, ``deflate`` or ``identity``.
+        limit: Bytes at most.
+
+    Raises:
+        RequestError: Another encoding, broken data, or more than ``limit``.
+    """
+    if encoding == b"identity":
+        return body
+    if encoding not in (b"gzip", b"deflate"):
+        raise RequestError(415, "Content-Encoding: use gzip, deflate or none")
+    unpacker = zlib.decompressobj(47 if encoding == b"gzip" else 15)
+    try:
+        unpacked = unpacker.decompress(body, limit + 1)
+    except zlib.error:
+        raise RequestError(400, f"the body is not {encoding.decode()}") from None
+    if len(unpacked) > limit:
+        raise too_large(limit)
+    if not unpacker.eof:
+        raise RequestError(400, f"the body is not whole {encoding.decode()}")
+    return unpacked
+
+
+def too_large(limit: int) -> RequestError:
+    """Return the error for a body over the limit."""
+    return RequestError(413, f"the body is larger than {limit} bytes", ((b"connection", b"close"),))

@@ -1,0 +1,103 @@
+"""What the saver wrote down of a model (``kaptain-model.json``), and what loaders of a folder share."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kaptain_magics.errors import ServingError
+from kaptain_magics.runtime.savers.base import Description
+from kaptain_magics.serving.loaders.base import Signature, TensorSpec
+
+_log = logging.getLogger(__name__)
+
+
+def read_description(folder: Path) -> Description:
+    """Return the description in a model's folder; an empty one where the model was saved without.
+
+    Raises:
+        ServingError: The file is not a description.
+    """
+    try:
+        return Description.read(folder) or Description("", "", "")
+    except ValueError as error:
+        raise ServingError(str(error), "save the model again with kaptain.save_model") from None
+
+
+def told_signature(description: Description, own: Signature) -> Signature:
+    """Return the model's own signature with the sides that the caller of ``save_model`` or an example told."""
+    if description.told_by == "model":
+        return own
+    inputs = tuple(_spec(told) for told in description.inputs)
+    outputs = tuple(_spec(told) for told in description.outputs)
+    return Signature(inputs or own.inputs, outputs or own.outputs)
+
+
+def _spec(told: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(told["name"], told["datatype"], tuple(told["shape"]), bool(told.get("on_request")))
+
+
+def is_batchable(signature: Signature) -> bool:
+    """Whether every input and output has a batch's axis of any size."""
+    specs = (*signature.inputs, *signature.outputs)
+    return bool(signature.inputs) and all(spec.shape[:1] == (-1,) for spec in specs)
+
+
+def warn_of_versions(description: Description, modules: Iterable[str] = ()) -> None:
+    """Log one line for every library that is here in another version than the model was saved with."""
+    for name, saved in description.versions.items():
+        here = getattr(sys.modules.get(name), "__version__", saved)
+        if name in modules or _series(here) != _series(saved):
+            _log.warning("the model was saved with %s %s, this server has %s: its answers may differ", name, saved, here)
+
+
+def _series(version: str) -> list[str]:
+    return version.split(".")[:2]
+
+
+def thread_limit() -> int:
+    """Return how many threads a library may use: ``OMP_NUM_THREADS``, or the cores of this process."""
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    if named.isdecimal() and int(named) > 0:
+        return int(named)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_modules(folder: Path) -> None:
+    """Let the modules that were saved beside a model be imported; installed ones come first.
+
+    Nothing is compiled into the folder, so that its checksums hold.
+    """
+    if any(folder.glob("*.py")) or any(folder.glob("*/__init__.py")):
+        sys.dont_write_bytecode = True
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def import_file(path: Path) -> ModuleType:
+    """Run a Python file of the model's folder as a module.
+
+    Raises:
+        ServingError: It is not there, or raises on import.
+    """
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ServingError(f"there is no Python file {path.name} beside the model", "save it with extra_files")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        raise ServingError(
+            f"{path.name} needs the module {error.name}, which is not there",
+            "save it with extra_files, or add it to the requirements of the deployment",
+        ) from error
+    except Exception as error:  # whatever the file of anybody raises
+        raise ServingError(f"{path.name} fails on import: {type(error).__name__}: {error}", "run it once") from error
+    return module

@@ -1,0 +1,78 @@
+"""Models of LightGBM, from its own text file: data, never code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaptain_magics.errors import FrameworkError, ServingError
+from kaptain_magics.serving.loaders.base import Array, LoadedModel, find_file, require
+from kaptain_magics.serving.loaders.boosting import BoostedTrees
+from kaptain_magics.serving.loaders.described import read_description, thread_limit
+
+_FILES = ("model.txt", "*.lgb", "*.bst", "[!r]*.txt")  # not requirements.txt
+_CLASSIFIES = ("binary", "multiclass", "multiclassova")
+
+
+def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG001
+    """Load the one model file of ``folder``; the classes come from the description that the saver wrote."""
+    try:
+        lightgbm = require("lightgbm", "lightgbm")
+    except OSError as error:
+        raise FrameworkError(f"lightgbm cannot be loaded: {error}", "install OpenMP: apt-get install libgomp1") from error
+    described = read_description(folder)
+    path = find_file(folder, _FILES)
+    try:
+        booster = lightgbm.Booster(model_file=str(path))
+    except lightgbm.basic.LightGBMError as error:
+        raise ServingError(f"{path.name} is no model of LightGBM: {error}") from error
+    header = _header(path)
+    names = booster.feature_name()
+    generated = [f"Column_{index}" for index in range(len(names))]
+    columns = described.columns or ([] if names == generated else names)
+    threads = thread_limit()
+
+    def score(rows: Any) -> Array:
+        return np.asarray(booster.predict(rows, num_threads=threads))
+
+    return BoostedTrees(
+        "lightgbm_txt",
+        score,
+        width=booster.num_feature(),
+        columns=columns,
+        categorical=_categorical(booster, header, columns),
+        labels=_labels(header, described.classes),
+        datatype="FP64",
+    )
+
+
+def _header(path: Path) -> dict[str, str]:
+    """Return the ``name=value`` lines above the first tree."""
+    found: dict[str, str] = {}
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            name, _, value = line.rstrip("\n").partition("=")
+            if name == "Tree":
+                break
+            found[name] = value
+    return found
+
+
+def _labels(header: Mapping[str, str], classes: list[Any]) -> Array | None:
+    if header.get("objective", "").partition(" ")[0] not in _CLASSIFIES:
+        return None
+    count = max(int(header.get("num_class", 1)), 2)
+    return np.asarray(classes) if len(classes) == count else np.arange(count)
+
+
+def _categorical(booster: Any, header: Mapping[str, str], columns: list[str]) -> list[str]:
+    """Return the columns that were pandas categories: those whose values are listed, not given as a range."""
+    known = booster.pandas_categorical
+    if not known:
+        return []
+    infos = header.get("feature_infos", "").split(" ")
+    found = [column for column, info in zip(columns, infos, strict=False) if not info.startswith("[")]
+    return found if len(found) == len(known) else []

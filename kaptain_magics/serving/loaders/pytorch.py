@@ -1,0 +1,215 @@
+"""Models of PyTorch: exported programs (``.pt2``), TorchScript (``.pt``), or a ``state_dict`` with its class's file.
+
+Weights are read with ``weights_only``, so a pickled module is refused. An exported program is a graph. TorchScript runs
+in an interpreter of its own. The class's file of a ``state_dict`` and a handler are Python of the model's author.
+
+Of ``serving_config``, ``model_file`` (the class's file), ``serialized_file`` (the weights) and ``handler`` (a built-in
+one's name, or a file) mean what they mean for TorchServe.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaptain_magics.errors import InferenceError, ServingError
+from kaptain_magics.runtime.savers.base import datatype_of
+from kaptain_magics.serving.datatypes import DTYPES
+from kaptain_magics.serving.loaders.base import Array, LoadedModel, Signature, TensorSpec, find_file, require
+from kaptain_magics.serving.loaders.described import (
+    import_file,
+    is_batchable,
+    read_description,
+    thread_limit,
+    told_signature,
+)
+
+_FILES = ("model.pt2", "*.pt2", "model.pt", "*.pt", "*.pth")
+
+
+def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
+    """Load the one model file of ``folder``, or the one that ``config["serialized_file"]`` names."""
+    torch = require("torch", "torch")
+    torch.set_num_threads(thread_limit())
+    described = read_description(folder)
+    named = Path(config.get("serialized_file", "")).name
+    path = find_file(folder, (named,) if named else _FILES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript's: the model is as it is
+        if path.suffix == ".pt2":
+            model = _load_program(torch, path)
+        elif _is_script(path):
+            model = TorchModel("pytorch_torchscript", torch.jit.load(path, map_location=_device(torch)).eval())
+        else:
+            file = Path(config.get("model_file", "") or described.details.get("model_file", "")).name
+            model = TorchModel("pytorch_state_dict", _build(torch, folder, path, file, described.details))
+    model.signature = told_signature(described, model.signature)
+    model.batchable = is_batchable(model.signature)
+    if config.get("handler"):
+        from kaptain_magics.serving.loaders.torch_handler import handled
+
+        return handled(model, folder, path, config["handler"])
+    return model
+
+
+def _device(torch: Any) -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _is_script(path: Path) -> bool:
+    """Whether the file is TorchScript, which holds code of its own beside the weights."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def _load_program(torch: Any, path: Path) -> TorchModel:
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # what it raises depends on how the file is damaged
+        raise ServingError(
+            f"{path.name} cannot be loaded by torch {torch.__version__}: {error}", "save it with the same version"
+        ) from error
+    if _device(torch) != "cpu":
+        program = torch.export.passes.move_to_device_pass(program, _device(torch))
+    given = set(program.graph_signature.user_inputs)
+    inputs = [_spec(node.name, node.meta["val"]) for node in program.graph.nodes if node.name in given]
+    returned = next(node for node in program.graph.nodes if node.op == "output").args[0]
+    values = returned[-len(program.graph_signature.user_outputs) :]
+    keys = program.call_spec.out_spec.context if program.call_spec.out_spec.type is dict else None
+    names = keys or [f"output_{index}" for index in range(len(values))]
+    outputs = [_spec(str(n), v.meta["val"]) for n, v in zip(names, values, strict=True) if hasattr(v, "meta")]
+    return TorchModel("pytorch_export", program.module(), Signature(tuple(inputs), tuple(outputs)))
+
+
+def _spec(name: str, value: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
+    return TensorSpec(name, datatype_of(value.dtype), shape)
+
+
+def _build(torch: Any, folder: Path, path: Path, file: str, details: Mapping[str, Any]) -> Any:
+    """Make an object of the model file's class and give it the weights."""
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling errors of several kinds
+        raise ServingError(
+            f"{path.name} holds more than weights, so it is not loaded",
+            "save with kaptain.save_model(net, example=X[:2]), or torch.save(net.state_dict(), ...) and model_file",
+        ) from error
+    if not file:
+        raise ServingError(
+            f"{path.name} holds weights without a model", 'name the file of its class in serving_config["model_file"]'
+        )
+    module = import_file(folder / file)
+    kinds = [
+        value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, torch.nn.Module)
+        and value.__module__ == module.__name__
+        and name == details.get("class", name)
+    ]
+    if len(kinds) != 1:
+        found = ", ".join(kind.__name__ for kind in kinds) or "none"
+        raise ServingError(f"{file} must define one torch.nn.Module, it has {found}", "leave one in that file")
+    try:
+        model = kinds[0]()
+        model.load_state_dict(weights.get("state_dict", weights))
+    except (TypeError, RuntimeError, AttributeError) as error:
+        raise ServingError(f"the weights do not fit {kinds[0].__name__} of {file}: {error}") from error
+    return model.to(_device(torch)).eval()
+
+
+class TorchModel:
+    """A module that takes and returns tensors.
+
+    Args:
+        platform: Its kind as the protocol names it.
+        module: The module, in evaluation mode.
+        signature: Its inputs and outputs, where they are known.
+    """
+
+    batchable = False
+
+    def __init__(self, platform: str, module: Callable[..., Any], signature: Signature | None = None) -> None:
+        self.platform = platform
+        self.module = module
+        self.signature = signature or Signature()
+        first = next(iter(module.parameters()), None) if hasattr(module, "parameters") else None
+        self.device = str(first.device) if first is not None else "cpu"
+        self._float = datatype_of(first.dtype) if first is not None else "FP32"
+        self._names = _parameter_names(module)
+
+    def predict(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        parameters: Mapping[str, Any],  # noqa: ARG002
+    ) -> Mapping[str, Array]:
+        """Call the module; its tensor, tuple or dict become the outputs."""
+        import torch
+
+        known = {spec.name: spec.datatype for spec in self.signature.inputs}
+        tensors = {name: self.tensor(array, known.get(name, "")) for name, array in inputs.items()}
+        try:
+            with torch.inference_mode():
+                answer = self._call(tensors)
+        except (RuntimeError, AssertionError, TypeError, IndexError) as error:
+            raise InferenceError(f"the model does not take this: {str(error).strip().splitlines()[0]}") from error
+        found = self._named(answer)
+        for name in outputs:
+            if name not in found:
+                raise InferenceError(f"the model has no output {name!r}: it has {', '.join(found)}")
+        return {name: found[name] for name in outputs or found}
+
+    def tensor(self, array: Array, datatype: str = "") -> Any:
+        """Return an array as a tensor of the datatype, where it is known; else real numbers as the weights have them."""
+        import torch
+
+        if array.dtype == object:
+            raise InferenceError("the model takes numbers, not BYTES")
+        dtype = DTYPES[datatype or (self._float if array.dtype.kind == "f" else "")] if datatype or array.dtype.kind == "f" else array.dtype
+        whole = np.ascontiguousarray(array, dtype=dtype)
+        return torch.from_numpy(whole if whole.flags.writeable else whole.copy()).to(self.device)
+
+    def _call(self, tensors: Mapping[str, Any]) -> Any:
+        specs = self.signature.inputs
+        ordered = [tensors[spec.name] for spec in specs if spec.name in tensors] if specs else list(tensors.values())
+        if len(tensors) > 1 and set(tensors) <= set(self._names):
+            return self.module(**tensors)
+        return self.module(*ordered)
+
+    def _named(self, answer: Any) -> dict[str, Array]:
+        told = [spec.name for spec in self.signature.outputs]
+        if isinstance(answer, Mapping):
+            return {str(name): _array(value) for name, value in answer.items() if hasattr(value, "detach")}
+        parts = answer if isinstance(answer, (tuple, list)) else (answer,)
+        names = told if len(told) == len(parts) else [f"output_{index}" for index in range(len(parts))]
+        return {name: _array(part) for name, part in zip(names, parts, strict=True)}
+
+
+def _parameter_names(module: Any) -> list[str]:
+    """Return the names of the arguments of ``forward``, where it tells them."""
+    import inspect
+
+    schema = getattr(getattr(module, "forward", None), "schema", None)
+    if schema is not None:
+        return [argument.name for argument in schema.arguments[1:]]
+    try:
+        return list(inspect.signature(module.forward).parameters)
+    except (TypeError, ValueError, AttributeError):
+        return []
+
+
+def _array(value: Any) -> Array:
+    """Return a tensor as an array; ``bfloat16``, which NumPy lacks, as ``float32``."""
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    whole = value.detach().cpu()
+    return np.asarray((whole.float() if str(whole.dtype) == "torch.bfloat16" else whole).numpy())

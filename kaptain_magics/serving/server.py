@@ -1,0 +1,198 @@
+"""One server process: listens, loads, answers, and ends without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.serving.app import Application
+from kaptain_magics.serving.artifact import verify_artifact
+from kaptain_magics.serving.auth import Gate
+from kaptain_magics.serving.connections import HttpServer
+from kaptain_magics.serving.control import Handler
+from kaptain_magics.serving.loaders.base import LoadedModel, load_model
+from kaptain_magics.serving.metrics import Metrics
+from kaptain_magics.serving.options import Options
+from kaptain_magics.serving.served import Served
+
+if TYPE_CHECKING:
+    from kaptain_magics.serving.grpc_service import GrpcServer
+
+logger = logging.getLogger("kaptain.serving")
+
+
+class Server:
+    """A server process.
+
+    Args:
+        options: What it is told.
+        token: The bearer token; empty for none.
+        public: The public listening sockets.
+        private: The private listening sockets.
+        metrics: Where it counts.
+        eager: Whether to accept connections before the model is loaded; requests then get 503.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        token: str,
+        public: Sequence[socket.socket],
+        private: Sequence[socket.socket],
+        metrics: Metrics,
+        eager: bool = True,
+    ) -> None:
+        self._options = options
+        self._gate = Gate(token)
+        self._public = public
+        self._private = private
+        self._metrics = metrics
+        self._eager = eager
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._commanded = not options.hold
+        self._wanted = not options.hold  # on the public sockets
+        self._accepting = False
+        self._listening = False
+        self._grpc: GrpcServer | None = None
+        self.failure: BaseException | None = None
+        self.served = Served(options.model_name, options.version, options.limits, metrics)
+        app = Application(self.served, self._gate, options.limits)
+        self.http = HttpServer(app, options.limits, options.access_log)
+
+    async def run(self) -> None:
+        """Serve until a signal or ``stop`` ends it; ``failure`` is what kept the model from being loaded."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        if self._eager:
+            await self._listen()
+        threading.Thread(target=self._load, name="loader", daemon=True).start()
+        if self._options.hold:
+            self._loop.call_later(self._options.patience, self._lose_patience)
+        await self._stop.wait()
+        if self.failure is None:
+            await asyncio.gather(self._drain_grpc(), self.http.drain(self._options.drain_seconds))
+        self.served.close()
+
+    def stop(self) -> None:
+        """End after the requests in flight; may be called from any thread."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def command(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Carry out a command: ``accept``, ``release``, ``adopt`` or ``status``."""
+        match command.get("do"):
+            case "accept":
+                self._commanded = self._wanted = True
+                if self._listening:
+                    await self._accept()
+            case "release":
+                self._wanted = self._accepting = False
+                self.http.release()
+            case "adopt":  # somebody wants it, though not on the public socket
+                self._commanded = True
+            case "status":
+                pass
+            case other:
+                return {"error": f"unknown command {other!r}"}
+        return {
+            "ready": self.served.ready,
+            "accepting": self._accepting,
+            "answered": self._metrics.answered,
+            "in_flight": self._metrics.in_flight,
+        }
+
+    async def _listen(self) -> None:
+        self._listening = True
+        for listener in self._private:
+            await self.http.listen(listener, private=True)
+        if self._wanted:
+            await self._accept()
+
+    async def _accept(self) -> None:
+        if self._accepting or self.http.closing:
+            return
+        self._accepting = True
+        for listener in self._public:
+            await self.http.listen(listener)
+
+    def _load(self) -> None:
+        """Verify and load in a thread of its own, so that health checks are answered meanwhile."""
+        options = self._options
+        try:
+            folder = verify_artifact(Path(options.folder), options.files)
+            model = load_model(ModelFramework.of(options.framework), folder, options.serving_config)
+        except BaseException as error:  # SystemExit of a script, too, ends the server
+            self._loop.call_soon_threadsafe(self._fail, error)
+        else:
+            self._loop.call_soon_threadsafe(self._open, model)
+
+    def _open(self, model: LoadedModel) -> None:
+        if not self._stop.is_set():
+            self._opening = self._loop.create_task(self._open_all(model))
+            self._opening.add_done_callback(self._opened)
+
+    async def _open_all(self, model: LoadedModel) -> None:
+        self.served.open(model)
+        if self._options.grpc_port is not None:
+            from kaptain_magics.serving.grpc_service import GrpcServer
+
+            self._grpc = GrpcServer(self.served, self._gate, self._options.limits)
+            await self._grpc.start(self._options.host, self._options.grpc_port)
+        if not self._eager:
+            await self._listen()
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+        else:
+            logger.info("model %s is ready", self.served.name)
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = error
+        self._stop.set()
+
+    def _lose_patience(self) -> None:
+        if not self._commanded:
+            logger.warning("nobody took this server into use: it ends")
+            self._stop.set()
+
+    async def _drain_grpc(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop(self._options.drain_seconds)
+
+
+def run_server(make: Callable[[], Server], attach: Callable[[Server, Handler], object]) -> BaseException | None:
+    """Run one server in this process to its end.
+
+    Args:
+        make: Makes the server; called in its loop.
+        attach: Called before it serves with the server and with what carries out commands, from any thread.
+
+    Returns:
+        What kept the model from being loaded.
+    """
+
+    async def main() -> BaseException | None:
+        loop = asyncio.get_running_loop()
+        server = make()
+        attach(server, lambda command: asyncio.run_coroutine_threadsafe(server.command(command), loop).result(10))
+        await server.run()
+        return server.failure
+
+    with asyncio.Runner(loop_factory=_new_loop()) as runner:
+        return runner.run(main())
+
+
+def _new_loop() -> Any:
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return None
+    return uvloop.new_event_loop

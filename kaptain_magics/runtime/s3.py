@@ -76,7 +76,7 @@ class S3Transfer:
         """Store files below a folder, small ones in parallel; returns their sha256 by name."""
         small = [name for name, source in files.items() if source.stat().st_size <= PART]
         jobs = (partial(self._send_whole, files[name], folder / name, known.get(name)) for name in small)
-        with closing(self._in_order(jobs)) as digests:
+        with closing(self.in_order(jobs)) as digests:
             sent = dict(zip(small, digests, strict=True))
         large = [name for name in files if name not in sent]
         return sent | {name: self.send(files[name], folder / name, known.get(name)) for name in large}
@@ -86,7 +86,7 @@ class S3Transfer:
         starts = range(0, known.size, PART) or range(1)
         jobs = (partial(self._get, source, known, start) for start in starts)
         digest = hashlib.sha256()
-        with closing(self._in_order(jobs)) as blocks, appearing(target) as file:
+        with closing(self.in_order(jobs)) as blocks, appearing(target) as file:
             for block in blocks:
                 digest.update(block)
                 file.write(block)
@@ -96,7 +96,7 @@ class S3Transfer:
         """Bring objects of a folder to files, small ones in parallel; returns their sha256 by name."""
         small = [name for name in names if known[name].size <= PART]
         jobs = (partial(self._fetch_whole, folder / name, names[name], known[name]) for name in small)
-        with closing(self._in_order(jobs)) as digests:
+        with closing(self.in_order(jobs)) as digests:
             fetched = dict(zip(small, digests, strict=True))
         large = [name for name in names if name not in fetched]
         return fetched | {name: self.fetch(folder / name, names[name], known[name]) for name in large}
@@ -113,7 +113,7 @@ class S3Transfer:
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(PARALLEL, thread_name_prefix="kaptain-s3")
 
-    def _in_order(self, jobs: Iterable[Callable[[threading.Event], T]]) -> Generator[T, None, None]:
+    def in_order(self, jobs: Iterable[Callable[[threading.Event], T]]) -> Generator[T, None, None]:
         """Run jobs in parallel and yield their results in order; jobs are taken as there is room for them."""
         stopped = threading.Event()
         running: deque[Future[T]] = deque()
@@ -187,7 +187,7 @@ class _Upload:
         if not self._upload_id:
             create = partial(self._client.minio._create_multipart_upload, *self._names)
             self._upload_id = self._client.writing(self._target.bucket, lambda: create({}))
-        with closing(self._transfer._in_order(self._parts())) as tags:
+        with closing(self._transfer.in_order(self._parts())) as tags:
             sent = list(tags)
         self._complete(sent)
         return self._digest.hexdigest()

@@ -101,7 +101,7 @@ def upload_files(
     """
     folder = Location.parse(uri)
     there = transfer.entries(folder)
-    earlier = _manifest(transfer, folder) if merge and MANIFEST in there else Manifest({}, 0)
+    earlier = read_manifest(transfer, folder) if merge and MANIFEST in there else Manifest({}, 0)
     sizes = {name: entry.size for name, entry in there.items()}
     sizes |= {name: source.stat().st_size for name, source in files.items()}
     digests = transfer.send_all(files, folder, there)
@@ -110,7 +110,7 @@ def upload_files(
         files={**kept, **digests},
         size=sum(sizes[name] for name in {**kept, **digests}),
         framework=framework or earlier.framework,
-        format=earlier.format if earlier.files and not files else format_ or earlier.format,
+        format=earlier.format or format_,  # the model comes first, what belongs to it later
     )
     transfer.write(folder / MANIFEST, manifest.encode())
     return Artifact(str(folder), manifest.files, manifest.size, manifest.framework, manifest.format)
@@ -153,11 +153,8 @@ def download(transfer: Transfer, uri: str, target: Path) -> Artifact:
 def _download_folder(
     transfer: Transfer, source: Location, there: Mapping[str, Entry], target: Path, named: Path
 ) -> Artifact:
-    manifest = _manifest(transfer, source) if MANIFEST in there else None
-    wanted = dict.fromkeys(there) if manifest is None else manifest.files
-    absent = sorted(set(wanted) - set(there))
-    if absent:
-        raise DamagedError(f"{source} lacks {absent[0]}, which its manifest names", "save the model again")
+    manifest = read_manifest(transfer, source) if MANIFEST in there else None
+    wanted = sorted(there if manifest is None else named_files(manifest, source, set(there)))
     with told(named):
         target.mkdir(parents=True, exist_ok=True)
     digests = transfer.fetch_all({name: target.joinpath(*name.split("/")) for name in wanted}, source, there)
@@ -175,8 +172,16 @@ def _download_folder(
     return Artifact(str(source), manifest.files, manifest.size, manifest.framework, manifest.format)
 
 
-def _manifest(transfer: Transfer, folder: Location) -> Manifest:
+def read_manifest(transfer: Transfer, folder: Location) -> Manifest:
+    """Return what a saved folder holds; without a manifest it is missing or incomplete."""
     return Manifest.decode(transfer.read(folder / MANIFEST), str(folder))
+
+
+def named_files(manifest: Manifest, folder: Location, there: set[str]) -> set[str]:
+    """Return the files that a folder's manifest names; all must be ``there``."""
+    if absent := sorted(set(manifest.files) - there):
+        raise DamagedError(f"{folder} lacks {absent[0]}, which its manifest names", "save the model again")
+    return set(manifest.files)
 
 
 def _discard(folder: Path) -> None:

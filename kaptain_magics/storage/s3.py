@@ -1,0 +1,85 @@
+"""The store in an S3 server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from functools import partial
+
+from kaptain_magics.runtime.errors import DeniedError, MissingError, TransferError
+from kaptain_magics.runtime.location import Location
+from kaptain_magics.runtime.manifest import MANIFEST
+from kaptain_magics.runtime.s3 import S3Transfer
+from kaptain_magics.storage.base import BaseStore
+
+
+class S3Store(BaseStore):
+    """Objects are S3's; see ``ObjectStore``.
+
+    Args:
+        base: The folder below which it may delete.
+        env: The settings of ``S3Client``.
+    """
+
+    _transfer: S3Transfer
+
+    def __init__(self, base: Location, env: Mapping[str, str]) -> None:
+        super().__init__(base, S3Transfer(env))
+        self._client = self._transfer.client
+
+    def __repr__(self) -> str:
+        return f"S3Store({str(self.base)!r}, {self._client.endpoint!r})"
+
+    def _copy(self, objects: Mapping[Location, Location]) -> None:
+        self._run(partial(self._copy_one, source, target) for source, target in objects.items())
+
+    def _copy_one(self, source: Location, target: Location, stopped: threading.Event) -> None:
+        from minio.commonconfig import CopySource
+
+        asked = CopySource(source.bucket, source.key)
+        copy = partial(self._client.minio.copy_object, target.bucket, target.key, asked)
+        self._client.writing(target.bucket, copy, stopped)
+
+    def _remove(self, folder: Location, names: set[str]) -> None:
+        from minio.deleteobjects import DeleteObject
+
+        def remove() -> None:
+            objects = [DeleteObject((folder / name).key) for name in sorted(names)]
+            for error in self._client.minio.remove_objects(folder.bucket, objects):
+                kind = DeniedError if error.code == "AccessDenied" else TransferError
+                raise kind(f"s3://{folder.bucket}/{error.name} cannot be deleted: {error.code}", "check its policy")
+
+        if names:
+            self._client.call(remove)
+
+    def _delete(self, target: Location) -> None:
+        self._abort_uploads(target)
+        names = set(self._transfer.entries(target))
+        if MANIFEST in names:  # what is left after a crash must not look whole
+            self._remove(target, {MANIFEST})
+        self._remove(target, names - {MANIFEST})
+        try:
+            self._client.call(partial(self._client.minio.remove_object, target.bucket, target.key))
+        except MissingError:
+            return
+
+    def _abort_uploads(self, target: Location) -> None:
+        """End interrupted uploads at and below the target; servers that do not list them keep them."""
+        minio = self._client.minio
+        try:
+            listing = self._client.call(lambda: minio._list_multipart_uploads(target.bucket, prefix=target.key))
+        except (MissingError, DeniedError):
+            return
+        for upload in listing.uploads:
+            if target.holds(Location(target.bucket, upload.object_name)):
+                abort = partial(minio._abort_multipart_upload, target.bucket, upload.object_name, upload.upload_id)
+                try:
+                    self._client.call(abort)
+                except MissingError:
+                    continue
+
+    def _run(self, jobs: Iterable[Callable[[threading.Event], None]]) -> None:
+        with closing(self._transfer.in_order(jobs)) as results:
+            for _ in results:
+                pass

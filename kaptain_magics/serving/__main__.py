@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import logging
 import os
@@ -12,11 +11,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import orjson
-
-from kaptain_magics.errors import KaptainError, ServingError
+from kaptain_magics.errors import KaptainError
 from kaptain_magics.serving.auth import demand_token
-from kaptain_magics.serving.control import ControlSocket, Handler, answer_parent, bind, listen_unix, take_listeners
+from kaptain_magics.serving.control import (
+    ControlSocket,
+    Handler,
+    answer_parent,
+    bind,
+    hold_state,
+    listen_unix,
+    take_listeners,
+)
 from kaptain_magics.serving.metrics import Metrics
 from kaptain_magics.serving.options import Options, read_options
 from kaptain_magics.serving.server import Server, run_server
@@ -56,7 +61,7 @@ def _serve(options: Options, token: str, stack: ExitStack) -> int:
         stack.callback(Path(options.private).unlink, missing_ok=True)
     port = public[0].getsockname()[1]
     if options.state:
-        stack.callback(os.close, _hold_state(Path(options.state), port))
+        hold_state(Path(options.state), port, stack)
     logger.info("listening on %s:%d", options.host, port)
     metrics = Metrics(options.workers)
     make = functools.partial(Server, options, token, public, private, metrics, options.workers == 1)
@@ -98,19 +103,6 @@ def _serve_many(
     if control is not None:
         stack.callback(control.close)
     return workers.run(control)
-
-
-def _hold_state(path: Path, port: int) -> int:
-    """Lock the state file for as long as this process lives, and write down who it is."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise ServingError(f"{path} belongs to another server that lives", "undeploy it first") from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, orjson.dumps({"pid": os.getpid(), "port": port}) + b"\n")
-    return descriptor
 
 
 def _tell(error: BaseException) -> None:

@@ -6,10 +6,12 @@ follows another.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -145,3 +147,24 @@ def bind(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {said}", "name another port, or 0 for a free one"
         ) from error
     return listener
+
+
+def hold_state(path: Path, port: int, stack: ExitStack) -> None:
+    """Lock a server's state file until ``stack`` is closed or the process dies, and write down who it is.
+
+    Raises:
+        ServingError: Another server that lives holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    stack.callback(os.close, descriptor)
+    until = time.monotonic() + 1.0  # somebody may just be looking whether it is held
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() > until:
+                raise ServingError(f"{path} belongs to another server that lives", "undeploy it first") from None
+            time.sleep(0.01)
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, orjson.dumps({"pid": os.getpid(), "port": port}) + b"\n")

@@ -1,0 +1,323 @@
+"""``python -m kaptain_magics.serving.router``: shares the requests of one endpoint between two servers.
+
+It runs only while there is a canary. It takes over the listening socket that the server had, and gives it back by
+leaving: the server accepts again before the router stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kaptain_magics.errors import ConfigError, KaptainError
+from kaptain_magics.serving.control import ControlSocket, hold_state, take_listeners
+from kaptain_magics.serving.errors import RequestError, error_body
+from kaptain_magics.serving.http1 import CHUNK, Head, read_body, read_head
+
+logger = logging.getLogger("kaptain.serving")
+
+_IDLE = 75.0  # seconds that a client's connection is kept open without a request
+_READ = 30.0  # seconds for the next piece of a request
+_POOLED = 20.0  # seconds that a connection to a server may be unused
+_SMALL = 1024 * 1024  # bytes of a body up to which a request can be sent again when its server died
+_LINGER = 1.0  # seconds in which an idle connection may still send a request after the router began to close
+_PHRASES = {400: b"Bad Request", 431: b"Request Header Fields Too Large", 503: b"Service Unavailable"}
+
+
+class RouterOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a router is told.
+
+    Attributes:
+        handover: Control socket of the server whose listening socket is taken over.
+        control: Path of the router's own control socket.
+        state: File that is locked while the router lives.
+        backends: Private sockets of the servers: the stable one, then the canary.
+        percent: Percent of requests for the canary.
+        drain_seconds: Seconds for requests in flight when the router ends.
+    """
+
+    handover: str
+    control: str
+    state: str
+    backends: tuple[str, ...]
+    percent: int
+    drain_seconds: float = 30.0
+
+
+class Backend:
+    """A server behind the router, and the connections to it that wait for the next request."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._pool: deque[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = deque()
+
+    async def connect(self, fresh: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bool]:
+        """Return a connection, and whether it was used before.
+
+        Raises:
+            OSError: The server is gone.
+        """
+        now = asyncio.get_running_loop().time()
+        while self._pool and not fresh:
+            since, reader, writer = self._pool.pop()
+            if now - since < _POOLED and not reader.at_eof() and not writer.is_closing():
+                return reader, writer, True
+            writer.close()
+        reader, writer = await asyncio.open_unix_connection(self.path, limit=CHUNK)
+        return reader, writer, False
+
+    def give_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Keep a connection for the next request."""
+        self._pool.append((asyncio.get_running_loop().time(), reader, writer))
+
+    def close(self) -> None:
+        """Close the connections that wait."""
+        while self._pool:
+            self._pool.pop()[2].close()
+
+
+class Router:
+    """Accepts clients and passes their requests on.
+
+    Args:
+        options: What it is told.
+        listeners: The public listening sockets.
+    """
+
+    def __init__(self, options: RouterOptions, listeners: Sequence[socket.socket]) -> None:
+        self._listeners = listeners
+        self._drain_seconds = options.drain_seconds
+        self._backends = [Backend(path) for path in options.backends]
+        self._percent = options.percent
+        self._share = 50  # so that the canary's requests are spread evenly
+        self._servers: list[asyncio.Server] = []
+        self._clients: dict[asyncio.StreamWriter, bool] = {}  # and whether a request of it is in flight
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Route until a signal ends it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        await self._stop.wait()
+        self._closing = True
+        for server in self._servers:
+            server.close()
+        loop.call_later(_LINGER, self._close_idle)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._drain_seconds)
+
+    async def command(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Carry out a command: ``accept``, ``route`` or ``status``."""
+        match command.get("do"):
+            case "accept" if not self._servers:
+                for listener in self._listeners:
+                    mine = listener.dup()
+                    mine.setblocking(False)
+                    self._servers.append(await asyncio.start_server(self._connected, sock=mine, limit=CHUNK))
+            case "route":
+                old, self._backends = self._backends, [Backend(path) for path in command["backends"]]
+                self._percent = int(command["percent"])
+                for backend in old:
+                    backend.close()
+        return {"ready": True, "accepting": bool(self._servers), "percent": self._percent}
+
+    def _close_idle(self) -> None:
+        for writer, busy in list(self._clients.items()):
+            if not busy:
+                writer.close()
+
+    def _choose(self) -> list[Backend]:
+        """Return the server for the next request, then the others in case that it is gone."""
+        if len(self._backends) < 2:
+            return self._backends
+        self._share += self._percent
+        stable, canary = self._backends
+        if self._share >= 100:
+            self._share -= 100
+            return [canary, stable]
+        return [stable, canary]
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._clients[writer] = False
+        try:
+            await self._serve(reader, writer)
+        except RequestError as error:
+            _refuse(writer, error)
+        except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
+            pass  # the client went away, or is too slow
+        finally:
+            del self._clients[writer]
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            async with asyncio.timeout(_IDLE):
+                head = await read_head(reader)
+            if head is None:
+                return
+            self._clients[writer] = True
+            if head.waits:
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            goes_on = await self._forward(head, reader, writer)
+            self._clients[writer] = False
+            if not goes_on:
+                return
+
+    async def _forward(self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Pass one request on and its answer back; returns whether the client's connection goes on."""
+        if head.chunked or head.length > _SMALL:
+            return await self._stream(head, reader, writer)
+        body = b""
+        async with asyncio.timeout(_READ):
+            body = await reader.readexactly(head.length)
+        request = head.bytes(False) + body
+        for _ in range(3):  # the servers may be exchanged meanwhile
+            for backend in self._choose():
+                for fresh in (False, True):
+                    try:
+                        back, forth, used = await backend.connect(fresh)
+                    except OSError:
+                        break
+                    try:
+                        forth.write(request)
+                        answer = await read_head(back)
+                    except (OSError, RequestError):
+                        answer = None
+                    if answer is not None:
+                        return await self._answer(head, answer, backend, (back, forth), writer)
+                    forth.close()
+                    if not used:
+                        break
+        raise RequestError(503, "no revision of the model answers")
+
+    async def _stream(self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Pass a request on whose body is not kept."""
+        for backend in self._choose():
+            try:
+                back, forth, _ = await backend.connect(True)
+            except OSError:
+                continue
+            pump = asyncio.create_task(_pump(head, reader, forth))
+            answer: Head | None = None
+            try:
+                answer = await read_head(back)
+                if answer is None:
+                    raise RequestError(503, "the server went away")
+                if not pump.done():  # refused before it was read: the rest of the body is of no use
+                    answer = answer._replace(close=True)
+                    head = head._replace(close=True)
+                return await self._answer(head, answer, backend, (back, forth), writer)
+            finally:
+                pump.cancel()
+                with suppress(asyncio.CancelledError, OSError, EOFError, TimeoutError, RequestError):
+                    await pump
+                if answer is None:
+                    forth.close()
+        raise RequestError(503, "no revision of the model answers")
+
+    async def _answer(
+        self,
+        head: Head,
+        answer: Head,
+        backend: Backend,
+        connection: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        writer: asyncio.StreamWriter,
+    ) -> bool:
+        back, forth = connection
+        close = head.close or self._closing
+        if head.first.startswith(b"HEAD "):
+            answer = answer._replace(length=0, chunked=False)
+        try:
+            writer.write(answer.bytes(close))
+            async for data in read_body(back, answer):
+                writer.write(data)
+                async with asyncio.timeout(_READ):
+                    await writer.drain()
+            await writer.drain()
+        except BaseException:
+            forth.close()
+            raise
+        if answer.close or backend not in self._backends:
+            forth.close()
+        else:
+            backend.give_back(back, forth)
+        return not close
+
+
+async def _pump(head: Head, reader: asyncio.StreamReader, forth: asyncio.StreamWriter) -> None:
+    forth.write(head.bytes(False))
+    async for data in read_body(reader, head):
+        forth.write(data)
+        async with asyncio.timeout(_READ):
+            await forth.drain()
+
+
+def _refuse(writer: asyncio.StreamWriter, error: RequestError) -> None:
+    body = error_body(error.message)
+    head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    writer.write(head % (error.status, _PHRASES.get(error.status, b""), len(body)) + body)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Route until SIGTERM.
+
+    Args:
+        argv: ``--options FILE``, a JSON file of ``RouterOptions``.
+
+    Returns:
+        The exit code.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        options = _read_options(sys.argv[1:] if argv is None else argv)
+        with ExitStack() as stack:
+            listeners = take_listeners(Path(options.handover))
+            for listener in listeners:
+                stack.enter_context(listener)
+            hold_state(Path(options.state), listeners[0].getsockname()[1], stack)
+            asyncio.run(_route(options, listeners, stack))
+    except KaptainError as error:
+        logger.error("%s", error.message)
+        return 1
+    return 0
+
+
+def _read_options(argv: Sequence[str]) -> RouterOptions:
+    try:
+        return msgspec.json.decode(Path(argv[-1]).read_bytes(), type=RouterOptions)
+    except (OSError, IndexError, msgspec.MsgspecError) as error:
+        raise ConfigError(f"the router's options are not usable: {error}", "--options FILE") from error
+
+
+async def _route(options: RouterOptions, listeners: Sequence[socket.socket], stack: ExitStack) -> None:
+    loop = asyncio.get_running_loop()
+    router = Router(options, listeners)
+
+    def handle(command: dict[str, Any]) -> dict[str, Any]:
+        return asyncio.run_coroutine_threadsafe(router.command(command), loop).result(10)
+
+    control = ControlSocket(Path(options.control), handle, listeners)
+    stack.callback(control.close)
+    control.start()
+    await router.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

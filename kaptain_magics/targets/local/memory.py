@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -25,7 +26,7 @@ class MemoryWatch:
     def exceeded(self) -> bool:
         """Whether the limit is passed now; the reason is kept."""
         now = time.monotonic()
-        if self._limit is None or now < self._next or not os.path.isdir("/proc/self"):
+        if self._limit is None or now < self._next or not Path("/proc/self").is_dir():
             return False
         self._next = now + 0.25
         used = sum(_private_bytes(pid) for pid in _members(self._group))

@@ -151,7 +151,7 @@ class WarmWorker:
         """
         if self._path is None:
             kept = sorted((k, v) for k, v in self._env.items() if not k.startswith(_VOLATILE))
-            stamp = [os.stat(p).st_mtime_ns for p in sys.path if p.endswith("-packages") and os.path.isdir(p)]
+            stamp = [os.stat(p).st_mtime_ns for p in sys.path if p.endswith("-packages") and Path(p).is_dir()]
             ours = max(p.stat().st_mtime_ns for p in Path(__file__).parents[2].rglob("*.py"))
             key = json.dumps([self._python, list(self._preload), list(self._later), kept, stamp, ours])
             self._path = _socket_folder() / hashlib.sha256(key.encode()).hexdigest()[:24]
@@ -209,7 +209,7 @@ def start(
 
 def _wants_cuda(preload: Sequence[str]) -> bool:
     roots = {word.partition(".")[0] for statement in preload for word in statement.split()[1:2]}
-    return any(module in roots for module in _CUDA) and os.path.exists("/dev/nvidiactl")
+    return any(module in roots for module in _CUDA) and Path("/dev/nvidiactl").exists()
 
 
 def _start_plain(request: Mapping[str, Any], output: int, python: str) -> Process:

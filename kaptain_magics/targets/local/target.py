@@ -61,18 +61,13 @@ class LocalJobs:
         """Look at the state folder, the disk and the ways to start a process."""
         home = self._around.home
         free = shutil.disk_usage(home if home.exists() else Path.home()).free
+        warm = processes.CAN_FORK and self._warm
         writable = os.access(home if home.exists() else home.parent, os.W_OK)
         return [
             Check("state folder", writable, str(home), "" if writable else "name another one with KAPTAIN_HOME"),
             Check("disk", free > 1 << 30, f"{free / 1e9:.1f} GB free", "" if free > 1 << 30 else "free some space"),
             Check("python", True, f"{sys.version.split()[0]} at {sys.executable}"),
-            Check(
-                "warm start",
-                True,
-                "jobs fork from a warm worker"
-                if processes.CAN_FORK and self._warm
-                else "jobs start as fresh processes",
-            ),
+            Check("warm start", True, "jobs fork from a warm worker" if warm else "jobs start as fresh processes"),
         ]
 
     def render(self, spec: JobSpec | EndpointSpec | StudySpec) -> str:

@@ -270,7 +270,7 @@ def _run(request: dict[str, Any]) -> int:
     os.chdir(request["cwd"])
     time.tzset()
     for stream, descriptor in (("stdout", 1), ("stderr", 2)):
-        file = open(descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+        file = open(descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
         setattr(sys, stream, file)
         setattr(sys, f"__{stream}__", file)
     _fresh_randomness()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins: list[str] = []
+pytest_plugins = ["tests.seaweed"]
 
 
 def absent(part: str, reason: str) -> None:
@@ -57,8 +57,16 @@ def docker_host() -> str:
 
 @pytest.fixture(scope="session")
 def kubeconfig() -> Path:
-    """Administrator's kubeconfig of a real cluster."""
+    """Administrator's kubeconfig of a real cluster whose API server answers."""
+    import kubernetes
+
     path = Path(os.environ.get("KAPTAIN_TEST_KUBECONFIG", Path.home() / ".cache/kaptain-cluster/run/kubeconfig"))
     if not path.exists():
         absent("cluster", f"there is no kubeconfig at {path}")
+    try:
+        client = kubernetes.config.new_client_from_config(str(path))
+        kubernetes.client.VersionApi(client).get_code(_request_timeout=10)
+        client.close()
+    except Exception as error:
+        absent("cluster", f"its API server does not answer: {type(error).__name__}")
     return path

@@ -1,0 +1,1 @@
+"""Search of hyperparameters: the algorithms, and the loop that drives any target's jobs with them."""

@@ -1,0 +1,316 @@
+"""The algorithms of a search: one row each, under Katib's names and with Katib's settings.
+
+Nothing heavy is imported here: a line is checked in the kernel in about a millisecond, the row's module is imported by
+the supervisor when the study starts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from kaptain_magics.core.domains import AnyDomain, Discrete, Value
+from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.specs import StudySpec
+from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, ObjectiveError
+from kaptain_magics.tuning.search import Search, Stopper
+from kaptain_magics.tuning.space import Line, Space, axis_of
+
+
+class Algorithm(StrEnum):
+    """A search algorithm, by Katib's name."""
+
+    RANDOM = "random"
+    GRID = "grid"
+    TPE = "tpe"
+    MULTIVARIATE_TPE = "multivariate-tpe"
+    BAYESIANOPTIMIZATION = "bayesianoptimization"
+    CMAES = "cmaes"
+    SOBOL = "sobol"
+    HYPERBAND = "hyperband"
+    PBT = "pbt"
+    ENAS = "enas"
+    DARTS = "darts"
+
+    @classmethod
+    def of(cls, name: str) -> Algorithm:
+        """Return the algorithm of that name.
+
+        Raises:
+            AlgorithmError: There is no such algorithm.
+        """
+        try:
+            return cls(str(name).strip().lower().replace("_", "-"))
+        except ValueError:
+            raise AlgorithmError(f"unknown algorithm {name!r}", _nearest(str(name), cls)) from None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of an algorithm.
+
+    Attributes:
+        key: Our name of it.
+        read: Turns the text into a value; raises ``ValueError`` where it is not usable.
+        wants: What is usable, completes "... is not".
+    """
+
+    key: str
+    read: Callable[[str], object]
+    wants: str
+
+
+def _whole(key: str, least: int) -> Setting:
+    def read(text: str) -> int:
+        if (number := int(text)) < least:
+            raise ValueError(text)
+        return number
+
+    return Setting(key, read, f"a whole number from {least}")
+
+
+def _above(key: str, bound: float) -> Setting:
+    def read(text: str) -> float:
+        if not bound < (number := float(text)) < math.inf:
+            raise ValueError(text)
+        return number
+
+    return Setting(key, read, f"a number above {bound:g}")
+
+
+def _word(key: str, *words: str) -> Setting:
+    def read(text: str) -> str:
+        return words[words.index(text)]
+
+    return Setting(key, read, f"one of {', '.join(words)} (others need Katib)")
+
+
+@dataclass(frozen=True)
+class Row:
+    """How an algorithm or a stopping rule is made.
+
+    Attributes:
+        make: ``module:callable``, called with the search space (a stopping rule: the direction) and the settings.
+        settings: The settings that it takes, by Katib's names.
+        needs: Modules that it needs and the base installation lacks, which are also the distributions' names.
+        stopper: Name of the stopping rule that belongs to it.
+    """
+
+    make: str
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    stopper: str = ""
+
+
+_SEED = {"random_state": _whole("seed", 0)}
+_TPE = {
+    **_SEED,
+    "n_startup_trials": _whole("n_startup_trials", 0),
+    "n_ei_candidates": _whole("n_ei_candidates", 1),
+    "n_EI_candidates": _whole("n_ei_candidates", 1),
+}
+_BAYES = {
+    **_SEED,
+    "n_initial_points": _whole("initial", 1),
+    "acq_func": _word("acquisition", "EI", "LCB", "PI"),
+    "base_estimator": _word("", "GP"),
+    "acq_optimizer": _word("", "auto", "sampling"),
+}
+_CMAES = {**_SEED, "sigma": _above("sigma", 0), "restart_strategy": _word("", "none")}
+_HYPERBAND = {
+    **_SEED,
+    "r_l": _whole("r_l", 1),
+    "eta": _whole("eta", 2),
+    "resource_name": Setting("resource_name", str, "a name"),
+}
+
+ROWS: Mapping[Algorithm, Row] = {
+    Algorithm.RANDOM: Row("kaptain_magics.tuning.points:RandomSearch", _SEED),
+    Algorithm.GRID: Row("kaptain_magics.tuning.points:GridSearch", _SEED),
+    Algorithm.SOBOL: Row("kaptain_magics.tuning.points:SobolSearch", _SEED, ("scipy",)),
+    Algorithm.TPE: Row("kaptain_magics.tuning.guided:tpe", _TPE),
+    Algorithm.MULTIVARIATE_TPE: Row("kaptain_magics.tuning.guided:multivariate_tpe", _TPE),
+    Algorithm.CMAES: Row("kaptain_magics.tuning.guided:cmaes", _CMAES, ("cmaes",)),
+    Algorithm.BAYESIANOPTIMIZATION: Row("kaptain_magics.tuning.gaussian:GaussianSearch", _BAYES),
+    Algorithm.HYPERBAND: Row("kaptain_magics.tuning.points:RandomSearch", _HYPERBAND, stopper="hyperband"),
+}
+STOPPING: Mapping[str, Row] = {
+    "medianstop": Row(
+        "kaptain_magics.tuning.stopping:median",
+        {"min_trials_required": _whole("trials", 1), "start_step": _whole("steps", 1)},
+    ),
+}
+_HALVING = Row("kaptain_magics.tuning.stopping:halving")
+
+
+def check_study(spec: StudySpec, *, katib: bool = False) -> None:
+    """Refuse a study that could only fail, in about a millisecond and without importing a library.
+
+    Args:
+        spec: The study.
+        katib: Whether Katib will run it: then it may use what only Katib has.
+
+    Raises:
+        AlgorithmError: The algorithm, its settings or the stopping rule do not exist here, or a library is missing.
+        DomainError: There is nothing to search, or the algorithm cannot search it.
+        ObjectiveError: There is no objective, or the goal is not a number.
+        ConfigError: A number of trials or a time is not positive.
+    """
+    if not spec.domains:
+        raise DomainError("there is nothing to search", "name a hyperparameter, such as gamma=Double(1e-4, 1e-1)")
+    if not spec.objectives or len(set(spec.objectives)) < len(spec.objectives):
+        raise ObjectiveError("a study needs objectives, each named once", "write --objective accuracy")
+    if spec.goal is not None and not math.isfinite(spec.goal):
+        raise ObjectiveError(f"the goal {spec.goal} is not a finite number", "write a number or leave --goal out")
+    for name in ("trials", "parallel", "failed_trials"):
+        if getattr(spec, name) < 1:
+            raise ConfigError(f"{name} {getattr(spec, name)} is not positive", f"write --{name.replace('_', '-')} 1")
+    if spec.timeout is not None and not spec.timeout > 0:
+        raise ConfigError(f"timeout {spec.timeout} is not positive", "write seconds above 0 or leave --timeout out")
+    algorithm = Algorithm.of(spec.algorithm)
+    if katib:
+        return
+    row = _row(algorithm)
+    settings = _read(row, algorithm, spec.algorithm_settings)
+    _read_stopping(spec, row)
+    for module in row.needs:
+        if importlib.util.find_spec(module) is None:
+            raise AlgorithmError(f"{algorithm} needs {module}, which is not installed", f"pip install {module}")
+    if algorithm is Algorithm.GRID:
+        _check_grid(spec.domains)
+    if algorithm is Algorithm.HYPERBAND:
+        _resource(spec.domains, settings)
+
+
+def make_search(spec: StudySpec) -> Search:
+    """Return the search of a study that passed ``check_study``."""
+    algorithm = Algorithm.of(spec.algorithm)
+    row = _row(algorithm)
+    settings = _read(row, algorithm, spec.algorithm_settings)
+    domains: Mapping[str, AnyDomain] = spec.domains
+    if algorithm is Algorithm.HYPERBAND:
+        _, domains = _resource(domains, settings)
+        settings = {k: v for k, v in settings.items() if k == "seed"}
+    if spec.seed is not None:
+        settings["seed"] = spec.seed
+    settings.setdefault("seed", secrets.randbits(31))
+    search: Search = _maker(row)(Space(domains), spec.direction, **settings)
+    return search
+
+
+def make_stopper(spec: StudySpec) -> Stopper | None:
+    """Return the stopping rule of a study that passed ``check_study``, if it has one."""
+    algorithm = Algorithm.of(spec.algorithm)
+    row = _row(algorithm)
+    made: Stopper | None = None
+    if algorithm is Algorithm.HYPERBAND:
+        settings = _read(row, algorithm, spec.algorithm_settings)
+        budget, _ = _resource(spec.domains, settings)
+        made = _maker(_HALVING)(spec.direction, budget=budget, eta=settings.get("eta", 3))
+    elif spec.early_stopping:
+        made = _maker(STOPPING[spec.early_stopping])(spec.direction, **_read_stopping(spec, row))
+    return made
+
+
+def _row(algorithm: Algorithm) -> Row:
+    if algorithm not in ROWS:
+        raise AlgorithmError(
+            f"only Katib has {algorithm}", "use --on kubernetes with Katib, or one of " + ", ".join(ROWS)
+        )
+    return ROWS[algorithm]
+
+
+def _maker(row: Row) -> Callable[..., Any]:
+    module, _, name = row.make.partition(":")
+    maker: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return maker
+
+
+def _read(row: Row, name: str, texts: Mapping[str, str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for key, text in texts.items():
+        if key not in row.settings:
+            raise AlgorithmError(f"{name} has no setting {key!r}", _nearest(key, row.settings))
+        setting = row.settings[key]
+        try:
+            value = setting.read(str(text).strip())
+        except (ValueError, OverflowError):
+            raise AlgorithmError(
+                f"{name}: {key} {text!r} is not {setting.wants}", f"correct {key} or leave it out"
+            ) from None
+        if setting.key:
+            values[setting.key] = value
+    return values
+
+
+def _read_stopping(spec: StudySpec, row: Row) -> dict[str, object]:
+    if not spec.early_stopping:
+        if spec.early_stopping_settings:
+            raise AlgorithmError(
+                "there are settings for early stopping, but no rule", "write --early-stopping medianstop"
+            )
+        return {}
+    if spec.early_stopping not in STOPPING:
+        hint = _nearest(spec.early_stopping, STOPPING)
+        raise AlgorithmError(f"unknown early-stopping rule {spec.early_stopping!r}", hint)
+    if row.stopper:
+        raise AlgorithmError(f"{row.stopper} stops trials by itself", "leave --early-stopping out")
+    return _read(STOPPING[spec.early_stopping], spec.early_stopping, spec.early_stopping_settings)
+
+
+def _nearest(word: str, known: Mapping[str, object] | type[Algorithm]) -> str:
+    return did_you_mean(word, known) or "one of " + ", ".join(known)
+
+
+def _check_grid(domains: Mapping[str, AnyDomain]) -> None:
+    for name, domain in domains.items():
+        if isinstance(axis_of(domain), Line):
+            raise DomainError(
+                f"grid cannot count out {name} = {domain!r}",
+                "give it a step, as in Double(0, 1, step=0.1), list values with Discrete, or take another algorithm",
+            )
+
+
+def _resource(domains: Mapping[str, AnyDomain], settings: Mapping[str, object]) -> tuple[int, Mapping[str, AnyDomain]]:
+    """Return hyperband's greatest number of steps, and the domains with the resource at that number.
+
+    Katib starts short trials and repeats the good ones with a longer resource. Here every trial may take the whole
+    resource and is stopped where it falls behind, so that nothing is computed twice.
+    """
+    name = settings.get("resource_name")
+    if name is None:
+        if "r_l" not in settings:
+            raise AlgorithmError(
+                "hyperband needs r_l, the greatest number of steps that a trial reports",
+                "write --algorithm-setting r_l=27, or resource_name=NAME for the hyperparameter that holds it",
+            )
+        return _as_int(settings["r_l"]), domains
+    if not isinstance(name, str) or name not in domains:
+        raise AlgorithmError(f"hyperband: resource_name {name!r} is not searched", _nearest(str(name), domains))
+    domain = domains[name]
+    axis = axis_of(domain)
+    greatest: Value = axis.value(1.0) if isinstance(axis, Line) else axis.values[len(axis.values) - 1]
+    try:
+        budget = _as_int(settings.get("r_l", greatest))
+    except ValueError:
+        budget = 0
+    if budget < 1 or not domain.contains(budget):
+        raise DomainError(
+            f"hyperband: {name} = {domain!r} does not hold r_l = {settings.get('r_l', greatest)}",
+            f"write {name}=Integer(1, 27) with --algorithm-setting r_l=27",
+        )
+    fixed: Value = greatest if float(greatest) == budget else type(greatest)(budget)
+    return budget, {**domains, name: Discrete((fixed,))}
+
+
+def _as_int(value: object) -> int:
+    number = float(str(value))
+    if number != int(number):
+        raise ValueError(value)
+    return int(number)

@@ -1,0 +1,142 @@
+"""Searches that learn from ended trials: Optuna's samplers behind ``Search``.
+
+Optuna sees the axes of the space only (numbers from 0 to 1, indices) and keeps its study in memory: what must last is
+in the run's events.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, CmaEsSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, create_trial
+
+from kaptain_magics.core.domains import Value
+from kaptain_magics.core.events import TrialChanged
+from kaptain_magics.core.states import Direction, TrialState
+from kaptain_magics.tuning.space import Axis, Line, Space
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # every study in this process is ours
+
+_WARM = 10  # earlier trials from which a covariance can start: its best tenth is used
+_STATES = {
+    TrialState.SUCCEEDED: optuna.trial.TrialState.COMPLETE,
+    TrialState.EARLY_STOPPED: optuna.trial.TrialState.PRUNED,
+}
+
+
+def new_study(direction: Direction, sampler: BaseSampler, pruner: optuna.pruners.BasePruner) -> optuna.Study:
+    """Return a study of Optuna in memory."""
+    return optuna.create_study(direction=str(direction), sampler=sampler, pruner=pruner, study_name="kaptain")
+
+
+def _distribution(axis: Axis) -> BaseDistribution:
+    if isinstance(axis, Line):
+        return FloatDistribution(0.0, 1.0)
+    if axis.ordered:
+        return IntDistribution(0, len(axis.values) - 1)
+    return CategoricalDistribution(range(len(axis.values)))
+
+
+class OptunaSearch:
+    """One of Optuna's samplers.
+
+    Args:
+        space: The search space.
+        direction: Of the objective.
+        sampler: Makes the sampler from its seed and the earlier trials, before the first question.
+        seed: Seed of the sampler.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        direction: Direction,
+        sampler: Callable[[int, list[FrozenTrial]], BaseSampler],
+        seed: int,
+    ) -> None:
+        self._space, self._direction, self._sampler, self._seed = space, direction, sampler, seed
+        self._distributions = {name: _distribution(axis) for name, axis in space.axes.items()}
+        self._study: optuna.Study | None = None
+        self._asked: dict[int, Trial] = {}
+        self._earlier: list[FrozenTrial] = []
+
+    def ask(self, number: int) -> dict[str, Value] | None:
+        """Return the hyperparameters of trial ``number``."""
+        if self._study is None:
+            self._study = self._open(number)
+        trial = self._asked[number] = self._study.ask(self._distributions)
+        return self._space.values(trial.params)
+
+    def tell(self, trial: TrialChanged, value: float | None) -> None:
+        """Teach the sampler."""
+        state = optuna.trial.TrialState.FAIL if value is None else _STATES[trial.state]
+        asked = self._asked.pop(trial.number, None)
+        if asked is None:
+            self._remember(trial, state, value)
+        elif self._study is not None:
+            if state == optuna.trial.TrialState.PRUNED and value is not None:
+                asked.report(value, 0)
+                value = None
+            self._study.tell(asked, None if value is None else value, state)
+
+    def _remember(self, trial: TrialChanged, state: optuna.trial.TrialState, value: float | None) -> None:
+        point = self._space.point(trial.parameters)
+        if point is None or value is None:
+            return
+        steps = {0: value} if state == optuna.trial.TrialState.PRUNED else {}
+        self._earlier.append(
+            create_trial(
+                state=state, value=value, params=point, distributions=self._distributions, intermediate_values=steps
+            )
+        )
+
+    def _open(self, number: int) -> optuna.Study:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # parts of Optuna that call themselves experimental
+            sampler = self._sampler(self._seed + number, self._earlier)  # a resumed study must not draw the same again
+            study = new_study(self._direction, sampler, optuna.pruners.NopPruner())
+        study.add_trials(self._earlier)
+        return study
+
+
+def tpe(space: Space, direction: Direction, *, seed: int, **settings: Any) -> OptunaSearch:
+    """Tree-structured Parzen estimator, each hyperparameter by itself."""
+    return OptunaSearch(space, direction, lambda s, _: TPESampler(seed=s, multivariate=False, **settings), seed)
+
+
+def multivariate_tpe(space: Space, direction: Direction, *, seed: int, **settings: Any) -> OptunaSearch:
+    """Tree-structured Parzen estimator over all hyperparameters at once."""
+    return OptunaSearch(space, direction, lambda s, _: TPESampler(seed=s, multivariate=True, **settings), seed)
+
+
+def cmaes(space: Space, direction: Direction, *, seed: int, sigma: float | None = None) -> OptunaSearch:
+    """Covariance matrix adaptation; draws hyperparameters without an order at random.
+
+    Args:
+        space: The search space.
+        direction: Of the objective.
+        seed: Seed of the sampler.
+        sigma: First step size, as a part of each axis; Optuna's default is 1/6.
+    """
+
+    def sampler(first: int, earlier: list[FrozenTrial]) -> BaseSampler:
+        source = [_ordered(t) for t in earlier if t.state == optuna.trial.TrialState.COMPLETE]
+        start: dict[str, Any] = {}
+        if sigma is not None:
+            start["sigma0"] = sigma
+        elif len(source) >= _WARM:
+            start["source_trials"] = source
+        return CmaEsSampler(seed=first, warn_independent_sampling=False, **start)
+
+    return OptunaSearch(space, direction, sampler, seed)
+
+
+def _ordered(trial: FrozenTrial) -> FrozenTrial:
+    """Return a trial over the axes that a covariance can be about."""
+    axes = {n: d for n, d in trial.distributions.items() if not isinstance(d, CategoricalDistribution)}
+    return create_trial(value=trial.value, params={n: trial.params[n] for n in axes}, distributions=axes)

@@ -1,0 +1,180 @@
+"""The search space: domains as axes that every algorithm can walk.
+
+An algorithm never sees a domain. It sees a ``Line`` (real numbers from 0 to 1) or ``Choices`` (whole numbers from 0),
+and the space turns such a point into values under the user's names and of the user's types.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import overload
+
+from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer, Value
+
+_COUNTABLE = 2**53  # beyond it a float cannot tell whole numbers apart
+_DIGITS = 12  # significant digits of min + k * step, so that 0.1 + 2 * 0.1 is 0.3
+
+Point = Mapping[str, float]
+"""A place on every axis: from 0 to 1 on a ``Line``, an index on ``Choices``."""
+
+
+class Line:
+    """An axis of numbers without gaps, or of more whole numbers than can be counted out.
+
+    Args:
+        low: The value at 0.
+        high: The value at 1.
+        log: Whether the axis is logarithmic.
+        step: Only ``low + k * step``, whole numbers; each owns an equally long piece of the (logarithmic) axis.
+    """
+
+    def __init__(self, low: float, high: float, *, log: bool, step: int | None = None) -> None:
+        self._low, self._high, self._log, self._step = low, high, log, step
+        margin = (step or 0) / 2
+        self._from, self._to = self._scaled(low - margin), self._scaled(high + margin)
+
+    def _scaled(self, value: float) -> float:
+        return math.log(value) if self._log else float(value)
+
+    def value(self, place: float) -> Value:
+        """Return the value at ``place`` (0 to 1)."""
+        if place <= 0.0 or place >= 1.0:  # not by a logarithm that misses the bound by a digit
+            return self._low if place <= 0.0 else self._high
+        scaled = self._from * (1.0 - place) + self._to * place
+        value = math.exp(scaled) if self._log else scaled
+        if self._step is not None:
+            value = self._low + round((value - self._low) / self._step) * self._step
+        return min(max(value, self._low), self._high)
+
+    def place(self, value: Value) -> float:
+        """Return where ``value`` lies (0 to 1)."""
+        width = self._to / 2 - self._from / 2  # halves, because the whole may be beyond the largest float
+        return min(max((self._scaled(float(value)) / 2 - self._from / 2) / (width or 1.0), 0.0), 1.0)
+
+    def draw(self, rng: random.Random) -> float:
+        """Return a random place."""
+        return rng.random()
+
+
+class Choices:
+    """An axis of countable values.
+
+    Args:
+        values: The values by index.
+        ordered: Whether neighbours are alike.
+    """
+
+    def __init__(self, values: Sequence[Value], *, ordered: bool) -> None:
+        self.values = values
+        self.ordered = ordered
+
+    def value(self, place: float) -> Value:
+        """Return the value of index ``place``."""
+        return self.values[int(place)]
+
+    def place(self, value: Value) -> int:
+        """Return the index of ``value``.
+
+        Raises:
+            ValueError: It is none of the values.
+        """
+        return self.values.index(value)
+
+    def draw(self, rng: random.Random) -> int:
+        """Return a random index."""
+        return rng.randrange(len(self.values))
+
+
+Axis = Line | Choices
+
+
+class _Ladder(Sequence[float]):
+    """``low + k * step`` up to ``high`` for k from 0, without a list of them."""
+
+    def __init__(self, low: float, high: float, step: float, rungs: int) -> None:
+        self._low, self._high, self._step, self._rungs = low, high, step, rungs
+
+    def __len__(self) -> int:
+        return self._rungs
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[float]: ...
+    def __getitem__(self, index: int | slice) -> float | Sequence[float]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._rungs))]
+        if not 0 <= index < self._rungs:
+            raise IndexError(index)
+        return min(float(f"{self._low + index * self._step:.{_DIGITS}g}"), self._high) if index else self._low
+
+    def index(self, value: Value, start: int = 0, stop: int | None = None) -> int:  # noqa: ARG002 - as in Sequence
+        rung = round((float(value) - self._low) / self._step)
+        if not 0 <= rung < self._rungs or not math.isclose(self[rung], float(value), abs_tol=self._step * 1e-6):
+            raise ValueError(value)
+        return rung
+
+
+def _double(domain: Double) -> Axis:
+    if domain.step is not None:
+        steps = (domain.max - domain.min) / domain.step * (1 + 1e-12)
+        if steps < _COUNTABLE:
+            return Choices(_Ladder(domain.min, domain.max, domain.step, math.floor(steps) + 1), ordered=True)
+    if domain.min == domain.max:
+        return Choices((domain.min,), ordered=True)
+    return Line(domain.min, domain.max, log=domain.log)
+
+
+def _integer(domain: Integer) -> Axis:
+    step = domain.step or 1
+    steps = (domain.max - domain.min) // step
+    if steps and (domain.log or steps >= _COUNTABLE):
+        return Line(domain.min, domain.min + steps * step, log=domain.log, step=step)
+    return Choices(range(domain.min, domain.max + 1, step), ordered=True)
+
+
+def axis_of(domain: AnyDomain) -> Axis:
+    """Return the axis of a domain."""
+    match domain:
+        case Double():
+            return _double(domain)
+        case Integer():
+            return _integer(domain)
+        case Discrete():
+            return Choices(sorted(domain.values, key=float), ordered=True)
+        case Categorical():
+            return Choices(domain.values, ordered=False)
+
+
+class Space:
+    """A search space.
+
+    Args:
+        domains: Domains under the user's names.
+
+    Attributes:
+        axes: The axes under the same names, without those that have one value only.
+    """
+
+    def __init__(self, domains: Mapping[str, AnyDomain]) -> None:
+        every = {name: axis_of(domain) for name, domain in domains.items()}
+        self._fixed = {n: a.values[0] for n, a in every.items() if isinstance(a, Choices) and len(a.values) == 1}
+        self._names = tuple(every)
+        self.axes: dict[str, Axis] = {n: a for n, a in every.items() if n not in self._fixed}
+
+    def values(self, point: Point) -> dict[str, Value]:
+        """Return the hyperparameters at a point, in the order in which the user named them."""
+        return {n: self._fixed[n] if n in self._fixed else self.axes[n].value(point[n]) for n in self._names}
+
+    def point(self, values: Mapping[str, Value]) -> dict[str, float] | None:
+        """Return the point of hyperparameters of an earlier study, or nothing where they lie outside this space."""
+        try:
+            return {name: axis.place(values[name]) for name, axis in self.axes.items()}
+        except (KeyError, ValueError, TypeError, OverflowError):
+            return None
+
+    def draw(self, rng: random.Random) -> dict[str, float]:
+        """Return a random point."""
+        return {name: axis.draw(rng) for name, axis in self.axes.items()}

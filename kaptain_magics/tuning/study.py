@@ -1,0 +1,346 @@
+"""The loop of a study: asks the search, runs trials as jobs of a target, and tells the search what came of them.
+
+One thread, the caller's, owns everything; a thread for each running trial only follows its job and passes the events
+on. Nothing here grows with the number of trials but what the search itself must remember.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import secrets
+import string
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from kaptain_magics.core.events import Event, LogWritten, MetricReported, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.specs import StudySpec
+from kaptain_magics.core.states import RunState, TrialState
+from kaptain_magics.errors import KaptainError
+from kaptain_magics.targets.base import Target
+from kaptain_magics.tuning.algorithms import check_study, make_search, make_stopper
+from kaptain_magics.tuning.trial import Trial, alike, objective_value
+
+_TICK = 0.1  # seconds between looks at ``stopping`` and the clock
+_ALIKE = 2  # first trials that fail alike before the study gives up
+_FAREWELL = 60.0  # seconds that stopped trials have to end
+_LAST_WAIT = 10.0  # the same after an error of this process
+_NOTES_AT_MOST = 50  # different notes of trials that are passed on
+_ALPHABET = string.ascii_lowercase + string.digits
+
+_Message = tuple[Trial, Event | BaseException]
+
+
+class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a study ended.
+
+    Attributes:
+        state: ``SUCCEEDED``, ``FAILED`` or ``STOPPED``.
+        reason: Why, in one sentence.
+        hint: The next step after a failure.
+        best: The best succeeded trial, also of an earlier study that this one went on with.
+        counts: Trials by state, the earlier ones included.
+    """
+
+    state: RunState
+    reason: str
+    hint: str = ""
+    best: TrialChanged | None = None
+    counts: dict[TrialState, int] = {}
+
+
+def run_study(
+    spec: StudySpec,
+    target: Target,
+    *,
+    emit: Callable[[Event], None],
+    stopping: threading.Event,
+    folder: Path,
+    upload_base: str,
+    earlier: Sequence[TrialChanged] = (),
+) -> StudyResult:
+    """Run a study to its end.
+
+    Args:
+        spec: The study.
+        target: Runs the trials.
+        emit: Takes ``TrialChanged`` and ``Noted`` events; called by this thread only.
+        stopping: Ends the study when it is set; running trials are stopped.
+        folder: The run's folder; trial n works in ``trials/n``.
+        upload_base: The model's folder in the object store; a trial saves under ``trials/<study>/<trial>``.
+        earlier: The trials of the study that this one goes on with, the last event of each.
+
+    Returns:
+        How it ended. Every trial that was started has ended by then.
+
+    Raises:
+        KaptainError: The study cannot be run at all; no trial was started.
+    """
+    check_study(spec)
+    return _Loop(spec, target, emit, stopping, folder, upload_base).run(earlier)
+
+
+class _Loop:
+    def __init__(
+        self,
+        spec: StudySpec,
+        target: Target,
+        emit: Callable[[Event], None],
+        stopping: threading.Event,
+        folder: Path,
+        upload_base: str,
+    ) -> None:
+        self._spec, self._target, self._emit, self._stopping = spec, target, emit, stopping
+        self._folder = folder / "trials"
+        self._upload = f"{upload_base.rstrip('/')}/trials/{spec.name}"
+        self._search = make_search(spec)
+        self._stopper = make_stopper(spec)
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._running: dict[int, Trial] = {}
+        self._next = 0
+        self._budget = spec.trials
+        self._best: TrialChanged | None = None
+        self._counts: dict[TrialState, int] = {}
+        self._ended = self._failed = 0  # trials of this run, not of the one that it goes on with
+        self._why = self._why_before = self._hint = ""  # of the last failures
+        self._notes: set[str] = set()
+        self._exhausted = False
+        self._end: tuple[RunState, str, str] | None = None
+        self._deadline = time.monotonic() + (spec.timeout or float("inf"))
+
+    def run(self, earlier: Sequence[TrialChanged]) -> StudyResult:
+        for trial in sorted({t.number: t for t in earlier}.values(), key=lambda t: t.number):
+            self._recall(trial)
+        self._judge()
+        try:
+            self._loop()
+        except BaseException:
+            self._abandon()
+            raise
+        state, reason, hint = self._end or self._verdict()
+        return StudyResult(state=state, reason=reason, hint=hint, best=self._best, counts=self._counts)
+
+    def _recall(self, trial: TrialChanged) -> None:
+        """Take over a trial of the study that this one goes on with."""
+        if not trial.state.terminal:  # its supervisor was killed
+            trial = msgspec.structs.replace(trial, state=TrialState.KILLED, reason="the study was interrupted")
+        self._next = max(self._next, trial.number + 1)
+        self._count(trial.state)
+        self._budget -= trial.state is not TrialState.KILLED
+        best = self._weigh(trial)
+        self._search.tell(trial, self._told_value(trial))
+        self._emit(msgspec.structs.replace(trial, seq=0, cursor=0, best=best))
+
+    def _loop(self) -> None:
+        self._look_around()
+        while True:
+            while self._may_start():
+                self._start()
+            if not self._running:
+                return
+            try:
+                trial, news = self._inbox.get(timeout=_TICK)
+            except queue.Empty:
+                self._announce_pending()
+            else:
+                if isinstance(news, BaseException):
+                    self._running.pop(trial.number, None)
+                    raise news
+                if trial.number in self._running:
+                    self._take(trial, news)
+            self._look_around()
+
+    def _may_start(self) -> bool:
+        return (
+            self._end is None and not self._exhausted and self._budget > 0 and len(self._running) < self._spec.parallel
+        )
+
+    def _start(self) -> None:
+        parameters = self._search.ask(self._next)
+        if parameters is None:
+            self._exhausted = True
+            return
+        name = f"{self._spec.name}-{''.join(secrets.choice(_ALPHABET) for _ in range(8))}"
+        job = msgspec.structs.replace(
+            self._spec.job,
+            name=name,
+            phase="tune",
+            trial=self._next,
+            folder=str(self._folder / str(self._next)),
+            parameters={**self._spec.job.parameters, **parameters},
+            upload_uri=f"{self._upload}/{name}",
+            metric_names=self._spec.objectives,
+        )
+        trial = self._running[self._next] = Trial(self._next, parameters, job, self._spec.objectives)
+        self._next += 1
+        self._budget -= 1
+        threading.Thread(target=self._follow, args=(trial,), name=name, daemon=True).start()
+
+    def _follow(self, trial: Trial) -> None:
+        """Submit a trial's job and pass its events on; runs in the trial's own thread."""
+        try:
+            try:
+                trial.ref = self._target.submit(trial.job)
+                if trial.halted.is_set():
+                    self._target.stop(trial.ref)
+                for event in self._target.follow(trial.ref):
+                    if not isinstance(event, LogWritten):
+                        self._inbox.put((trial, event))
+                    elif event.text:
+                        _write_log(Path(trial.job.folder), event.text)
+                lost = StateChanged(state=RunState.FAILED, reason=f"target {self._target.name} lost the job")
+                self._inbox.put((trial, lost))  # not looked at where the job's end came
+            except KaptainError as error:
+                if trial.ref is not None:
+                    with contextlib.suppress(KaptainError):
+                        self._target.stop(trial.ref)
+                self._inbox.put((trial, StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)))
+        except BaseException as error:  # the caller's thread raises it
+            self._inbox.put((trial, error))
+
+    def _take(self, trial: Trial, event: Event) -> None:
+        before = trial.state
+        trial.take(event)
+        if trial.state.terminal:
+            self._finish(trial)
+        elif trial.state is not before:
+            self._emit(trial.changed())
+        elif isinstance(event, Noted):
+            self._note(event)
+        elif isinstance(event, MetricReported) and self._stopper is not None and not trial.halted.is_set():
+            news = trial.intermediate(event)
+            if news is not None and self._stopper.report(trial.number, *news):
+                self._halt(trial, TrialState.EARLY_STOPPED, f"stopped early at step {news[0]}")
+
+    def _finish(self, trial: Trial) -> None:
+        del self._running[trial.number]
+        changed = trial.changed()
+        value = self._told_value(changed)
+        best = self._weigh(changed)
+        self._search.tell(changed, value)
+        if self._stopper is not None:
+            self._stopper.end(trial.number, trial.state, value)
+        self._count(trial.state)
+        self._emit(trial.changed(best=best) if best else changed)
+        self._ended += 1
+        if trial.state is TrialState.FAILED:
+            self._failed += 1
+            self._why_before, self._why, self._hint = self._why, trial.reason, trial.hint
+        self._judge()
+
+    def _told_value(self, trial: TrialChanged) -> float | None:
+        """Return the value that the search and the stopping rule learn from an ended trial."""
+        if trial.state is TrialState.SUCCEEDED:
+            return objective_value(trial, self._spec.objectives[0], self._spec.direction)
+        if trial.state is TrialState.EARLY_STOPPED and self._spec.objectives[0] in trial.metrics:
+            return trial.metrics[self._spec.objectives[0]].latest
+        return None
+
+    def _weigh(self, trial: TrialChanged) -> bool:
+        """Keep a succeeded trial where it is the best so far; returns whether it is."""
+        objective, direction = self._spec.objectives[0], self._spec.direction
+        value = objective_value(trial, objective, direction) if trial.state is TrialState.SUCCEEDED else None
+        if value is None:
+            return False
+        known = objective_value(self._best, objective, direction) if self._best else None
+        if known is not None and not direction.better(value, known):
+            return False
+        self._best = msgspec.structs.replace(trial, best=True)
+        return True
+
+    def _count(self, state: TrialState) -> None:
+        self._counts[state] = self._counts.get(state, 0) + 1
+
+    def _judge(self) -> None:
+        """End the study when a trial's end decides it."""
+        if self._end is not None:
+            return
+        spec, failed = self._spec, self._failed
+        value = objective_value(self._best, spec.objectives[0], spec.direction) if self._best else None
+        if spec.goal is not None and value is not None and not spec.direction.better(spec.goal, value):
+            self._close(RunState.SUCCEEDED, f"{spec.objectives[0]} reached the goal: {value:g}")
+        elif failed >= spec.failed_trials:
+            what = "1 trial" if failed == 1 else f"{failed} trials"
+            self._close(RunState.FAILED, f"{what} failed, the last one: {self._why}", self._hint)
+        elif self._best is None and failed == self._ended == _ALIKE and alike(self._why_before, self._why):
+            self._close(RunState.FAILED, f"the first {failed} trials failed alike: {self._why}", self._hint)
+
+    def _look_around(self) -> None:
+        """End the study when the world asks for it."""
+        if self._end is None and self._stopping.is_set():
+            self._close(RunState.STOPPED, "the study was stopped")
+        elif self._end is None and time.monotonic() > self._deadline:
+            late = f"timed out after {self._spec.timeout:g} s"
+            if self._best is None:
+                self._close(RunState.FAILED, f"{late} without a succeeded trial", "give it more time with --timeout")
+            else:
+                self._close(RunState.SUCCEEDED, late)
+        elif self._end is not None and time.monotonic() > self._deadline:
+            for trial in list(self._running.values()):  # the target does not end them: do not wait for ever
+                self._take(trial, StateChanged(state=RunState.STOPPED))
+
+    def _close(self, state: RunState, reason: str, hint: str = "") -> None:
+        self._end = (state, reason, hint)
+        self._deadline = time.monotonic() + _FAREWELL
+        self._halt_all(reason)
+
+    def _halt_all(self, reason: str) -> None:
+        for trial in self._running.values():
+            if not trial.halted.is_set():
+                self._halt(trial, TrialState.KILLED, reason)
+
+    def _halt(self, trial: Trial, state: TrialState, reason: str) -> None:
+        trial.halt(state, reason)
+        if trial.ref is not None:  # else the trial's thread stops it as soon as it is submitted
+            threading.Thread(target=self._stop, args=(trial,), daemon=True).start()
+
+    def _stop(self, trial: Trial) -> None:
+        assert trial.ref is not None
+        try:
+            self._target.stop(trial.ref)
+        except KaptainError:
+            pass  # its follower says what became of it
+        except BaseException as error:
+            self._inbox.put((trial, error))
+
+    def _abandon(self) -> None:
+        """End what runs after an error of this process, as far as that is possible."""
+        self._halt_all("the study ended by an error")
+        until = time.monotonic() + _LAST_WAIT
+        while self._running and time.monotonic() < until:
+            with contextlib.suppress(queue.Empty):
+                trial, news = self._inbox.get(timeout=_TICK)
+                if isinstance(news, BaseException) or (isinstance(news, StateChanged) and news.state.terminal):
+                    self._running.pop(trial.number, None)
+
+    def _note(self, note: Noted) -> None:
+        """Pass on what a trial's job had to say, once for all trials."""
+        if note.text not in self._notes and len(self._notes) < _NOTES_AT_MOST:
+            self._notes.add(note.text)
+            self._emit(note)
+
+    def _announce_pending(self) -> None:
+        """Show trials that wait for their target; those that run at once are not worth an event."""
+        for trial in self._running.values():
+            if trial.state is TrialState.PENDING and not trial.announced:
+                trial.announced = True
+                self._emit(trial.changed())
+
+    def _verdict(self) -> tuple[RunState, str, str]:
+        """Return how a study ended that nothing cut short."""
+        done = sum(self._counts.values())
+        if self._best is None:
+            return RunState.FAILED, f"no trial succeeded: {self._why or 'none reported the objective'}", self._hint
+        what = "every combination was tried" if self._exhausted else "all trials are done"
+        return RunState.SUCCEEDED, f"{what}: {done}", ""
+
+
+def _write_log(folder: Path, text: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk must not end a trial on a cluster
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "log.txt", "ab") as file:
+            file.write(text.encode("utf-8", "replace"))

@@ -1,0 +1,158 @@
+"""One running trial: its job's events folded into what the study knows of it."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+import time
+from pathlib import Path
+
+from kaptain_magics.core.domains import Value
+from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, MetricSummary, StateChanged, TrialChanged
+from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.core.states import Direction, RunState, TrialState
+from kaptain_magics.targets.base import JobRef
+
+_SEEN_AT_MOST = 20  # names of metrics that are remembered for a message
+_LOG_TAIL = 64 * 1024
+_PRINTED = re.compile(rb"([A-Za-z][\w./-]*)\s*=\s*[+-]?\.?\d")
+_NUMBER = re.compile(r"[+-]?\d[\d.]*(?:e[+-]?\d+)?", re.IGNORECASE)
+
+_ENDS = {
+    RunState.SUCCEEDED: TrialState.SUCCEEDED,
+    RunState.FAILED: TrialState.FAILED,
+    RunState.STOPPED: TrialState.KILLED,
+}
+
+
+class Trial:
+    """A trial from its start to its end.
+
+    Args:
+        number: Its number in the study.
+        parameters: Its hyperparameters.
+        job: Its job.
+        objectives: The metrics to follow; the first one decides.
+
+    Attributes:
+        state: Its state.
+        ref: The submitted job, once it is.
+        halted: Set when the study gives the trial up; then ``halt_state`` and ``reason`` say how.
+        reason: Why it failed or was stopped.
+        hint: The next step.
+        announced: Whether an event has shown it.
+    """
+
+    def __init__(self, number: int, parameters: dict[str, Value], job: JobSpec, objectives: tuple[str, ...]) -> None:
+        self.number, self.parameters, self.job = number, parameters, job
+        self.state = TrialState.PENDING
+        self.ref: JobRef | None = None
+        self.halted = threading.Event()
+        self.reason = self.hint = ""
+        self.announced = False
+        self._halt_state = TrialState.KILLED
+        self._objectives = objectives
+        self._metrics: dict[str, MetricSummary] = {}
+        self._broken = ""
+        self._others: dict[str, None] = {}
+        self._step = -1
+        self._started = self._ended = 0.0
+        self._artifact_uri = ""
+
+    def halt(self, state: TrialState, reason: str) -> None:
+        """Note that the study gives the trial up."""
+        self._halt_state, self.reason = state, reason
+        self.halted.set()
+
+    def take(self, event: Event) -> None:
+        """Fold one event of the job in; facts may come twice."""
+        match event:
+            case StateChanged(state=RunState.RUNNING) if self.state is TrialState.PENDING:
+                self.state, self._started = TrialState.RUNNING, event.time or time.time()
+            case StateChanged() if event.state.terminal:
+                self._end(event)
+            case MetricReported():
+                self._measure(event.name, event.value)
+            case ArtifactSaved():
+                self._artifact_uri = event.uri
+
+    def intermediate(self, event: MetricReported) -> tuple[int, float] | None:
+        """Return step and value where the event is news about the first objective; steps count from 0 if unnamed."""
+        if event.name != self._objectives[0] or not math.isfinite(event.value):
+            return None
+        step = self._step + 1 if event.step is None else event.step
+        if step <= self._step:
+            return None
+        self._step = step
+        return step, event.value
+
+    def _measure(self, name: str, value: float) -> None:
+        if name not in self._objectives:
+            if len(self._others) < _SEEN_AT_MOST:
+                self._others[name] = None
+        elif not math.isfinite(value):
+            self._broken = f"metric `{name}` is {value}" if name == self._objectives[0] else self._broken
+        else:
+            known = self._metrics.get(name)
+            self._metrics[name] = known.adding(value) if known else MetricSummary(value, value, value)
+            self._broken = "" if name == self._objectives[0] else self._broken
+
+    def _end(self, event: StateChanged) -> None:
+        self._ended = event.time or time.time()
+        self._started = self._started or self._ended
+        self.state = _ENDS[event.state]
+        if self.halted.is_set() and self.state is not TrialState.SUCCEEDED:
+            self.state = self._halt_state
+            return
+        self.reason, self.hint = event.reason, event.hint
+        if self.state is TrialState.SUCCEEDED and (self._broken or self._objectives[0] not in self._metrics):
+            self.state = TrialState.FAILED
+            self.reason, self.hint = (self._broken, "") if self._broken else self._never_reported()
+
+    def _never_reported(self) -> tuple[str, str]:
+        wanted = self._objectives[0]
+        seen = list(dict.fromkeys([*self._metrics, *self._others, *_printed(Path(self.job.folder) / "log.txt")]))
+        hint = did_you_mean(wanted, seen) or (
+            f'report it in the script with kaptain.log_metrics({wanted}=...) or print(f"{wanted}={{...}}")'
+        )
+        return f"metric `{wanted}` never reported; seen: {', '.join(seen[:_SEEN_AT_MOST]) or 'none'}", hint
+
+    def changed(self, *, best: bool = False) -> TrialChanged:
+        """Return the trial as an event."""
+        return TrialChanged(
+            number=self.number,
+            name=self.job.name,
+            state=self.state,
+            parameters=self.parameters,
+            metrics=dict(self._metrics),
+            started=self._started,
+            ended=self._ended,
+            reason=self.reason,
+            artifact_uri=self._artifact_uri,
+            best=best,
+        )
+
+
+def _printed(log: Path) -> list[str]:
+    """Return the names that the end of a log has as ``name=value``."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_TAIL))
+            return [name.decode() for name in _PRINTED.findall(file.read())]
+    except OSError:
+        return []
+
+
+def objective_value(trial: TrialChanged, objective: str, direction: Direction) -> float | None:
+    """Return what a trial is worth: the best value of the objective that it reported, as Katib takes it."""
+    summary = trial.metrics.get(objective)
+    if summary is None:
+        return None
+    return summary.max if direction is Direction.MAXIMIZE else summary.min
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two reasons are the same but for their numbers."""
+    return _NUMBER.sub("#", one) == _NUMBER.sub("#", other)

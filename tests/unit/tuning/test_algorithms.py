@@ -1,0 +1,143 @@
+"""The table of algorithms: names, settings and what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
+from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
+from kaptain_magics.tuning.algorithms import ROWS, Algorithm, check_study, make_search, make_stopper
+
+
+def test_names_are_understood_as_people_write_them() -> None:
+    assert Algorithm.of("Multivariate_TPE ") is Algorithm.MULTIVARIATE_TPE
+    assert Algorithm.RANDOM.value == "random"
+    with pytest.raises(AlgorithmError, match="did you mean 'random'"):
+        Algorithm.of("randon")
+    with pytest.raises(AlgorithmError, match="one of random, grid"):
+        Algorithm.of("x")
+
+
+def test_only_katib_has_some(studies) -> None:
+    for name in ("pbt", "enas", "darts"):
+        spec = studies.spec(algorithm=name, domains={"x": Double(0, 1)})
+        with pytest.raises(AlgorithmError, match=f"only Katib has {name}"):
+            check_study(spec)
+        check_study(spec, katib=True)
+
+
+BAD = [
+    ({"algorithm_settings": {"random_stat": "1"}}, AlgorithmError, "did you mean 'random_state'"),
+    ({"algorithm_settings": {"random_state": "-1"}}, AlgorithmError, "is not a whole number from 0"),
+    ({"algorithm_settings": {"random_state": "one"}}, AlgorithmError, "is not a whole number from 0"),
+    ({"algorithm": "tpe", "algorithm_settings": {"n_ei_candidates": "0"}}, AlgorithmError, "whole number from 1"),
+    ({"algorithm": "cmaes", "algorithm_settings": {"sigma": "nan"}}, AlgorithmError, "is not a number above 0"),
+    ({"algorithm": "cmaes", "algorithm_settings": {"restart_strategy": "ipop"}}, AlgorithmError, "others need Katib"),
+    ({"algorithm": "bayesianoptimization", "algorithm_settings": {"base_estimator": "RF"}}, AlgorithmError, "Katib"),
+    ({"algorithm": "grid"}, DomainError, "give it a step"),
+    ({"algorithm": "grid", "domains": {"n": Integer(1, 9, log=True)}}, DomainError, "cannot count out n"),
+    ({"algorithm": "hyperband"}, AlgorithmError, "needs r_l"),
+    ({"algorithm": "hyperband", "algorithm_settings": {"resource_name": "epoch"}}, AlgorithmError, "'epochs'"),
+    ({"algorithm": "hyperband", "algorithm_settings": {"resource_name": "kind"}}, DomainError, "does not hold"),
+    (
+        {"algorithm": "hyperband", "algorithm_settings": {"resource_name": "epochs", "r_l": "99"}},
+        DomainError,
+        "does not hold r_l = 99",
+    ),
+    (
+        {"algorithm": "hyperband", "algorithm_settings": {"r_l": "9"}, "early_stopping": "medianstop"},
+        AlgorithmError,
+        "by itself",
+    ),
+    ({"early_stopping": "medianstopp"}, AlgorithmError, "did you mean 'medianstop'"),
+    ({"early_stopping_settings": {"start_step": "4"}}, AlgorithmError, "no rule"),
+    ({"early_stopping": "medianstop", "early_stopping_settings": {"start_step": "0"}}, AlgorithmError, "from 1"),
+    ({"early_stopping": "medianstop", "early_stopping_settings": {"start_steps": "3"}}, AlgorithmError, "'start_step'"),
+    ({"domains": {}}, DomainError, "nothing to search"),
+    ({"objectives": ()}, ObjectiveError, "needs objectives"),
+    ({"objectives": ("a", "a")}, ObjectiveError, "named once"),
+    ({"goal": float("nan")}, ObjectiveError, "not a finite number"),
+    ({"trials": 0}, ConfigError, "--trials 1"),
+    ({"failed_trials": -1}, ConfigError, "--failed-trials 1"),
+    ({"timeout": 0.0}, ConfigError, "not positive"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "text"), BAD, ids=lambda v: str(v)[:60])
+def test_what_cannot_work_is_refused_in_one_line(studies, changes, error: type[KaptainError], text: str) -> None:
+    domains: dict[str, AnyDomain] = {"gamma": Double(0, 1), "epochs": Integer(1, 27), "kind": Categorical(["a", "b"])}
+    with pytest.raises(error, match=text) as raised:
+        check_study(studies.spec(**{"domains": domains, **changes}))
+    assert raised.value.hint
+    assert "\n" not in raised.value.message
+
+
+@pytest.mark.parametrize(("algorithm", "module"), [("sobol", "scipy"), ("cmaes", "cmaes")])
+def test_a_missing_library_is_named_with_its_pip_line(studies, monkeypatch, algorithm: str, module: str) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == module else find(name, *a))
+    with pytest.raises(AlgorithmError, match=f"needs {module}.*\npip install {module}"):
+        check_study(studies.spec(algorithm=algorithm, domains={"x": Double(0, 1)}))
+
+
+def test_checking_a_study_imports_no_library() -> None:
+    code = (
+        "import sys\nfrom kaptain_magics.tuning import algorithms\nprint([a for a in algorithms.ROWS])\n"
+        "heavy = {'optuna', 'numpy', 'scipy', 'cmaes', 'torch'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_seed_of_the_line_wins_over_the_setting(studies) -> None:
+    domains = {"x": Double(0, 1)}
+    setting = {"random_state": "5"}
+    by_setting = make_search(studies.spec(domains=domains, seed=None, algorithm_settings=setting)).ask(0)
+    assert by_setting == make_search(studies.spec(domains=domains, seed=5)).ask(0)
+    assert by_setting != make_search(studies.spec(domains=domains, seed=6, algorithm_settings=setting)).ask(0)
+    unseeded = studies.spec(domains=domains, seed=None)
+    assert make_search(unseeded).ask(0) != make_search(unseeded).ask(0)
+
+
+def test_settings_reach_the_sampler(studies) -> None:
+    domains = {"x": Double(0, 1)}
+    spec = studies.spec(
+        domains=domains, algorithm="tpe", algorithm_settings={"n_startup_trials": "3", "n_EI_candidates": "7"}
+    )
+    search = make_search(spec)
+    search.ask(0)
+    sampler = search._study.sampler
+    assert (sampler._n_startup_trials, sampler._n_ei_candidates, sampler._multivariate) == (3, 7, False)
+    stopper = make_stopper(
+        studies.spec(domains=domains, early_stopping="medianstop", early_stopping_settings={"start_step": "6"})
+    )
+    assert stopper._study.pruner._n_warmup_steps == 6
+
+
+@pytest.mark.parametrize("domain", [Integer(1, 27), Discrete(["1", "9", "27"]), Double(1, 27)])
+def test_hyperband_gives_every_trial_the_whole_resource(studies, domain: AnyDomain) -> None:
+    spec = studies.spec(
+        algorithm="hyperband",
+        algorithm_settings={"resource_name": "epochs", "eta": "3"},
+        domains={"epochs": domain, "x": Double(0, 1)},
+    )
+    check_study(spec)
+    search = make_search(spec)
+    asked = [search.ask(n) for n in range(20)]
+    assert {type(a["epochs"])(a["epochs"]) for a in asked} == {asked[0]["epochs"]}
+    assert float(asked[0]["epochs"]) == 27
+    assert domain.contains(asked[0]["epochs"])
+    assert len({a["x"] for a in asked}) == 20
+    assert make_stopper(spec)._study.pruner._max_resource == 27
+
+
+def test_every_row_can_be_made(studies) -> None:
+    for algorithm in ROWS:
+        settings = {"r_l": "9"} if algorithm is Algorithm.HYPERBAND else {}
+        spec = studies.spec(algorithm=algorithm.value, algorithm_settings=settings, domains={"x": Integer(0, 3)})
+        check_study(spec)
+        assert make_search(spec).ask(0) is not None
+        assert (make_stopper(spec) is not None) is (algorithm is Algorithm.HYPERBAND)

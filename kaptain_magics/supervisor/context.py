@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +79,22 @@ class Context:
         """Write one event; may be called by any thread."""
         with self._writing:
             self.folder.append(event)
+
+    @contextmanager
+    def ends_by(self, stop: Callable[[], object]) -> Iterator[None]:
+        """Call ``stop`` once if the run is told to end while the block runs."""
+        ended = threading.Event()
+
+        def wait() -> None:
+            self.stopping.wait()
+            if not ended.is_set():
+                stop()
+
+        threading.Thread(target=wait, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
 
     def note(self, text: str) -> None:
         """Write one line for the reader."""

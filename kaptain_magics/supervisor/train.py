@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 
 import msgspec
@@ -25,18 +24,8 @@ def run(context: Context) -> StateChanged:
     context.note("Waiting for the training job to complete...")
     metrics: dict[str, MetricSummary] = {}
     saved: ArtifactSaved | None = None
-    ended = threading.Event()
-
-    def stop_when_told() -> None:
-        while not ended.is_set():
-            if context.stopping.wait(0.2):
-                context.target.stop(ref)
-                return
-
-    watcher = threading.Thread(target=stop_when_told, daemon=True)
-    watcher.start()
     last = StateChanged(state=RunState.FAILED, reason="the target ended without a last word")
-    try:
+    with context.ends_by(lambda: context.target.stop(ref)):
         for event in context.target.follow(ref):
             if isinstance(event, StateChanged):
                 if event.state.terminal:
@@ -52,9 +41,6 @@ def run(context: Context) -> StateChanged:
             elif isinstance(event, ArtifactSaved):
                 saved = event
             context.emit(event)
-    finally:
-        ended.set()
-        watcher.join()
     if last.state is RunState.SUCCEEDED:
         if saved is not None:
             _register(context, saved, metrics)

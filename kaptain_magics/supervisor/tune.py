@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import threading
 import time
 import uuid
 
@@ -70,19 +69,9 @@ def _earlier(context: Context, spec: StudySpec) -> list[TrialChanged]:
 def _native(context: Context, target: NativeTuner, spec: StudySpec) -> StudyResult:
     """Follow a study that the target runs by itself."""
     ref = target.start(spec)
-    ended = threading.Event()
-
-    def stop_when_told() -> None:
-        while not ended.is_set():
-            if context.stopping.wait(0.2):
-                target.stop_study(ref)
-                return
-
-    watcher = threading.Thread(target=stop_when_told, daemon=True)
-    watcher.start()
     best: TrialChanged | None = None
     last = StateChanged(state=RunState.FAILED, reason="the target ended without a last word")
-    try:
+    with context.ends_by(lambda: target.stop_study(ref)):
         for event in target.follow_study(ref):
             if isinstance(event, StateChanged) and event.state.terminal:
                 last = event
@@ -91,9 +80,6 @@ def _native(context: Context, target: NativeTuner, spec: StudySpec) -> StudyResu
                 best = event
             if not isinstance(event, StateChanged):
                 context.emit(event)
-    finally:
-        ended.set()
-        watcher.join()
     return StudyResult(state=last.state, reason=last.reason, hint=last.hint, best=best)
 
 

@@ -63,7 +63,7 @@ class DirectoryTransfer:
 
     def fetch(self, source: Location, target: Path, _known: Entry | None = None) -> str:
         """Copy an object to a file and return its sha256 (hex)."""
-        return _copy(source.path, target)
+        return _copy(_stored(source), target)
 
     def fetch_all(self, names: Mapping[str, Path], folder: Location, _known: Mapping[str, Entry]) -> dict[str, str]:
         """Copy objects of a folder to files; returns their sha256 by name."""
@@ -72,7 +72,7 @@ class DirectoryTransfer:
     def read(self, source: Location) -> bytes:
         """Return an object's bytes."""
         with told(source.path):
-            return source.path.read_bytes()
+            return _stored(source).read_bytes()
 
     def write(self, target: Location, data: bytes) -> None:
         """Store bytes as an object."""
@@ -93,6 +93,12 @@ def _scan(folder: str, prefix: str = "") -> Iterator[Entry]:
         elif item.is_file():
             status = item.stat()
             yield Entry(prefix + item.name, status.st_size, status.st_mtime)
+
+
+def _stored(source: Location) -> Path:
+    if not source.path.is_file():
+        raise MissingError(f"nothing is stored at {source}", "check the URI, or train the model first")
+    return source.path
 
 
 def _copy(source: Path, target: Path) -> str:

@@ -63,6 +63,9 @@ class S3Transfer:
             found = self.client.call(lambda: self.client.minio.stat_object(target.bucket, target.key))
         except MissingError:
             return None
+        except DeniedError:  # an answer to HEAD has no text; this one says why
+            self.entries(target)
+            raise
         return _entry(found, target.key.rpartition("/")[2])
 
     def send(self, source: Path, target: Location, known: Entry | None = None) -> str:

@@ -144,6 +144,8 @@ def _lookup(namespace: Mapping[str, Any], path: str) -> Any:
 
 def main(arguments: list[str]) -> int:
     """Run the plan in the file that is the one argument."""
+    if os.environ.get("KAPTAIN_CHANNEL") == "stdout":
+        os.dup2(1, 2)  # a container's two streams reach their reader in no certain order, one does
     return run(json.loads(Path(arguments[0]).read_text("utf-8")))
 
 

@@ -31,9 +31,11 @@ from kaptain_magics.targets.base import JobRef, Surroundings, Target, open_targe
 
 FOLLOWER = """
 import sys, msgspec
+from pathlib import Path
 from kaptain_magics.targets.base import JobRef, Surroundings, open_target
 name, surroundings, ref, after = sys.argv[1:]
-target = open_target(name, msgspec.json.decode(surroundings, type=Surroundings))
+around = msgspec.json.decode(surroundings, type=Surroundings, dec_hook=lambda kind, text: Path(text))
+target = open_target(name, around)
 for event in target.follow(msgspec.json.decode(ref, type=JobRef), int(after)):
     sys.stdout.buffer.write(msgspec.json.encode(event) + b"\\n")
     sys.stdout.buffer.flush()
@@ -390,7 +392,7 @@ class JobTargetSuite:
         job = rig.job(source)
         ref = target.submit(job)
         command = [sys.executable, "-c", FOLLOWER, rig.name]
-        command += [msgspec.json.encode(value).decode() for value in (rig.surroundings, ref)]
+        command += [msgspec.json.encode(value, enc_hook=str).decode() for value in (rig.surroundings, ref)]
         found = subprocess.run(
             [*command, "0"], capture_output=True, timeout=240, env={**os.environ, **rig.environment}, check=False
         )

@@ -1,0 +1,162 @@
+"""Requirements for another machine: pip picks and unpacks the wheels of the image's Python and platform here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kaptain_magics.errors import ImageError
+from kaptain_magics.files import disk_error, locked
+
+_TICK = 0.2  # seconds between two looks at pip
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "ppc64le": "ppc64le", "s390x": "s390x"}
+_LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}  # by the minor version of glibc
+_OLDEST_GLIBC = 28  # minor version that images of today have at least
+_PASSWORD = re.compile(r"(://)[^/\s@]+@")
+
+
+class Platform(NamedTuple):
+    """What a wheel must fit.
+
+    Attributes:
+        python: Python's version, such as ``3.11``.
+        machine: The processor as wheels name it, such as ``x86_64``.
+        glibc: Minor version of glibc 2; 0 where the image has musl instead.
+    """
+
+    python: str
+    machine: str
+    glibc: int = _OLDEST_GLIBC
+
+    @classmethod
+    def of(cls, python: str, architecture: str, musl: bool = False) -> Platform:
+        """Return the platform of an image of that ``architecture`` (``amd64``, ``arm64`` ...)."""
+        return cls(python, _MACHINES.get(architecture, architecture), 0 if musl else _OLDEST_GLIBC)
+
+    @property
+    def tags(self) -> list[str]:
+        """The platform tags of wheels that fit, the best first."""
+        if not self.glibc:
+            return [f"musllinux_1_{minor}_{self.machine}" for minor in (2, 1)]
+        found = []
+        for minor in range(self.glibc, 4, -1):
+            found.append(f"manylinux_2_{minor}_{self.machine}")
+            if minor in _LEGACY:
+                found.append(f"{_LEGACY[minor]}_{self.machine}")
+        return [*found, f"linux_{self.machine}"]
+
+
+def install(
+    requirements: Sequence[str], platform: Platform, cache: Path, installed: Mapping[str, str] | None = None
+) -> Generator[str, None, Path]:
+    """Unpack the wheels of requirements and of what they need into a folder; nothing is done where it is there already.
+
+    Args:
+        requirements: Lines of a pip requirements file.
+        platform: What the wheels must fit.
+        cache: Folder for things that can be made again.
+        installed: Versions of what the image has, by normalised name: such packages are not fetched again.
+
+    Yields:
+        Nothing but empty lines, several a second while pip works: the caller may stop there.
+
+    Returns:
+        The folder, to be put on ``PYTHONPATH``.
+
+    Raises:
+        ImageError: There are no such wheels, or pip cannot reach its index.
+    """
+    parts = [*requirements, "", *platform.tags, platform.python, json.dumps(sorted((installed or {}).items()))]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    folder = cache / "wheels" / key
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(cache / "wheels" / f".{key}.lock", patience=900.0):
+            if not folder.is_dir():
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as scratch:
+                    yield from _install(requirements, platform, Path(scratch), installed or {})
+                    os.replace(Path(scratch) / "packages", folder)
+    except OSError as error:
+        raise disk_error(error, folder) from error
+    return folder
+
+
+def _install(
+    requirements: Sequence[str], platform: Platform, scratch: Path, installed: Mapping[str, str]
+) -> Generator[str, None, None]:
+    wanted = scratch / "requirements.txt"
+    wanted.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
+    (scratch / "packages").mkdir()
+    fits = ["--only-binary=:all:", "--implementation", "cp", "--python-version", platform.python]
+    for tag in platform.tags:
+        fits += ["--platform", tag]
+    command = ["install", "--quiet", "--no-input", "--no-warn-conflicts", "--no-compile", "--ignore-installed", *fits]
+    command += ["--target", str(scratch / "packages")]
+    if installed:
+        have = scratch / "constraints.txt"
+        have.write_text("".join(f"{name}=={version}\n" for name, version in installed.items()), encoding="utf-8")
+        report = scratch / "report.json"
+        resolve = [*command, "--dry-run", "--report", str(report), "-r", str(wanted)]
+        status, said = yield from _pip([*resolve, "-c", str(have)], scratch)
+        if status:  # the image's versions do not do
+            status, said = yield from _pip(resolve, scratch)
+        if status:
+            raise _failure(said, platform)
+        found = [item["metadata"] for item in json.loads(report.read_bytes())["install"]]
+        missing = [m for m in found if installed.get(normalised(m["name"])) != m["version"]]
+        if not missing:
+            return
+        wanted.write_text("".join(f"{m['name']}=={m['version']}\n" for m in missing), encoding="utf-8")
+        command.append("--no-deps")
+    status, said = yield from _pip([*command, "-r", str(wanted)], scratch)
+    if status:
+        raise _failure(said, platform)
+    shutil.rmtree(scratch / "packages" / "bin", ignore_errors=True)  # its scripts name this machine's Python
+
+
+def normalised(name: str) -> str:
+    """Return a distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _pip(arguments: list[str], scratch: Path) -> Generator[str, None, tuple[int, str]]:
+    with open(scratch / "pip.log", "w+b") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pip", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            while True:
+                try:
+                    status = process.wait(_TICK)
+                    break
+                except subprocess.TimeoutExpired:
+                    yield ""
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        log.seek(0)
+        return status, log.read().decode("utf-8", "replace")
+
+
+def _failure(said: str, platform: Platform) -> ImageError:
+    lines = [line.removeprefix("ERROR:").strip() for line in said.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR:").strip() for line in said.splitlines() if line.startswith("ERROR:")]
+    reason = _PASSWORD.sub(r"\1***@", (errors or lines or ["pip said nothing"])[-1])
+    if "No module named pip" in said:
+        return ImageError("pip is not installed beside this notebook", "python -m ensurepip")
+    return ImageError(
+        f"the requirements cannot be installed for Python {platform.python} on {platform.machine}: {reason}",
+        "check names and versions; what has no wheel needs a Docker engine to build it, or a base image that has it",
+    )

@@ -1,0 +1,272 @@
+"""Jobs as containers of a Docker engine."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kaptain_magics.core.events import ArtifactSaved, Event, Noted, StateChanged
+from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import KaptainError, TargetError
+from kaptain_magics.files import Lock, write_whole
+from kaptain_magics.images.engine import Engine, GoneError
+from kaptain_magics.targets.base import JobRef, Surroundings
+from kaptain_magics.targets.docker import container as settings_of
+from kaptain_magics.targets.docker.files import bring_artifact, job_archive, put_in, take_out
+from kaptain_magics.targets.docker.images import Images, ReadyImage
+from kaptain_magics.targets.docker.logs import Output
+from kaptain_magics.targets.output import OutputReader
+from kaptain_magics.targets.reading import explain
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+_TICK = 0.2  # seconds between looks at a silent job
+_PATIENCE = 5  # seconds between asking a job to end and ending it
+_ENDED = ("exited", "dead")
+
+
+class _Job:
+    """A job of this process that waits for its image."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.spec = spec
+        self.stopping = False
+
+
+class DockerJobs:
+    """Runs jobs in containers.
+
+    Args:
+        surroundings: State folder, cache, settings (``docker_host``, ``base_image``, ``docker_user``) and store.
+    """
+
+    name = "docker"
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._around = surroundings
+        self._engine = Engine(surroundings.settings)
+        self._images = Images(self._engine, surroundings)
+        self._waiting: dict[str, _Job] = {}
+
+    def submit(self, job: JobSpec) -> JobRef:
+        """Start the job's container, or leave that to ``follow`` where an image or packages have to be made first."""
+        if job.workers > 1:
+            raise TargetError(
+                f"the docker target runs one worker, not {job.workers}", "use --on kubernetes, or drop --workers"
+            )
+        Path(job.folder).mkdir(parents=True, exist_ok=True)
+        data = {"folder": job.folder, "metrics": "\n".join(job.metric_names)}
+        if job.timeout is not None:
+            data["timeout"] = repr(job.timeout)
+        ready = self._images.at_hand(job.image, job.requirements, job.upload_uri)
+        if ready is None:
+            self._waiting[job.name] = _Job(job)
+        else:
+            self._start(job, ready)
+        return JobRef(target=self.name, name=job.name, data=data)
+
+    def _start(self, job: JobSpec, image: ReadyImage) -> None:
+        settings = self._settings(job, image.user)
+        settings["volumes"] = dict(image.volumes)
+        archive = job_archive(job, built=image.built)
+        with self._engine.told(image.name):
+            made = self._engine.client.containers.create(image.id, **settings)
+        try:
+            put_in(self._engine, made, archive)
+            with self._engine.told(image.name):
+                made.start()
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                made.remove(force=True, v=True)
+            raise
+
+    def _settings(self, job: JobSpec, image_user: str) -> dict[str, Any]:
+        user = settings_of.run_as(image_user, self._around.settings)
+        env, network = self._images.reach(settings_of.job_environment(job, self._around.storage_env))
+        labels = settings_of.labels(self._around.home, "job", job.model_id, job.run_id, job.name)
+        settings = settings_of.job_container(job, env={**settings_of.nameless(user), **env}, labels=labels)
+        return {**settings, **network, "user": user}
+
+    def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
+        """Yield the job's events; any process can, for as long as the container or the note of its end is there."""
+        waiting = self._waiting.get(job.name)
+        if waiting is not None:
+            last: StateChanged | None = None
+            for event in self._prepare(waiting):
+                if isinstance(event, StateChanged):
+                    last = event
+                else:
+                    yield event
+            self._waiting.pop(job.name, None)
+            if last is not None:
+                yield last
+                return
+        noted = self._noted(job)
+        if noted is not None:
+            yield noted
+            return
+        try:
+            found = self._container(job)
+        except GoneError:
+            yield StateChanged(
+                state=RunState.FAILED,
+                reason="the job's container was removed, or was never made",
+                hint="run it again",
+            )
+            return
+        yield StateChanged(state=RunState.RUNNING)
+        yield from self._watch(job, found, after)
+
+    def _prepare(self, mine: _Job) -> Iterator[Event]:
+        """Make image and packages, then start; yields a state only when the job has ended by that."""
+        spec = mine.spec
+        work = self._images.prepare(spec.image, spec.requirements, spec.upload_uri)
+        try:
+            while not mine.stopping:
+                try:
+                    line = next(work)
+                except StopIteration as done:
+                    self._start(spec, done.value)
+                    if mine.stopping:  # asked to stop at the last moment
+                        self.stop(JobRef(target=self.name, name=spec.name, data={"folder": spec.folder}))
+                    return
+                if line:
+                    yield Noted(text=line)
+            yield StateChanged(state=RunState.STOPPED, reason="stopped before it started")
+        except KaptainError as error:
+            yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
+        finally:
+            work.close()
+
+    def _watch(self, job: JobRef, found: Container, after: int) -> Iterator[Event]:
+        names = tuple(filter(None, job.data.get("metrics", "").split("\n")))
+        reader = OutputReader(names, after)
+        deadline = _started(found) + float(job.data.get("timeout", "inf"))
+        with contextlib.closing(Output(self._engine, str(found.id)).follow(_TICK)) as output:
+            for piece in output:
+                yield from self._meaning(found, reader.feed(piece))
+                if time.time() > deadline:
+                    self._end(job, found, "timeout")
+        yield from self._meaning(found, reader.finish())
+        last = self._last_state(job, found, reader.tail)
+        if reader.fetched and last.state is RunState.SUCCEEDED:
+            take_out(self._engine, found, reader.fetched, Path(job.data["folder"]))
+        write_whole(Path(job.data["folder"]) / "end.json", msgspec.json.encode(last))
+        with contextlib.suppress(TargetError), self._engine.told():
+            found.remove(force=True, v=True)
+        yield last
+
+    def _meaning(self, found: Container, events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            if isinstance(event, ArtifactSaved):
+                bring_artifact(self._engine, found, event)
+            yield event
+
+    def _last_state(self, job: JobRef, found: Container, tail: str) -> StateChanged:
+        try:
+            with self._engine.told():
+                found.wait(timeout=30)
+                found.reload()
+        except GoneError:
+            return StateChanged(
+                state=RunState.FAILED, reason="the job's container was removed while it ran", hint="run it again"
+            )
+        state = found.attrs["State"]
+        code = int(state["ExitCode"])
+        code = 128 - code if 128 < code < 160 else code
+        asked = self._asked_to_end(job)
+        if code == 0:
+            return StateChanged(state=RunState.SUCCEEDED, exit_code=0)
+        if asked == "timeout":
+            limit = float(job.data["timeout"])
+            reason, hint = f"timed out after {limit:g} s", "give it more time with --timeout"
+        elif asked:
+            return StateChanged(state=RunState.STOPPED, reason="stopped", exit_code=code)
+        elif state.get("OOMKilled"):
+            limit = found.attrs["HostConfig"].get("Memory") or 0
+            at = f" of {limit / 1e6:.0f} MB" if limit else ""
+            reason, hint = f"out of memory: the job needed more than its limit{at}", "give it more with --memory"
+        elif state.get("Error"):
+            reason, hint = str(state["Error"]), ""
+        else:
+            reason, hint = explain(code, tail)
+        return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
+
+    def stop(self, job: JobRef) -> None:
+        """End the job's container: asked first, killed five seconds later."""
+        waiting = self._waiting.get(job.name)
+        if waiting is not None:
+            waiting.stopping = True
+            return
+        if self._noted(job) is not None:
+            return
+        with contextlib.suppress(GoneError):
+            self._end(job, self._container(job), "stop")
+
+    def _end(self, job: JobRef, found: Container, why: str) -> None:
+        if self._asked_to_end(job):
+            return
+        with self._engine.told():
+            found.reload()
+            if found.status in _ENDED:
+                return
+            write_whole(Path(job.data["folder"]) / "asked-to-end", why.encode())
+            found.stop(timeout=_PATIENCE)
+
+    def _asked_to_end(self, job: JobRef) -> str:
+        with contextlib.suppress(OSError):
+            return (Path(job.data["folder"]) / "asked-to-end").read_text()
+        return ""
+
+    def _noted(self, job: JobRef) -> StateChanged | None:
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            return msgspec.json.decode((Path(job.data["folder"]) / "end.json").read_bytes(), type=StateChanged)
+        return None
+
+    def _container(self, job: JobRef) -> Container:
+        with self._engine.told():
+            return self._engine.client.containers.get(job.name)
+
+    # ---- housekeeping ----------------------------------------------------------------------------------------------
+
+    def clean(self, force: bool = False) -> list[str]:
+        """Find containers of ended and killed runs, and volumes of packages; with ``force`` remove them."""
+        lines = []
+        mine: dict[str, Any] = {"label": [f"kaptain.owner={settings_of.owner(self._around.home)}"]}
+        with self._engine.told():
+            containers = self._engine.client.containers.list(all=True, filters=mine, ignore_removed=True)
+            volumes = self._engine.client.volumes.list(filters=mine)
+        for found in containers:
+            if found.labels.get("kaptain.kind") in ("job", "look", "packages") and self._abandoned(found):
+                lines.append(f"container {found.name}")
+                if force:
+                    with contextlib.suppress(GoneError), self._engine.told():
+                        found.remove(force=True, v=True)
+        for volume in volumes:
+            lines.append(f"volume {volume.name}")
+            if force:
+                with contextlib.suppress(TargetError), self._engine.told():  # one that is in use stays
+                    volume.remove()
+        return lines
+
+    def _abandoned(self, found: Container) -> bool:
+        """Whether nobody follows a container's run any more."""
+        run = self._around.home / "runs" / found.labels.get("kaptain.run", "")
+        return not Lock(run / "lock").held_by_other()
+
+
+def _started(found: Container) -> float:
+    """Return when the container was started, in seconds since 1970."""
+    text = str(found.attrs["State"]["StartedAt"])
+    try:
+        return datetime.fromisoformat(text[:19] + "+00:00").timestamp()
+    except ValueError:
+        return time.time()

@@ -234,23 +234,20 @@ class _Loop:
 
     def _told_value(self, trial: TrialChanged) -> float | None:
         """Return the value that the search and the stopping rule learn from an ended trial."""
-        if trial.state is TrialState.SUCCEEDED:
-            return objective_value(trial, self._spec.objectives[0], self._spec.direction)
-        if trial.state is TrialState.EARLY_STOPPED and self._spec.objectives[0] in trial.metrics:
-            return trial.metrics[self._spec.objectives[0]].latest
-        return None
+        known = trial.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)
+        return objective_value(trial, self._spec.objectives[0]) if known else None
 
     def _weigh(self, trial: TrialChanged) -> bool:
         """Keep a succeeded trial where it is the best so far; returns whether it is."""
-        objective, direction = self._spec.objectives[0], self._spec.direction
-        value = objective_value(trial, objective, direction) if trial.state is TrialState.SUCCEEDED else None
-        if value is None:
-            return False
-        known = objective_value(self._best, objective, direction) if self._best else None
-        if known is not None and not direction.better(value, known):
+        value = objective_value(trial, self._spec.objectives[0]) if trial.state is TrialState.SUCCEEDED else None
+        known = self._best_value()
+        if value is None or (known is not None and not self._spec.direction.better(value, known)):
             return False
         self._best = msgspec.structs.replace(trial, best=True)
         return True
+
+    def _best_value(self) -> float | None:
+        return objective_value(self._best, self._spec.objectives[0]) if self._best else None
 
     def _count(self, state: TrialState) -> None:
         self._counts[state] = self._counts.get(state, 0) + 1
@@ -259,8 +256,7 @@ class _Loop:
         """End the study when a trial's end decides it."""
         if self._end is not None:
             return
-        spec, failed = self._spec, self._failed
-        value = objective_value(self._best, spec.objectives[0], spec.direction) if self._best else None
+        spec, failed, value = self._spec, self._failed, self._best_value()
         if spec.goal is not None and value is not None and not spec.direction.better(spec.goal, value):
             self._close(RunState.SUCCEEDED, f"{spec.objectives[0]} reached the goal: {value:g}")
         elif failed >= spec.failed_trials:

@@ -12,7 +12,7 @@ from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, MetricSummary, StateChanged, TrialChanged
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import JobSpec
-from kaptain_magics.core.states import Direction, RunState, TrialState
+from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.targets.base import JobRef
 
 _SEEN_AT_MOST = 20  # names of metrics that are remembered for a message
@@ -145,12 +145,10 @@ def _printed(log: Path) -> list[str]:
         return []
 
 
-def objective_value(trial: TrialChanged, objective: str, direction: Direction) -> float | None:
-    """Return what a trial is worth: the best value of the objective that it reported, as Katib takes it."""
+def objective_value(trial: TrialChanged, objective: str) -> float | None:
+    """Return what a trial is worth: the objective that it reported last, which is that of the model it saved."""
     summary = trial.metrics.get(objective)
-    if summary is None:
-        return None
-    return summary.max if direction is Direction.MAXIMIZE else summary.min
+    return None if summary is None else summary.latest
 
 
 def alike(one: str, other: str) -> bool:

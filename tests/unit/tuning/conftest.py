@@ -126,8 +126,9 @@ class Studies:
 
     @property
     def trials(self) -> list[TrialChanged]:
-        """The last event of every trial."""
-        return list({e.number: e for e in self.events if isinstance(e, TrialChanged)}.values())
+        """The last event of every trial, by number."""
+        last = {e.number: e for e in self.events if isinstance(e, TrialChanged)}
+        return [last[number] for number in sorted(last)]
 
     def until(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + 60

@@ -1,0 +1,77 @@
+"""What remains of a study in the object store: the best trial's model in its own place, nothing of the others.
+
+Both steps may be repeated, by another process too: a supervisor that was killed between them leaves nothing that the
+next one cannot end.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from kaptain_magics.core.events import ArtifactSaved, Event, TrialChanged
+from kaptain_magics.core.specs import StudySpec
+from kaptain_magics.errors import ObjectMissingError
+
+if TYPE_CHECKING:
+    from kaptain_magics.storage import ObjectStore
+
+
+def trials_place(base: str, spec: StudySpec) -> str:
+    """Return the folder below which the study's trials save their models; ``base`` is the model's folder."""
+    return f"{base.rstrip('/')}/trials/{spec.name}"
+
+
+def tuned_place(base: str, spec: StudySpec) -> str:
+    """Return the folder for the study's best model: the same one whoever asks, so that there is never a second copy."""
+    return f"{base.rstrip('/')}/tuned/{uuid.uuid5(uuid.NAMESPACE_OID, spec.run_id).hex}"
+
+
+def best_trial(events: Iterable[Event]) -> TrialChanged | None:
+    """Return the best trial that a study's events know of."""
+    best: TrialChanged | None = None
+    for event in events:
+        if isinstance(event, TrialChanged) and event.best:
+            best = event
+    return best
+
+
+def keep_best(store: ObjectStore, best: TrialChanged, place: str) -> ArtifactSaved:
+    """Copy the model of the best trial to its place.
+
+    Args:
+        store: Holds both.
+        best: The trial; has saved a model.
+        place: The folder for it, as ``tuned_place`` returns it.
+
+    Returns:
+        What is in that folder now.
+
+    Raises:
+        ObjectMissingError: The trial's model is neither where it was saved nor in its place.
+        StorageError: The store cannot be used.
+    """
+    if best.artifact_uri != place:
+        try:
+            store.copy(best.artifact_uri, place)
+        except ObjectMissingError:
+            if not store.exists(place):
+                raise
+    manifest = store.manifest(place)
+    return ArtifactSaved(
+        uri=place, files=manifest.files, size=manifest.size, framework=manifest.framework, format=manifest.format
+    )
+
+
+def remove_intermediates(store: ObjectStore, place: str) -> None:
+    """Remove the models of all trials of a study.
+
+    Args:
+        store: Holds them.
+        place: Their folder, as ``trials_place`` returns it.
+
+    Raises:
+        StorageError: The store cannot be used.
+    """
+    store.delete(place)

@@ -1,0 +1,151 @@
+"""What is written down of the local target's endpoints, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import msgspec
+
+from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.errors import NotFoundError, ServingError, StateError
+from kaptain_magics.files import write_whole
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_WORKSPACE = ("AWS_", "S3_", "KAPTAIN_TOKEN", "KAPTAIN_HOME")
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """A revision and the server that has it."""
+
+    spec: EndpointSpec
+    instance: str
+
+
+class Deployed(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint as it is written down.
+
+    Attributes:
+        host: Address that it listens on.
+        port: Port that it listens on.
+        stable: The revision that gets the requests.
+        canary: The revision that gets ``percent`` of them.
+        router: The router's instance, while there is a canary.
+        percent: Percent of requests for the canary.
+    """
+
+    host: str
+    port: int
+    stable: Placed
+    canary: Placed | None = None
+    router: str = ""
+    percent: int = 0
+
+    @property
+    def instances(self) -> list[str]:
+        """All its instances, the one that accepts its requests first."""
+        canary = self.canary.instance if self.canary is not None else ""
+        return [name for name in (self.router, self.stable.instance, canary) if name]
+
+
+class Book:
+    """The endpoints that are written down.
+
+    Args:
+        folder: A folder with one for every endpoint.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, name: str) -> Deployed:
+        """Return an endpoint.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        deployed = self.find(name)
+        if deployed is None:
+            known = [path.parent.name for path in self.folder.glob("*/endpoint.json")]
+            raise NotFoundError(
+                f"there is no endpoint {name!r}",
+                did_you_mean(name, known) or f"deploy it first: %kaptain_deploy {name}",
+            )
+        return deployed
+
+    def find(self, name: str) -> Deployed | None:
+        """Return an endpoint, if there is one of that name."""
+        path = self.folder / name / "endpoint.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Deployed)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise StateError(f"{path} cannot be read: {error}", "remove the file, then deploy again") from error
+
+    def write(self, name: str, deployed: Deployed) -> None:
+        """Write an endpoint down."""
+        write_whole(self.folder / name / "endpoint.json", msgspec.json.encode(deployed))
+
+
+def artifact(spec: EndpointSpec) -> Path:
+    """Return the folder on this machine that is served."""
+    parts = urlsplit(spec.artifact_uri)
+    if parts.scheme != "file":
+        raise ServingError(f"the local target serves folders, not {spec.artifact_uri}", "fetch it and pass a file: URI")
+    return Path(url2pathname(parts.path))
+
+
+def _import_path() -> str:
+    """Return the folder that ``kaptain_magics`` is imported from, for ``PYTHONPATH``; empty when it is installed."""
+    root = Path(__file__).resolve().parents[3]
+    return "" if root.name in ("site-packages", "dist-packages") else str(root)
+
+
+def base_environment() -> dict[str, str]:
+    """Return this process's environment without what only it should have, such as credentials."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_WORKSPACE)}
+    path = [_import_path(), env.get("PYTHONPATH", "")]
+    if any(path):
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    return env
+
+
+def environment(spec: EndpointSpec, token: str) -> dict[str, str]:
+    """Return the environment of a deployment's server."""
+    env = base_environment()
+    if spec.resources.cores is not None:
+        env |= dict.fromkeys(_THREADS, str(max(1, math.ceil(spec.resources.cores))))
+    if token:
+        env["KAPTAIN_TOKEN"] = token
+    return env | spec.env
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens on a port."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def reachable(host: str) -> str:
+    """Return the address at which a listening address is reached from this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+
+
+def url_of(deployed: Deployed) -> str:
+    """Return where to send requests from here."""
+    host = reachable(deployed.host)
+    base = f"http://[{host}]" if ":" in host else f"http://{host}"
+    spec = deployed.stable.spec
+    path = f"/v1/models/{spec.name}:predict" if spec.protocol == "v1" else f"/v2/models/{spec.name}/infer"
+    return f"{base}:{deployed.port}{path}"

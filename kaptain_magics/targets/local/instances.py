@@ -1,0 +1,233 @@
+"""Server processes of the local target: started, asked, ended, and recognised again from any other process."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from kaptain_magics.core.names import new_hex
+from kaptain_magics.errors import TargetError
+from kaptain_magics.files import Lock, write_whole
+
+SERVER, ROUTER = "kaptain_magics.serving", "kaptain_magics.serving.router"
+
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
+
+
+class Started(Protocol):
+    """A process that was just started."""
+
+    def poll(self) -> int | None:
+        """Return its exit code once it has ended, negative for a signal; ``None`` while it lives or is out of sight."""
+
+
+class Launch(Protocol):
+    """Starts a server: in a session of its own, its output appended to a file, outliving whoever starts it."""
+
+    def __call__(self, module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> Started:
+        """Run ``main(argv)`` of a module, as ``python -m module argv`` would.
+
+        Args:
+            module: The module.
+            argv: Its command line.
+            env: Its whole environment.
+            log: File that its output is appended to.
+            python: The interpreter that it needs.
+        """
+
+
+class Told(msgspec.Struct):
+    """What a server wrote about itself."""
+
+    pid: int
+    port: int
+
+
+class Instance:
+    """One server process, or the router, of an endpoint.
+
+    Args:
+        folder: Its folder, whose name is its id.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        sockets = socket_folder()
+        self.control = sockets / f"{folder.name}.control"
+        self.private = sockets / f"{folder.name}.http"
+        self.state = folder / "state.json"
+        self.log = folder / "log.txt"
+
+    @classmethod
+    def make(cls, endpoint: Path) -> Instance:
+        """Return a new one with its folder."""
+        made = cls(endpoint / f"i-{new_hex(12)}")
+        made.folder.mkdir(parents=True, mode=0o700)
+        return made
+
+    def start(
+        self, launch: Launch, module: str, options: Mapping[str, Any], env: Mapping[str, str], python: str
+    ) -> Started:
+        """Write the options down and start the process."""
+        path = self.folder / "options.json"
+        write_whole(path, msgspec.json.encode(options))
+        return launch(module, ["--options", str(path)], env, self.log, python)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process lives: it holds a lock that only its death releases, whatever its id is worth now."""
+        return Lock(self.state).held_by_other()
+
+    @property
+    def told(self) -> Told | None:
+        """What the process wrote about itself."""
+        try:
+            return msgspec.json.decode(self.state.read_bytes(), type=Told)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def ask(self, command: Mapping[str, Any], timeout: float = 15.0) -> dict[str, Any]:
+        """Send a command; empty when the process does not answer."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(timeout)
+                connection.connect(str(self.control))
+                connection.sendall(msgspec.json.encode(command) + b"\n")
+                answer = b""
+                while not answer.endswith(b"\n") and (more := connection.recv(65536)):
+                    answer += more
+            return dict(msgspec.json.decode(answer))
+        except (OSError, msgspec.MsgspecError):
+            return {}
+
+    def end(self) -> None:
+        """Ask the process to answer what is in flight and to leave."""
+        self._signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the process to leave, then end it."""
+        until = time.monotonic() + seconds
+        while self.alive:
+            if time.monotonic() > until:
+                self._signal(signal.SIGKILL)
+                until += 5.0
+            time.sleep(0.02)
+
+    def _signal(self, number: signal.Signals) -> None:
+        told = self.told
+        if told is not None and self.alive:  # the id is the process's only as long as it lives
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(told.pid, number)
+
+    def remove(self) -> None:
+        """Remove what an ended process left."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in (self.control, self.private):
+            path.unlink(missing_ok=True)
+
+    def last_words(self) -> str:
+        """Return the log's last error, or its last lines, in one line."""
+        try:
+            with open(self.log, "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 16384))
+                lines = file.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
+        errors = [line for line in lines if _STAMP.match(line) and " ERROR " in line]
+        if errors:
+            return errors[-1].partition(" ERROR ")[2]
+        return " | ".join(_STAMP.sub("", line).strip() for line in lines[-3:] if line.strip())
+
+
+def socket_folder() -> Path:
+    """Return this user's folder for Unix sockets, whose paths must be short.
+
+    Raises:
+        TargetError: Somebody else made it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"kaptain-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
+        raise TargetError(f"{folder} is not private to you", "remove it, or set TMPDIR to a folder of your own")
+    return folder
+
+
+def launch_process(module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> Started:
+    """Start a module as a fresh process; see ``Launch``."""
+    with open(log, "ab") as output:
+        process = subprocess.Popen(
+            [python, "-m", module, *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=dict(env),
+            cwd=log.parent,
+            start_new_session=True,
+        )
+    return _Outliving(process)
+
+
+class _Outliving:
+    """A child that may outlive its parent without a warning."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._pid = process.pid
+        self._code: int | None = None
+        process.returncode = 0  # Popen shall neither wait for it nor warn
+
+    def poll(self) -> int | None:
+        if self._code is None:
+            with suppress(ChildProcessError):
+                pid, status = os.waitpid(self._pid, os.WNOHANG)
+                if pid:
+                    self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+
+def wait_ready(instance: Instance, started: Started, until: float, cancelled: Callable[[], bool]) -> str:
+    """Wait until a server has its model.
+
+    Args:
+        instance: The server.
+        started: Its process.
+        until: ``time.monotonic()`` at which to give up.
+        cancelled: Asked now and then.
+
+    Returns:
+        Why it is not ready; empty when it is.
+    """
+    pause = 0.005
+    while True:
+        if instance.ask({"do": "status"}).get("ready"):
+            return ""
+        code = started.poll()
+        if code is not None:
+            return _why_ended(instance, code)
+        if cancelled():
+            return "the deployment was stopped"
+        if time.monotonic() > until:
+            return f"the model was not loaded in time: {instance.last_words()}"
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.05)
+
+
+def _why_ended(instance: Instance, code: int) -> str:
+    words = instance.last_words()
+    if code < 0:
+        name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
+        memory = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
+        return f"the server was killed by {name}{memory}: {words}"
+    return words or f"the server ended with code {code}"

@@ -1,0 +1,382 @@
+"""Endpoints as server processes of this machine.
+
+``<home>/local/endpoints/<name>/`` holds ``endpoint.json`` (what is deployed), ``token`` where one is due, and a folder
+for every server process. The servers of one endpoint share its listening socket, so that its port never closes while
+one follows another. A router process stands before them only while there is a canary.
+"""
+
+from __future__ import annotations
+
+import http.client
+import secrets
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
+from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.core.states import EndpointState, RunState
+from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, TargetError
+from kaptain_magics.files import locked, write_whole
+from kaptain_magics.targets.base import EndpointStatus, Surroundings
+from kaptain_magics.targets.local.endpoints import (
+    Book,
+    Deployed,
+    Placed,
+    artifact,
+    base_environment,
+    environment,
+    is_free,
+    reachable,
+    url_of,
+)
+from kaptain_magics.targets.local.instances import (
+    ROUTER,
+    SERVER,
+    Instance,
+    Launch,
+    launch_process,
+    wait_ready,
+)
+
+_DRAIN = 30.0  # seconds for requests in flight when a server leaves
+_PATIENCE = 60.0  # seconds for another process that changes the same endpoint
+
+
+class LocalServing:
+    """Serves models on this machine.
+
+    Args:
+        surroundings: The state folder.
+        launch: Starts a server, such as by forking a warm worker; the default starts a fresh process.
+        interpreter: Returns the Python that has a deployment's requirements.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        launch: Launch = launch_process,
+        interpreter: Callable[[Sequence[str]], str] = lambda _: sys.executable,
+    ) -> None:
+        self._folder = surroundings.home / "local" / "endpoints"
+        self._book = Book(self._folder)
+        self._launch = launch
+        self._interpreter = interpreter
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """End a ``deploy`` that waits; it then yields ``STOPPED``. May be called from another thread."""
+        self._cancelled.set()
+
+    # ---- ServingTarget ------------------------------------------------------------------------------------------
+
+    def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
+        """Start a server for the revision and give it the endpoint's requests, or the canary's share of them.
+
+        ``artifact_uri`` is a ``file:`` URI; its folder is served in place.
+        """
+        self._cancelled.clear()
+        yield StateChanged(state=RunState.RUNNING)
+        yield from _notes(endpoint)
+        made: list[Instance] = []
+        try:
+            yield EndpointChanged(name=endpoint.name, state=EndpointState.PENDING)
+            placed = self._start(endpoint, made)
+            self._put(endpoint, placed)
+            made.clear()
+            status = self.endpoint(endpoint.name)
+            yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
+            yield StateChanged(state=RunState.SUCCEEDED)
+        except KaptainError as error:
+            yield self._failed(endpoint.name, error)
+            stopped = self._cancelled.is_set()
+            state = RunState.STOPPED if stopped else RunState.FAILED
+            yield StateChanged(state=state, reason=error.message, hint=error.hint)
+        finally:
+            for instance in made:
+                instance.end()
+                instance.wait(_DRAIN)
+                instance.remove()
+            self._sweep(endpoint.name)
+
+    def endpoint(self, name: str) -> EndpointStatus:
+        """Return the endpoint as it is now."""
+        deployed = self._book.read(name)
+        spec = deployed.stable.spec
+        reason = self._why_not_ready(name, deployed)
+        requests: dict[str, int] = {}
+        for placed in filter(None, (deployed.stable, deployed.canary)):
+            answered = int(self._instance(name, placed.instance).ask({"do": "status"}).get("answered", 0))
+            requests[placed.spec.revision] = requests.get(placed.spec.revision, 0) + answered
+        traffic = {spec.revision: 100}
+        if deployed.canary is not None:
+            traffic = {spec.revision: 100 - deployed.percent, deployed.canary.spec.revision: deployed.percent}
+        return EndpointStatus(
+            name=name,
+            state=EndpointState.FAILED if reason else EndpointState.READY,
+            url=url_of(deployed),
+            model_id=spec.model_id,
+            framework=spec.framework.value,
+            protocol=spec.protocol,
+            traffic=traffic,
+            requests=requests,
+            replicas=0 if reason else 1,
+            reason=reason,
+            headers=self._headers(name),
+        )
+
+    def endpoints(self) -> list[EndpointStatus]:
+        """Return all endpoints of this target."""
+        found = []
+        for path in sorted(self._folder.glob("*/endpoint.json")):
+            with suppress(NotFoundError):
+                found.append(self.endpoint(path.parent.name))
+        return found
+
+    def set_traffic(self, name: str, canary_percent: int) -> None:
+        """Give the canary so many percent: 100 promotes it, 0 rolls it back."""
+        if not 0 <= canary_percent <= 100:
+            raise ServingError(f"{canary_percent} is not a percentage", "write a whole number from 0 to 100")
+        with self._turn(name):
+            deployed = self._book.read(name)
+            if deployed.canary is None:
+                raise ServingError(f"{name} has no canary", "deploy one: %kaptain_deploy ... --canary 30")
+            if canary_percent in (0, 100):
+                self._settle(name, deployed, deployed.canary if canary_percent else deployed.stable)
+            else:
+                self._route(name, deployed, deployed.canary, canary_percent)
+        self._sweep(name)
+
+    def undeploy(self, name: str) -> None:
+        """Remove the endpoint and its canary after their requests in flight are answered."""
+        with self._turn(name):
+            deployed = self._book.read(name)
+            leaving = [self._instance(name, i) for i in deployed.instances]
+            for instance in leaving:
+                instance.end()
+            for instance in leaving:
+                instance.wait(_DRAIN + 5)
+                instance.remove()
+            (self._folder / name / "endpoint.json").unlink(missing_ok=True)
+        shutil.rmtree(self._folder / name, ignore_errors=True)
+
+    # ---- starting a server -----------------------------------------------------------------------------------
+
+    def _start(self, spec: EndpointSpec, made: list[Instance]) -> Placed:
+        """Start a server and wait until it has its model; it does not accept requests yet."""
+        if sys.platform == "win32":
+            raise TargetError("the local target cannot serve on Windows", "deploy with --on docker")
+        deployed = self._book.find(spec.name)
+        self._check(spec, deployed)
+        folder = artifact(spec)
+        port, handover = spec.port, ""
+        if deployed is not None:
+            port, handover = self._port(spec, deployed)
+        token = self._token(spec)
+        python = self._interpreter(spec.requirements)
+        instance = Instance.make(self._folder / spec.name)
+        made.append(instance)
+        options: dict[str, Any] = {
+            "model_name": spec.name,
+            "folder": str(folder),
+            "framework": spec.framework.value,
+            "version": spec.revision,
+            "files": spec.files,
+            "serving_config": {k: v for k, v in spec.serving_config.items() if k != "grpc_port"},
+            "host": spec.host,
+            "port": port,
+            "workers": spec.workers,
+            "drain_seconds": _DRAIN,
+            "private": str(instance.private),
+            "control": str(instance.control),
+            "handover": handover,
+            "hold": True,
+            "patience": spec.timeout + 60.0,
+            "state": str(instance.state),
+        }
+        if "grpc_port" in spec.serving_config:
+            options["grpc_port"] = int(spec.serving_config["grpc_port"])
+        started = instance.start(self._launch, SERVER, options, environment(spec, token), python)
+        reason = wait_ready(instance, started, time.monotonic() + spec.timeout, self._cancelled.is_set)
+        if reason:
+            message, _, hint = reason.partition(" - ")
+            raise ServingError(message, hint or "look at the model and at the requirements of its deployment")
+        return Placed(spec, instance.folder.name)
+
+    def _check(self, spec: EndpointSpec, deployed: Deployed | None) -> None:
+        alive = deployed is not None and not self._why_not_ready(spec.name, deployed)
+        if spec.canary_percent is not None:
+            if not 0 < spec.canary_percent < 100:
+                raise ServingError(f"a canary gets 1 to 99 percent, not {spec.canary_percent}", "write for example 30")
+            if not alive:
+                raise ServingError(f"{spec.name} has no revision beside which a canary could run", "deploy one first")
+        elif alive and not spec.replace:
+            raise ServingError(f"{spec.name} is deployed already", "add --replace to swap it without a refused request")
+
+    def _port(self, spec: EndpointSpec, deployed: Deployed) -> tuple[int, str]:
+        """Return the port to bind, or the control socket of whoever hands its listening socket over."""
+        same = spec.host == deployed.host and spec.port in (0, deployed.port)
+        if same or spec.canary_percent is not None:
+            for name in deployed.instances:
+                instance = self._instance(spec.name, name)
+                if instance.alive:
+                    return deployed.port, str(instance.control)
+        if spec.port:
+            return spec.port, ""
+        return (deployed.port if is_free(deployed.host, deployed.port) else 0), ""
+
+    def _token(self, spec: EndpointSpec) -> str:
+        """Return the endpoint's token; beyond this machine one is made."""
+        path = self._folder / spec.name / "token"
+        if path.exists():
+            return path.read_text()
+        if spec.host.startswith(("127.", "localhost", "::1")):
+            return ""
+        token = secrets.token_urlsafe(24)
+        write_whole(path, token.encode())
+        return token
+
+    def _headers(self, name: str) -> dict[str, str]:
+        path = self._folder / name / "token"
+        return {"Authorization": f"Bearer {path.read_text()}"} if path.exists() else {}
+
+    # ---- moving the requests ----------------------------------------------------------------------------------
+
+    def _put(self, spec: EndpointSpec, placed: Placed) -> None:
+        """Give a ready server its requests."""
+        with self._turn(spec.name):
+            deployed = self._book.find(spec.name)
+            self._check(spec, deployed)
+            instance = self._instance(spec.name, placed.instance)
+            if deployed is not None and spec.canary_percent is not None:
+                if not instance.ask({"do": "adopt"}):
+                    raise ServingError("the canary's server ended", instance.last_words())
+                self._route(spec.name, deployed, placed, spec.canary_percent)
+                return
+            if deployed is not None:
+                self._settle(spec.name, deployed, placed)
+                return
+            self._accept(spec.name, placed)
+            self._book.write(spec.name, Deployed(host=spec.host, port=_port_of(instance), stable=placed))
+
+    def _settle(self, name: str, deployed: Deployed, winner: Placed) -> None:
+        """Give one revision all requests; the others leave after theirs."""
+        self._accept(name, winner)
+        host, port = winner.spec.host, _port_of(self._instance(name, winner.instance))
+        self._book.write(name, Deployed(host=host, port=port, stable=winner))
+        if deployed.router:
+            backends = [str(self._instance(name, winner.instance).private)]
+            self._instance(name, deployed.router).ask({"do": "route", "backends": backends, "percent": 0})
+        for loser in deployed.instances:
+            if loser != winner.instance:
+                self._instance(name, loser).end()
+
+    def _accept(self, name: str, placed: Placed) -> None:
+        """Let a server take requests from the endpoint's port, and look that it answers there."""
+        instance = self._instance(name, placed.instance)
+        if not instance.ask({"do": "accept"}).get("accepting"):
+            raise ServingError("the server ended before it took its first request", instance.last_words())
+        port = _port_of(instance)
+        connection = http.client.HTTPConnection(reachable(placed.spec.host), port, timeout=10)
+        try:
+            connection.request("GET", f"/v2/models/{name}/ready")
+            connection.getresponse().read()
+        except OSError as error:
+            raise ServingError(f"the server does not answer on port {port}: {error}", "deploy it again") from error
+        finally:
+            connection.close()
+
+    def _route(self, name: str, deployed: Deployed, canary: Placed, percent: int) -> None:
+        """Share the requests between the stable revision and a canary."""
+        stable = self._instance(name, deployed.stable.instance)
+        backends = [str(stable.private), str(self._instance(name, canary.instance).private)]
+        router = self._instance(name, deployed.router) if deployed.router else None
+        if router is None or not router.ask({"do": "route", "backends": backends, "percent": percent}):
+            router = self._start_router(name, stable, backends, percent)
+        after = msgspec.structs.replace(deployed, canary=canary, router=router.folder.name, percent=percent)
+        self._book.write(name, after)
+        stable.ask({"do": "release"})
+        if deployed.canary is not None and deployed.canary.instance != canary.instance:
+            self._instance(name, deployed.canary.instance).end()
+
+    def _start_router(self, name: str, stable: Instance, backends: list[str], percent: int) -> Instance:
+        router = Instance.make(self._folder / name)
+        options = {
+            "handover": str(stable.control),
+            "control": str(router.control),
+            "state": str(router.state),
+            "backends": backends,
+            "percent": percent,
+            "drain_seconds": _DRAIN,
+        }
+        started = router.start(launch_process, ROUTER, options, base_environment(), sys.executable)
+        reason = wait_ready(router, started, time.monotonic() + 60.0, self._cancelled.is_set)
+        if reason or not router.ask({"do": "accept"}).get("accepting"):
+            router.end()
+            router.remove()
+            raise ServingError(f"the router could not be started: {reason}", "deploy the canary again")
+        return router
+
+    # ---- what is written down ---------------------------------------------------------------------------------
+
+    def _why_not_ready(self, name: str, deployed: Deployed) -> str:
+        """Return why an endpoint does not answer; empty when it does."""
+        stable = self._instance(name, deployed.stable.instance)
+        if not stable.alive:
+            words = stable.last_words()
+            return f"its server was killed, or the machine was restarted: {words}".rstrip(": ")
+        if deployed.router and not self._instance(name, deployed.router).alive:
+            return "the router of its canary was killed: promote or roll back the canary"
+        if not stable.ask({"do": "status"}).get("ready"):
+            return "its server does not answer"
+        return ""
+
+    def _turn(self, name: str) -> Any:
+        return locked(self._folder / name / "lock", _PATIENCE)
+
+    def _instance(self, name: str, instance: str) -> Instance:
+        return Instance(self._folder / name / instance)
+
+    def _failed(self, name: str, error: KaptainError) -> Event:
+        """Return how the endpoint is after a deployment that failed: as before, if it was there."""
+        with suppress(KaptainError):
+            status = self.endpoint(name)
+            return EndpointChanged(name=name, state=status.state, url=status.url, traffic=status.traffic)
+        return EndpointChanged(name=name, state=EndpointState.FAILED, reason=error.message)
+
+    def _sweep(self, name: str) -> None:
+        """Remove the folders of servers that have left."""
+        folder = self._folder / name
+        with suppress(KaptainError, OSError):
+            deployed = self._book.find(name)
+            used = deployed.instances if deployed is not None else []
+            now = time.time()
+            for path in folder.glob("i-*"):
+                instance = Instance(path)
+                if path.name not in used and not instance.alive and now - path.stat().st_mtime > 60.0:
+                    instance.remove()
+            if deployed is None and not list(folder.glob("i-*")):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _port_of(instance: Instance) -> int:
+    told = instance.told
+    if told is None:
+        raise ServingError("the server has not said where it listens", instance.last_words())
+    return told.port
+
+
+def _notes(spec: EndpointSpec) -> Iterator[Event]:
+    if spec.min_replicas > 1 or spec.max_replicas is not None:
+        hint = "use --workers for several processes"
+        yield Noted(text="the local target has one replica: replica options are ignored", warning=True, hint=hint)
+    if spec.transformer:
+        yield Noted(text="the local target has no transformers: it is ignored", warning=True)

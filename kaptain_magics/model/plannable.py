@@ -201,7 +201,7 @@ class Plannable:
         if before is not None:
             for name in ("args", "resources", "files", "requirements", "env", "framework", "capture", "image"):
                 if not completed.get(name):
-                    completed[name] = getattr(before, name)  # type: ignore[literal-required]
+                    completed[name] = getattr(before, name)
             fixed = {k: v for k, v in before.parameters.items() if k not in domains} | fixed
         job = planning.build_job(
             self.workspace, self.id, self.name, script, {**fixed, **dict.fromkeys(domains, "")}, "tune", completed

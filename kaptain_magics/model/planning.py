@@ -185,9 +185,7 @@ def last_script(workspace: Workspace, model_id: str) -> JobSpec:
         workspace.registry.model(model_id)
     except NotFoundError as error:
         raise NotFoundError(f"{model_id} has never been trained here", error.hint) from None
-    raise NotFoundError(
-        f"the script of {model_id} is gone with its runs", f"train it again: %%kaptain_train {model_id}"
-    )
+    raise NotFoundError(f"the script of {model_id} is gone with its runs", f"train it again: %kaptain_train {model_id}")
 
 
 def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | None = None) -> StudyPlan:

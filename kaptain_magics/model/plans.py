@@ -56,8 +56,8 @@ class Plan(Generic[_H]):
         except BaseException:
             self._workspace.store.discard(folder)
             raise
-        handle = open_handle(folder, self._workspace)
-        return handle  # type: ignore[return-value]  # the record's kind decides the class, as does the spec's
+        # the record's kind decides the class, as the spec's class decides the kind
+        return open_handle(folder, self._workspace)  # type: ignore[return-value]
 
     def _record(self) -> RunRecord:
         spec = self.spec

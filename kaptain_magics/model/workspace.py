@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.config import Settings
-from kaptain_magics.core.states import EndpointState
+from kaptain_magics.core.states import EndpointState, RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
 from kaptain_magics.model.endpoint import Endpoint
 from kaptain_magics.model.handles import Handle, Study, open_handle
@@ -61,8 +61,19 @@ class Workspace:
     # ---- runs --------------------------------------------------------------------------------------------------
 
     def runs(self) -> list[RunSummary]:
-        """Return all runs, the newest first."""
-        return self.store.summaries()
+        """Return all runs, the newest first; what a killed study left is put in order on the way."""
+        rows = self.store.summaries()
+        for row in rows:
+            if row.record.kind is RunKind.TUNE and row.state is RunState.FAILED:
+                self._finish_dead(self.folder(row.record.run_id))
+        return rows
+
+    def _finish_dead(self, folder: RunFolder) -> None:
+        from kaptain_magics.supervisor.start import start
+        from kaptain_magics.supervisor.tune import TIDIED
+
+        if not (folder.path / TIDIED).exists() and not folder.lock.held_by_other():
+            start(folder, self.secrets, self.settings.warm)
 
     def run(self, word: str) -> Handle:
         """Return the run that a word names: an id or its beginning, a name, or a model's id (its newest run)."""

@@ -12,12 +12,13 @@ from urllib.request import url2pathname
 import msgspec
 
 from kaptain_magics.core.events import Event, StateChanged
-from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.core.specs import EndpointSpec, JobSpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.errors import KaptainError, TargetError
-from kaptain_magics.state import EndpointRecord
+from kaptain_magics.errors import KaptainError, StateError, TargetError
+from kaptain_magics.state import EndpointRecord, RunFolder
 from kaptain_magics.supervisor.context import Context
 from kaptain_magics.targets.base import ServingTarget
+from kaptain_magics.targets.local import LocalTarget
 
 
 def run(context: Context) -> StateChanged:
@@ -34,14 +35,12 @@ def run(context: Context) -> StateChanged:
     context.note(f"Deploying model from {place}")
     last = StateChanged(state=RunState.FAILED, reason="the target ended without a last word")
     try:
-        for event in _events(context, target, spec):
-            if isinstance(event, StateChanged) and event.state.terminal:
-                last = event
-                break
-            context.emit(event)
-            if context.stopping.is_set():
-                last = StateChanged(state=RunState.STOPPED, reason="the deployment was stopped")
-                break
+        with context.ends_by(getattr(target, "cancel", lambda: None)):
+            for event in _events(context, target, spec):
+                if isinstance(event, StateChanged) and event.state.terminal:
+                    last = event
+                    break
+                context.emit(event)
     except KaptainError as error:
         last = StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
     if last.state is RunState.SUCCEEDED:
@@ -53,9 +52,24 @@ def run(context: Context) -> StateChanged:
 
 
 def _events(context: Context, target: ServingTarget, spec: EndpointSpec) -> Iterator[Event]:
-    if context.record.target == "local":
+    if isinstance(target, LocalTarget):
+        job = _trainer(context, spec)
+        if job is not None:
+            target.serve_like(job)
         spec = msgspec.structs.replace(spec, artifact_uri=_local_folder(context, spec).as_uri())
     return target.deploy(spec)
+
+
+def _trainer(context: Context, spec: EndpointSpec) -> JobSpec | None:
+    """Return the job that made the revision, if its run is still there."""
+    asked = context.record.endpoint
+    assert asked is not None
+    with contextlib.suppress(StateError):
+        for revision in context.registry.model(spec.model_id).revisions:
+            if revision.uri == asked.artifact_uri:
+                record = RunFolder(context.folder.path.parent / revision.run_id).record
+                return record.job or (record.study.job if record.study is not None else None)
+    return None
 
 
 def _local_folder(context: Context, spec: EndpointSpec) -> Path:

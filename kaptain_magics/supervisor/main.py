@@ -31,6 +31,11 @@ def main(arguments: list[str]) -> int:
     (folder.path / "supervisor.pid").write_text(str(os.getpid()))
     settings = Settings.load(folder.record.settings)
     context = Context(folder, settings, stopping)
+    if folder.last_state().state.terminal:  # the supervisor before this one was killed
+        from kaptain_magics.supervisor.tune import finish_dead
+
+        finish_dead(context)
+        return 0
     last = _supervise(context)
     with contextlib.suppress(StateError):
         folder.append(last)

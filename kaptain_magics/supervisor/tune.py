@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-import uuid
 
-from kaptain_magics.core.events import ArtifactSaved, StateChanged, TrialChanged
+import msgspec
+
+from kaptain_magics.core.events import StateChanged, TrialChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.errors import KaptainError, NotFoundError
+from kaptain_magics.errors import NotFoundError
 from kaptain_magics.state import Revision, RunFolder
 from kaptain_magics.supervisor.context import Context
 from kaptain_magics.targets.base import NativeTuner
+from kaptain_magics.tuning.finish import best_trial, keep_best, remove_intermediates, trials_place, tuned_place
 from kaptain_magics.tuning.study import StudyResult, run_study
+
+TIDIED = "tidied"  # a file that says that nothing of the study is left to clean
 
 
 def run(context: Context) -> StateChanged:
@@ -85,33 +89,34 @@ def _native(context: Context, target: NativeTuner, spec: StudySpec) -> StudyResu
 
 def tidy(context: Context, spec: StudySpec, best: TrialChanged | None) -> None:
     """Copy the best trial's model to its place and remove the models of the others; may be repeated."""
-    from kaptain_magics.tuning.finish import keep_best, remove_intermediates
-
-    store = context.store
+    store, base = context.store, _base(context, spec)
     if best is not None and best.artifact_uri:
-        place = f"{_base(context, spec)}/tuned/{uuid.uuid4().hex}"
         context.note("Copying saved model with the best metrics from the trial to the target location.")
-        kept = keep_best(store, best, place)
-        context.emit(
-            ArtifactSaved(
-                uri=kept.uri, files=kept.files, size=kept.size, framework=spec.job.framework.value, format=kept.format
-            )
-        )
+        saved = keep_best(store, best, tuned_place(base, spec))
+        context.emit(saved)
+        context.emit(msgspec.structs.replace(best, seq=0, time=0.0, artifact_uri=saved.uri))  # for who resumes
         context.registry.add_revision(
             spec.model_id,
             Revision(
-                revision=place.rpartition("/")[2],
+                revision=saved.uri.rpartition("/")[2],
                 stage="tuned",
-                uri=place,
+                uri=saved.uri,
                 run_id=spec.run_id,
                 created=time.time(),
-                framework=kept.framework or spec.job.framework.value,
-                files=kept.files,
-                size=kept.size,
+                framework=saved.framework or spec.job.framework.value,
+                files=saved.files,
+                size=saved.size,
                 hyperparameters={**spec.job.parameters, **best.parameters},
                 metrics=best.metrics,
             ),
         )
     context.note("Removing intermediate trial models from the storage.")
-    with contextlib.suppress(KaptainError):  # %kaptain clean finds what stays
-        remove_intermediates(store, f"{_base(context, spec)}/trials/{spec.name}")
+    remove_intermediates(store, trials_place(base, spec))
+    (context.folder.path / TIDIED).touch()
+
+
+def finish_dead(context: Context) -> None:
+    """Keep the best model of a study whose supervisor was killed, and remove the others; nothing happens twice."""
+    spec = context.record.study
+    if spec is not None and not (context.folder.path / TIDIED).exists():
+        tidy(context, spec, best_trial(context.folder.events()))

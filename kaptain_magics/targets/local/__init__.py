@@ -1,10 +1,71 @@
 """The default target: processes of this machine."""
 
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.local import environments
+from kaptain_magics.targets.local.instances import SERVER, Started, launch_process
+from kaptain_magics.targets.local.processes import Process, start, threads_for
+from kaptain_magics.targets.local.serving import LocalServing
 from kaptain_magics.targets.local.target import LocalJobs
 
 
-class LocalTarget(LocalJobs):
-    """Runs and serves on this machine."""
+class LocalTarget(LocalJobs, LocalServing):
+    """Runs and serves on this machine.
+
+    Args:
+        surroundings: State folder, cache and settings; ``warm`` ``false`` starts everything as a fresh process.
+    """
+
+    name = "local"
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        LocalJobs.__init__(self, surroundings)
+        LocalServing.__init__(self, surroundings, self._launch_server, self._python_for)
+        self._like: JobSpec | None = None
+
+    def serve_like(self, job: JobSpec) -> None:
+        """Fork the next server from the worker of such a job, which has imported the model's libraries."""
+        self._like = job
+
+    def _launch_server(self, module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> Started:
+        worker = self._worker(self._like, python) if self._like is not None and module == SERVER else None
+        if worker is None or python != sys.executable:
+            return launch_process(module, argv, env, log, python)
+        request = {
+            "plan": {"module": f"{module}.__main__", "argv": list(argv)},
+            "env": dict(env),
+            "cwd": str(log.parent),
+            "detached": True,
+            "threads": threads_for(None),
+        }
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            return _Forked(start(request, output, warm=worker))
+        finally:
+            os.close(output)
+
+    def _python_for(self, requirements: Sequence[str]) -> str:
+        if not environments.needed(requirements):
+            return sys.executable
+        return environments.prepare(requirements, self._around.cache, self._cancelled.is_set)
+
+
+class _Forked:
+    """A server that was forked from a worker."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def poll(self) -> int | None:
+        ended = self._process.wait(0)
+        return None if ended is None else ended.code
 
 
 __all__ = ["LocalTarget"]

@@ -30,6 +30,7 @@ from kaptain_magics.targets.reading import ChannelReader, MetricScanner, explain
 _TICK = 0.1  # seconds between looks at a running job's files
 _PATIENCE = 5.0  # seconds between asking a job to end and ending it
 _PIECE = 1 << 20
+_SERVER = ("import kaptain_magics.serving.__main__",)  # so that a model's server can be forked too
 
 
 class _Job:
@@ -95,7 +96,7 @@ class LocalJobs:
         except OSError as error:
             raise disk_error(error, folder) from error
         if not environments.needed(job.requirements):
-            self._launch(mine, sys.executable)
+            self._start_job(mine, sys.executable)
         return JobRef(target=self.name, name=job.name, data={"folder": job.folder})
 
     def _prepare(self, job: JobSpec, folder: Path) -> None:
@@ -111,7 +112,7 @@ class LocalJobs:
                     _copy(source, shared / source.name)
                 (work / source.name).symlink_to(shared / source.name)
 
-    def _launch(self, mine: _Job, python: str) -> None:
+    def _start_job(self, mine: _Job, python: str) -> None:
         job = mine.spec
         folder = Path(job.folder)
         threads = processes.threads_for(job.resources.cores)
@@ -150,7 +151,8 @@ class LocalJobs:
         key = (python, job.script.source)
         if key not in self._workers:
             env = {**os.environ, **job.env}
-            self._workers[key] = processes.WarmWorker(import_statements(job.script.source), env, python)
+            statements = import_statements(job.script.source)
+            self._workers[key] = processes.WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
 
     def _environment(self, job: JobSpec, threads: int) -> dict[str, str]:
@@ -230,7 +232,7 @@ class LocalJobs:
         try:
             python = environments.prepare(requirements, self._around.cache, stop=lambda: mine.stopping)
             if not mine.stopping:
-                self._launch(mine, python)
+                self._start_job(mine, python)
         except TargetError as error:
             mine.reason = mine.reason or f"{error.message}; {error.hint}"
 

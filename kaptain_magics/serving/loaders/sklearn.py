@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from kaptain_magics.errors import InferenceError, ServingError
 from kaptain_magics.serving.datatypes import datatype_of
-from kaptain_magics.serving.loaders.base import Array, LoadedModel, Signature, TensorSpec, find_file, require
+from kaptain_magics.serving.loaders.base import Array, LoadedModel, Signature, TensorSpec, as_text, find_file, require
+from kaptain_magics.serving.loaders.described import read_description, told_signature
 from kaptain_magics.serving.loaders.table import to_frame, to_matrix
 
 _FILES = ("model.joblib", "model.skops", "model.pkl", "model.pickle", "*.joblib", "*.skops", "*.pkl", "*.pickle")
@@ -34,7 +35,9 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
         raise ServingError(
             f"{path.name} holds a {type(estimator).__name__}, which cannot predict", "save the model itself"
         )
-    return SklearnModel(estimator, f"sklearn_{path.suffix.lstrip('.')}")
+    model = SklearnModel(estimator, f"sklearn_{path.suffix.lstrip('.')}")
+    model.signature = told_signature(read_description(folder), model.signature)
+    return model
 
 
 def _read(path: Path, trusted: list[str]) -> Any:
@@ -69,8 +72,11 @@ class SklearnModel:
         self.columns = tuple(str(c) for c in getattr(estimator, "feature_names_in_", ()))
         self._default = "predict" if hasattr(estimator, "predict") else "transform"
         self._frame = bool(self.columns) and _selects_columns(estimator)
-        self.signature = self._describe()
+        self._reads_texts = not self.columns and any(hasattr(step, "build_analyzer") for step in _steps(estimator))
+        self._texts = _text_columns(estimator)
         warnings.filterwarnings("ignore", "X does not have valid feature names")
+        self.signature = Signature(self._describe_inputs())
+        self.signature = Signature(self.signature.inputs, tuple(self._describe_outputs()))
 
     def predict(
         self,
@@ -79,7 +85,7 @@ class SklearnModel:
         parameters: Mapping[str, Any],  # noqa: ARG002
     ) -> Mapping[str, Array]:
         """Call the methods that ``outputs`` names; ``predict`` when it names none."""
-        rows = to_frame(inputs, self.columns) if self._frame else to_matrix(inputs, self.columns)
+        rows = self._rows(inputs)
         answer: dict[str, Array] = {}
         for name in outputs or (self._default,):
             method = getattr(self.estimator, name, None) if name in (self._default, *_ON_REQUEST) else None
@@ -88,34 +94,35 @@ class SklearnModel:
             answer[name] = _dense(method(rows))
         return answer
 
-    def _describe(self) -> Signature:
-        if self.columns:
-            text = _text_columns(self.estimator)
-            inputs = tuple(TensorSpec(c, "BYTES" if c in text else "FP64", (-1,)) for c in self.columns)
-        else:
-            inputs = (TensorSpec("predict", "FP64", (-1, getattr(self.estimator, "n_features_in_", -1))),)
-        classes = getattr(self.estimator, "classes_", None)
-        single = isinstance(classes, np.ndarray)
-        datatype = datatype_of(classes.dtype) if isinstance(classes, np.ndarray) else "FP64"
-        if hasattr(self.estimator, "cluster_centers_") or (hasattr(self.estimator, "labels_") and classes is None):
-            datatype = "INT32"
-        width = len(classes) if isinstance(classes, np.ndarray) else -1
-        further = tuple(
-            TensorSpec(
-                name, "FP64", (-1, width) if name != "decision_function" or width > 2 or not single else (-1,), True
-            )
-            for name in _ON_REQUEST
-            if name != self._default and hasattr(self.estimator, name)
-        )
-        return Signature(inputs, (TensorSpec(self._default, datatype, self._shape()), *further))
+    def _rows(self, inputs: Mapping[str, Array]) -> Any:
+        if self._reads_texts and len(inputs) == 1:
+            return as_text(next(iter(inputs.values()))).reshape(-1)
+        return to_frame(inputs, self.columns) if self._frame else to_matrix(inputs, self.columns)
 
-    def _shape(self) -> tuple[int, ...]:
-        if self._default == "transform":
-            return (-1, -1)
-        many = (
-            isinstance(getattr(self.estimator, "classes_", None), list) or getattr(self.estimator, "n_outputs_", 1) > 1
-        )
-        return (-1, getattr(self.estimator, "n_outputs_", -1)) if many else (-1,)
+    def _describe_inputs(self) -> tuple[TensorSpec, ...]:
+        if self.columns:
+            return tuple(TensorSpec(c, "BYTES" if c in self._texts else "FP64", (-1,)) for c in self.columns)
+        if self._reads_texts:
+            return (TensorSpec("predict", "BYTES", (-1,)),)
+        return (TensorSpec("predict", "FP64", (-1, getattr(self.estimator, "n_features_in_", -1))),)
+
+    def _describe_outputs(self) -> Iterator[TensorSpec]:
+        """Ask the model about one row: what it answers is what it really gives, and the first request finds it warm."""
+        row = {spec.name: self._example(spec) for spec in self.signature.inputs}
+        for name in (self._default, *(name for name in _ON_REQUEST if name != self._default)):
+            if not hasattr(self.estimator, name):
+                continue
+            try:
+                found = self.predict(row, (name,), {})[name]
+                shape = (-1, *found.shape[1:])
+                yield TensorSpec(name, datatype_of(found.dtype), shape, on_request=name != self._default)
+            except Exception:  # a row of zeros is no input for every model
+                yield TensorSpec(name, "FP64", (-1,) if name == "predict" else (-1, -1), name != self._default)
+
+    def _example(self, spec: TensorSpec) -> Array:
+        if spec.datatype == "BYTES":
+            return np.array([self._texts.get(spec.name, "").encode()], dtype=object)
+        return np.zeros((1, *(max(size, 1) for size in spec.shape[1:])))
 
 
 def _dense(result: Any) -> Array:
@@ -129,21 +136,21 @@ def _dense(result: Any) -> Array:
 def _steps(estimator: Any) -> list[Any]:
     """Return the estimator and everything inside its pipelines and searches."""
     inside = [step for _, step in getattr(estimator, "steps", ())]
-    inside += [e for e in (getattr(estimator, "best_estimator_", None), getattr(estimator, "estimator", None)) if e]
-    return [estimator, *(found for step in inside for found in _steps(step))]
+    inside += [getattr(estimator, name) for name in ("best_estimator_", "estimator") if hasattr(estimator, name)]
+    return [estimator, *(found for step in inside if step is not None for found in _steps(step))]
 
 
 def _selects_columns(estimator: Any) -> bool:
     return any(type(step).__name__ in ("ColumnTransformer", "FunctionTransformer") for step in _steps(estimator))
 
 
-def _text_columns(estimator: Any) -> set[str]:
-    """Return the columns of which an encoder of a ``ColumnTransformer`` has learned texts."""
-    found: set[str] = set()
+def _text_columns(estimator: Any) -> dict[str, str]:
+    """Return the columns of which an encoder of a ``ColumnTransformer`` has learned texts, with one text of each."""
+    found: dict[str, str] = {}
     for step in _steps(estimator):
         for _, transformer, columns in getattr(step, "transformers_", ()):
             for inner in _steps(transformer):
                 for column, learned in zip(columns, getattr(inner, "categories_", ()), strict=False):
                     if np.asarray(learned).dtype.kind in "OUS":
-                        found.add(str(column))
+                        found[str(column)] = str(learned[0])
     return found

@@ -6,6 +6,10 @@ ours: an unexpected exception stays what it is.
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
+
 
 class KaptainError(Exception):
     """Root of all errors of kaptain_magics.
@@ -22,6 +26,14 @@ class KaptainError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the two lines, and the traceback only where ``kaptain.envs.DEBUG`` asks for it."""
+        switches = sys.modules.get("kaptain.envs")
+        asked = os.environ.get("KAPTAIN_SDK_DEBUG", "").lower() in ("true", "yes", "y", "1", "on")
+        if getattr(switches, "DEBUG", asked):
+            return traceback.format_exception(self)
+        return [f"{type(self).__name__}: {self}"]
 
 
 class ConfigError(KaptainError):

@@ -1,0 +1,276 @@
+"""The grammar of every line: a command's table is parsed, explained and completed from the same rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kaptain_magics.magics import readers
+from kaptain_magics.magics.errors import suggest, usage_error
+from kaptain_magics.magics.words import Word, split
+
+_ASSIGNED = re.compile(r"(-{0,2}[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
+_UNFILLED = re.compile(r"\{([A-Za-z_]\w*)\}")
+_HELP = ("--help", "-h", "?", "??")
+_WIDTH = 26  # characters of the left column of a usage text
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a command.
+
+    Attributes:
+        name: Its name without dashes.
+        help: What it does, in a few words.
+        metavar: What its value is called; a flag has none.
+        read: Reads the value's text, or raises ``ValueError`` with what to write.
+        many: Whether it may stand several times; its values are then joined, and ``read`` returns tuples.
+        choices: The only values that it takes.
+        complete: What Tab offers for it; see ``completion``.
+    """
+
+    name: str
+    help: str
+    metavar: str = ""
+    read: Callable[[str], Any] = readers.text
+    many: bool = False
+    choices: tuple[str, ...] = ()
+    complete: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name under which ``Arguments`` has it."""
+        return self.name.replace("-", "_")
+
+    @property
+    def shown(self) -> str:
+        """The option as a usage text shows it."""
+        return f"--{self.name} {'|'.join(self.choices) or self.metavar}".rstrip()
+
+
+@dataclass(frozen=True)
+class Positional:
+    """A word that a command takes by its place; ``needed`` unless it can be left out."""
+
+    name: str
+    help: str
+    read: Callable[[str], Any] = readers.text
+    complete: str = ""
+    needed: bool = True
+
+
+@dataclass(frozen=True)
+class Command:
+    """Everything that is to know about a line.
+
+    Attributes:
+        name: How the line begins, such as ``%kaptain_tune``.
+        summary: What it does, in one sentence.
+        positionals: The words by their place.
+        options: The options.
+        values: What ``name=value`` is called here; empty where none are taken.
+        rest: What the rest of the line behind the positionals is called, where it is taken as it stands.
+        examples: Lines to learn from.
+    """
+
+    name: str
+    summary: str
+    positionals: tuple[Positional, ...] = ()
+    options: tuple[Option, ...] = ()
+    values: str = ""
+    rest: str = ""
+    examples: tuple[str, ...] = ()
+
+    def option(self, word: str) -> Option | None:
+        """Return the option that a word such as ``--cpu`` names."""
+        return next((o for o in self.options if f"--{o.name}" == word), None)
+
+    def usage(self) -> str:
+        """Return the text of ``--help``, ``?`` and the docstring."""
+        names = [p.name if p.needed else f"[{p.name}]" for p in self.positionals]
+        parts = [*names, *(["[options]"] if self.options else []), *([f"[{self.values} ...]"] if self.values else [])]
+        lines = [" ".join([self.name, *parts, *([self.rest] if self.rest else [])]), "", self.summary, ""]
+        lines += [_row(p.name, p.help) for p in self.positionals]
+        if self.values:
+            lines.append(_row(self.values, _VALUES[self.values]))
+        if self.options:
+            lines += ["", "Options:", *(_row(o.shown, o.help) for o in self.options)]
+        if self.examples:
+            lines += ["", "Examples:", *(f"  {line}" for line in self.examples)]
+        return "\n".join(lines).rstrip() + "\n"
+
+
+_VALUES = {
+    "name=value": "hyperparameters of the script; a variable that holds a dict stands for its items",
+    "name=Domain": "what to search: Double(lo, hi), Integer(lo, hi), Discrete([...]), Categorical([...])",
+}
+
+
+def _row(left: str, right: str) -> str:
+    gap = " " * (_WIDTH - len(left)) if len(left) < _WIDTH else "\n" + " " * (_WIDTH + 2)
+    return f"  {left}{gap}{right}"
+
+
+@dataclass
+class Arguments:
+    """A parsed line.
+
+    Attributes:
+        positionals: The values by the positionals' names.
+        options: The values of the options that the line has, by ``Option.key``.
+        values: The texts of ``name=value``, by name.
+        bare: Further words: variables that may hold a dict.
+        rest: The rest of the line as it stands, where the command takes it.
+        help: Whether the line asks for help.
+    """
+
+    positionals: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
+    bare: list[str] = field(default_factory=list)
+    rest: str = ""
+    help: bool = False
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of an option, or the default where the line has none."""
+        return self.options.get(key, default)
+
+    def given(self, *keys: str) -> dict[str, Any]:
+        """Return those of the options that the line has."""
+        return {key: self.options[key] for key in keys if key in self.options}
+
+
+def parse(command: Command, line: str, variables: Sequence[str] = ()) -> Arguments:
+    """Parse a line.
+
+    Args:
+        command: The command.
+        line: The line behind the command's name.
+        variables: Names of the notebook's variables, for hints.
+
+    Raises:
+        UsageError: The line is wrong; one line says where and what to write instead.
+    """
+    words = split(line)
+    if any(word.text in _HELP for word in words):
+        return Arguments(help=True)
+    return _Parser(command, line, words, variables).parse()
+
+
+class _Parser:
+    def __init__(self, command: Command, line: str, words: list[Word], variables: Sequence[str]) -> None:
+        self._command = command
+        self._line = line
+        self._words = words
+        self._variables = variables
+        self._next = 0
+        self._found = Arguments()
+
+    def parse(self) -> Arguments:
+        waiting = list(self._command.positionals)
+        while self._next < len(self._words):
+            word = self._words[self._next]
+            if self._command.rest and not waiting and not self._command.option(word.text.partition("=")[0]):
+                self._found.rest = self._line[word.start :].strip()
+                break
+            self._next += 1
+            if word.text.startswith("--") or re.match(r"-[A-Za-z]", word.text):
+                self._take_option(word)
+            elif self._command.values and _ASSIGNED.fullmatch(word.text):
+                self._take_value(word)
+            elif waiting:
+                self._take_positional(waiting.pop(0), word)
+            elif self._command.values and word.text.isidentifier():
+                self._found.bare.append(word.text)
+            elif self._command.values and word.text.startswith("{"):
+                self._check_filled(word.text)
+                raise usage_error(f"{word.text[:40]} is no word", "name a variable that holds a dict, without braces")
+            else:
+                raise self._unexpected(word)
+        needed = [p.name for p in waiting if p.needed]
+        if needed or (self._command.rest and not self._found.rest):
+            name = needed[0] if needed else self._command.rest
+            raise usage_error(f"{name} is missing", f"write {self._command.usage().splitlines()[0]}")
+        return self._found
+
+    def _take_positional(self, positional: Positional, word: Word) -> None:
+        self._check_filled(word.text)
+        if "=" in word.text and not self._command.values:
+            raise self._unexpected(word)
+        try:
+            self._found.positionals[positional.name] = positional.read(word.text)
+        except ValueError as error:
+            raise usage_error(f"{positional.name} {word.text!r}", str(error)) from None
+
+    def _take_value(self, word: Word) -> None:
+        match = _ASSIGNED.fullmatch(word.text)
+        assert match is not None
+        name, value = match[1], match[2]
+        self._check_filled(value)
+        if not value and self._line[word.start : word.end].endswith("="):
+            raise usage_error(f"{name}= has no value", f"write {name}=VALUE, without spaces around '='")
+        if name in self._found.values:
+            raise usage_error(f"{name} is given twice", "give it once")
+        self._found.values[name] = value
+
+    def _take_option(self, word: Word) -> None:
+        name, equals, value = word.text.partition("=")
+        option = self._command.option(name)
+        if option is None:
+            raise self._unknown(name, value)
+        if not option.metavar and not option.choices:
+            if equals:
+                raise usage_error(f"{name} takes no value", f"write {name} alone")
+            self._add(option, True)
+            return
+        if not equals:
+            following = self._words[self._next] if self._next < len(self._words) else None
+            if following is None or self._command.option(following.text.partition("=")[0]) is not None:
+                raise usage_error(f"{name} needs a value", f"write {option.shown}")
+            value = following.text
+            self._next += 1
+        if option.choices and value not in option.choices:
+            hint = suggest(value, option.choices, f"write {' or '.join(option.choices)}")
+            raise usage_error(f"{name} {value!r} is unknown", hint)
+        try:
+            self._add(option, option.read(value))
+        except ValueError as error:
+            raise usage_error(f"{name} {value!r}", str(error)) from None
+
+    def _add(self, option: Option, value: Any) -> None:
+        if option.many:
+            value = self._found.options.get(option.key, ()) + value
+        elif option.key in self._found.options:
+            raise usage_error(f"--{option.name} is given twice", "give it once")
+        self._found.options[option.key] = value
+
+    # ---- mistakes ------------------------------------------------------------------------------------------------
+
+    def _check_filled(self, text: str) -> None:
+        """IPython fills ``{name}`` in before the line comes here, unless a name is unknown."""
+        for name in _UNFILLED.findall(text):
+            hint = suggest(name, self._variables, "assign it in a cell before")
+            if name in self._variables:
+                hint = "something else in the line's braces could not be filled in"
+            raise usage_error(f"{{{name}}} is not filled in", hint)
+
+    def _unknown(self, name: str, value: str) -> Exception:
+        names = [f"--{o.name}" for o in self._command.options]
+        longer = [n for n in names if n.startswith(name)]
+        if longer and len(name) > 2:
+            return usage_error(f"{name} is no option", f"options are not abbreviated: {' or '.join(longer)}")
+        hint = suggest(name.lstrip("-"), [o.name for o in self._command.options]).replace("'", "'--", 1)
+        if not hint and self._command.values == "name=value":
+            hint = f"a hyperparameter is written {name.lstrip('-')}={value or 'VALUE'}"
+        return usage_error(f"{name} is no option of {self._command.name}", hint or "--help lists them")
+
+    def _unexpected(self, word: Word) -> Exception:
+        text = word.text
+        if text.startswith("=") or text.endswith("="):
+            return usage_error(f"{text!r} stands alone", "write name=value without spaces around '='")
+        known = suggest(text, [o.name for o in self._command.options]).replace("'", "'--", 1)
+        otherwise = "write name=value, or the name of a variable that holds a dict" if self._command.values else ""
+        hint = known or otherwise or f"write {self._command.usage().splitlines()[0]}"
+        return usage_error(f"{text!r} is not expected here", hint)

@@ -1,0 +1,176 @@
+"""``%kaptain``: everything at a glance, and the verbs that look at it and change it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kaptain_magics.magics.errors import usage_error
+from kaptain_magics.magics.grammar import Arguments
+from kaptain_magics.magics.session import Session
+
+if TYPE_CHECKING:
+    from kaptain_magics.model import Workspace
+
+_ROWS = 20
+
+
+def overview(workspace: Workspace) -> None:
+    """Show the newest runs, the models and the endpoints."""
+    from kaptain_magics import views
+
+    views.show_runs(workspace.runs()[:5])
+    views.show_models(workspace.models())
+    views.show_endpoints(workspace.endpoints())
+
+
+def carry_out(verb: str, session: Session, workspace: Workspace, arguments: Arguments) -> Any:
+    """Carry out a verb.
+
+    Args:
+        verb: Its name.
+        session: The notebook.
+        workspace: What it works on.
+        arguments: The line behind it.
+
+    Returns:
+        The verb's result: a run, an array of predictions, or ``None``.
+    """
+    return _VERBS[verb](session, workspace, arguments)
+
+
+def _runs(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    from kaptain_magics import views
+
+    views.show_runs(workspace.runs()[: arguments.get("limit", _ROWS)])
+
+
+def _models(_: Session, workspace: Workspace, _arguments: Arguments) -> None:
+    from kaptain_magics import views
+
+    views.show_models(workspace.models())
+
+
+def _endpoints(_: Session, workspace: Workspace, _arguments: Arguments) -> None:
+    from kaptain_magics import views
+
+    views.show_endpoints(workspace.endpoints())
+
+
+def _word(workspace: Workspace, arguments: Arguments) -> str:
+    """Return the run that the line names, else the newest one that goes on, else the newest."""
+    from kaptain_magics.errors import NotFoundError
+
+    if "RUN" in arguments.positionals:
+        return str(arguments.positionals["RUN"])
+    runs = workspace.runs()
+    if not runs:
+        raise NotFoundError("there are no runs yet", "%%kaptain_train NAME makes the first")
+    return next((r for r in runs if not r.state.terminal), runs[0]).record.run_id
+
+
+def _logs(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    from kaptain_magics import views
+
+    views.show_text(workspace.run(_word(workspace, arguments)).log(arguments.get("lines")))
+
+
+def _attach(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
+    handle = workspace.run(_word(workspace, arguments))
+    return session.shown(session.show(handle, arguments, arguments.get("on_interrupt", "detach")))
+
+
+def _stop(session: Session, workspace: Workspace, arguments: Arguments) -> None:
+    from kaptain_magics import views
+
+    handle = workspace.stop(arguments.positionals["RUN"])
+    session.shown(handle)
+    views.show_text(f"{handle.name} {handle.state}")
+
+
+def _resume(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
+    study = workspace.resume(arguments.positionals["RUN"])
+    on_interrupt = arguments.get("on_interrupt", workspace.settings.on_interrupt)
+    return session.shown(session.show(study, arguments, on_interrupt))
+
+
+def _predict(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
+    try:
+        code = compile(arguments.rest, "<expression>", "eval")
+        value = eval(code, session.shell.user_global_ns, session.shell.user_ns)
+    except Exception as error:  # whatever the person's expression raises is one line, as any mistake in a line
+        raise usage_error(f"{arguments.rest}: {type(error).__name__}: {error}", "write an expression of data") from None
+    endpoint = workspace.endpoint(arguments.positionals["NAME"])
+    return endpoint.predict(value, timeout=arguments.get("timeout", 30.0), proba=arguments.get("proba", False))
+
+
+def _canary(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    endpoint = workspace.endpoint(arguments.positionals["NAME"])
+    endpoint.set_canary(arguments.positionals["PERCENT"])
+    _tell(endpoint)
+
+
+def _promote(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    endpoint = workspace.endpoint(arguments.positionals["NAME"])
+    endpoint.promote()
+    _tell(endpoint)
+
+
+def _rollback(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    endpoint = workspace.endpoint(arguments.positionals["NAME"])
+    endpoint.rollback()
+    _tell(endpoint)
+
+
+def _tell(endpoint: Any) -> None:
+    from kaptain_magics import views
+
+    views.show_endpoints([endpoint.status()])
+
+
+def _undeploy(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    from kaptain_magics import views
+
+    endpoint = workspace.endpoint(arguments.positionals["NAME"])
+    endpoint.undeploy()
+    views.show_text(f"{endpoint.name} is taken down")
+
+
+def _clean(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    from kaptain_magics import views
+
+    force = bool(arguments.get("force"))
+    lines = workspace.clean(force)
+    head = "removed:" if force else "left behind; %kaptain clean --force removes it:"
+    views.show_text("\n".join([head, *(f"  {line}" for line in lines)]) if lines else "nothing is left behind")
+
+
+def _doctor(_: Session, workspace: Workspace, _arguments: Arguments) -> None:
+    from kaptain_magics import views
+
+    views.show_checks(workspace.doctor())
+
+
+def _show(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    from kaptain_magics import views
+
+    views.show_text(workspace.render(_word(workspace, arguments)))
+
+
+_VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
+    "runs": _runs,
+    "models": _models,
+    "endpoints": _endpoints,
+    "logs": _logs,
+    "attach": _attach,
+    "stop": _stop,
+    "resume": _resume,
+    "predict": _predict,
+    "canary": _canary,
+    "promote": _promote,
+    "rollback": _rollback,
+    "undeploy": _undeploy,
+    "clean": _clean,
+    "doctor": _doctor,
+    "show": _show,
+}

@@ -1,0 +1,143 @@
+"""The magics as IPython sees them: each reads its line and hands it to a module that is imported only then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
+from traitlets import Bool, Integer, Unicode
+
+from kaptain_magics.magics.completion import Completion
+from kaptain_magics.magics.errors import suggest, usage_error
+from kaptain_magics.magics.grammar import Arguments, Command, parse
+from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE, VERBS, overview_usage
+from kaptain_magics.magics.session import Session
+
+if TYPE_CHECKING:
+    from kaptain_magics.model import Workspace
+
+_NO_FRAME = 10_000  # variables are those of the notebook alone, not of some caller's frame
+
+
+def _setting(trait: Any, text: str) -> Any:
+    return trait(default_value=None, allow_none=True, help=text).tag(config=True)
+
+
+@magics_class
+class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
+    """Train, tune and deploy models. What is not set here is set by KAPTAIN_* variables, kaptain.toml or a default."""
+
+    target = _setting(Unicode, "Where things run: local, docker or kubernetes.")
+    home = _setting(Unicode, "The state folder; notebook, terminal and sidebar must share it.")
+    cache = _setting(Unicode, "Folder for what can be made again (environments, downloads).")
+    storage_uri = _setting(Unicode, "Folder of the object store that holds the models, such as s3://kaptain/models.")
+    s3_endpoint = _setting(Unicode, "Address of the S3 server, for s3:// URIs.")
+    s3_region = _setting(Unicode, "Its region.")
+    aws_profile = _setting(Unicode, "Profile in ~/.aws/credentials.")
+    base_image = _setting(Unicode, "Image that runs the work in Docker and on Kubernetes.")
+    docker_host = _setting(Unicode, "Address of the Docker engine.")
+    kubeconfig = _setting(Unicode, "Path of the kubeconfig.")
+    context = _setting(Unicode, "Context in the kubeconfig.")
+    namespace = _setting(Unicode, "Namespace on the cluster; else the context's.")
+    service_account = _setting(Unicode, "Service account of pods.")
+    registry = _setting(Unicode, "Registry whose plain-HTTP access is allowed, such as registry.local:5000.")
+    warm = _setting(Bool, "Whether jobs fork from a warm worker where that is safe.")
+    on_interrupt = _setting(Unicode, "What interrupting a waiting cell does: stop or detach.")
+    tracking_uri = _setting(Unicode, "MLflow tracking URI; nothing is logged without one.")
+    log_lines = _setting(Integer, "Lines of a job's log that a view shows.")
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self.session = Session(shell)
+        self.completion = Completion(self)
+
+    def workspace(self, arguments: Arguments | None = None) -> Workspace:
+        """Return the workspace under the settings of ``%config`` and of a line."""
+        from kaptain_magics.config import Settings
+        from kaptain_magics.model import Workspace
+
+        values = {name: getattr(self, name) for name in self.trait_names(config=True)}
+        if arguments is not None:
+            line = {"target": arguments.get("on"), **arguments.given("namespace", "context")}
+            values |= {name: value for name, value in line.items() if value}
+        return Workspace(Settings.load(values))
+
+    @line_cell_magic  # type: ignore[untyped-decorator]
+    def kaptain_train(self, line: str, cell: str | None = None) -> Any:
+        """Train a model."""
+        line, cell = self._joined(line, cell)
+        arguments = self._read(TRAIN, line, cell)
+        if arguments is None:
+            return None
+        from kaptain_magics.magics.train import train
+
+        return self.session.shown(train(self.session, self.workspace(arguments), arguments, cell))
+
+    @line_cell_magic  # type: ignore[untyped-decorator]
+    def kaptain_tune(self, line: str, cell: str | None = None) -> Any:
+        """Search hyperparameters."""
+        line, cell = self._joined(line, cell)
+        arguments = self._read(TUNE, line, cell)
+        if arguments is None:
+            return None
+        from kaptain_magics.magics.tune import tune
+
+        return self.session.shown(tune(self.session, self.workspace(arguments), arguments, cell))
+
+    @line_magic  # type: ignore[untyped-decorator]
+    def kaptain_deploy(self, line: str) -> Any:
+        """Serve a model."""
+        arguments = self._read(DEPLOY, line)
+        if arguments is None:
+            return None
+        from kaptain_magics.magics.deploy import deploy
+
+        return self.session.shown(deploy(self.session, self.workspace(arguments), arguments))
+
+    @line_magic  # type: ignore[untyped-decorator]
+    def kaptain(self, line: str) -> Any:
+        """Show everything."""
+        from kaptain_magics.magics import kaptain
+
+        verb, rest = [*line.split(None, 1), "", ""][:2]
+        if not verb or verb.startswith("#"):
+            return kaptain.overview(self.workspace())
+        if verb in ("--help", "-h", "?", "help"):
+            return _show(overview_usage())
+        if verb not in VERBS:
+            raise usage_error(f"%kaptain has no verb {verb!r}", suggest(verb, VERBS, "one of " + ", ".join(VERBS)))
+        arguments = parse(VERBS[verb], rest, list(self.session.variables))
+        if arguments.help:
+            return _show(VERBS[verb].usage())
+        return kaptain.carry_out(verb, self.session, self.workspace(arguments), arguments)
+
+    def _joined(self, line: str, cell: str | None) -> tuple[str, str | None]:
+        """Join a line that ends in a backslash with the next ones of its cell, whose numbers stay as they are."""
+        blank = ""
+        while cell and line.rstrip().endswith("\\"):
+            first, _, cell = cell.partition("\n")
+            line = f"{line.rstrip()[:-1]} {self.shell.var_expand(first, _NO_FRAME)}"
+            blank += "\n"
+        return line, None if cell is None else blank + cell
+
+    def _read(self, command: Command, line: str, cell: str | None = None) -> Arguments | None:
+        """Parse a line; ``None`` where it asked for help, which is shown, or says nothing at all."""
+        arguments = Arguments(help=True)
+        if line.strip() or cell is not None:
+            arguments = parse(command, line, list(self.session.variables))
+        if not arguments.help:
+            return arguments
+        _show(command.usage())
+        return None
+
+
+KaptainMagics.kaptain_train.__doc__ = TRAIN.usage()
+KaptainMagics.kaptain_tune.__doc__ = TUNE.usage()
+KaptainMagics.kaptain_deploy.__doc__ = DEPLOY.usage()
+KaptainMagics.kaptain.__doc__ = overview_usage()
+
+
+def _show(text: str) -> None:
+    from kaptain_magics import views
+
+    views.show_text(text)

@@ -1,0 +1,185 @@
+"""The tables of all commands: every option is written down once and shared by the commands that take it."""
+
+from __future__ import annotations
+
+from kaptain_magics.magics import readers
+from kaptain_magics.magics.grammar import Command, Option, Positional
+
+TARGETS = ("local", "docker", "kubernetes")
+
+_NAME = Positional("NAME", "the model's id, such as dev/mnist", readers.model_id, "model")
+_WHERE = (
+    Option("on", "where to run, instead of the setting", "TARGET", choices=TARGETS),
+    Option("namespace", "namespace on the cluster", "NAME"),
+    Option("context", "context in the kubeconfig", "NAME"),
+)
+_RESOURCES = (
+    Option("cpu", "cores, such as 0.5 or 500m", "CORES"),
+    Option("memory", "memory, such as 1G or 512Mi", "BYTES"),
+    Option("gpus", "whole GPUs", "N", readers.whole(0, 1024)),
+)
+_IMAGE = (
+    Option("base-image", "image that runs the work in Docker and on Kubernetes", "IMAGE"),
+    Option("image-name", "repository[:tag] to build and push an image to", "IMAGE"),
+)
+_REQUIREMENTS = Option(
+    "requirements", "packages, as numpy,xgboost>=2 or a requirements file", "FILE|LIST", complete="file"
+)
+_ENV = Option("env", "environment variable; NAME alone passes it on", "NAME=VALUE", readers.environment, many=True)
+_SEND = Option(
+    "send", "variables of the notebook for the script", "NAMES", readers.variables, True, complete="variable"
+)
+_FETCH = Option("fetch", "variables of the script to bring back", "NAMES", readers.variables, True, complete="own")
+_INTO = Option("into", "variable for the result", "VARIABLE", readers.variable)
+_DETACH = Option("detach", "return at once; the view stays live")
+_ON_INTERRUPT = Option("on-interrupt", "what interrupting the cell does", "WHAT", choices=("stop", "detach"))
+_WAITING = (_DETACH, _ON_INTERRUPT, Option("dry-run", "show what would be run, and run nothing"), _INTO)
+_JOB = (
+    Option("file", "a script's file, instead of the cell", "FILE", complete="file"),
+    _REQUIREMENTS,
+    Option("files", "files and folders beside the script", "PATHS", readers.listed, True, complete="file"),
+    Option("framework", "the model's library; guessed from the imports", "NAME", complete="framework"),
+    *_RESOURCES,
+    Option("timeout", "time after which it is stopped: 90s, 5m, 2h", "TIME", readers.seconds),
+    _ENV,
+    Option("args", 'further command line of the script, as "--epochs 3"', "WORDS", readers.words, many=True),
+    Option("workers", "workers of a distributed training", "N", readers.whole(1, 10_000)),
+    *_IMAGE,
+    Option("model", "variable to save as the model when the script ends", "VARIABLE", readers.variable, complete="own"),
+    Option("metric", "metrics, from variables of the script", "NAME=VARIABLE", readers.metrics, True, complete="own"),
+    _SEND,
+)
+
+TRAIN = Command(
+    "%%kaptain_train",
+    "Train a model with the cell as the script; as a line, with the rest of its cell, or with --file.",
+    (_NAME,),
+    (*_JOB, _FETCH, *_WHERE, *_WAITING),
+    values="name=value",
+    examples=(
+        "%%kaptain_train dev/mnist --model clf --metric accuracy=score gamma=0.001",
+        "%kaptain_train dev/mnist --file train.py --cpu 0.5 --memory 1G gamma=0.001 c=1.0",
+    ),
+)
+
+TUNE = Command(
+    "%kaptain_tune",
+    "Search the hyperparameters of the model's last script; as a cell, with one name = Domain(...) a line.",
+    (_NAME,),
+    (
+        Option("trials", "trials at most (16)", "N", readers.whole(1, 1_000_000)),
+        Option("parallel", "trials at a time (2)", "N", readers.whole(1, 10_000)),
+        Option("failed-trials", "so many failed trials end the study (4)", "N", readers.whole(1, 1_000_000)),
+        Option("objective", "metrics; the first one decides", "METRICS", readers.listed, True, complete="metric"),
+        Option("goal", "value of the objective that ends the study", "NUMBER", readers.number),
+        Option("minimize", "the objective is to shrink"),
+        Option("maximize", "the objective is to grow (this is the default)"),
+        Option("algorithm", "Katib's name of the algorithm (random)", "NAME", complete="algorithm"),
+        Option("algorithm-setting", "a setting of the algorithm", "NAME=VALUE", readers.pair, many=True),
+        Option("early-stopping", "rule that ends bad trials early", "NAME", complete="stopping"),
+        Option("early-stopping-setting", "a setting of the rule", "NAME=VALUE", readers.pair, many=True),
+        Option("seed", "seed of the algorithm", "N", readers.whole(0)),
+        Option("resume", "go on with the model's last study"),
+        *_JOB,
+        *_WHERE,
+        *_WAITING,
+    ),
+    values="name=Domain",
+    examples=(
+        "%kaptain_tune dev/mnist gamma=Double(1e-4, 1e-3, log=True) c=Double(0.01, 1) --trials 12 --objective accuracy",
+        "%kaptain_tune dev/mnist --resume --trials 24",
+    ),
+)
+
+DEPLOY = Command(
+    "%kaptain_deploy",
+    "Serve the newest trained or tuned model over the Open Inference Protocol.",
+    (_NAME,),
+    (
+        Option("model-uri", "another saved model: a URI or a folder", "URI", complete="file"),
+        Option("protocol", "which address is shown (v2)", "VERSION", choices=("v2", "v1")),
+        Option("replace", "swap an endpoint that is there, without a refused request"),
+        Option("canary", "share of requests for it beside what is deployed", "PERCENT", readers.percent),
+        _REQUIREMENTS,
+        Option("serving", "an option of the model server", "NAME=VALUE", readers.pair, many=True),
+        *_RESOURCES,
+        Option("workers", "server processes of a replica (1)", "N", readers.whole(1, 1000)),
+        Option("autoscale", "requests in flight that a replica should have (2)", "N", readers.whole(1)),
+        Option("min-replicas", "replicas at least (1)", "N", readers.whole(0, 10_000)),
+        Option("max-replicas", "replicas at most", "N", readers.whole(1, 10_000)),
+        Option("host", "address to listen on (127.0.0.1)", "ADDRESS"),
+        Option("port", "port to listen on (a free one)", "N", readers.whole(0, 65535)),
+        _ENV,
+        Option("timeout", "time to wait until it is ready (5m)", "TIME", readers.seconds),
+        *_IMAGE,
+        *_WHERE,
+        *_WAITING,
+    ),
+    examples=("%kaptain_deploy dev/mnist --replace --cpu 0.5 --memory 500M", "%kaptain_deploy dev/mnist --canary 30"),
+)
+
+_RUN = Positional("RUN", "a run's id, its name, or a model's id", complete="run")
+_NEWEST = Positional("RUN", "a run's id, its name, or a model's id; else the newest run", complete="run", needed=False)
+_ENDPOINT = Positional("NAME", "the endpoint's name or the model's id", complete="endpoint")
+_FOLLOWING = (_DETACH, _ON_INTERRUPT, _INTO, *_WHERE)
+
+_VERBS = (
+    Command(
+        "%kaptain runs",
+        "List the runs, the newest first.",
+        options=(Option("limit", "rows at most (20)", "N", readers.whole(1, 100_000)), *_WHERE),
+    ),
+    Command("%kaptain models", "List the models.", options=_WHERE),
+    Command("%kaptain endpoints", "List the endpoints.", options=_WHERE),
+    Command(
+        "%kaptain logs",
+        "Show the log of a run.",
+        (_NEWEST,),
+        (Option("lines", "lines of its end", "N", readers.whole(1, 10_000_000)), *_WHERE),
+    ),
+    Command(
+        "%kaptain attach",
+        "Show a run from its first line to its end; an interrupt leaves it running.",
+        (_NEWEST,),
+        _FOLLOWING,
+    ),
+    Command("%kaptain stop", "End a run and clean up after it.", (_RUN,), _WHERE),
+    Command("%kaptain resume", "Go on with a study that was interrupted or killed.", (_RUN,), _FOLLOWING),
+    Command(
+        "%kaptain predict",
+        "Ask an endpoint; the rest of the line is a Python expression.",
+        (_ENDPOINT,),
+        (
+            Option("proba", "ask for probabilities"),
+            Option("timeout", "time to wait for the answer (30s)", "TIME", readers.seconds),
+            *_WHERE,
+        ),
+        rest="EXPRESSION",
+        examples=("%kaptain predict dev/mnist X_test[:3]",),
+    ),
+    Command(
+        "%kaptain canary",
+        "Give the canary of an endpoint a share of the requests.",
+        (_ENDPOINT, Positional("PERCENT", "its share, from 0 to 100", readers.percent)),
+        _WHERE,
+    ),
+    Command("%kaptain promote", "Give the canary all requests.", (_ENDPOINT,), _WHERE),
+    Command("%kaptain rollback", "Remove the canary.", (_ENDPOINT,), _WHERE),
+    Command("%kaptain undeploy", "Take an endpoint down.", (_ENDPOINT,), _WHERE),
+    Command(
+        "%kaptain clean",
+        "Show what is left behind; --force removes it.",
+        options=(Option("force", "remove it"), *_WHERE),
+    ),
+    Command("%kaptain doctor", "Look whether everything can be used here.", options=_WHERE),
+    Command("%kaptain show", "Show what was run: the exact plan or manifest.", (_NEWEST,), _WHERE),
+)
+VERBS: dict[str, Command] = {command.name.removeprefix("%kaptain "): command for command in _VERBS}
+"""The verbs of ``%kaptain``."""
+
+
+def overview_usage() -> str:
+    """Return the text of ``%kaptain --help``."""
+    rows = (f"  {verb:<12}{command.summary}" for verb, command in VERBS.items())
+    head = ("%kaptain [VERB ...]", "", "Everything at a glance, of every kernel; with a verb:", "")
+    return "\n".join([*head, *rows, "", "%kaptain VERB --help explains a verb.", ""])

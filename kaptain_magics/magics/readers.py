@@ -1,0 +1,124 @@
+"""What the value of an option may be: each function reads a text or raises ``ValueError`` with what to write."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+from collections.abc import Callable
+
+_SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
+_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_MODEL = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)*")
+
+
+def text(value: str) -> str:
+    """Read anything but nothing."""
+    if not value.strip():
+        raise ValueError("write a value, it is empty")
+    return value
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return a reader of whole numbers."""
+    bounds = f"from {least} to {most}" if most is not None else f"of at least {least}"
+
+    def read(value: str) -> int:
+        if not re.fullmatch(r"\d{1,18}", value) or int(value) < least or (most is not None and int(value) > most):
+            raise ValueError(f"write a whole number {bounds}")
+        return int(value)
+
+    return read
+
+
+def number(value: str) -> float:
+    """Read a finite number."""
+    try:
+        found = float(value)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError("write a number")
+    return found
+
+
+def seconds(value: str) -> float:
+    """Read a duration: ``90``, ``90s``, ``5m``, ``2h``, ``1d``."""
+    match = _SECONDS.fullmatch(value)
+    if match is None or not float(match[1]):
+        raise ValueError("write seconds above 0, or 90s, 5m, 2h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def model_id(value: str) -> str:
+    """Read a model's id such as ``dev/mnist``."""
+    if not _MODEL.fullmatch(value) or len(value) > 200:
+        raise ValueError("write letters, digits, '.', '_', '-' and '/', as in dev/mnist")
+    return value
+
+
+def variable(value: str) -> str:
+    """Read the name of a variable."""
+    if not value.isidentifier() or keyword.iskeyword(value):
+        raise ValueError("write the name of a variable")
+    return value
+
+
+def variables(value: str) -> tuple[str, ...]:
+    """Read names of variables between commas."""
+    return tuple(variable(name) for name in listed(value))
+
+
+def listed(value: str) -> tuple[str, ...]:
+    """Read texts between commas."""
+    found = tuple(part.strip() for part in value.split(","))
+    if not all(found):
+        raise ValueError("write names between commas, without empty ones")
+    return found
+
+
+def metrics(value: str) -> tuple[tuple[str, str], ...]:
+    """Read ``accuracy=score`` or ``accuracy`` (for a variable of that name); several between commas."""
+    pairs = []
+    for part in listed(value):
+        name, equals, path = part.partition("=")
+        path = path.strip() if equals else name
+        if not name.strip() or not all(piece.isidentifier() for piece in path.split(".")):
+            raise ValueError("write METRIC=VARIABLE, as in accuracy=score")
+        pairs.append((name.strip(), path))
+    return tuple(pairs)
+
+
+def pair(value: str) -> tuple[tuple[str, str], ...]:
+    """Read ``name=value``."""
+    name, equals, rest = value.partition("=")
+    if not equals or not name.strip():
+        raise ValueError("write NAME=VALUE")
+    return ((name.strip(), rest),)
+
+
+def environment(value: str) -> tuple[tuple[str, str], ...]:
+    """Read ``NAME=value``, or ``NAME`` for the value that it has here (so that it need not stand in a notebook)."""
+    import os
+
+    name, equals, rest = value.partition("=")
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise ValueError("write NAME=VALUE, or NAME to pass a variable of this environment on")
+    if not equals and name not in os.environ:
+        raise ValueError(f"this environment has no {name}; write {name}=VALUE")
+    return ((name, rest if equals else os.environ[name]),)
+
+
+def words(value: str) -> tuple[str, ...]:
+    """Read a command line."""
+    import shlex
+
+    try:
+        return tuple(shlex.split(value))
+    except ValueError:
+        raise ValueError("close its quotes") from None
+
+
+def percent(value: str) -> int:
+    """Read a percentage."""
+    return whole(0, 100)(value.removesuffix("%"))

@@ -1,0 +1,151 @@
+"""What the body of every magic needs of the notebook: its variables, its settings, a place for results, and waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kaptain_magics.magics.errors import Interrupted, suggest, usage_error
+from kaptain_magics.magics.grammar import Arguments
+
+if TYPE_CHECKING:
+    from kaptain_magics.model import Handle, Plan
+
+LAST = "_kaptain"
+"""Variable of the notebook that holds the last run, whether it succeeded or not."""
+
+
+class Session:
+    """A notebook, as the magics use it.
+
+    Args:
+        shell: The notebook's shell.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self._shown: tuple[object, int] = (None, -1)
+        self._formatted = False
+
+    # ---- variables -----------------------------------------------------------------------------------------------
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables that the person has made, by name."""
+        hidden = self.shell.user_ns_hidden
+        return {
+            name: value
+            for name, value in self.shell.user_ns.items()
+            if not name.startswith("_") and name not in hidden and name not in ("In", "Out")
+        }
+
+    def values(self, names: Iterable[str], option: str) -> dict[str, Any]:
+        """Return the values of variables that an option named.
+
+        Raises:
+            UsageError: There is no such variable.
+        """
+        found = {}
+        for name in names:
+            if name not in self.shell.user_ns:
+                raise usage_error(f"{option} {name}: the notebook has no `{name}`", suggest(name, self.variables))
+            found[name] = self.shell.user_ns[name]
+        return found
+
+    def items(self, names: Iterable[str], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the items of dicts that the line named, none of which may be given elsewhere too.
+
+        Raises:
+            UsageError: A name is no variable that holds a dict of names, or something is given twice.
+        """
+        found: dict[str, Any] = {}
+        for name in names:
+            value = self.shell.user_ns.get(name)
+            if name not in self.shell.user_ns:
+                hint = suggest(name, self.variables, "write name=value, or the name of a variable that holds a dict")
+                raise usage_error(f"{name!r} is not expected here", hint)
+            if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+                kind = type(value).__name__
+                raise usage_error(f"`{name}` is no dict of hyperparameters but of type {kind}", "write name=value")
+            for key in value:
+                if key in found or key in given:
+                    raise usage_error(f"{key} is given twice, once in `{name}`", "give it once")
+            found |= value
+        return found
+
+    def store(self, name: str | None, value: object) -> None:
+        """Keep a result under a name of the notebook, where one was given."""
+        if name:
+            self.shell.user_ns[name] = value
+
+    # ---- runs ----------------------------------------------------------------------------------------------------
+
+    def carry_out(self, plan: Plan[Any], arguments: Arguments, on_interrupt: str) -> Any:
+        """Start a plan and show it, or only show what it would run.
+
+        Returns:
+            The run; ``None`` for a dry run.
+
+        Raises:
+            RunFailedError: The run failed.
+            Interrupted: The reader interrupted.
+        """
+        if arguments.get("dry_run"):
+            from kaptain_magics import views
+
+            views.show_text(plan.render())
+            return None
+        handle = plan.start()
+        return self.show(handle, arguments, on_interrupt)
+
+    def show(self, handle: Handle, arguments: Arguments, on_interrupt: str) -> Handle:
+        """Show a run until its end, or live beside the notebook with ``--detach``; see ``carry_out``."""
+        from kaptain_magics import views
+
+        self.shell.user_ns[LAST] = handle
+        self.store(arguments.get("into"), handle)
+        if arguments.get("detach"):
+            views.watch(handle)
+            return handle
+        try:
+            views.follow(handle, interrupted=handle.stop if on_interrupt == "stop" else None)
+        except KeyboardInterrupt:
+            raise Interrupted(_after_interrupt(handle)) from None
+        handle.raise_for_failure()
+        return handle
+
+    def shown(self, result: object) -> Any:
+        """Return a result that is on the screen already: as a cell's value it makes no second output."""
+        self._shown = (result, self.shell.execution_count)
+        formatter = self.shell.display_formatter.ipython_display_formatter
+        if not self._formatted and getattr(self.shell, "kernel", None) is not None:
+            from kaptain_magics.model import Deployment, Endpoint, Study, TrainingRun
+
+            self._formatted = True
+            for cls in (Deployment, Endpoint, Study, TrainingRun):
+                formatter.for_type(cls, self._display)
+        return result
+
+    def _display(self, value: Any) -> None:
+        from kaptain_magics import views
+        from kaptain_magics.model import Endpoint
+
+        result, count = self._shown
+        if value is result and self.shell.execution_count == count:
+            return
+        if isinstance(value, Endpoint):
+            views.show_endpoints([value.status()])
+        else:
+            views.show_result(value)
+
+
+def _after_interrupt(handle: Handle) -> str:
+    from kaptain_magics.errors import KaptainError
+
+    try:
+        state = handle.state
+    except KaptainError as error:
+        return error.message
+    if state.terminal:
+        return f"{handle.name} {state}"
+    return f"{handle.name} goes on; %kaptain attach {handle.run_id} shows it, %kaptain stop {handle.run_id} ends it"

@@ -11,11 +11,23 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from kaptain_magics.core.events import AnyEvent
-from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
+from kaptain_magics.core.specs import EndpointSpec, StudySpec
 from kaptain_magics.core.states import RunKind
 
 if TYPE_CHECKING:
     from kaptain_magics.views.fold import RunView
+
+
+class Asked(Protocol):
+    """What was asked of a run, as far as the views need it (``state.RunRecord``)."""
+
+    @property
+    def study(self) -> StudySpec | None:
+        """The study, if the run is one."""
+
+    @property
+    def endpoint(self) -> EndpointSpec | None:
+        """The endpoint, if the run deploys one."""
 
 
 class Followable(Protocol):
@@ -42,7 +54,7 @@ class Followable(Protocol):
         """The target's name."""
 
     @property
-    def spec(self) -> JobSpec | StudySpec | EndpointSpec:
+    def record(self) -> Asked:
         """What was asked."""
 
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:

@@ -5,6 +5,7 @@ A view may be asked for anything at any time; it holds what was true after the l
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from kaptain_magics.core.events import (
@@ -18,7 +19,6 @@ from kaptain_magics.core.events import (
     StateChanged,
     TrialChanged,
 )
-from kaptain_magics.core.specs import EndpointSpec, StudySpec
 from kaptain_magics.core.states import Direction, EndpointState, RunKind, RunState, TrialState
 from kaptain_magics.views.base import Followable
 from kaptain_magics.views.formats import log_line, size
@@ -131,13 +131,14 @@ class StudyView(RunView):
 
     def __init__(self, run: Followable, tail: LogTail | None = None) -> None:
         super().__init__(run, tail)
-        assert isinstance(run.spec, StudySpec)
-        self.objective = run.spec.objectives[0] if run.spec.objectives else ""
-        self.objectives = run.spec.objectives
-        self.direction: Direction = run.spec.direction
-        self.goal = run.spec.goal
-        self.planned = run.spec.trials
-        self.parameters = tuple(run.spec.domains)
+        study = run.record.study
+        assert study is not None
+        self.objectives = study.objectives
+        self.objective = study.objectives[0]
+        self.direction: Direction = study.direction
+        self.goal = study.goal
+        self.planned = study.trials
+        self.parameters = tuple(study.domains)
         self.trials: dict[int, TrialChanged] = {}
         self.counts: dict[TrialState, int] = dict.fromkeys(TrialState, 0)
         self.best: TrialChanged | None = None
@@ -149,11 +150,11 @@ class StudyView(RunView):
         return sum(count for state, count in self.counts.items() if state.terminal)
 
     def value(self, trial: TrialChanged) -> float | None:
-        """The objective's value of a trial that has succeeded, or was stopped early with one."""
+        """The objective's finite value of a trial that has succeeded, or was stopped early with one."""
         if trial.state not in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED):
             return None
         found = trial.metrics.get(self.objective)
-        return None if found is None or found.latest != found.latest else found.latest
+        return found.latest if found is not None and math.isfinite(found.latest) else None
 
     def _take_other(self, event: TrialChanged | EndpointChanged) -> None:
         if not isinstance(event, TrialChanged):
@@ -185,9 +186,9 @@ class EndpointView(RunView):
 
     def __init__(self, run: Followable, tail: LogTail | None = None) -> None:
         super().__init__(run, tail)
-        assert isinstance(run.spec, EndpointSpec)
-        self.protocol = run.spec.protocol
-        self.revision = run.spec.revision
+        endpoint = run.record.endpoint
+        assert endpoint is not None
+        self.revision = endpoint.revision
         self.endpoint: EndpointChanged | None = None
 
     def _take_other(self, event: TrialChanged | EndpointChanged) -> None:

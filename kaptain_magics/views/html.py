@@ -17,7 +17,7 @@ from kaptain_magics.views import picture, text
 from kaptain_magics.views.fold import Course, EndpointView, RunView, StudyView
 from kaptain_magics.views.formats import duration, number, size
 
-_ROWS_SHOWN, _FAILED_SHOWN, _ROWS_FOLDED = 10, 10, 200  # rows of the table of trials
+_ROWS_SHOWN, _OTHERS_SHOWN, _ROWS_FOLDED = 10, 6, 200  # rows of the table of trials
 _LOG_SHOWN = 100  # lines of log
 _METRICS_SHOWN = 12
 _SYMBOLS = {
@@ -179,13 +179,9 @@ def chart(view: StudyView) -> str:
 
 def trials(view: StudyView) -> str:
     """Return the trials as a table: the best first, then those that failed; the others folded away."""
-    ranked = view.ranked()
-    if not ranked:
+    if not view.trials:
         return ""
-    valued = [t for t in ranked if view.value(t) is not None]
-    others = ranked[len(valued) :]
-    shown = [*valued[:_ROWS_SHOWN], *others[:_FAILED_SHOWN]]
-    folded = [*valued[_ROWS_SHOWN:], *others[_FAILED_SHOWN:]]
+    shown, folded = text.split_trials(view, _ROWS_SHOWN, _OTHERS_SHOWN)
     found = _trials_table(view, shown)
     if folded:
         left = len(folded) - _ROWS_FOLDED
@@ -236,7 +232,7 @@ def log(view: RunView) -> str:
     opened = "" if view.state is RunState.SUCCEEDED else " open"
     return (
         f'<details class="kpt-log"{opened}><summary>{escape(log_summary(view, len(lines)))}</summary>'
-        f'<pre tabindex="0" role="log">{escape(chr(10).join(lines))}</pre></details>'
+        f'<div class="kpt-tail" tabindex="0" role="log"><pre>{escape(chr(10).join(lines))}</pre></div></details>'
     )
 
 

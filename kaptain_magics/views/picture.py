@@ -60,7 +60,7 @@ class Frame(msgspec.Struct, frozen=True):
 
 def frame_of(view: StudyView) -> Frame | None:
     """Return the axes that suit a study's values so far; ``None`` when there are none."""
-    values = sorted(v for t in view.trials.values() if (v := view.value(t)) is not None and math.isfinite(v))
+    values = sorted(v for t in view.trials.values() if (v := view.value(t)) is not None)
     if not values:
         return None
     low, high = values[0], values[-1]
@@ -92,7 +92,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 def labelled(values: Sequence[float]) -> list[tuple[float, str]]:
     """Return ticks with labels that tell them apart."""
-    for digits in range(2, 12):
+    for digits in range(2, 18):
         labels = [f"{value:.{digits}g}" for value in values]
         if len(set(labels)) == len(labels) and all(
             abs(float(label) - value) <= 1e-9 * max(1.0, abs(value))
@@ -108,17 +108,20 @@ def chart(view: StudyView) -> str:
     if frame is None:
         return ""
     trials = [view.trials[n] for n in sorted(view.trials)]
-    points = [(t.number, v) for t in trials if (v := view.value(t)) is not None and math.isfinite(v)]
+    points = [(t.number, v) for t in trials if (v := view.value(t)) is not None]
     failed = [t.number for t in trials if t.state in (TrialState.FAILED, TrialState.KILLED)]
     floor = frame.height - frame.bottom
     marks = "".join(f"M{_px(frame.x(n))} {floor - 6}v6" for n in thinned(failed))
+    dot = 6 if len(points) <= 300 else 4
     stairs = _stairs(frame, running_best(points, view.direction), points[-1][0])
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {frame.width} {frame.height}" width="{frame.width}" '
         f'height="{frame.height}" fill="none" font-family="system-ui,sans-serif" font-size="11">',
         f"<title>{escape(view.objective)} of {len(points)} trials</title>",
         *_axes(frame),
-        _path(_dots(frame, thinned(points)), "#4f8ef7", 'stroke-opacity=".75" stroke-width="6" stroke-linecap="round"'),
+        _path(
+            _dots(frame, thinned(points)), "#4f8ef7", f'stroke-opacity=".7" stroke-width="{dot}" stroke-linecap="round"'
+        ),
         _path(stairs, "#12a594", 'stroke-width="2"'),
         _path(marks, "#e5484d", 'stroke-width="2"'),
     ]

@@ -13,7 +13,7 @@ from kaptain_magics.views.fold import EndpointView, RunView, StudyView
 from kaptain_magics.views.formats import clip, duration, log_line, number, size
 
 _BAR = "Progress: {percentage:3.0f}%|{bar:25}|{n_fmt}/{total_fmt} [time: {elapsed}{postfix}]"
-_TRIALS_AT_MOST = 10  # rows of a study's table
+_ROWS_SHOWN, _OTHERS_SHOWN = 10, 4  # rows of a study's table: with a value, without
 
 
 def progress_line(view: StudyView, now: float) -> str:
@@ -110,8 +110,7 @@ def twin(view: RunView, now: float, log_lines: int = 20) -> str:
 
 def trials_table(view: StudyView) -> str:
     """Return the best trials and the failed ones as a table of text."""
-    ranked = view.ranked()
-    shown = ranked[:_TRIALS_AT_MOST]
+    shown, folded = split_trials(view, _ROWS_SHOWN, _OTHERS_SHOWN)
     heads = ("trial", "state", view.objective, *view.parameters, "time", "")
     rows = []
     for trial in shown:
@@ -126,8 +125,15 @@ def trials_table(view: StudyView) -> str:
                 clip(trial.reason, 60),
             )
         )
-    more = len(ranked) - len(shown)
-    return text_table(heads, rows) + (f"\n… and {more} more trials" if more else "")
+    return text_table(heads, rows) + (f"\n… and {len(folded)} more trials" if folded else "")
+
+
+def split_trials(view: StudyView, ranked: int, others: int) -> tuple[list[TrialChanged], list[TrialChanged]]:
+    """Return the trials to show, the best ones and a few without a value, and all the rest, in the same order."""
+    order = view.ranked()
+    valued = sum(view.value(trial) is not None for trial in order)
+    shown = order[: min(ranked, valued)] + order[valued : valued + others]
+    return shown, order[min(ranked, valued) : valued] + order[valued + others :]
 
 
 def shown_value(value: object) -> str:

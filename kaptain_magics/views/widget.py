@@ -71,14 +71,14 @@ class Teller:
 
     def _log(self, view: RunView) -> dict[str, Any]:
         total = view.log.total
-        first = max(self._lines // _BLOCK, total // _BLOCK - _BLOCKS + 1)
+        newest = total // _BLOCK
+        oldest = max(0, newest - _BLOCKS + 1)
         parts: dict[str, Any] = {}
-        for block in range(first, total // _BLOCK + 1):
+        for block in range(max(self._lines // _BLOCK, oldest), newest + 1):
             missing, lines = view.log.since(block * _BLOCK)
             parts[f"b{block % _BLOCKS}"] = [block, [] if missing >= _BLOCK else lines[: _BLOCK - missing]]
         self._lines = total
-        summary = html.log_summary(view, min(total, _BLOCK * _BLOCKS))
-        return parts | {"log": [total // _BLOCK, view.log.open_line, summary]}
+        return parts | {"log": [newest, view.log.open_line, html.log_summary(view, total - oldest * _BLOCK)]}
 
 
 def _study(view: StudyView) -> dict[str, Any]:

@@ -167,7 +167,7 @@ function makeChart(parent) {
     const ring = top && top.value !== null
       ? `<circle cx="${px(X(top.number))}" cy="${px(Y(top.value))}" r="5.5" stroke="#12a594" stroke-width="2"/>` : "";
     holder.innerHTML = `<svg viewBox="0 0 ${axes.width} ${axes.height}" role="img" fill="none" font-size="11">${lines.join("")}`
-      + path(dots, "#4f8ef7", 'stroke-opacity=".75" stroke-width="6" stroke-linecap="round"')
+      + path(dots, "#4f8ef7", `stroke-opacity=".7" stroke-width="${spots.length <= 300 ? 6 : 4}" stroke-linecap="round"`)
       + path(stairs, "#12a594", 'stroke-width="2"') + path(marks, "#e5484d", 'stroke-width="2"') + ring + "</svg>";
     holder.firstElementChild.setAttribute("aria-label", `${study.objective} over ${rows.length} trials`);
     caption.textContent = `${study.objective} by trial; the line is the best so far`;

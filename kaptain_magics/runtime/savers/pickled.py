@@ -38,7 +38,7 @@ def local_modules(model: object) -> set[Path]:
 
 class _Nowhere(io.RawIOBase):
     def write(self, data: Any) -> int:
-        return len(data)
+        return memoryview(data).nbytes
 
 
 class _Survey(pickle.Pickler):

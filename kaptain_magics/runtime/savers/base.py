@@ -170,6 +170,7 @@ def describe_table(
     if wish.example is not None:
         description.told_by = "example"
         description.inputs = tensors(wish.example, "predict")
+        description.columns = [str(column) for column in getattr(wish.example, "columns", description.columns)]
         try:
             description.outputs = [tensor(name, _ask(ask, wish.example))]
         except Exception as error:  # whatever a model of anybody raises

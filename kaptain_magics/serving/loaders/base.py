@@ -102,10 +102,14 @@ def load_model(framework: ModelFramework, folder: Path, config: Mapping[str, str
     """
     if framework not in LOADERS:
         raise FrameworkError(f"{framework} models cannot be served", "one of " + ", ".join(LOADERS))
+    from kaptain_magics.serving.loaders.described import read_description, use_modules, warn_of_versions
+
     declared = read_signature(folder, config)
+    use_modules(folder)
     model: LoadedModel = importlib.import_module(LOADERS[framework]).load(folder, config)
     if declared is not None:
         model.signature = declared
+    warn_of_versions(read_description(folder))
     return model
 
 

@@ -65,7 +65,7 @@ class BoostedTrees:
     def _rows(self, inputs: Mapping[str, Array]) -> Any:
         if self._categorical:
             frame = to_frame(inputs, self._columns)
-            return frame.astype({column: "category" for column in self._categorical})
+            return frame.astype(dict.fromkeys(self._categorical, "category"))
         rows = to_matrix(inputs, self._columns)
         if rows.ndim != 2 or rows.shape[1] != self._width:
             raise InferenceError(f"the model takes rows of {self._width} features, not shape {list(rows.shape)}")

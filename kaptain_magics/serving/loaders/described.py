@@ -6,14 +6,14 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kaptain_magics.errors import ServingError
+from kaptain_magics.errors import InferenceError, ServingError
 from kaptain_magics.runtime.savers.base import Description
-from kaptain_magics.serving.loaders.base import Signature, TensorSpec
+from kaptain_magics.serving.loaders.base import Array, Signature, TensorSpec
 
 _log = logging.getLogger(__name__)
 
@@ -49,12 +49,24 @@ def is_batchable(signature: Signature) -> bool:
     return bool(signature.inputs) and all(spec.shape[:1] == (-1,) for spec in specs)
 
 
-def warn_of_versions(description: Description, modules: Iterable[str] = ()) -> None:
-    """Log one line for every library that is here in another version than the model was saved with."""
+def choose_outputs(found: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    """Return the outputs that a request names, or all.
+
+    Raises:
+        InferenceError: The model has no such output.
+    """
+    for name in outputs:
+        if name not in found:
+            raise InferenceError(f"the model has no output {name!r}: it has {', '.join(found)}")
+    return {name: found[name] for name in outputs or found}
+
+
+def warn_of_versions(description: Description) -> None:
+    """Log one line for every imported library that is here in another version than the model was saved with."""
     for name, saved in description.versions.items():
         here = getattr(sys.modules.get(name), "__version__", saved)
-        if name in modules or _series(here) != _series(saved):
-            _log.warning("the model was saved with %s %s, this server has %s: its answers may differ", name, saved, here)
+        if _series(here) != _series(saved):
+            _log.warning("the model was saved with %s %s, here is %s: its answers may differ", name, saved, here)
 
 
 def _series(version: str) -> list[str]:
@@ -86,11 +98,12 @@ def import_file(path: Path) -> ModuleType:
     Raises:
         ServingError: It is not there, or raises on import.
     """
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = path.stem if path.stem not in sys.modules else f"served_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ServingError(f"there is no Python file {path.name} beside the model", "save it with extra_files")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except ModuleNotFoundError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from kaptain_magics.errors import FrameworkError, ServingError
 from kaptain_magics.serving.loaders.base import Array, LoadedModel, find_file, require
 from kaptain_magics.serving.loaders.boosting import BoostedTrees
-from kaptain_magics.serving.loaders.described import read_description, thread_limit
+from kaptain_magics.serving.loaders.described import read_description, thread_limit, told_signature
 
 _FILES = ("model.txt", "*.lgb", "*.bst", "[!r]*.txt")  # not requirements.txt
 _CLASSIFIES = ("binary", "multiclass", "multiclassova")
@@ -22,7 +22,9 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
     try:
         lightgbm = require("lightgbm", "lightgbm")
     except OSError as error:
-        raise FrameworkError(f"lightgbm cannot be loaded: {error}", "install OpenMP: apt-get install libgomp1") from error
+        raise FrameworkError(
+            f"lightgbm cannot be loaded: {error}", "install OpenMP: apt-get install libgomp1"
+        ) from error
     described = read_description(folder)
     path = find_file(folder, _FILES)
     try:
@@ -38,7 +40,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
     def score(rows: Any) -> Array:
         return np.asarray(booster.predict(rows, num_threads=threads))
 
-    return BoostedTrees(
+    model = BoostedTrees(
         "lightgbm_txt",
         score,
         width=booster.num_feature(),
@@ -47,6 +49,8 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         labels=_labels(header, described.classes),
         datatype="FP64",
     )
+    model.signature = told_signature(described, model.signature)
+    return model
 
 
 def _header(path: Path) -> dict[str, str]:

@@ -22,6 +22,7 @@ from kaptain_magics.runtime.savers.base import datatype_of
 from kaptain_magics.serving.datatypes import DTYPES
 from kaptain_magics.serving.loaders.base import Array, LoadedModel, Signature, TensorSpec, find_file, require
 from kaptain_magics.serving.loaders.described import (
+    choose_outputs,
     import_file,
     is_batchable,
     read_description,
@@ -85,7 +86,8 @@ def _load_program(torch: Any, path: Path) -> TorchModel:
     keys = program.call_spec.out_spec.context if program.call_spec.out_spec.type is dict else None
     names = keys or [f"output_{index}" for index in range(len(values))]
     outputs = [_spec(str(n), v.meta["val"]) for n, v in zip(names, values, strict=True) if hasattr(v, "meta")]
-    return TorchModel("pytorch_export", program.module(), Signature(tuple(inputs), tuple(outputs)))
+    keywords = program.call_spec.in_spec.children()[1].context
+    return TorchModel("pytorch_export", program.module(), Signature(tuple(inputs), tuple(outputs)), keywords)
 
 
 def _spec(name: str, value: Any) -> TensorSpec:
@@ -133,18 +135,25 @@ class TorchModel:
         platform: Its kind as the protocol names it.
         module: The module, in evaluation mode.
         signature: Its inputs and outputs, where they are known.
+        keywords: Names of the inputs that it takes by name; those of ``forward`` when not given.
     """
 
     batchable = False
 
-    def __init__(self, platform: str, module: Callable[..., Any], signature: Signature | None = None) -> None:
+    def __init__(
+        self,
+        platform: str,
+        module: Callable[..., Any],
+        signature: Signature | None = None,
+        keywords: Sequence[str] | None = None,
+    ) -> None:
         self.platform = platform
         self.module = module
         self.signature = signature or Signature()
         first = next(iter(module.parameters()), None) if hasattr(module, "parameters") else None
         self.device = str(first.device) if first is not None else "cpu"
         self._float = datatype_of(first.dtype) if first is not None else "FP32"
-        self._names = _parameter_names(module)
+        self._keywords = set(_parameter_names(module) if keywords is None else keywords)
 
     def predict(
         self,
@@ -163,25 +172,23 @@ class TorchModel:
         except (RuntimeError, AssertionError, TypeError, IndexError) as error:
             raise InferenceError(f"the model does not take this: {str(error).strip().splitlines()[0]}") from error
         found = self._named(answer)
-        for name in outputs:
-            if name not in found:
-                raise InferenceError(f"the model has no output {name!r}: it has {', '.join(found)}")
-        return {name: found[name] for name in outputs or found}
+        return choose_outputs(found, outputs)
 
     def tensor(self, array: Array, datatype: str = "") -> Any:
-        """Return an array as a tensor of the datatype, where it is known; else real numbers as the weights have them."""
+        """Return an array as a tensor of the datatype; where none is given, real numbers are as the weights are."""
         import torch
 
         if array.dtype == object:
             raise InferenceError("the model takes numbers, not BYTES")
-        dtype = DTYPES[datatype or (self._float if array.dtype.kind == "f" else "")] if datatype or array.dtype.kind == "f" else array.dtype
+        real = array.dtype.kind == "f"
+        dtype = DTYPES[datatype or self._float] if datatype or real else array.dtype
         whole = np.ascontiguousarray(array, dtype=dtype)
         return torch.from_numpy(whole if whole.flags.writeable else whole.copy()).to(self.device)
 
     def _call(self, tensors: Mapping[str, Any]) -> Any:
         specs = self.signature.inputs
         ordered = [tensors[spec.name] for spec in specs if spec.name in tensors] if specs else list(tensors.values())
-        if len(tensors) > 1 and set(tensors) <= set(self._names):
+        if self._keywords and len(tensors) > 1 and self._keywords >= set(tensors):
             return self.module(**tensors)
         return self.module(*ordered)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +44,9 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
 def _read(path: Path, trusted: list[str]) -> Any:
     if path.suffix == ".skops":
         loaded = require("skops.io", "skops")
-        unknown = [t for t in loaded.get_untrusted_types(file=path) if t not in trusted]
+        types = loaded.get_untrusted_types(file=path)
+        trusted = [*trusted, *(t for t in types if _is_of_sklearn(t))]
+        unknown = [t for t in types if t not in trusted]
         if unknown:
             raise ServingError(
                 f"{path.name} holds types that skops does not trust: {', '.join(unknown)}",
@@ -54,6 +57,12 @@ def _read(path: Path, trusted: list[str]) -> Any:
         return require("joblib", "joblib").load(path)
     with open(path, "rb") as file:
         return pickle.load(file)
+
+
+def _is_of_sklearn(name: str) -> bool:
+    """Whether a type is a class of scikit-learn itself, such as its trees, which skops leaves to us to trust."""
+    module, _, kind = name.rpartition(".")
+    return module.startswith("sklearn.") and isinstance(getattr(importlib.import_module(module), kind, None), type)
 
 
 class SklearnModel:

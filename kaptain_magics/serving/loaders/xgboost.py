@@ -12,7 +12,7 @@ import numpy as np
 from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.loaders.base import Array, LoadedModel, find_file, require
 from kaptain_magics.serving.loaders.boosting import BoostedTrees
-from kaptain_magics.serving.loaders.described import read_description, thread_limit
+from kaptain_magics.serving.loaders.described import read_description, thread_limit, told_signature
 
 _FILES = ("model.ubj", "model.json", "*.ubj", "*.bst", "*.model", "*.xgb", "[!k]*.json")
 _CLASSIFIES = ("binary:logistic", "binary:hinge", "multi:softprob", "multi:softmax")
@@ -30,7 +30,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         raise ServingError(f"{path.name} is no model of XGBoost: {str(error).splitlines()[-1]}") from error
     columns = list(booster.feature_names or ())
     kinds = booster.feature_types or ()
-    return BoostedTrees(
+    model = BoostedTrees(
         f"xgboost_{path.suffix.lstrip('.')}",
         _Score(xgboost, booster, learner, float(described.details.get("missing", "nan"))),
         width=booster.num_features(),
@@ -39,6 +39,8 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         labels=_labels(booster, learner, described.classes),
         datatype="FP32",
     )
+    model.signature = told_signature(described, model.signature)
+    return model
 
 
 def _labels(booster: Any, learner: Mapping[str, Any], classes: list[Any]) -> Array | None:

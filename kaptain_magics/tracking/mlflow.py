@@ -1,0 +1,233 @@
+"""MLflow: a run as a run there, a study's trials as runs nested in it.
+
+The events are the only source, so a run can be told while it goes on or long after. Nothing here ever changes how a run
+ends: what cannot be told becomes one warning.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kaptain_magics.core.domains import Value
+from kaptain_magics.core.events import AnyEvent, ArtifactSaved, MetricReported, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.states import RunState, TrialState
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from kaptain_magics.state import ModelRecord, RunRecord
+
+_AT_ONCE = 500  # metrics in one call; MLflow takes 1000 entities
+_LONGEST_PARAMETER = 6000  # characters of a value that every store of MLflow takes
+_UNFIT = re.compile(r"[^\w.\-: /]")
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ALLOW_FILE_STORE": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+}
+_ENDS = {
+    RunState.SUCCEEDED: "FINISHED",
+    RunState.FAILED: "FAILED",
+    RunState.STOPPED: "KILLED",
+    TrialState.SUCCEEDED: "FINISHED",
+    TrialState.EARLY_STOPPED: "FINISHED",
+    TrialState.FAILED: "FAILED",
+    TrialState.KILLED: "KILLED",
+}
+
+
+def missing() -> Noted | None:
+    """Return the warning for a tracking URI without MLflow to use it; looks for MLflow without importing it."""
+    if importlib.util.find_spec("mlflow") is not None:
+        return None
+    return Noted(
+        text="a tracking URI is set, but MLflow is not installed: this run is not tracked",
+        warning=True,
+        hint="pip install 'kaptain-magics[mlflow]', or clear KAPTAIN_TRACKING_URI and MLFLOW_TRACKING_URI",
+    )
+
+
+def track(
+    record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: str, model: ModelRecord | None = None
+) -> Noted | None:
+    """Tell MLflow of a run.
+
+    Args:
+        record: What was asked.
+        events: The run's events from the first one; ends with the run, or earlier.
+        tracking_uri: Of MLflow: a server, ``sqlite:///...`` or a directory.
+        model: The model, for its name, description and version.
+
+    Returns:
+        A warning where MLflow is missing or did not take everything; never an error.
+    """
+    absent = missing()
+    if absent is not None:
+        return absent
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what MLflow's libraries think of each other
+            from mlflow import MlflowClient
+
+            told = _Told(MlflowClient(tracking_uri), record, model)
+            for event in events:
+                if event is not None:
+                    told.take(event)
+            told.flush()
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        where = _CREDENTIALS.sub("", tracking_uri)
+        return Noted(
+            text=f"MLflow at {where} did not take run {record.run_id}: {_CREDENTIALS.sub('', lines[0])}",
+            warning=True,
+            hint="check the tracking URI; the run itself is not affected",
+        )
+    return None
+
+
+class _Told:
+    """One run, as far as MLflow has been told of it."""
+
+    def __init__(self, client: MlflowClient, record: RunRecord, model: ModelRecord | None) -> None:
+        self._client, self._record = client, record
+        self._experiment = _experiment(client, os.environ.get("MLFLOW_EXPERIMENT_NAME") or record.model_id)
+        about = model.settings if model is not None else {}
+        tags = {
+            "mlflow.source.type": "JOB",
+            "mlflow.source.name": self._script,
+            "mlflow.note.content": about.get("description", ""),
+            "version": about.get("version", ""),
+            "kaptain.run_id": record.run_id,
+            "kaptain.model_id": record.model_id,
+            "kaptain.kind": record.kind.value,
+            "kaptain.target": record.target,
+            "kaptain.name": record.name,
+        }
+        name = (model.name if model is not None else "") or record.name
+        self._run = self._begin(name, record.created, tags)
+        self._metrics: list[Any] = []
+        self._steps: dict[str, int] = {}
+        self._children: dict[int, str] = {}
+        self._best: TrialChanged | None = None
+        self._put(self._run, parameters=record.job.parameters if record.job is not None else {})
+
+    @property
+    def _script(self) -> str:
+        job = self._record.job or (self._record.study.job if self._record.study is not None else None)
+        return job.script.name if job is not None else ""
+
+    def take(self, event: AnyEvent) -> None:
+        """Tell of one event; facts may come twice."""
+        match event:
+            case MetricReported():
+                self._measure(event)
+            case TrialChanged() if event.state.terminal:
+                self._trial(event)
+            case ArtifactSaved():
+                self._client.set_tag(self._run, "kaptain.model_uri", event.uri)
+            case StateChanged() if event.state.terminal:
+                self.flush()
+                if self._best is not None:
+                    self._put(self._run, parameters=self._best.parameters)
+                self._end(self._run, event.state, event.reason, event.time)
+
+    def flush(self) -> None:
+        """Send the metrics that wait to be sent."""
+        if self._metrics:
+            self._client.log_batch(self._run, metrics=self._metrics)
+            self._metrics = []
+
+    def _measure(self, event: MetricReported) -> None:
+        step = self._steps.get(event.name, -1) + 1 if event.step is None else event.step
+        self._steps[event.name] = step
+        self._add(event.name, event.value, event.time, step)
+
+    def _add(self, name: str, value: float, when: float, step: int) -> None:
+        self._metrics.append(_metric(name, value, when, step))
+        if len(self._metrics) >= _AT_ONCE:
+            self.flush()
+
+    def _trial(self, trial: TrialChanged) -> None:
+        child = self._children.get(trial.number)
+        if child is not None:  # told again: its model has another place now
+            self._client.set_tag(child, "kaptain.model_uri", trial.artifact_uri)
+            return
+        tags = {
+            "mlflow.parentRunId": self._run,
+            "mlflow.source.type": "JOB",
+            "mlflow.source.name": self._script,
+            "kaptain.trial": str(trial.number),
+            "kaptain.state": trial.state.value,
+            "kaptain.model_uri": trial.artifact_uri,
+        }
+        child = self._children[trial.number] = self._begin(trial.name, trial.started, tags)
+        metrics = []
+        for name, summary in trial.metrics.items():
+            metrics.append(_metric(name, summary.latest, trial.ended))
+            if summary.min != summary.max:
+                metrics.append(_metric(f"{name}.min", summary.min, trial.ended))
+                metrics.append(_metric(f"{name}.max", summary.max, trial.ended))
+        self._put(child, parameters=trial.parameters, metrics=metrics)
+        self._end(child, trial.state, trial.reason, trial.ended)
+        if trial.best:
+            self._best = trial
+            for name, summary in trial.metrics.items():
+                self._add(name, summary.latest, trial.ended, trial.number)
+
+    def _begin(self, name: str, started: float, tags: Mapping[str, str]) -> str:
+        kept = {key: text for key, text in tags.items() if text}
+        run = self._client.create_run(self._experiment, _milliseconds(started), kept, run_name=name)
+        return str(run.info.run_id)
+
+    def _put(self, run: str, *, parameters: Mapping[str, Value], metrics: Iterable[Any] = ()) -> None:
+        from mlflow.entities import Param
+
+        clean = {_UNFIT.sub("_", name.lstrip("-")): str(value) for name, value in parameters.items()}
+        params = [Param(name, value[:_LONGEST_PARAMETER]) for name, value in clean.items() if name]
+        for start in range(0, len(params), 100):
+            self._client.log_batch(run, params=params[start : start + 100])
+        metrics = list(metrics)
+        if metrics:
+            self._client.log_batch(run, metrics=metrics)
+
+    def _end(self, run: str, state: RunState | TrialState, reason: str, when: float) -> None:
+        if reason:
+            self._client.set_tag(run, "kaptain.reason", reason)
+        self._client.set_terminated(run, _ENDS[state], _milliseconds(when))
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    """Return the id of the experiment of that name, which may be made by somebody else at this moment."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def _metric(name: str, value: float, when: float, step: int = 0) -> Any:
+    from mlflow.entities import Metric
+
+    return Metric(_UNFIT.sub("_", name), value, _milliseconds(when), step)
+
+
+def _milliseconds(seconds: float) -> int:
+    return int((seconds or time.time()) * 1000)

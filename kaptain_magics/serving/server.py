@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.app import Application
 from kaptain_magics.serving.artifact import verify_artifact
 from kaptain_magics.serving.auth import Gate
 from kaptain_magics.serving.connections import HttpServer
 from kaptain_magics.serving.control import Handler
+from kaptain_magics.serving.limits import Limits
 from kaptain_magics.serving.loaders.base import LoadedModel, load_model
 from kaptain_magics.serving.metrics import Metrics
 from kaptain_magics.serving.options import Options
@@ -139,12 +141,10 @@ class Server:
             self._opening.add_done_callback(self._opened)
 
     async def _open_all(self, model: LoadedModel) -> None:
-        self.served.open(model)
         if self._options.grpc_port is not None:
-            from kaptain_magics.serving.grpc_service import GrpcServer
-
-            self._grpc = GrpcServer(self.served, self._gate, self._options.limits)
+            self._grpc = _make_grpc(self.served, self._gate, self._options.limits)
             await self._grpc.start(self._options.host, self._options.grpc_port)
+        self.served.open(model)
         if not self._eager:
             await self._listen()
 
@@ -166,6 +166,16 @@ class Server:
     async def _drain_grpc(self) -> None:
         if self._grpc is not None:
             await self._grpc.stop(self._options.drain_seconds)
+
+
+def _make_grpc(served: Served, gate: Gate, limits: Limits) -> GrpcServer:
+    try:
+        from kaptain_magics.serving.grpc_service import GrpcServer
+    except ModuleNotFoundError as error:
+        raise ServingError(
+            f"the gRPC service needs {error.name}, which is not installed here", "pip install 'kaptain-magics[grpc]'"
+        ) from None
+    return GrpcServer(served, gate, limits)
 
 
 def run_server(make: Callable[[], Server], attach: Callable[[Server, Handler], object]) -> BaseException | None:

@@ -137,10 +137,11 @@ class S3Client:
         try:
             return self.call(action, stopped)
         except NoBucketError:
-            self._make_bucket(bucket)
+            self.make_bucket(bucket)
             return self.call(action, stopped)
 
-    def _make_bucket(self, bucket: str) -> None:
+    def make_bucket(self, bucket: str) -> None:
+        """Make a bucket; nothing happens when it is there."""
         from minio.error import S3Error
 
         def make() -> None:
@@ -210,8 +211,9 @@ def endpoint_of(env: Mapping[str, str]) -> str:
     Raises:
         TransferError: It is no address, or holds a password.
     """
-    text = (env.get("S3_ENDPOINT") or "https://s3.amazonaws.com").strip().rstrip("/")
+    text = (env.get("S3_ENDPOINT") or "https://s3.amazonaws.com").strip()
     scheme, separator, host = text.rpartition("://")
+    host = host.rstrip("/")
     if "@" in host:
         raise TransferError(
             "S3_ENDPOINT holds credentials", "put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

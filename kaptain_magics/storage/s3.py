@@ -32,14 +32,16 @@ class S3Store(BaseStore):
         return f"S3Store({str(self.base)!r}, {self._client.endpoint!r})"
 
     def _copy(self, objects: Mapping[Location, Location]) -> None:
+        for bucket in {target.bucket for target in objects.values()} - {source.bucket for source in objects}:
+            if not self._client.call(partial(self._client.minio.bucket_exists, bucket)):
+                self._client.make_bucket(bucket)  # servers differ in what they say to a copy into no bucket
         self._run(partial(self._copy_one, source, target) for source, target in objects.items())
 
     def _copy_one(self, source: Location, target: Location, stopped: threading.Event) -> None:
         from minio.commonconfig import CopySource
 
         asked = CopySource(source.bucket, source.key)
-        copy = partial(self._client.minio.copy_object, target.bucket, target.key, asked)
-        self._client.writing(target.bucket, copy, stopped)
+        self._client.call(partial(self._client.minio.copy_object, target.bucket, target.key, asked), stopped)
 
     def _remove(self, folder: Location, names: set[str]) -> None:
         from minio.deleteobjects import DeleteObject

@@ -1,0 +1,188 @@
+"""What only one kind of store does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kaptain_magics.errors import CredentialsError, StorageError
+from kaptain_magics.runtime.directory import PART
+from kaptain_magics.storage import open_store
+from tests.seaweed import READER_KEY, READER_SECRET, SeaweedFS
+
+
+def test_a_path_is_a_store(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "models"), {})
+    store.write(str(tmp_path / "models/a"), b"1")
+    assert store.read((tmp_path / "models/a").as_uri()) == b"1"
+    assert repr(store) == f"DirectoryStore('{(tmp_path / 'models').as_uri()}')"
+
+
+@pytest.mark.parametrize("uri", ["gs://bucket/x", "models", "s3://Bad_Bucket/x", "file://host/x"])
+def test_bad_uris(uri: str) -> None:
+    with pytest.raises(StorageError) as error:
+        open_store(uri, {})
+    assert error.value.hint
+
+
+def test_unfinished_files_are_no_objects(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / f"{PART}1234").write_text("half")
+    store = open_store(tmp_path.as_uri(), {})
+    assert store.list(f"{tmp_path.as_uri()}/m") == []
+    assert not store.exists(f"{tmp_path.as_uri()}/m")
+    store.delete(f"{tmp_path.as_uri()}/m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_delete_does_not_follow_links(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "deep" / "file").write_text("kept")
+    base = tmp_path / "base"
+    (base / "m").mkdir(parents=True)
+    (base / "m" / "link").symlink_to(outside)
+    (base / "way-out").symlink_to(outside)
+    store = open_store(base.as_uri(), {})
+    with pytest.raises(StorageError, match="leads out of"):
+        store.delete(f"{base.as_uri()}/way-out/deep")
+    store.delete(f"{base.as_uri()}/way-out")
+    store.delete(f"{base.as_uri()}/m")
+    assert (outside / "deep" / "file").read_text() == "kept"
+    assert list(base.iterdir()) == []
+
+
+def test_a_store_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    store = open_store((tmp_path / "link").as_uri(), {})
+    store.write(f"{(tmp_path / 'link').as_uri()}/a", b"1")
+    store.delete(f"{(tmp_path / 'link').as_uri()}/a")
+    assert list((tmp_path / "real").iterdir()) == []
+
+
+def test_files_may_be_read_by_others(tmp_path: Path) -> None:
+    """A container reads the store as another user: the umask decides, not a temporary file's mode."""
+    (tmp_path / "source").write_text("x")
+    before = os.umask(0o022)
+    try:
+        open_store(tmp_path.as_uri(), {}).put(tmp_path / "source", f"{tmp_path.as_uri()}/m/model")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "m" / "model").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.s3
+class TestS3:
+    def test_bucket_is_made_for_every_kind_of_writing(self, seaweed: SeaweedFS, tmp_path: Path) -> None:
+        (tmp_path / "m").mkdir()
+        (tmp_path / "m" / "big").write_bytes(bytes(9 << 20))
+        (tmp_path / "m" / "small").write_bytes(b"1")
+        store = open_store("s3://made-1", seaweed.env)
+        store.put(tmp_path / "m", "s3://made-1/m")
+        store.put(tmp_path / "m" / "big", "s3://made-2/big")
+        store.write("s3://made-3/x", b"")
+        store.copy("s3://made-1/m", "s3://made-4/m")
+        assert [store.exists(f"s3://made-{n}/{k}") for n, k in ((1, "m"), (2, "big"), (3, "x"), (4, "m"))] == [True] * 4
+
+    def test_bucket_may_not_be_made(self, seaweed: SeaweedFS) -> None:
+        env = {**seaweed.env, "AWS_ACCESS_KEY_ID": READER_KEY, "AWS_SECRET_ACCESS_KEY": READER_SECRET}
+        open_store("s3://shared/models", seaweed.env).write("s3://shared/models/a", b"1")
+        store = open_store("s3://shared/models", env)
+        assert store.read("s3://shared/models/a") == b"1"
+        for use in (
+            lambda: store.write("s3://shared/models/b", b""),
+            lambda: store.delete("s3://shared/models/a"),
+            lambda: store.copy("s3://shared/models/a", "s3://shared/models/b"),
+        ):
+            with pytest.raises(CredentialsError, match="AccessDenied"):
+                use()
+        assert [entry.path for entry in store.list("s3://shared/models")] == ["a"]
+
+    def test_the_bucket_itself_is_never_deleted(self, seaweed: SeaweedFS, tmp_path: Path) -> None:
+        store = open_store("s3://made-5", seaweed.env)
+        store.write("s3://made-5/a", b"")
+        (tmp_path / "m").mkdir()
+        (tmp_path / "m/file").write_text("")
+        for use in (lambda: store.delete("s3://made-5"), lambda: store.put(tmp_path / "m", "s3://made-5")):
+            with pytest.raises(StorageError):
+                use()
+        assert store.exists("s3://made-5/a")
+
+    def test_large_object_is_sent_once(
+        self, seaweed: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "big"
+        path.write_bytes(os.urandom(9 << 20))
+        store = open_store("s3://made-6", seaweed.env)
+        first = store.put(path, "s3://made-6/big")
+        monkeypatch.setattr(store._client.minio, "_upload_part", None)  # type: ignore[attr-defined]
+        assert store.put(path, "s3://made-6/big") == first
+
+    def test_changed_in_the_middle(self, seaweed: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that grows shorter while it is sent is not stored."""
+        path = tmp_path / "big"
+        path.write_bytes(bytes(30 << 20))
+        store = open_store("s3://made-7", seaweed.env)
+        store.write("s3://made-7/x", b"")
+        send = store._client.minio._upload_part  # type: ignore[attr-defined]
+
+        def shorten(*args: object) -> str:
+            os.truncate(path, 10 << 20)
+            return str(send(*args))
+
+        monkeypatch.setattr(store._client.minio, "_upload_part", shorten)  # type: ignore[attr-defined]
+        os.truncate(path, 90 << 20)
+        with pytest.raises(StorageError, match="changed while it was stored"):
+            store.put(path, "s3://made-7/big")
+        assert not store.exists("s3://made-7/big")
+
+    def test_an_upload_that_was_ended_starts_again(
+        self, seaweed: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "big"
+        path.write_bytes(os.urandom(20 << 20))
+        store = open_store("s3://made-8", seaweed.env)
+        store.write("s3://made-8/x", b"")
+        minio = store._client.minio  # type: ignore[attr-defined]
+        complete, ended = minio._complete_multipart_upload, []
+
+        def end_it_once(bucket: str, key: str, upload_id: str, parts: object) -> object:
+            if not ended:
+                ended.append(upload_id)
+                minio._abort_multipart_upload(bucket, key, upload_id)
+            return complete(bucket, key, upload_id, parts)
+
+        monkeypatch.setattr(minio, "_complete_multipart_upload", end_it_once)
+        store.put(path, "s3://made-8/big")
+        assert ended
+        assert store.get("s3://made-8/big", tmp_path / "back").size == 20 << 20
+        assert (tmp_path / "back").read_bytes() == path.read_bytes()
+
+    def test_a_lost_answer_does_no_harm(
+        self, seaweed: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The server completed the upload, and died before it said so."""
+        from urllib3.exceptions import ProtocolError
+
+        path = tmp_path / "big"
+        path.write_bytes(os.urandom(20 << 20))
+        store = open_store("s3://made-9", seaweed.env)
+        store.write("s3://made-9/x", b"")
+        minio = store._client.minio  # type: ignore[attr-defined]
+        complete, lost = minio._complete_multipart_upload, []
+
+        def lose_the_answer(*args: object) -> object:
+            answer = complete(*args)
+            if not lost:
+                lost.append(answer)
+                raise ProtocolError("Connection aborted.")
+            return answer
+
+        monkeypatch.setattr(minio, "_complete_multipart_upload", lose_the_answer)
+        store.put(path, "s3://made-9/big")
+        assert lost
+        store.get("s3://made-9/big", tmp_path / "back")
+        assert (tmp_path / "back").read_bytes() == path.read_bytes()

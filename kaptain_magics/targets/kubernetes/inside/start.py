@@ -1,0 +1,184 @@
+"""Entry of a job's container: lays out script, files and runtime, then runs the script.
+
+``start.py install`` is the entry of the init container that installs the requirements which the image lacks. Beside
+this file lie ``plan.json`` (what to run), ``lib.tar.gz`` (the runtime), ``work.tar.gz`` (script and files, unless the
+plan names them in the object store) and ``requirements.txt``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).absolute().parent
+ROOT = Path(os.environ.get("KAPTAIN_ROOT", "/home/kaptain"))  # an empty volume of the pod
+LIB, WORK, SITE = ROOT / "lib", ROOT / "work", ROOT / "site"
+_COLLECTOR = b"metricscollector"
+
+
+def main(arguments: list[str]) -> int:
+    """Install, or run the plan; returns the exit code."""
+    if arguments == ["install"]:
+        return install(HERE / "requirements.txt")
+    os.dup2(1, 2)  # one stream keeps the order of lines
+    _enter_environment(arguments)
+    if not _can_store():
+        (ROOT / "storage.txt").write_text("minio\n", "utf-8")
+        sys.stdout.write("kaptain: installing minio, which the image lacks\n")
+        if install(ROOT / "storage.txt"):
+            sys.stderr.write("kaptain: minio cannot be installed: use a base image that has it\n")
+            return 1
+        _enter_environment(arguments)
+    plan = json.loads((HERE / "plan.json").read_text("utf-8"))
+    built = plan.get("built", "")
+    if not built:
+        _unpack(HERE / "lib.tar.gz", ROOT)
+    libraries = [f"{built}/.kaptain", f"{built}/.packages"] if built else [str(LIB)]
+    sys.path[:0] = libraries
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*libraries, os.environ.get("PYTHONPATH", "")]))
+    WORK.mkdir(parents=True, exist_ok=True)
+    _fetch_work(plan.get("work_uri", ""))
+    os.chdir(built or WORK)
+    os.environ.update(worker_environment(os.environ))
+    place(plan, os.environ.get("KAPTAIN_TRIAL_PARAMETERS", ""))
+    from kaptain_magics.runtime import launch
+
+    status = launch.run(plan)
+    if status == 0 and plan.get("fetched_uri"):
+        _send(Path(plan["fetched"]), plan["fetched_uri"])
+    if os.environ.get("KAPTAIN_COLLECTOR"):
+        sys.stdout.flush()
+        wait_for_collector()
+    return status
+
+
+def install(requirements: Path) -> int:
+    """Make an environment on top of the image's that has what the image lacks."""
+    subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", "--without-pip", str(SITE)], check=True)
+    if sys.prefix != sys.base_prefix:  # the image's Python is an environment itself: its packages count too
+        for folder in SITE.glob("lib/python*/site-packages"):
+            (folder / "image.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
+    command = [str(SITE / "bin" / "python"), "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check"]
+    return subprocess.run([*command, "-r", str(requirements)], check=False).returncode
+
+
+def _enter_environment(arguments: list[str]) -> None:
+    python = SITE / "bin" / "python"
+    if python.exists() and Path(sys.prefix).resolve() != SITE.resolve():
+        os.execv(python, [str(python), "-u", __file__, *arguments])
+
+
+def _can_store() -> bool:
+    """Whether the library is there that the runtime needs to save a model."""
+    uri = os.environ.get("TRAINED_MODEL_UPLOAD_PATH", "")
+    return not uri.startswith("s3://") or importlib.util.find_spec("minio") is not None
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, **safe)
+
+
+def _fetch_work(uri: str) -> None:
+    archive = HERE / "work.tar.gz"
+    if uri:
+        from kaptain_magics.runtime.transfer import connect, download
+
+        archive = ROOT / "work.tar.gz"
+        download(connect(uri), uri, archive)
+    _unpack(archive, ROOT)
+
+
+def _send(path: Path, uri: str) -> None:
+    from kaptain_magics.runtime.transfer import connect, upload_file
+
+    upload_file(connect(uri), path, uri)
+
+
+def place(plan: dict[str, Any], parameters: str) -> None:
+    """Put a trial's hyperparameters into the plan.
+
+    Args:
+        plan: The plan; its ``search`` says how the script takes each hyperparameter (``bindings``), what a value's
+            text means (``values``, by name and text) and which arguments follow (``args``).
+        parameters: Lines of ``name=value``, as Katib fills them in; empty where nothing is searched.
+    """
+    search = plan.get("search")
+    if not search:
+        return
+    values = dict(line.split("=", 1) for line in parameters.splitlines() if "=" in line)
+    argv: list[str] = []
+    for name, binding in search["bindings"].items():
+        text = values.get(name, "")
+        value = search["values"].get(name, {}).get(text, _number(text))
+        if binding == "assignment":
+            plan.setdefault("assignments", {})[name] = value
+            continue
+        flag = name if name.startswith("-") else f"--{name}"
+        if binding == "option":
+            argv += [flag, text]
+        elif text.lower() in ("1", "true", "yes", "y", "on"):
+            argv.append(flag)
+    plan["argv"] = [*argv, *plan.get("argv", ())]
+
+
+def _number(text: str) -> float | int | str:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def worker_environment(env: Any) -> dict[str, str]:
+    """Return what a script of several workers asks for, where no operator has set it.
+
+    An Indexed Job gives a worker its number only; a TrainJob speaks to ``torchrun``.
+    """
+    count, index = env.get("KAPTAIN_WORKERS", ""), env.get("JOB_COMPLETION_INDEX", "")
+    if count and index and "RANK" not in env and "TF_CONFIG" not in env:
+        name = env["KAPTAIN_JOB_NAME"]
+        made = {"RANK": index, "WORLD_SIZE": count, "MASTER_ADDR": f"{name}-0.{name}", "MASTER_PORT": "29500"}
+        hosts = [f"{name}-{number}.{name}:2222" for number in range(int(count))]
+        cluster = {"chief": hosts[:1], "worker": hosts[1:]}
+        task = {"type": "worker" if int(index) else "chief", "index": max(0, int(index) - 1)}
+        return made | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
+    torchrun = {"PET_NODE_RANK": "RANK", "PET_NNODES": "WORLD_SIZE"}
+    torchrun |= {f"PET_{name}": name for name in ("MASTER_ADDR", "MASTER_PORT")}
+    return {name: env[source] for source, name in torchrun.items() if source in env and name not in env}
+
+
+def wait_for_collector(patience: float = 30.0, proc: Path = Path("/proc")) -> None:
+    """Wait until Katib's collector, a container beside this one, has seen this process.
+
+    It finds the script by its process; a script that ends before the collector has started loses its metrics.
+    """
+    if os.getpid() == 1:  # the pod's containers do not see each other: there is no such collector
+        return
+    until = time.monotonic() + patience
+    while not _collects(proc) and time.monotonic() < until:
+        time.sleep(0.1)
+        if _collects(proc):
+            time.sleep(1.0)  # it looks at the processes as the first thing it does
+
+
+def _collects(proc: Path) -> bool:
+    for path in proc.glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if _COLLECTOR in path.read_bytes():
+                return True
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

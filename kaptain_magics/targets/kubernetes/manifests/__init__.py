@@ -1,0 +1,1 @@
+"""Manifests: plain dicts, made by pure functions of the spec."""

@@ -1,0 +1,175 @@
+"""The pod of a job: one container of the image, with script and runtime laid in from a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from kaptain_magics.core.resources import Resources
+from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.targets.kubernetes import labels
+from kaptain_magics.targets.kubernetes.kinds import Manifest
+
+MOUNT = "/opt/kaptain"  # the payload: start.py, plan.json, archives
+ROOT = "/home/kaptain"  # an empty volume to work in
+WORK = f"{ROOT}/work"
+INIT = "requirements"  # name of the init container
+USER = 1000
+GRACE = 10  # seconds between asking a job to end and ending it
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a manifest needs to know besides its spec.
+
+    Attributes:
+        owner: The owner's label value.
+        namespace: The namespace.
+        image: The image of the work.
+        payload: Name of the secret with script and runtime.
+        storage: Name of the secret with access to the object store; empty for none.
+        pull_secrets: Names of the secrets to pull the image with.
+        service_account: Service account of the pods; empty for the namespace's default without its token.
+        user: Numeric user of the containers; ``None`` leaves it to the cluster.
+        group: Numeric group; that of files in a built image is 0.
+        ignore_disruption: Whether the server knows ``podFailurePolicy``.
+    """
+
+    owner: str
+    namespace: str
+    image: str
+    payload: str = ""
+    storage: str = ""
+    pull_secrets: tuple[str, ...] = ()
+    service_account: str = ""
+    user: int | None = USER
+    group: int = USER
+    ignore_disruption: bool = False
+
+
+def metadata(setup: Setup, name: str, model_id: str, run_id: str, **more: str) -> Manifest:
+    """Return an object's metadata with the labels that it is found by."""
+    return {
+        "name": name,
+        "namespace": setup.namespace,
+        "labels": labels.labels(setup.owner, model_id, run_id, **more),
+        "annotations": {labels.MODEL_ID: model_id},
+    }
+
+
+def job_template(job: JobSpec, setup: Setup, env: Mapping[str, str] | None = None, /, **more: str) -> Manifest:
+    """Return the pod template of a job.
+
+    Args:
+        job: The job.
+        setup: Its surroundings.
+        env: Further environment variables of the container.
+        **more: Further labels.
+    """
+    main: dict[str, Any] = {
+        **_container(job.framework.value, setup, job.resources),
+        "command": ["python3", "-u", f"{MOUNT}/start.py"],
+        "env": variables(job_environment(job) | dict(env or {})),
+    }
+    if setup.storage:
+        main["envFrom"] = [{"secretRef": {"name": setup.storage}}]
+    pod = pod_spec([main], setup)
+    if job.requirements:
+        install = {
+            **_container(INIT, setup, msgspec.structs.replace(job.resources, gpu_limit=0)),
+            "command": ["python3", "-u", f"{MOUNT}/start.py", "install"],
+            "env": variables({"HOME": ROOT, **job.env}),
+        }
+        pod["initContainers"] = [install]
+    pod["restartPolicy"] = "Never"
+    pod["shareProcessNamespace"] = True  # the script is not process 1, so that signals end it
+    pod["terminationGracePeriodSeconds"] = GRACE
+    pod["volumes"] = [
+        {"name": "payload", "secret": {"secretName": setup.payload}},
+        {"name": "work", "emptyDir": {}},
+    ]
+    return {"metadata": template_metadata(job, setup, **more), "spec": pod}
+
+
+def template_metadata(job: JobSpec, setup: Setup, /, **more: str) -> Manifest:
+    """Return the metadata of a job's pods: labels to find them, no service mesh."""
+    return {
+        "labels": labels.labels(setup.owner, job.model_id, job.run_id, **more) | {"sidecar.istio.io/inject": "false"},
+        "annotations": {"sidecar.istio.io/inject": "false", labels.MODEL_ID: job.model_id},
+    }
+
+
+def job_environment(job: JobSpec) -> dict[str, str]:
+    """Return what a job finds in its environment, without the credentials."""
+    env = {
+        "PYTHONUNBUFFERED": "1",
+        "HOME": ROOT,
+        "MODEL_LIFECYCLE_PHASE": job.phase,
+        "GPUS": str(job.resources.gpu_limit),
+        "KAPTAIN_FRAMEWORK": job.framework.value,
+        "KAPTAIN_RUN_ID": job.run_id,
+        "KAPTAIN_JOB_NAME": job.name,
+        "KAPTAIN_CHANNEL": "stdout",
+    }
+    if job.upload_uri:
+        env["TRAINED_MODEL_UPLOAD_PATH"] = job.upload_uri
+    if job.trial is not None:
+        env["KAPTAIN_TRIAL"] = str(job.trial)
+    return env | job.env
+
+
+def variables(env: Mapping[str, str]) -> list[Manifest]:
+    """Return environment variables as a container has them; ``$(...)`` in a value stays as it is."""
+    return [{"name": name, "value": text.replace("$(", "$$(")} for name, text in env.items()]
+
+
+def pod_spec(containers: list[Manifest], setup: Setup) -> Manifest:
+    """Return what all pods have in common: they pass the restricted Pod Security standard."""
+    security: Manifest = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    if setup.user is not None:
+        security |= {"runAsUser": setup.user, "runAsGroup": setup.group, "fsGroup": setup.user}
+    spec: Manifest = {
+        "automountServiceAccountToken": bool(setup.service_account),
+        "enableServiceLinks": False,
+        "securityContext": security,
+        "containers": containers,
+    }
+    if setup.service_account:
+        spec["serviceAccountName"] = setup.service_account
+    if setup.pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in setup.pull_secrets]
+    return spec
+
+
+def _container(name: str, setup: Setup, resources: Resources) -> Manifest:
+    container: Manifest = {
+        "name": name,
+        "image": setup.image,
+        "workingDir": ROOT,
+        "securityContext": container_security(),
+        "volumeMounts": [
+            {"name": "payload", "mountPath": MOUNT, "readOnly": True},
+            {"name": "work", "mountPath": ROOT},
+        ],
+    }
+    wanted = requirements(resources)
+    if wanted:
+        container["resources"] = wanted
+    return container
+
+
+def container_security() -> Manifest:
+    """Return the security context of every container."""
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def requirements(resources: Resources) -> Manifest:
+    """Return requests and limits; a value that is not named is left out."""
+    requests = {"cpu": resources.cpu_request, "memory": resources.memory_request}
+    limits = {"cpu": resources.cpu_limit, "memory": resources.memory_limit}
+    if resources.gpu_limit:
+        limits["nvidia.com/gpu"] = str(resources.gpu_limit)
+    both = {"requests": requests, "limits": limits}
+    named = {side: {name: text for name, text in values.items() if text} for side, values in both.items()}
+    return {side: values for side, values in named.items() if values}

@@ -1,0 +1,185 @@
+"""A real cluster for tests: a namespace of the test's own, an image that has what jobs and servers need, and an S3
+server that pods can reach.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaptain_magics.core.names import new_hex
+from kaptain_magics.images.wheels import Platform, install
+from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.kubernetes.client import Cluster
+from tests.conftest import absent
+from tests.seaweed import SeaweedFS, require_seaweed
+
+BASE_IMAGE = "kaptain-test/sklearn:3.11"
+LIBRARIES = ("minio", "msgspec", "orjson", "uvicorn", "httptools")
+BUCKET = "kaptain"
+
+
+@pytest.fixture(scope="session")
+def cluster_image(docker_host: str) -> str:
+    """An image with Python, scikit-learn and the libraries that saving and serving need."""
+    import docker
+
+    client = docker.DockerClient(base_url=docker_host, timeout=300)
+    try:
+        try:
+            base = client.images.get(BASE_IMAGE)
+        except docker.errors.ImageNotFound:
+            absent("cluster", f"the engine has no image {BASE_IMAGE}")
+        digest = hashlib.sha256("\n".join((base.id, *LIBRARIES)).encode()).hexdigest()
+        name = f"kaptain-test/cluster:{digest[:12]}"
+        try:
+            client.images.get(name)
+        except docker.errors.ImageNotFound:
+            _build(client, name)
+    finally:
+        client.close()
+    return name
+
+
+def _build(client: Any, name: str) -> None:
+    cache = Path.home() / ".cache" / "kaptain-test"
+    unpacking = install(LIBRARIES, Platform("3.11", os.uname().machine, 36), cache, {"numpy": "1.24.2"})
+    while True:
+        try:
+            next(unpacking)
+        except StopIteration as done:
+            folder = done.value
+            break
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        archive.add(folder, "libraries")
+        recipe = f"FROM {BASE_IMAGE}\nCOPY libraries /usr/local/lib/python3.11/dist-packages\n".encode()
+        info = tarfile.TarInfo("Dockerfile")
+        info.size = len(recipe)
+        archive.addfile(info, io.BytesIO(recipe))
+    context.seek(0)
+    client.images.build(fileobj=context, custom_context=True, tag=name, rm=True)
+
+
+@pytest.fixture(scope="session")
+def bridge(docker_host: str) -> str:
+    """This machine's address as pods see it."""
+    import docker
+
+    client = docker.DockerClient(base_url=docker_host, timeout=30)
+    try:
+        config = client.networks.get("bridge").attrs["IPAM"]["Config"][0]
+    finally:
+        client.close()
+    return str(config["Gateway"])
+
+
+@pytest.fixture(scope="session")
+def pod_storage(bridge: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """An S3 server that answers pods and this machine."""
+    require_seaweed()
+    with SeaweedFS(tmp_path_factory.mktemp("pod-storage"), host=bridge) as server:
+        make_bucket(server)
+        yield server
+
+
+def make_bucket(server: SeaweedFS) -> None:
+    """Make the bucket that the tests store to."""
+    from minio import Minio
+
+    env = server.env
+    client = Minio(
+        server.endpoint.removeprefix("http://"),
+        env["AWS_ACCESS_KEY_ID"],
+        env["AWS_SECRET_ACCESS_KEY"],
+        secure=False,
+        region=env["AWS_REGION"],
+    )
+    if not client.bucket_exists(BUCKET):
+        client.make_bucket(BUCKET)
+
+
+@pytest.fixture(scope="module")
+def namespace(kubeconfig: Path) -> Iterator[Cluster]:
+    """A namespace of the module's own, deleted after it."""
+    with fresh_namespace(kubeconfig) as cluster:
+        yield cluster
+
+
+class fresh_namespace:  # noqa: N801 - used like a function
+    """A new namespace for a block."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
+
+    def __enter__(self) -> Cluster:
+        name = f"kaptain-test-{new_hex(8)}"
+        self._admin = Cluster.connect({"kubeconfig": str(self._kubeconfig), "namespace": name})
+        made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"kaptain-test": "yes"}}}
+        self._admin.create(made)
+        eventually(lambda: self._admin.get("ServiceAccount", "default"))
+        return self._admin
+
+    def __exit__(self, *_: object) -> None:
+        self._admin.delete("Namespace", self._admin.namespace)
+
+
+def eventually(what: Callable[[], Any], patience: float = 60.0) -> Any:
+    """Ask until the answer is true, and return it."""
+    until = time.monotonic() + patience
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < until, "it did not come true"
+        time.sleep(0.1)
+
+
+def surroundings(
+    kubeconfig: Path, cluster: Cluster, home: Path, image: str, storage: SeaweedFS | None = None, **settings: str
+) -> Surroundings:
+    """What a target of the test is told."""
+    home.mkdir(exist_ok=True)
+    return Surroundings(
+        home=home,
+        cache=home / "cache",
+        settings={
+            "kubeconfig": str(kubeconfig),
+            "namespace": cluster.namespace,
+            "base_image": image,
+            **settings,
+        },
+        storage_env=storage.env if storage is not None else {},
+    )
+
+
+def kubectl(kubeconfig: Path, *arguments: str, stdin: str = "") -> str:
+    """Run kubectl and return what it says."""
+    done = subprocess.run(
+        ["kubectl", "--kubeconfig", str(kubeconfig), *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ours(cluster: Cluster) -> list[str]:
+    """Names of everything in a namespace that was made by Kaptain, as ``kind/name``."""
+    from kaptain_magics.targets.kubernetes.labels import EVERYTHING
+
+    kinds = ("Job", "Pod", "Secret", "ConfigMap", "Service", "ServiceAccount", "Deployment", "HorizontalPodAutoscaler")
+    found = [(kind, thing["metadata"]["name"]) for kind in kinds for thing in cluster.list(kind, EVERYTHING)]
+    return [f"{kind}/{name}" for kind, name in found]

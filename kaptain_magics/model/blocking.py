@@ -135,21 +135,14 @@ class _Study(_Teller):
 
     def __init__(self, handle: Study) -> None:
         super().__init__(handle, verbose=False)
-        from tqdm import tqdm
-
         spec = handle.record.study
         assert spec is not None
         self._spec, self._counts = spec, dict.fromkeys(TrialState, 0)
         self._states: dict[int, TrialState] = {}
         self._best: float | None = None
         self._begun = time.monotonic()
-        self._bar = tqdm(
-            total=spec.trials,
-            file=sys.stdout,
-            bar_format="Progress: {percentage:3.0f}%|{bar:25}|{n_fmt}/{total_fmt} [{desc}]",
-            mininterval=0.25,
-        )
-        self._show()
+        self._shown = 0.0
+        self._bar: Any = None  # from the first trial on
 
     def tell(self, event: AnyEvent | None) -> None:
         """Tell one event."""
@@ -162,11 +155,10 @@ class _Study(_Teller):
             value = event.metrics.get(self._spec.objectives[0])
             if event.state is TrialState.SUCCEEDED and value is not None and self._improves(value.latest):
                 self._best = value.latest
-            if event.state.terminal and (before is None or not before.terminal):
-                self._bar.update()
-            self._show()
+            self._show(ended=event.state.terminal and (before is None or not before.terminal))
         elif event is None:
-            self._show()
+            if self._states and time.monotonic() - self._shown > 1.0:
+                self._show()
         else:
             if not isinstance(event, LogWritten):
                 self.close()
@@ -175,20 +167,26 @@ class _Study(_Teller):
     def _improves(self, value: float) -> bool:
         return self._best is None or self._spec.direction.better(value, self._best)
 
-    def _show(self) -> None:
+    def _show(self, ended: bool = False) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            bar_format = "Progress: {percentage:3.0f}%|{bar:25}|{n_fmt}/{total_fmt} [{desc}]"
+            self._bar = tqdm(total=self._spec.trials, file=sys.stdout, bar_format=bar_format, delay=1e-9)
         minutes, seconds = divmod(int(time.monotonic() - self._begun), 60)
         best = "" if self._best is None else f" {self._spec.objectives[0]}: {self._best:.4g},"
         count = self._counts
+        self._bar.n += ended
         self._bar.set_description_str(
             f"time: {minutes:02d}:{seconds:02d},{best} trials running: {count[TrialState.RUNNING]}, "
             f"pending: {count[TrialState.PENDING]}, failed: {count[TrialState.FAILED]}, "
             f"killed: {count[TrialState.KILLED]}",
-            refresh=False,
+            refresh=ended or time.monotonic() - self._shown > 1.0,
         )
-        self._bar.update(0)
+        self._shown = time.monotonic()
 
     def close(self) -> None:
         """End the progress line once trials have begun."""
-        if self._states and not self._bar.disable:
+        if self._bar is not None and not self._bar.disable:
             self._bar.refresh()
             self._bar.close()

@@ -148,11 +148,12 @@ def require(module: str, distribution: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is not None and error.name != module.partition(".")[0]:
-            raise
+        root = module.partition(".")[0]
+        missing = (error.name or root).partition(".")[0]
+        needed = distribution if missing == root else missing
         raise FrameworkError(
-            f"the model needs {distribution}, which is not installed here",
-            f"add {distribution} to the requirements of the deployment, or: pip install {distribution}",
+            f"the model needs {needed}, which is not installed here",
+            f"add {needed} to the requirements of the deployment, or: pip install {needed}",
         ) from None
 
 

@@ -1,0 +1,299 @@
+"""What can be saved and what is refused; the frameworks' own formats are tested in tests/frameworks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.savers import save_model, write_model
+from kaptain_magics.runtime.savers.base import Description, datatype_of, tensors
+from kaptain_magics.runtime.savers.guess import framework_of
+
+ROWS = np.arange(12.0).reshape(6, 2)
+
+
+def of(module: str, *bases: type) -> Any:
+    """Return an object of a class that says it comes from that module."""
+    return type("Model", bases or (object,), {"__module__": module})()
+
+
+@pytest.mark.parametrize(
+    ("model", "framework"),
+    [
+        (LinearRegression(), "sklearn"),
+        (of("xgboost.core"), "xgboost"),
+        (of("xgboost.sklearn", LinearRegression), "xgboost"),
+        (of("__main__", type(of("torch.nn.modules.module"))), "pytorch"),
+        (of("lightgbm.basic"), "lightgbm"),
+        (of("onnx.onnx_ml_pb2"), "onnx"),
+        (of("keras.src.models.sequential"), "tensorflow"),
+        (of("tensorflow.python.module.module"), "tensorflow"),
+        (of("mlflow.pyfunc"), "mlflow"),
+        (of("torchlike.nn"), ""),
+        (len, ""),
+        (of, "python"),
+        (KMeans, "python"),
+        (json, "python"),
+        ("model.onnx", "onnx"),
+        (Path("model.pt2"), "pytorch"),
+        ("model.ubj", "xgboost"),
+        ("predictor.py", "python"),
+        ("model", ""),
+        (None, ""),
+    ],
+)
+def test_the_framework_is_told_by_the_classes(model: Any, framework: str) -> None:
+    known = set(sys.modules)
+    assert framework_of(model) == framework
+    assert set(sys.modules) == known
+
+
+def test_a_folder_tells_its_framework(tmp_path: Path) -> None:
+    (tmp_path / "saved" / "0001").mkdir(parents=True)
+    (tmp_path / "saved" / "0001" / "saved_model.pb").touch()
+    (tmp_path / "flow").mkdir()
+    (tmp_path / "flow" / "MLmodel").touch()
+    assert framework_of(tmp_path / "saved") == framework_of(tmp_path / "saved" / "0001") == "tensorflow"
+    assert framework_of(tmp_path / "flow") == "mlflow"
+    assert framework_of(tmp_path) == ""
+
+
+def test_the_description_tells_what_the_model_knows(tmp_path: Path) -> None:
+    import pandas as pd
+
+    model = DummyClassifier(strategy="prior").fit(pd.DataFrame(ROWS, columns=["a", "b"]), ["x", "y"] * 3)
+    write_model(model, tmp_path, name="first")
+    told = json.loads((tmp_path / "kaptain-model.json").read_text())
+    assert told["framework"] == "sklearn"
+    assert (told["format"], told["model"], told["kind"]) == ("joblib", "model.joblib", "DummyClassifier")
+    assert (told["name"], told["told_by"]) == ("first", "model")
+    assert (told["columns"], told["classes"]) == (["a", "b"], ["x", "y"])
+    assert [tensor["name"] for tensor in told["inputs"]] == ["a", "b"]
+    assert told["outputs"] == [
+        {"name": "predict", "datatype": "BYTES", "shape": [-1]},
+        {"name": "predict_proba", "datatype": "FP64", "shape": [-1, 2], "on_request": True},
+    ]
+    assert {"python", "sklearn", "joblib", "numpy"} <= told["versions"].keys()
+    assert Description.read(tmp_path) == Description(**told)
+
+
+def test_outputs_are_what_the_model_answers(tmp_path: Path) -> None:
+    (tmp_path / "several").mkdir()
+    told = write_model(KMeans(2, n_init=1).fit(ROWS), tmp_path)
+    assert told.outputs == [{"name": "predict", "datatype": "INT32", "shape": [-1]}]
+    told = write_model(LinearRegression().fit(ROWS, ROWS), tmp_path / "several")
+    assert told.outputs == [{"name": "predict", "datatype": "FP64", "shape": [-1, 2]}]
+
+
+def test_an_example_tells_the_datatypes(tmp_path: Path) -> None:
+    told = write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, example=ROWS[:2].astype(np.float32))
+    assert told.inputs == [{"name": "predict", "datatype": "FP32", "shape": [-1, 2]}]
+    assert told.told_by == "example"
+    with pytest.raises(ExportError, match="does not take the example"):
+        write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, example=ROWS[:2, :1])
+
+
+def test_a_signature_is_kept(tmp_path: Path) -> None:
+    side = [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+    text = json.dumps({"inputs": side, "outputs": side})
+    told = write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, signature=text)
+    assert (told.inputs, told.outputs, told.told_by) == (side, side, "signature")
+
+
+@pytest.mark.parametrize("signature", ["{", "[1]", '{"inputs": [{"name": "x"}]}', {"inputs": 3}])
+def test_a_bad_signature_is_refused(signature: Any, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="the signature is not usable"):
+        write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, signature=signature)
+
+
+class Holder:
+    """An object with state and a ``predict``."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def predict(self, rows: Any) -> Any:
+        return rows
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        (3, {}, "builtins.int cannot be saved"),
+        (None, {}, "NoneType cannot be saved"),
+        ({"weights": 1}, {}, "what can be saved: models of scikit-learn, XGBoost"),
+        ("nowhere.joblib", {}, "no file or folder nowhere.joblib"),
+        (sys.executable, {}, "does not tell its framework"),
+        (sys.executable, {"framework": "mxnet"}, "mxnet models cannot be saved"),
+        (LinearRegression(), {"format": "onnx"}, "no format 'onnx'\none of joblib, skops"),
+        (LinearRegression(), {"extra_files": ["nowhere.csv"]}, "no file nowhere.csv"),
+        (Holder(threading.Lock()), {}, "cannot be pickled"),
+        (make_pipeline(FunctionTransformer(lambda rows: rows)), {}, "cannot be pickled"),
+        (of("torchlike"), {}, "cannot be saved"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_in_a_sentence(
+    model: Any, options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError) as caught:
+        write_model(model, tmp_path, **options)
+    assert said in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skops", None)
+    monkeypatch.setitem(sys.modules, "skops.io", None)
+    with pytest.raises(ExportError, match=r"needs skops.* not installed here\n.*pip install skops"):
+        write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, format="skops")
+
+
+def test_extra_files_lie_beside_the_model(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "names.txt").write_text("a")
+    (tmp_path / "model.joblib").write_text("mine")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    model = LinearRegression().fit(ROWS, ROWS[:, 0])
+    write_model(model, folder, extra_files=[tmp_path / "data"])
+    assert (folder / "data" / "names.txt").read_text() == "a"
+    with pytest.raises(ExportError, match=r"model.joblib would replace"):
+        write_model(model, folder, extra_files=[tmp_path / "model.joblib"])
+
+
+def test_large_arrays_and_other_objects_with_predict_are_saved(tmp_path: Path) -> None:
+    assert write_model(Holder(np.zeros((300, 300))), tmp_path).framework == "sklearn"
+
+
+@pytest.mark.parametrize(("framework", "own"), [("xgboost", "sklearn"), ("python", "sklearn"), (None, "sklearn")])
+def test_the_object_knows_better_than_the_imports(framework: str | None, own: str, tmp_path: Path) -> None:
+    model = LinearRegression().fit(ROWS, ROWS[:, 0])
+    assert write_model(model, tmp_path, framework=framework).framework == own
+
+
+def test_outside_a_job_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRAINED_MODEL_UPLOAD_PATH", raising=False)
+    with pytest.raises(ExportError, match="does not run as a job"):
+        save_model(LinearRegression().fit(ROWS, ROWS[:, 0]))
+
+
+OWN_STEP = """
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from kaptain_magics.runtime.savers import save_model
+
+def half(rows):
+    return rows / 2
+
+save_model(make_pipeline(FunctionTransformer(half)))
+"""
+LOCAL_STEP = """
+from pathlib import Path
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from steps.halves import half
+import lone
+import kaptain
+pipeline = make_pipeline(FunctionTransformer(half), FunctionTransformer(lone.same))
+kaptain.save_model(pipeline, extra_files=["lone.py"])
+"""
+FORKED = """
+import os
+import sklearn.linear_model
+import kaptain
+
+child = os.fork()
+if not child:
+    model = sklearn.linear_model.LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0])
+    kaptain.save_model(model)
+    os._exit(0)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Run a script as a job that saves into ``saved``."""
+    target = (tmp_path / "saved").as_uri()
+    environment = os.environ | {"TRAINED_MODEL_UPLOAD_PATH": target, "KAPTAIN_CHANNEL": f"file:{tmp_path}/channel"}
+
+    def start(script: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "script.py").write_text(script)
+        command = [sys.executable, "script.py"]
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120, check=False
+        )
+
+    return start
+
+
+def test_a_step_of_the_script_itself_is_refused(run: Callable[[str], Any], tmp_path: Path) -> None:
+    done = run(OWN_STEP)
+    assert "this Pipeline uses half of the script itself, which a server cannot import" in done.stderr
+    assert not (tmp_path / "saved").exists()
+
+
+def test_modules_beside_the_script_are_saved(run: Callable[[str], Any], tmp_path: Path) -> None:
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps" / "__init__.py").touch()
+    (tmp_path / "steps" / "halves.py").write_text("def half(rows):\n    return rows / 2\n")
+    (tmp_path / "lone.py").write_text("def same(rows):\n    return rows\n")
+    done = run(LOCAL_STEP)
+    assert done.returncode == 0, done.stderr
+    saved = {path.relative_to(tmp_path / "saved").as_posix() for path in (tmp_path / "saved").rglob("*.py")}
+    assert saved == {"steps/__init__.py", "steps/halves.py", "lone.py"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_job_saves_without_a_word(run: Callable[[str], Any], tmp_path: Path) -> None:
+    done = run(FORKED)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (fact,) = (json.loads(line) for line in (tmp_path / "channel").read_text().splitlines())
+    assert (fact["kind"], fact["framework"], fact["format"]) == ("artifact", "sklearn", "joblib")
+    assert set(fact["files"]) == {"model.joblib", "kaptain-model.json"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "datatype"),
+    [
+        (np.dtype("float64"), "FP64"),
+        (np.dtype(">i4"), "INT32"),
+        (np.dtype("U5"), "BYTES"),
+        (np.dtype(object), "BYTES"),
+        (np.dtype(bool), "BOOL"),
+        ("torch.float32", "FP32"),
+        ("torch.bfloat16", "FP32"),
+        ("torch.uint8", "UINT8"),
+        ("string", "BYTES"),
+    ],
+)
+def test_datatypes(dtype: object, datatype: str) -> None:
+    assert datatype_of(dtype) == datatype
+
+
+def test_examples_of_every_form_are_described() -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"n": [1, 2], "t": ["a", "b"]})
+    assert tensors(frame, "x") == [
+        {"name": "n", "datatype": "INT64", "shape": [-1]},
+        {"name": "t", "datatype": "BYTES", "shape": [-1]},
+    ]
+    assert tensors([[1.0, 2.0]], "x") == [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}]
+    assert [tensor["name"] for tensor in tensors((ROWS, ROWS), "x")] == ["x_0", "x_1"]
+    assert tensors({"a": ROWS}, "x") == [{"name": "a", "datatype": "FP64", "shape": [-1, 2]}]

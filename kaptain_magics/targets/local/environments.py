@@ -66,7 +66,7 @@ def prepare(requirements: Sequence[str], cache: Path, stop: Callable[[], bool]) 
         _run(command, stop)
         packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
         below = [p for p in sys.path if p.endswith("-packages")] or site.getsitepackages()
-        (packages / "kaptain-below.pth").write_text(f"import site; [site.addsitedir(p) for p in {below!r}]\n")
+        (packages / "kaptain-below.pth").write_text(f"import site; list(map(site.addsitedir, {below!r}))\n")
         complete.touch()
     return str(python)
 

@@ -197,8 +197,13 @@ def start(
                 return process
             warm.usable = False  # its imports left a thread behind
     ours, theirs = socket.socketpair()
-    _spawn_zygote({"fd": theirs.fileno()}, request["env"], python, (theirs.fileno(),))
-    theirs.close()
+    try:
+        _spawn_zygote({"fd": theirs.fileno()}, request["env"], python, (theirs.fileno(),))
+    except TargetError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
     process = None
     with contextlib.suppress(OSError, ValueError):
         process = _ask(ours, request, output)

@@ -1,0 +1,159 @@
+"""Warm workers: forks that are as good as fresh processes, and the ways out where they are not safe."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kaptain_magics.config import Settings
+from kaptain_magics.core.resources import Resources
+from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import TargetError
+from kaptain_magics.model import TrainingRun, Workspace
+from kaptain_magics.script import capture
+from kaptain_magics.targets.local import environments, processes
+
+
+@pytest.fixture
+def workspace(home: Path) -> Iterator[Workspace]:
+    yield Workspace(Settings.load())
+
+
+def train(workspace: Workspace, source: str, **options: object) -> TrainingRun:
+    run = workspace.model("dev/warm").plan_training(capture(source), **options).start()  # type: ignore[arg-type]
+    assert run.wait(120) is RunState.SUCCEEDED, (run.reason, run.log())
+    return run
+
+
+def test_forks_draw_numbers_of_their_own(workspace: Workspace) -> None:
+    source = """
+import random
+import numpy as np
+print(np.random.rand(), random.random(), np.random.default_rng().random())
+"""
+    drawn = {train(workspace, source).log() for _ in range(3)}
+    assert len(drawn) == 3
+    assert len({number for line in drawn for number in line.split()}) == 9
+
+
+def test_a_fork_looks_like_a_process_of_its_own(workspace: Workspace) -> None:
+    source = """
+import os, sys, json
+import __main__
+me = {"argv": sys.argv[1:], "name": __name__, "main": __main__.__file__ == __file__, "cwd": os.listdir(),
+      "stdin": sys.stdin.read(), "session": os.getsid(0) == os.getpid(), "path": sys.path[0] == os.getcwd()}
+print(json.dumps(me))
+"""
+    me = json.loads(train(workspace, source, args=["--x", "a b"]).log())
+    assert me == {
+        "argv": ["--x", "a b"],
+        "name": "__main__",
+        "main": True,
+        "cwd": ["cell.py"],
+        "stdin": "",
+        "session": True,
+        "path": True,
+    }
+
+
+def test_an_imported_thread_forbids_the_fork_silently(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "more-packages"
+    packages.mkdir()
+    (packages / "threaded.py").write_text(
+        "import threading, time, os\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "home = os.getpid()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    source = "import os\nimport threaded\nprint(threaded.home == os.getpid())"
+    assert train(workspace, source).log() == "True\n"
+    (packages / "quiet.py").write_text("import os\nhome = os.getpid()\n")
+    forked = "False\n" if processes.CAN_FORK else "True\n"
+    assert train(workspace, source.replace("threaded", "quiet")).log() == forked
+
+
+def test_a_module_beside_the_script_is_never_kept_warm(workspace: Workspace, tmp_path: Path) -> None:
+    module = tmp_path / "helper.py"
+    for answer in ("one", "two"):
+        module.write_text(f"answer = {answer!r}")
+        assert train(workspace, "import helper\nprint(helper.answer)", files=[str(module)]).log() == f"{answer}\n"
+
+
+def test_threads_follow_the_cores(workspace: Workspace) -> None:
+    source = "import os\nprint(os.environ['OMP_NUM_THREADS'])"
+    assert train(workspace, source, resources=Resources.simple(cpu="0.5")).log() == "1\n"
+    assert train(workspace, source).log() == f"{processes.threads_for(None)}\n"
+
+
+def test_without_a_fork_a_plain_child_does_the_same(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "CAN_FORK", False)
+    (tmp_path / "work").mkdir()
+    script = tmp_path / "work" / "script.py"
+    script.write_text("import sys\nrate = 1\nprint(rate, sys.argv[1:])\nraise SystemExit(4)\n")
+    request = {
+        "plan": {"script": str(script), "argv": ["--a"], "assignments": {"rate": 0.5}},
+        "env": dict(os.environ),
+        "cwd": str(script.parent),
+        "exit_path": str(tmp_path / "exit.json"),
+    }
+    with open(tmp_path / "log.txt", "wb") as log:
+        process = processes.start(request, log.fileno())
+        ended = process.wait(60)
+        process.leave()
+    assert ended is not None
+    assert ended.code == 4
+    assert (tmp_path / "log.txt").read_text() == "0.5 ['--a']\n"
+    assert json.loads((tmp_path / "exit.json").read_text())["exit"] == 4
+
+
+def wheel(folder: Path, name: str, version: str, source: str) -> None:
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{name}.py", source)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+
+
+def test_requirements_get_an_environment_over_the_kernels(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAPTAIN_CACHE", str(tmp_path / "cache"))
+    workspace = Workspace(Settings.load())
+    wheel(tmp_path, "tiny_of_ours", "1.5", "answer = 42")
+    requirements = ("--no-index", f"--find-links {tmp_path}", "tiny_of_ours>=1")
+    source = "import numpy, sys, kaptain, tiny_of_ours\nprint(tiny_of_ours.answer, sys.prefix)"
+    run = train(workspace, source, requirements=requirements)
+    answer, prefix = run.log().split()
+    assert answer == "42"
+    assert Path(prefix).is_relative_to(tmp_path / "cache")
+    again = train(workspace, source, requirements=requirements)
+    assert again.log() == run.log()
+
+
+def test_what_the_kernel_has_needs_no_environment() -> None:
+    assert not environments.needed([])
+    assert not environments.needed(["msgspec>=0.1", "numpy", "no-such-thing; python_version < '3'"])
+    assert environments.needed(["msgspec>=99"])
+    assert environments.needed(["no-such-thing"])
+    assert environments.needed(["msgspec[extra]"])
+    assert environments.needed(["-r other.txt"])
+
+
+def test_a_stopped_installation_ends(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="stopped while"):
+        environments.prepare(["--no-index", "anything"], tmp_path, stop=lambda: True)
+
+
+def test_a_worker_that_cannot_start_is_a_clear_error(tmp_path: Path) -> None:
+    request = {"plan": {"script": "x", "argv": []}, "env": {}, "cwd": str(tmp_path)}
+    with open(tmp_path / "log.txt", "wb") as log, pytest.raises(TargetError):
+        processes.start(request, log.fileno(), python=str(tmp_path / "no-python"))
+    assert sys.executable

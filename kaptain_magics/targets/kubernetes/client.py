@@ -167,9 +167,7 @@ class Cluster:
 
         url = self.host + where + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": accept, "User-Agent": "kaptain-magics", **({"Content-Type": content} if body else {})}
-        for setting in self.configuration.auth_settings().values():
-            if setting["in"] == "header" and setting["value"]:
-                headers[setting["key"]] = setting["value"]
+        headers |= self.credentials()
         limit = urllib3.Timeout(connect=5.0, read=timeout)
         try:
             answer = self._pool.request(
@@ -182,6 +180,11 @@ class Cluster:
                 "check that the cluster runs, the VPN, and the context: kubectl cluster-info",
             ) from error
         return answer
+
+    def credentials(self) -> dict[str, str]:
+        """Return the headers that say who asks; a token that has run out is renewed."""
+        settings = self.configuration.auth_settings().values()
+        return {s["key"]: s["value"] for s in settings if s["in"] == "header" and s["value"]}
 
     # ---- objects -------------------------------------------------------------------------------------------------
 

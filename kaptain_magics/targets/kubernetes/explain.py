@@ -239,7 +239,12 @@ def started(pod: Manifest, container: str) -> bool:
 def out_of_memory(pod: Manifest, container: str) -> str:
     """Return the sentence for a container that was killed for want of memory; empty where it was not."""
     state = terminated(pod, container)
-    return _memory(state, container, _memory_limit(pod, container)) if state else ""
+    return memory_sentence(state, pod, container) if state else ""
+
+
+def memory_sentence(state: Manifest, pod: Manifest, container: str) -> str:
+    """Return the sentence for a terminated state that was for want of memory; empty for others."""
+    return _memory(state, container, _memory_limit(pod, container))
 
 
 def _memory(state: Manifest, container: str, limit: str = "") -> str:

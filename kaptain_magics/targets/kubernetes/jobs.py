@@ -49,6 +49,11 @@ class Objects(NamedTuple):
     workload: Manifest
     payload: Payload
 
+    @property
+    def manifests(self) -> list[Manifest]:
+        """All manifests in the order in which they are created."""
+        return [*self.secrets, *self.others, self.workload]
+
 
 class Workshop:
     """What jobs, studies and endpoints have in common: the cluster, the owner, secrets, creating and removing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +55,11 @@ def owner_name(home: Path, setting: str = "") -> str:
 def value(text: str) -> str:
     """Return a text as a label's value: what may not stand there becomes a dash."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:63].strip("-_.")
+
+
+def short(run_id: str) -> str:
+    """Return eight digits that stand for a run in the names of what it makes."""
+    return hashlib.sha256(run_id.encode()).hexdigest()[:8]
 
 
 def labels(owner: str, model_id: str, run_id: str, **more: str) -> dict[str, str]:

@@ -80,7 +80,7 @@ def _payload(job: JobSpec, plan: dict[str, Any]) -> Payload:
     if job.capture.send:
         plan["sent"] = f"{WORK}/{SENT}"
         work.append(Entry(SENT, _sent(job)))
-    files = {"start.py": (Path(__file__).parent / "inside" / "start.py").read_bytes()}
+    files = {"start.py": inside("start.py")}
     if not built:
         files["lib.tar.gz"] = runtime_archive()
         if job.requirements:
@@ -94,6 +94,11 @@ def _payload(job: JobSpec, plan: dict[str, Any]) -> Payload:
         files["work.tar.gz"] = packed
     files["plan.json"] = json.dumps(plan).encode()
     return Payload(files, work_uri, packed if work_uri else b"", fetched_uri)
+
+
+def inside(name: str) -> bytes:
+    """Return a file of ``inside/``, which runs in the pods."""
+    return (Path(__file__).parent / "inside" / name).read_bytes()
 
 
 def _beside(job: JobSpec, name: str, purpose: str) -> str:

@@ -30,18 +30,18 @@ def main(arguments: list[str]) -> int:
     if arguments == ["install"]:
         return install(HERE / "requirements.txt")
     os.dup2(1, 2)  # one stream keeps the order of lines
-    _enter_environment(arguments)
+    enter_environment(__file__, arguments)
     if not _can_store():
         (ROOT / "storage.txt").write_text("minio\n", "utf-8")
         sys.stdout.write("kaptain: installing minio, which the image lacks\n")
         if install(ROOT / "storage.txt"):
             sys.stderr.write("kaptain: minio cannot be installed: use a base image that has it\n")
             return 1
-        _enter_environment(arguments)
+        enter_environment(__file__, arguments)
     plan = json.loads((HERE / "plan.json").read_text("utf-8"))
     built = plan.get("built", "")
     if not built:
-        _unpack(HERE / "lib.tar.gz", ROOT)
+        unpack(HERE / "lib.tar.gz", ROOT)
     libraries = [f"{built}/.kaptain", f"{built}/.packages"] if built else [str(LIB)]
     sys.path[:0] = libraries
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*libraries, os.environ.get("PYTHONPATH", "")]))
@@ -71,10 +71,11 @@ def install(requirements: Path) -> int:
     return subprocess.run([*command, "-r", str(requirements)], check=False).returncode
 
 
-def _enter_environment(arguments: list[str]) -> None:
+def enter_environment(file: str, arguments: list[str]) -> None:
+    """Begin again with the environment that was installed, where there is one."""
     python = SITE / "bin" / "python"
     if python.exists() and Path(sys.prefix).resolve() != SITE.resolve():
-        os.execv(python, [str(python), "-u", __file__, *arguments])
+        os.execv(python, [str(python), "-u", file, *arguments])
 
 
 def _can_store() -> bool:
@@ -83,7 +84,8 @@ def _can_store() -> bool:
     return not uri.startswith("s3://") or importlib.util.find_spec("minio") is not None
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack an archive into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with tarfile.open(archive) as opened:
@@ -97,7 +99,7 @@ def _fetch_work(uri: str) -> None:
 
         archive = ROOT / "work.tar.gz"
         download(connect(uri), uri, archive)
-    _unpack(archive, ROOT)
+    unpack(archive, ROOT)
 
 
 def _send(path: Path, uri: str) -> None:

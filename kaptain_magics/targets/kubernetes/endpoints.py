@@ -1,0 +1,142 @@
+"""What endpoints have in common, with and without KServe: access to the model's store, names, how they are created."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from kaptain_magics.core.events import Event, Noted
+from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.errors import KaptainError, ServingError, TargetError
+from kaptain_magics.targets.kubernetes import labels, registry
+from kaptain_magics.targets.kubernetes.client import ApiError
+from kaptain_magics.targets.kubernetes.jobs import Workshop
+from kaptain_magics.targets.kubernetes.kinds import Manifest
+from kaptain_magics.targets.kubernetes.manifests import pod, secrets
+from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup
+
+DEPLOYED = "kaptain-magics/deployed"  # annotation of what was ready once: no leftover of a killed run
+_SHARED = ("Secret", "ServiceAccount", "Service")  # kinds that are read and patched, as the contract's log tells it
+
+
+def deployed_already(name: str) -> ServingError:
+    """Return the error for an endpoint that may not be replaced."""
+    return ServingError(f"{name} is deployed already", "add --replace to replace it")
+
+
+def no_canary_yet(name: str) -> ServingError:
+    """Return the error for a canary without a revision beside it."""
+    return ServingError(f"{name} has no deployed revision to put a canary beside", "deploy without --canary first")
+
+
+class EndpointParts:
+    """Makes and removes what endpoints need besides their servers.
+
+    Args:
+        workshop: The cluster and what is around.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._shop = workshop
+
+    def metadata(self, endpoint: EndpointSpec, name: str) -> Manifest:
+        """Return the metadata of an object of the endpoint."""
+        setup = Setup(owner=self._shop.owner, namespace=self._shop.cluster.namespace, image="")
+        return pod.metadata(
+            setup, name, endpoint.model_id, endpoint.run_id, endpoint=endpoint.name, revision=endpoint.revision
+        )
+
+    def common(self, endpoint: EndpointSpec, annotations: dict[str, str] | None = None) -> list[Manifest]:
+        """Return the secrets and the service account.
+
+        Args:
+            endpoint: The endpoint.
+            annotations: Annotations of the storage secret.
+
+        Raises:
+            TargetError: The model lies where pods cannot get it.
+        """
+        if not endpoint.artifact_uri.startswith("s3://"):
+            raise TargetError(
+                "pods cannot get a model from a directory of this machine",
+                "set an S3 store that the cluster reaches: %config KaptainMagics.storage_uri = 's3://bucket/prefix'",
+            )
+        storage = secrets.secret(self.metadata(endpoint, f"{endpoint.name}-secret"), self._shop.around.storage_env)
+        storage["metadata"]["annotations"] |= annotations or {}
+        found = [storage]
+        config = registry.credentials(self._shop.image(endpoint.image)) if self._has_image(endpoint) else ""
+        if config:
+            found.append(secrets.pull_secret(self.metadata(endpoint, f"{endpoint.name}-registry"), config))
+        account = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": self.metadata(endpoint, f"{endpoint.name}-service-account"),
+            "secrets": [{"name": f"{endpoint.name}-secret"}],
+        }
+        if config:
+            account["imagePullSecrets"] = [{"name": f"{endpoint.name}-registry"}]
+        return [*found, account]
+
+    def _has_image(self, endpoint: EndpointSpec) -> bool:
+        image = endpoint.image
+        return bool(image.image_name or image.base_image or self._shop.around.settings.get("base_image"))
+
+    def setup(self, endpoint: EndpointSpec, payload: str) -> Setup:
+        """Return what the manifests of the endpoint's own server need."""
+        image = self._shop.image(endpoint.image)
+        own = (f"{endpoint.name}-registry",) if registry.credentials(image) else ()
+        user = self._shop.around.settings.get("run_as_user", str(USER))
+        return Setup(
+            owner=self._shop.owner,
+            namespace=self._shop.cluster.namespace,
+            image=image,
+            payload=payload,
+            storage=f"{endpoint.name}-secret",
+            pull_secrets=(*own, *endpoint.cluster.image_pull_secrets),
+            service_account=endpoint.cluster.service_account,
+            user=int(user) if user.isdigit() else None,
+        )
+
+    def create(self, endpoint: EndpointSpec, objects: list[Manifest]) -> Iterator[Event]:
+        """Create the objects, patch those that are shared with the revision before; after a failure nothing new stays.
+
+        Raises:
+            TargetError: The server refused a part.
+        """
+        cluster, new = self._shop.cluster, []
+        try:
+            for manifest in objects:
+                kind, name = manifest["kind"], manifest["metadata"]["name"]
+                shared = kind in _SHARED and not name.startswith(f"{endpoint.name}-server-")
+                if shared and kind != "Service":
+                    yield Noted(text=f"Reading {_called(kind)} {name} in namespace {cluster.namespace}.")
+                if shared and cluster.get(kind, name) is not None:
+                    if kind != "Service":
+                        yield Noted(text=f"Patching {_called(kind)} {name} in namespace {cluster.namespace}.")
+                    cluster.patch(kind, name, manifest)
+                    continue
+                if shared and kind != "Service":
+                    yield Noted(text=f"Creating {_called(kind)} {name} in namespace {cluster.namespace}.")
+                cluster.create(manifest)
+                new.append((kind, name))
+        except BaseException:
+            for kind, name in new:
+                with suppress(KaptainError):
+                    cluster.delete(kind, name)
+            raise
+
+    def mark_deployed(self, kind: str, name: str) -> None:
+        """Note that an endpoint has been ready: it is no leftover."""
+        with suppress(ApiError):
+            self._shop.cluster.patch(kind, name, {"metadata": {"annotations": {DEPLOYED: "true"}}})
+
+    def remove_common(self, name: str) -> None:
+        """Remove what all revisions of an endpoint share."""
+        chosen = labels.selector({labels.ENDPOINT: name})
+        for kind in ("Service", "ServiceAccount", "Secret"):
+            for thing in self._shop.cluster.list(kind, chosen):
+                self._shop.cluster.delete(kind, thing["metadata"]["name"])
+
+
+def _called(kind: str) -> str:
+    return "service account" if kind == "ServiceAccount" else kind.lower()

@@ -1,0 +1,65 @@
+"""Entry of a server's containers: ``serve.py fetch`` brings the model, ``serve.py`` serves it.
+
+Beside this file lie ``start.py``, ``lib.tar.gz`` (the server), ``options.json`` and ``requirements.txt``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import start  # type: ignore[import-not-found]  # lies beside this file in the pod
+
+LIBRARIES = ("numpy", "msgspec", "orjson", "uvicorn", "httptools")  # what the server itself imports
+
+
+def main(arguments: list[str]) -> int:
+    """Fetch, or become the server; returns the exit code."""
+    return fetch(os.environ["KAPTAIN_ARTIFACT"]) if arguments == ["fetch"] else serve()
+
+
+def fetch(uri: str) -> int:
+    """Install what the image lacks, and bring the model's folder."""
+    wanted = start.HERE / "requirements.txt"
+    lines = wanted.read_text("utf-8").splitlines() if wanted.exists() else []
+    storage = ("minio",) if uri.startswith("s3://") else ()
+    lines += [name for name in (*LIBRARIES, *storage) if importlib.util.find_spec(name) is None]
+    if lines:
+        listed = start.ROOT / "requirements.txt"
+        listed.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        if start.install(listed):
+            sys.stderr.write(f"kaptain: cannot install {', '.join(lines)}: use a base image that has them\n")
+            return 1
+        start.enter_environment(__file__, ["fetch"])
+    _use_library()
+    from kaptain_magics.runtime.transfer import connect, download
+
+    folder = Path(json.loads((start.HERE / "options.json").read_text("utf-8"))["folder"])
+    try:
+        download(connect(uri), uri, folder)
+    except Exception as error:
+        sys.stderr.write(f"kaptain: the model cannot be brought from {uri}: {error}\n")
+        return 1
+    return 0
+
+
+def serve() -> int:
+    """Become the server."""
+    start.enter_environment(__file__, [])
+    _use_library()
+    command = [sys.executable, "-u", "-m", "kaptain_magics.serving", "--options", str(start.HERE / "options.json")]
+    os.execv(sys.executable, command)
+
+
+def _use_library() -> None:
+    if not start.LIB.exists():
+        start.unpack(start.HERE / "lib.tar.gz", start.ROOT)
+    sys.path.insert(0, str(start.LIB))
+    os.environ["PYTHONPATH"] = str(start.LIB)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

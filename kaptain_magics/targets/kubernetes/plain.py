@@ -1,0 +1,288 @@
+"""Endpoints on a cluster without KServe: a Deployment for every revision, one Service in front of them.
+
+A revision that replaces another comes up beside it and takes over when it is ready; one that fails is removed, and the
+one before has never been touched. Two revisions that stay side by side are a canary: each gets the share of requests
+that its replicas have of all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+
+from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
+from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.core.states import EndpointState, RunState
+from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
+from kaptain_magics.targets.base import EndpointStatus
+from kaptain_magics.targets.kubernetes import explain, labels, payload, portforward, traffic
+from kaptain_magics.targets.kubernetes.endpoints import EndpointParts, deployed_already, no_canary_yet
+from kaptain_magics.targets.kubernetes.explain import Problem
+from kaptain_magics.targets.kubernetes.jobs import Workshop
+from kaptain_magics.targets.kubernetes.kinds import Manifest
+from kaptain_magics.targets.kubernetes.manifests import secrets, serving
+from kaptain_magics.targets.kubernetes.manifests.serving import CANARY, PORT, STABLE
+from kaptain_magics.targets.kubernetes.rollout import Rollout, settled
+from kaptain_magics.targets.kubernetes.watch import Change, Feed
+
+_TICK = 0.5
+_COUNTER = "kaptain_requests_total"
+
+
+class PlainServing:
+    """Serves models with Deployments.
+
+    Args:
+        workshop: The cluster and what is around.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._shop = workshop
+        self._parts = EndpointParts(workshop)
+
+    # ---- deploying -----------------------------------------------------------------------------------------------
+
+    def objects(self, endpoint: EndpointSpec) -> list[Manifest]:
+        """Return everything that an endpoint is made of."""
+        common = self._parts.common(endpoint)
+        setup = self._parts.setup(endpoint, payload=f"{endpoint.name}-server-{_suffix(endpoint)}")
+        inside = payload.inside
+        files = {
+            "serve.py": inside("serve.py"),
+            "start.py": inside("start.py"),
+            "lib.tar.gz": payload.runtime_archive(serving=True),
+            "options.json": serving.server_options(endpoint).encode(),
+        }
+        if endpoint.requirements:
+            files["requirements.txt"] = "".join(f"{line}\n" for line in endpoint.requirements).encode()
+        about = self._parts.metadata(endpoint, setup.payload)
+        role = STABLE if endpoint.canary_percent is None else CANARY
+        made = serving.deployment(endpoint, setup, f"{endpoint.name}-{_suffix(endpoint)}", role)
+        found = [*common, secrets.binary_secret(about, files), serving.service(endpoint, setup), made]
+        scaler = serving.autoscaler(made, self._shop.discovery.autoscaling) if role == STABLE else None
+        return found + ([scaler] if scaler else [])
+
+    def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
+        """Bring a revision up, then take the one before away (or keep it beside a canary)."""
+        before = self._deployments(endpoint.name)
+        stable = [d for d in before if _role(d) == STABLE]
+        if stable and not endpoint.replace and endpoint.canary_percent is None:
+            raise deployed_already(endpoint.name)
+        if endpoint.canary_percent is not None and not stable:
+            raise no_canary_yet(endpoint.name)
+        objects = self.objects(endpoint)
+        old = stable if endpoint.canary_percent is None else []
+        old += [d for d in before if _role(d) == CANARY]
+        yield from self._parts.create(endpoint, objects)
+        yield Noted(text=traffic.HEADER)
+        try:
+            end = yield from self._wait(endpoint)
+        except BaseException:
+            self._remove_revision(endpoint.name, labels.value(endpoint.run_id), last=not before)
+            raise
+        if end is not None:
+            self._remove_revision(endpoint.name, labels.value(endpoint.run_id), last=not before)
+            yield end
+            return
+        for deployment in old:
+            self._remove_revision(endpoint.name, deployment["metadata"]["labels"][labels.RUN])
+        if endpoint.canary_percent is not None:
+            self._share(endpoint.name, endpoint.canary_percent)
+        self._parts.mark_deployed("Deployment", f"{endpoint.name}-{_suffix(endpoint)}")
+        status = self.endpoint(endpoint.name)
+        yield EndpointChanged(
+            name=endpoint.name,
+            state=EndpointState.READY,
+            url=status.url,
+            cluster_url=status.cluster_url,
+            traffic=status.traffic,
+        )
+        yield StateChanged(state=RunState.SUCCEEDED)
+
+    def _wait(self, endpoint: EndpointSpec) -> Generator[Event, None, StateChanged | None]:
+        """Watch the new revision until it is ready; returns the last state when it cannot be."""
+        watcher = Rollout(self._shop.cluster, endpoint)
+        with Feed(self._shop.cluster) as feed:
+            run = labels.selector({labels.ENDPOINT: endpoint.name, labels.RUN: labels.value(endpoint.run_id)})
+            feed.watch("deployments", "Deployment", labels=run)
+            feed.watch("pods", "Pod", labels=run)
+            return (yield from watcher.watch(feed))
+
+    # ---- looking -------------------------------------------------------------------------------------------------
+
+    def endpoint(self, name: str) -> EndpointStatus:
+        """Return an endpoint as it is now."""
+        deployments = self._deployments(name)
+        if not deployments:
+            raise NotFoundError(
+                f"there is no endpoint {name!r} on the cluster", f"deploy it first: %kaptain_deploy {name}"
+            )
+        return self._status(name, deployments)
+
+    def endpoints(self) -> list[EndpointStatus]:
+        """Return all endpoints."""
+        by_name: dict[str, list[Manifest]] = {}
+        for deployment in self._shop.cluster.list("Deployment", labels.EVERYTHING):
+            name = deployment["metadata"]["labels"].get(labels.ENDPOINT)
+            if name:
+                by_name.setdefault(name, []).append(deployment)
+        return [self._status(name, found) for name, found in sorted(by_name.items())]
+
+    def _status(self, name: str, deployments: list[Manifest]) -> EndpointStatus:
+        main = next((d for d in deployments if _role(d) == STABLE), deployments[0])["metadata"]
+        ready = {d["metadata"]["labels"][labels.REVISION]: _ready(d) for d in deployments}
+        running = sum(ready.values())
+        protocol = main["annotations"].get(serving.PROTOCOL, "v2")
+        cluster_url = address(f"http://{name}.{self._shop.cluster.namespace}.svc.cluster.local", name, protocol)
+        problem = None if running else self._problem(name)
+        return EndpointStatus(
+            name=name,
+            state=EndpointState.READY if running else EndpointState.FAILED if problem else EndpointState.PENDING,
+            url=self._url(name, protocol) if running else "",
+            cluster_url=cluster_url,
+            model_id=main["annotations"].get(labels.MODEL_ID, ""),
+            framework=main["annotations"].get(serving.FRAMEWORK, ""),
+            protocol=protocol,
+            traffic=traffic.shares(ready),
+            requests=self._requests(name) if running else {},
+            replicas=running,
+            reason=problem.sentence if problem else "",
+        )
+
+    def _url(self, name: str, protocol: str) -> str:
+        cluster = self._shop.cluster
+        if cluster.inside:
+            return address(f"http://{name}.{cluster.namespace}.svc.cluster.local", name, protocol)
+        listener = portforward.forward(cluster, name, lambda: [_name(p) for p in self._ready_pods(name)], PORT)
+        return address(listener.address, name, protocol)
+
+    def _ready_pods(self, name: str) -> list[Manifest]:
+        pods = self._shop.cluster.list("Pod", labels.selector({labels.ENDPOINT: name}), "status.phase=Running")
+        return [p for p in pods if "deletionTimestamp" not in p["metadata"] and explain.condition(p, "Ready")]
+
+    def _requests(self, name: str) -> dict[str, int]:
+        """Return what the running replicas have answered so far, by revision."""
+        counts: dict[str, int] = {}
+        for pod in self._ready_pods(name):
+            revision = pod["metadata"]["labels"][labels.REVISION]
+            with suppress(KaptainError):
+                where = f"{self._shop.cluster.path('Pod', _name(pod))}:{PORT}/proxy/metrics"
+                answer = self._shop.cluster.open("GET", where, timeout=5.0, accept="text/plain")
+                counts[revision] = counts.get(revision, 0) + _counted(answer.data.decode("utf-8", "replace"))
+        return counts
+
+    def _problem(self, name: str) -> Problem | None:
+        for pod in self._shop.cluster.list("Pod", labels.selector({labels.ENDPOINT: name})):
+            problem = explain.pod_problem(pod)
+            if problem is not None:
+                return problem
+        return None
+
+    def _deployments(self, name: str) -> list[Manifest]:
+        return self._shop.cluster.list("Deployment", labels.selector({labels.ENDPOINT: name}))
+
+    # ---- changing ------------------------------------------------------------------------------------------------
+
+    def set_traffic(self, name: str, canary_percent: int) -> None:
+        """Give the canary a share; 100 makes it the stable revision, 0 removes it."""
+        deployments = self._deployments(name)
+        canaries = [d for d in deployments if _role(d) == CANARY]
+        if not canaries:
+            raise ServingError(f"endpoint {name} has no canary", "deploy one: %kaptain_deploy --canary 30")
+        if 0 < canary_percent < 100:
+            self._share(name, canary_percent)
+            return
+        winner, loser = (CANARY, STABLE) if canary_percent else (STABLE, CANARY)
+        for deployment in deployments:
+            if _role(deployment) == winner:
+                self._make_stable(deployment)
+        for deployment in deployments:
+            if _role(deployment) == loser:
+                self._remove_revision(name, deployment["metadata"]["labels"][labels.RUN])
+
+    def _make_stable(self, deployment: Manifest) -> None:
+        at_least = deployment["metadata"]["annotations"][serving.REPLICAS].partition("-")[0]
+        self._scale(deployment, max(1, int(at_least)))
+        self._shop.cluster.patch("Deployment", _name(deployment), {"metadata": {"labels": {labels.ROLE: STABLE}}})
+        scaler = serving.autoscaler(deployment, self._shop.discovery.autoscaling)
+        if scaler is not None:
+            self._shop.cluster.put(scaler)
+
+    def _share(self, name: str, percent: int) -> None:
+        """Set the replicas so that the canary gets about that share."""
+        deployments = self._deployments(name)
+        at_least, _, most = _one(deployments, STABLE)["metadata"]["annotations"][serving.REPLICAS].partition("-")
+        replicas = traffic.split(percent, int(at_least), max(int(most), traffic.MOST))
+        for role, count in zip((STABLE, CANARY), replicas, strict=True):
+            deployment = _one(deployments, role)
+            self._shop.cluster.delete("HorizontalPodAutoscaler", _name(deployment))  # it would move the share
+            self._scale(deployment, count)
+
+    def _scale(self, deployment: Manifest, replicas: int) -> None:
+        """Set a Deployment's replicas and wait until they are ready."""
+        cluster, name = self._shop.cluster, _name(deployment)
+        cluster.patch("Deployment", name, {"spec": {"replicas": replicas}})
+        until = time.monotonic() + float(deployment["spec"].get("progressDeadlineSeconds", 300))
+        with Feed(cluster) as feed:
+            feed.watch("deployment", "Deployment", fields=f"metadata.name={name}")
+            while time.monotonic() < until:
+                item = feed.next(_TICK)
+                if isinstance(item, Change) and (item.gone or settled(item.thing, replicas)):
+                    return
+        raise ServingError(f"{replicas} replicas of {name} did not become ready", "%kaptain doctor")
+
+    def undeploy(self, name: str) -> None:
+        """Remove the endpoint; its servers answer what they have begun."""
+        deployments = self._deployments(name)
+        if not deployments and self._shop.cluster.get("Service", name) is None:
+            raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
+        for deployment in deployments:
+            self._remove_revision(name, deployment["metadata"]["labels"][labels.RUN])
+        self._parts.remove_common(name)
+        portforward.forget(self._shop.cluster, name)
+
+    def _remove_revision(self, name: str, run: str, last: bool = False) -> None:
+        """Remove what one deployment of the endpoint made; with ``last`` what all of them share too."""
+        chosen = labels.selector({labels.ENDPOINT: name, labels.RUN: run})
+        cluster = self._shop.cluster
+        for kind in ("HorizontalPodAutoscaler", "Deployment"):
+            for thing in cluster.list(kind, chosen):
+                cluster.delete(kind, _name(thing))
+        for thing in cluster.list("Secret", chosen):
+            if _name(thing).startswith(f"{name}-server-"):
+                cluster.delete("Secret", _name(thing))
+        if last:
+            self._parts.remove_common(name)
+
+
+def _ready(deployment: Manifest) -> int:
+    return int(deployment.get("status", {}).get("readyReplicas") or 0)
+
+
+def _role(deployment: Manifest) -> str:
+    return str(deployment["metadata"]["labels"].get(labels.ROLE, STABLE))
+
+
+def _one(deployments: list[Manifest], role: str) -> Manifest:
+    for deployment in deployments:
+        if _role(deployment) == role:
+            return deployment
+    raise ServingError(f"the endpoint has no {role} revision", "deploy it again with --replace")
+
+
+def _name(thing: Manifest) -> str:
+    return str(thing["metadata"]["name"])
+
+
+def _suffix(endpoint: EndpointSpec) -> str:
+    return labels.short(endpoint.run_id)
+
+
+def _counted(metrics: str) -> int:
+    return sum(int(float(line.rpartition(" ")[2])) for line in metrics.splitlines() if line.startswith(_COUNTER + "{"))
+
+
+def address(base: str, name: str, protocol: str) -> str:
+    """Return the URL that requests go to."""
+    return f"{base}/v1/models/{name}:predict" if protocol == "v1" else f"{base}/v2/models/{name}/infer"

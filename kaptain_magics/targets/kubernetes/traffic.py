@@ -1,0 +1,53 @@
+"""How replicas share an endpoint's requests, and the table that a deployment is watched by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_CLOSE_ENOUGH = 0.05
+MOST = 10  # replicas that a canary may need in all
+
+
+def split(percent: int, at_least: int, at_most: int = MOST) -> tuple[int, int]:
+    """Return how many replicas of the stable revision and of the canary give the canary about that share.
+
+    A Service gives every ready replica the same share of new connections.
+
+    Args:
+        percent: The canary's share, from 1 to 99.
+        at_least: Replicas of the stable revision at least.
+        at_most: Replicas in all at most.
+
+    Returns:
+        The fewest replicas that come within five points, else those that come nearest.
+    """
+    wanted = percent / 100
+    best, error = (max(1, at_least), 1), 1.0
+    for total in range(max(1, at_least) + 1, max(at_most, at_least + 1) + 1):
+        canary = min(max(1, round(total * wanted)), total - max(1, at_least))
+        off = abs(canary / total - wanted)
+        if off < error - 1e-9:
+            best, error = (total - canary, canary), off
+        if error <= _CLOSE_ENOUGH:
+            break
+    return best
+
+
+def shares(ready: Mapping[str, int]) -> dict[str, int]:
+    """Return the percentage of requests that every revision gets, from its ready replicas; they add up to 100."""
+    total = sum(ready.values())
+    if not total:
+        return {}
+    found = {revision: count * 100 // total for revision, count in ready.items() if count}
+    largest = max(found, key=lambda revision: ready[revision])
+    found[largest] += 100 - sum(found.values())
+    return found
+
+
+HEADER = f"{'NAME':<20} {'READY':<10} {'PREV':<25} {'LATEST':<25} URL"
+
+
+def row(name: str, ready: str, prev: int | None = None, latest: int | None = None, url: str = "") -> str:
+    """Return a row of the table of the contract: name, readiness, percentages, URL."""
+    prev_text, latest_text = ("" if value is None else str(value) for value in (prev, latest))
+    return f"{name:<20} {ready:<10} {prev_text:<25} {latest_text:<25} {url}".rstrip()

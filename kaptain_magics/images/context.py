@@ -92,6 +92,19 @@ def own_entries(name: str, source: str, files: Iterable[str], left_out: list[str
             yield Entry(path.name, path, os.access(path, os.X_OK))
 
 
+def folder_entries(path: Path, name: str) -> list[Entry]:
+    """Return a file, or every file of a folder, under the name that it gets in a context.
+
+    Raises:
+        ImageError: It is missing, or it is a secret.
+    """
+    if not path.exists():
+        raise ImageError(f"there is no file or folder {path}", "check the names of the files")
+    if path.is_dir():
+        return list(_folder(path, name, [], (os.path.realpath(path),)))
+    return [Entry(name, path, os.access(path, os.X_OK))]
+
+
 def requirements_entry(requirements: Sequence[str]) -> Entry:
     """Return the requirements file.
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.errors import TargetError, WorkloadError
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.models.images import Image
 
+_PULL_HINT = "check the name, log in to its registry (docker login), or choose another one with --base-image"
 _TIMEOUT = 60.0  # seconds that the engine may take for one answer
 _SENTENCES = (  # what the engine says, what it means, what to do
     (r"no space left on device", "the Docker engine's disk is full", "free space: docker system prune"),
@@ -64,7 +69,8 @@ class Engine:
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
-        self.address = settings.get("docker_host") or os.environ.get("DOCKER_HOST") or _of_context()
+        named = settings.get("docker_host") or os.environ.get("DOCKER_HOST") or _of_context()
+        self.address = named or ("" if sys.platform == "win32" else "unix:///var/run/docker.sock")
         self._version = "auto"
 
     @functools.cached_property
@@ -91,12 +97,87 @@ class Engine:
             self._version = client.api.api_version
         return client
 
+    def answers(self) -> bool:
+        """Whether an engine is there; nothing is imported or sent where its socket is missing."""
+        if self.address.startswith("unix://") and not Path(self.address[7:]).exists():
+            return False
+        try:
+            return bool(self.client)
+        except TargetError:
+            return False
+
     @property
     def on_this_machine(self) -> bool:
         """Whether containers can share this machine's network: a socket here, and no virtual machine around it."""
         if not self.address.startswith(("unix://", "npipe://", "http+unix://")):
             return False
         return sys.platform == "linux" and "Desktop" not in self.info.get("OperatingSystem", "")
+
+    # ---- images --------------------------------------------------------------------------------------------------
+
+    def image(self, name: str) -> Image | None:
+        """Return an image, ``None`` where the engine does not have it."""
+        from docker import errors
+
+        client = self.client
+        with self.told(name):
+            try:
+                return client.images.get(name)
+            except errors.ImageNotFound:
+                return None
+
+    def image_id(self, name: str) -> str:
+        """Return an image's id.
+
+        Raises:
+            WorkloadError: The engine does not have it.
+        """
+        found = self.image(name)
+        if found is None:
+            raise _image_missing(name)
+        return str(found.id)
+
+    def image_labels(self, name: str) -> dict[str, str]:
+        """Return an image's labels, none where the engine does not have it."""
+        found = self.image(name)
+        return dict(found.labels) if found is not None else {}
+
+    def image_digest(self, name: str, repository: str) -> str:
+        """Return what an image is: the digest that its registry knows, else its id; empty where it is not there."""
+        found = self.image(name)
+        if found is None:
+            return ""
+        for known in found.attrs.get("RepoDigests") or ():
+            where, _, digest = str(known).partition("@")
+            if where == repository or where.endswith(f"/{repository}") or f"library/{where}" == repository:
+                return digest
+        return str(found.id)
+
+    def pull(self, name: str) -> Generator[str, None, None]:
+        """Pull an image.
+
+        Yields:
+            Empty lines while it comes.
+
+        Raises:
+            WorkloadError: It cannot be had.
+        """
+        from docker import errors
+        from docker.utils import parse_repository_tag
+
+        repository, tag = parse_repository_tag(name)
+        client = self.client
+        with self.told(name):
+            try:
+                for line in client.api.pull(repository, tag or "latest", stream=True, decode=True):
+                    if "error" in line:
+                        raise WorkloadError(f"image {name} cannot be pulled: {line['error']}", _PULL_HINT)
+                    yield ""
+            except errors.APIError as error:
+                said = " ".join(str(error.explanation or error).split())
+                raise WorkloadError(
+                    f"there is no image {name} here and it cannot be pulled: {said}", _PULL_HINT
+                ) from error
 
     @functools.cached_property
     def info(self) -> dict[str, Any]:
@@ -158,11 +239,14 @@ def _image_missing(image: str) -> WorkloadError:
 
 
 def _of_context() -> str:
-    """Return the address in the current context of the Docker command, empty when there is none."""
-    from docker.context import ContextAPI
-
+    """Return the address in the current context of the Docker command, empty when it is the usual one."""
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     try:
-        context = ContextAPI.get_current_context()
-        return str(context.Host or "") if context is not None else ""
-    except Exception:  # the context's files are the Docker command's own, in whatever state
+        name = os.environ.get("DOCKER_CONTEXT") or json.loads((folder / "config.json").read_text())["currentContext"]
+        if name == "default":
+            return ""
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        about = json.loads((folder / "contexts" / "meta" / digest / "meta.json").read_text())
+        return str(about["Endpoints"]["docker"]["Host"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # the files are the Docker command's own
         return ""

@@ -115,7 +115,7 @@ def write_tar(
 
         make_folder(prefix)
         for entry in sorted(entries, key=lambda item: item.path):
-            info = tarfile.TarInfo(f"{prefix}/{entry.path}")
+            info = tarfile.TarInfo(f"{prefix}/{entry.path}".lstrip("/"))
             make_folder(info.name.rpartition("/")[0])
             info.mode = 0o775 if entry.executable else 0o664
             if isinstance(entry.source, bytes):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from kaptain_magics.core.specs import ImageSpec
+from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.errors import TargetError, WorkloadError
 from kaptain_magics.images.engine import Engine
+from kaptain_magics.images.inside import Insides
+from kaptain_magics.images.publish import CHECKSUM, Publisher, recipe
+from kaptain_magics.images.reference import with_tag
+from kaptain_magics.images.wheels import install
 from kaptain_magics.targets.base import Surroundings
-from kaptain_magics.targets.docker.container import base_image, loopback
-from kaptain_magics.targets.docker.packages import Packages, Volume
-
-if TYPE_CHECKING:
-    from docker.models.images import Image
+from kaptain_magics.targets.docker.container import MANAGED, base_image, loopback, owner
+from kaptain_magics.targets.docker.packages import Volume
 
 STORAGE_PACKAGES = ("minio>=7.2",)  # what the runtime needs for s3:// beyond the standard library
 
@@ -47,11 +48,16 @@ class Images:
 
     def __init__(self, engine: Engine, surroundings: Surroundings) -> None:
         self._engine, self._around = engine, surroundings
-        self._packages = Packages(engine, surroundings.cache, surroundings.home)
-        self._ready: dict[tuple[str, ...], ReadyImage] = {}
+        self._insides = Insides(surroundings.cache)
+        self._publisher = Publisher(surroundings.cache, surroundings.settings, engine)
+        self._complete: dict[tuple[str, ...], ReadyImage] = {}
 
-    def at_hand(self, image: ImageSpec, requirements: Sequence[str], upload_uri: str = "") -> ReadyImage | None:
+    def at_hand(self, image: ImageSpec, wanted: Sequence[str]) -> ReadyImage | None:
         """Return the image when nothing has to be made or fetched first.
+
+        Args:
+            image: The image.
+            wanted: Lines of a requirements file that it has to satisfy.
 
         Raises:
             TargetError: The engine does not answer.
@@ -59,18 +65,15 @@ class Images:
         if image.image_name:
             return None
         found = self._local(base_image(image, self._around.settings))
-        if found is None:
-            return None
-        wanted = self._wanted(requirements, upload_uri)
-        known = self._ready.get((found.id, *wanted))
-        if known is not None or not wanted:
-            return known or found
-        inside = self._packages.known(found.id)
+        if found is None or not wanted:
+            return found
+        known = self._complete.get((found.id, *wanted))
+        if known is not None:
+            return known
+        inside = self._insides.known(found.id)
         return found if inside is not None and not inside.missing(wanted) else None
 
-    def prepare(
-        self, image: ImageSpec, requirements: Sequence[str], upload_uri: str = ""
-    ) -> Generator[str, None, ReadyImage]:
+    def prepare(self, image: ImageSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
         """Pull what is not in the engine and complete it with the packages that it lacks.
 
         Yields:
@@ -80,60 +83,61 @@ class Images:
             ImageError: The packages cannot be had.
             TargetError: The image cannot be had, or the engine does not answer.
         """
-        name = base_image(image, self._around.settings)
+        return (yield from self._completed((yield from self._pulled(base_image(image, self._around.settings))), wanted))
+
+    def build(self, job: JobSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
+        """Build, push or find the image that the job names, and have it in the engine.
+
+        Yields:
+            Lines for the reader, empty ones while work goes on.
+
+        Raises:
+            CredentialsError: The registry does not let us.
+            ImageError: The image cannot be made.
+            TargetError: The engine does not answer.
+        """
+        base = base_image(job.image, self._around.settings)
+        name = with_tag(job.image.image_name, job.model_id, job.framework.value)
+        made = recipe(name, base, job.script.name, job.script.source, job.files, job.requirements)
+        published = yield from self._publisher.publish(made, keep_in_engine=True)
+        if self._engine.image_labels(name).get(CHECKSUM) == published.checksum:
+            found = yield from self._pulled(name)
+        else:
+            found = yield from self._pulled(published.pinned)
+        found = found._replace(built=True)
+        further = [line for line in wanted if line not in job.requirements]
+        return (yield from self._completed(found, further))
+
+    def _pulled(self, name: str) -> Generator[str, None, ReadyImage]:
         found = self._local(name)
         if found is None:
             yield f"Pulling image {name}."
-            yield from self._pull(name)
+            yield from self._engine.pull(name)
             found = self._local(name)
             if found is None:
                 raise WorkloadError(f"image {name} was pulled and is not there", "run it again")
-        wanted = self._wanted(requirements, upload_uri)
+        return found
+
+    def _completed(self, found: ReadyImage, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
         if not wanted:
             return found
-        return (yield from self._complete(found, wanted))
-
-    def _complete(self, found: ReadyImage, wanted: tuple[str, ...]) -> Generator[str, None, ReadyImage]:
-        inside = self._packages.look(found.name, found.id)
+        labels = {**MANAGED, "kaptain.owner": owner(self._around.home), "kaptain.kind": "look"}
+        inside = self._insides.in_engine(self._engine, found.name, found.id, labels)
         missing = inside.missing(wanted)
         if missing:
             yield "Installing requirements that the image lacks: " + ", ".join(missing)
-            volume: Volume = yield from self._packages.prepare(inside, missing)
+            folder = yield from install(missing, inside.platform, self._around.cache, inside.installed)
+            volume = Volume(folder, self._around.cache, self._around.home)
             volume.fill(self._engine, found.id)
             found = found._replace(volumes=volume.mounts)
-        self._ready[(found.id, *wanted)] = found
+        self._complete[(found.id, *wanted)] = found
         return found
 
-    def _wanted(self, requirements: Sequence[str], upload_uri: str) -> tuple[str, ...]:
-        return (*requirements, *(STORAGE_PACKAGES if upload_uri.startswith("s3://") else ()))
-
     def _local(self, name: str) -> ReadyImage | None:
-        from docker import errors
-
-        client = self._engine.client
-        with self._engine.told(name):
-            try:
-                image: Image = client.images.get(name)
-            except errors.ImageNotFound:
-                return None
+        image = self._engine.image(name)
+        if image is None:
+            return None
         return ReadyImage(name, str(image.id), str(image.attrs.get("Config", {}).get("User") or ""))
-
-    def _pull(self, name: str) -> Generator[str, None, None]:
-        from docker import errors
-        from docker.utils import parse_repository_tag
-
-        repository, tag = parse_repository_tag(name)
-        with self._engine.told(name):
-            try:
-                for line in self._engine.client.api.pull(repository, tag or "latest", stream=True, decode=True):
-                    if "error" in line:
-                        raise WorkloadError(f"image {name} cannot be pulled: {line['error']}", _PULL_HINT)
-                    yield ""
-            except errors.APIError as error:
-                said = " ".join(str(error.explanation or error).split())
-                raise WorkloadError(
-                    f"there is no image {name} here and it cannot be pulled: {said}", _PULL_HINT
-                ) from error
 
     def reach(self, env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
         """Let a container reach an object store that listens on this machine's loopback address.
@@ -160,6 +164,3 @@ class Images:
             f"the object store {env['S3_ENDPOINT']} is on this machine only, the Docker engine on another one",
             "name an address that both reach: %config KaptainMagics.s3_endpoint",
         )
-
-
-_PULL_HINT = "check the name, log in to its registry (docker login), or choose another one with --base-image"

@@ -20,7 +20,7 @@ from kaptain_magics.images.engine import Engine, GoneError
 from kaptain_magics.targets.base import JobRef, Surroundings
 from kaptain_magics.targets.docker import container as settings_of
 from kaptain_magics.targets.docker.files import bring_artifact, job_archive, put_in, take_out
-from kaptain_magics.targets.docker.images import Images, ReadyImage
+from kaptain_magics.targets.docker.images import STORAGE_PACKAGES, Images, ReadyImage
 from kaptain_magics.targets.docker.logs import Output
 from kaptain_magics.targets.output import OutputReader
 from kaptain_magics.targets.reading import explain
@@ -66,7 +66,7 @@ class DockerJobs:
         data = {"folder": job.folder, "metrics": "\n".join(job.metric_names)}
         if job.timeout is not None:
             data["timeout"] = repr(job.timeout)
-        ready = self._images.at_hand(job.image, job.requirements, job.upload_uri)
+        ready = self._images.at_hand(job.image, _wanted(job))
         if ready is None:
             self._waiting[job.name] = _Job(job)
         else:
@@ -128,7 +128,10 @@ class DockerJobs:
     def _prepare(self, mine: _Job) -> Iterator[Event]:
         """Make image and packages, then start; yields a state only when the job has ended by that."""
         spec = mine.spec
-        work = self._images.prepare(spec.image, spec.requirements, spec.upload_uri)
+        if spec.image.image_name:
+            work = self._images.build(spec, _wanted(spec))
+        else:
+            work = self._images.prepare(spec.image, _wanted(spec))
         try:
             while not mine.stopping:
                 try:
@@ -261,6 +264,11 @@ class DockerJobs:
         """Whether nobody follows a container's run any more."""
         run = self._around.home / "runs" / found.labels.get("kaptain.run", "")
         return not Lock(run / "lock").held_by_other()
+
+
+def _wanted(job: JobSpec) -> tuple[str, ...]:
+    """Return the requirements of a job with those of the runtime itself."""
+    return (*job.requirements, *(STORAGE_PACKAGES if job.upload_uri.startswith("s3://") else ()))
 
 
 def _started(found: Container) -> float:

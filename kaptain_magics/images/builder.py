@@ -1,0 +1,84 @@
+"""Images from a Dockerfile of one's own: what ``ImageBuilderUtil`` of the SDK does."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+
+from kaptain_magics.errors import ImageError, TargetError
+from kaptain_magics.images.build import build_image, push_built
+from kaptain_magics.images.context import Entry, folder_entries
+from kaptain_magics.images.digest import FileDigests, image_digest
+from kaptain_magics.images.engine import Engine
+from kaptain_magics.images.http import Access
+from kaptain_magics.images.publish import CHECKSUM, Published, skipping
+from kaptain_magics.images.reference import Reference
+from kaptain_magics.images.registry import Registries
+
+
+class ImageBuilder:
+    """Builds an image from a Dockerfile and pushes it, unless one of the same content is in its registry.
+
+    Args:
+        image_name: The image's name with tag.
+        dockerfile_content: The Dockerfile.
+        files: Files and folders of the build context, relative to ``folder``; they keep their relative names.
+        folder: Folder that the names are relative to; the working folder when absent.
+        settings: As for ``publish.Publisher``.
+        cache: Folder for things that can be made again.
+    """
+
+    def __init__(
+        self,
+        image_name: str,
+        dockerfile_content: str,
+        files: Sequence[str] = (),
+        *,
+        folder: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        cache: Path,
+    ) -> None:
+        self.image_name, self._text = image_name, dockerfile_content.rstrip() + "\n"
+        self._reference = Reference.parse(image_name)
+        self._files, self._folder = tuple(files), folder or Path.cwd()
+        self._settings, self._cache = dict(settings or {}), cache
+
+    def build_image(self) -> Generator[str, None, Published]:
+        """Build and push.
+
+        Yields:
+            What the builder says, line by line; empty lines while work goes on.
+
+        Raises:
+            CredentialsError: The registry does not let us.
+            ImageError: The image cannot be built or pushed.
+            TargetError: There is no Docker engine; a Dockerfile needs one.
+        """
+        engine, access = Engine(self._settings), Access.of(self._settings)
+        entries: list[Entry] = []
+        for name in self._files:
+            entries += folder_entries(self._folder / name, Path(name).as_posix().lstrip("./"))
+        checksum = image_digest(
+            entries,
+            FileDigests(self._cache / "images" / "files.msgpack"),
+            base="",
+            settings={"Dockerfile": self._text},
+        )
+        registry = Registries(access).of(self._reference)
+        if (registry.labels(self._reference) or {}).get(CHECKSUM) == checksum:
+            yield skipping(self.image_name)
+            digest = registry.digest_of(self._reference) or ""
+            return Published(self.image_name, digest, checksum, skipped=True)
+        if not engine.answers():
+            raise TargetError(
+                "a Dockerfile needs a Docker engine, and there is none",
+                "start one, or describe the image with base image, files and requirements instead",
+            )
+        yield "Building Docker image."
+        yield from build_image(engine, self.image_name, self._text, {"": entries}, {CHECKSUM: checksum})
+        yield from push_built(engine, self.image_name, access)
+        digest = registry.digest_of(self._reference) or ""
+        if not digest:
+            raise ImageError(f"{self.image_name} was pushed and is not in its registry", "push it again")
+        yield f"Image build completed successfully. Image pushed: {self.image_name}"
+        return Published(self.image_name, digest, checksum)

@@ -1,0 +1,284 @@
+"""From a recipe to an image in its registry: skipped, built by an engine, or assembled without one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kaptain_magics.errors import CredentialsError, ImageError, TargetError
+from kaptain_magics.images.build import build_image, dockerfile, entrypoint, environment, push_built
+from kaptain_magics.images.context import FOLDER, PACKAGES, Context, training_context
+from kaptain_magics.images.digest import FileDigests, image_digest
+from kaptain_magics.images.engine import Engine
+from kaptain_magics.images.http import Access
+from kaptain_magics.images.inside import Inside, Insides
+from kaptain_magics.images.layers import files_below, make_layer
+from kaptain_magics.images.push import push_image
+from kaptain_magics.images.reference import DOCKER_HUB, Reference
+from kaptain_magics.images.registry import Manifest, Registries
+from kaptain_magics.images.wheels import install
+
+CHECKSUM = "checksum"  # the label that holds an image's digest
+_QUICK = 3.0  # seconds for looking up a base image
+
+
+class Recipe(NamedTuple):
+    """A training image.
+
+    Attributes:
+        image: Its name with tag.
+        base: The base image's name.
+        script: The script's file name.
+        context: What goes in.
+        requirements: Lines of the requirements file.
+        platform: ``os/architecture``.
+    """
+
+    image: str
+    base: str
+    script: str
+    context: Context
+    requirements: tuple[str, ...] = ()
+    platform: str = "linux/amd64"
+
+
+class Published(NamedTuple):
+    """An image that can be run.
+
+    Attributes:
+        name: Its name with tag.
+        digest: Its manifest's digest in the registry; empty when it is only in the engine.
+        checksum: Digest of what it is made of.
+        skipped: Whether it was there already.
+    """
+
+    name: str
+    digest: str
+    checksum: str
+    skipped: bool = False
+
+    @property
+    def pinned(self) -> str:
+        """The name that can mean nothing else."""
+        if not self.digest:
+            return self.name
+        head, slash, tail = self.name.rpartition("/")
+        return f"{head}{slash}{tail.partition(':')[0]}@{self.digest}"
+
+
+class Base(NamedTuple):
+    """A base image, found.
+
+    Attributes:
+        name: Its name.
+        digest: What it is now: a manifest's digest, or an id in the engine.
+        in_engine: Whether the engine has it.
+    """
+
+    name: str
+    digest: str
+    in_engine: bool
+
+
+def recipe(
+    image: str, base: str, script: str, source: str, files: Sequence[str] = (), requirements: Sequence[str] = ()
+) -> Recipe:
+    """Return the recipe of a training image.
+
+    Args:
+        image: The image's name with tag.
+        base: The base image's name.
+        script: The script's file name.
+        source: Its text.
+        files: Files and folders that lie beside it.
+        requirements: Lines of a pip requirements file.
+
+    Raises:
+        ImageError: A name is none, or a file is missing or holds a secret.
+    """
+    Reference.parse(image)
+    Reference.parse(base)
+    return Recipe(image, base, script, training_context(script, source, files, requirements), tuple(requirements))
+
+
+class Publisher:
+    """Makes images and puts them into their registries.
+
+    Args:
+        cache: Folder for things that can be made again.
+        settings: ``docker_host``, ``docker_config``, ``registry``, ``registry_certificate``; ``image_builder`` may be
+            ``engine`` or ``none`` to leave no choice.
+        engine: The engine; made of the settings when absent.
+    """
+
+    def __init__(self, cache: Path, settings: Mapping[str, str], engine: Engine | None = None) -> None:
+        self._cache, self._settings = cache, settings
+        self._engine = engine or Engine(settings)
+        self._access = Access.of(settings)
+        self._registries = Registries(self._access)
+        self._insides = Insides(cache)
+
+    def publish(self, recipe: Recipe, keep_in_engine: bool = False) -> Generator[str, None, Published]:
+        """Make sure that the image is in its registry.
+
+        Args:
+            recipe: What it is made of.
+            keep_in_engine: Whether the engine will do where there is no login for Docker Hub.
+
+        Yields:
+            Lines for the reader, empty ones while work goes on: the caller may stop there.
+
+        Raises:
+            CredentialsError: The registry does not let us.
+            ImageError: The image cannot be made or pushed; nothing is left in the registry then.
+        """
+        for name in recipe.context.left_out:
+            yield f"Leaving out {name}: it looks like credentials."
+        target = Reference.parse(recipe.image)
+        base = self._find_base(recipe.base)
+        checksum = self.checksum(recipe, base)
+        local_only = keep_in_engine and target.registry == DOCKER_HUB and not self._registries.has_login(target)
+        if local_only:
+            if self._engine_label(recipe.image) == checksum:
+                yield skipping(recipe.image)
+                return Published(recipe.image, "", checksum, skipped=True)
+        else:
+            registry = self._registries.of(target)
+            if (registry.labels(target, recipe.platform) or {}).get(CHECKSUM) == checksum:
+                yield skipping(recipe.image)
+                return Published(recipe.image, registry.digest_of(target) or "", checksum, skipped=True)
+        if self._by_engine(base):
+            yield from self._build(recipe, base, checksum)
+            if local_only:
+                yield f"Keeping {recipe.image} in the Docker engine: there is no login for docker.io to push it."
+                return Published(recipe.image, "", checksum)
+            yield f"Pushing {recipe.image}."
+            yield from push_built(self._engine, recipe.image, self._access)
+            digest = self._registries.of(target).digest_of(target) or ""
+        else:
+            digest = yield from self._assemble(recipe, base, checksum, target)
+        yield f"Image build completed successfully. Image pushed: {recipe.image}"
+        return Published(recipe.image, digest, checksum)
+
+    def checksum(self, recipe: Recipe, base: Base | None = None) -> str:
+        """Return the digest of everything that an image is made of, whether it exists or not."""
+        base = base or self._find_base(recipe.base)
+        return image_digest(
+            recipe.context.entries,
+            FileDigests(self._cache / "images" / "files.msgpack"),
+            base=base.digest,
+            requirements=recipe.requirements,
+            entrypoint=entrypoint(recipe.script),
+            settings={"platform": recipe.platform, **environment()},
+        )
+
+    # ---- the base image ------------------------------------------------------------------------------------------
+
+    def _find_base(self, name: str) -> Base:
+        """Find out what a base image's name means now.
+
+        Raises:
+            ImageError: It is neither in the engine nor in its registry.
+        """
+        reference = Reference.parse(name)
+        failure: Exception | None = None
+        if self._engine_wanted and self._engine.answers():
+            found = self._engine.image_digest(name, reference.repository)
+            if found:
+                return Base(name, found, in_engine=True)
+        try:
+            digest = self._registries.of(reference).digest_of(reference, patience=_QUICK)
+            if digest:
+                return Base(name, digest, in_engine=False)
+        except (ImageError, CredentialsError) as error:
+            failure = error
+        said = f": {failure.message}" if isinstance(failure, (ImageError, CredentialsError)) else ""
+        raise ImageError(
+            f"the base image {name} is neither in a Docker engine here nor in its registry{said}",
+            "check its name, or run docker login",
+        ) from failure
+
+    def _engine_label(self, name: str) -> str:
+        return self._engine.image_labels(name).get(CHECKSUM, "") if self._engine.answers() else ""
+
+    @property
+    def _engine_wanted(self) -> bool:
+        return self._settings.get("image_builder", "") != "none"
+
+    def _by_engine(self, base: Base) -> bool:
+        if not self._engine_wanted:
+            return False
+        if self._settings.get("image_builder") == "engine" or self._engine.answers():
+            return True
+        if base.in_engine:
+            raise ImageError(f"the base image {base.name} is only in a Docker engine that is away", "start the engine")
+        return False
+
+    # ---- by an engine --------------------------------------------------------------------------------------------
+
+    def _build(self, recipe: Recipe, base: Base, checksum: str) -> Generator[str, None, None]:
+        yield "Building Docker image."
+        packages, pip = None, False
+        if recipe.requirements:
+            try:
+                inside = yield from self._inside_of(base)
+                missing = inside.missing(recipe.requirements)
+                if missing:
+                    yield "Fetching requirements that the base image lacks: " + ", ".join(missing)
+                    packages = yield from install(missing, inside.platform, self._cache, inside.installed)
+            except (ImageError, TargetError):  # no wheel, or no Python to ask: pip in the image has the last word
+                packages, pip = None, True
+        text = dockerfile(recipe.base, recipe.script, packages=packages is not None, pip=pip)
+        parts = {"context": list(recipe.context.entries)}
+        if packages is not None:
+            parts["packages"] = files_below(packages)
+        yield from build_image(self._engine, recipe.image, text, parts, {CHECKSUM: checksum}, recipe.platform)
+
+    def _inside_of(self, base: Base) -> Generator[str, None, Inside]:
+        if not base.in_engine:
+            yield from self._engine.pull(base.name)
+        return self._insides.in_engine(self._engine, base.name, self._engine.image_id(base.name))
+
+    # ---- without one ---------------------------------------------------------------------------------------------
+
+    def _assemble(self, recipe: Recipe, base: Base, checksum: str, target: Reference) -> Generator[str, None, str]:
+        yield "Assembling the image without a Docker engine."
+        reference = Reference.parse(base.name)._replace(digest=base.digest)
+        source = self._registries.of(reference)
+        manifest = source.platform_manifest(reference, recipe.platform)
+        layers = []
+        try:
+            if recipe.requirements:
+                packages = yield from self._fetch(recipe, reference, manifest)
+                if packages is not None:
+                    found = files_below(packages)
+                    layers.append(make_layer(found, f"{FOLDER}/{PACKAGES}", "requirements"))
+            layers.append(make_layer(recipe.context.entries, FOLDER, "script, files and runtime"))
+            settings = {
+                "Labels": {CHECKSUM: checksum},
+                "Env": environment(),
+                "WorkingDir": FOLDER,
+                "Entrypoint": entrypoint(recipe.script),
+            }
+            return (yield from push_image(self._registries, target, reference, manifest, layers, settings))
+        finally:
+            for layer in layers:
+                layer.file.close()
+
+    def _fetch(self, recipe: Recipe, base: Reference, manifest: Manifest) -> Generator[str, None, Path | None]:
+        yield f"Looking into {base}."
+        inside = self._insides.in_registry(self._registries.of(base), base, manifest)
+        missing = inside.missing(recipe.requirements)
+        if not missing:
+            return None
+        yield "Fetching requirements that the base image lacks: " + ", ".join(missing)
+        return (yield from install(missing, inside.platform, self._cache, inside.installed))
+
+
+def skipping(image: str) -> str:
+    """Return the line that says so, word for word as in the tutorial."""
+    return (
+        f"Skipping image build for the model - the image '{image}' with the same contents has already been published "
+        "to the registry."
+    )

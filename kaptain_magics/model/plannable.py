@@ -373,8 +373,16 @@ class Plannable:
             full["framework"] = self.framework
         if not full.get("image"):
             base = self.base_image or self.workspace.settings.base_image
-            full["image"] = ImageSpec(base_image=base, image_name=self.image_name)
+            full["image"] = ImageSpec(base_image=base, image_name=self._image_name())
         return full
+
+    def _image_name(self) -> str:
+        """Return the image's name; without a tag it gets one of id, framework and framework version."""
+        if not self.image_name:
+            return ""
+        from kaptain_magics.images.reference import with_tag
+
+        return with_tag(self.image_name, self.id, str(self.framework or ""), self.framework_version)
 
     def _serving_requirements(self, config: Mapping[str, str]) -> tuple[str, ...]:
         from kaptain_magics.script import read_requirements

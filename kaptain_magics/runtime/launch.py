@@ -29,7 +29,7 @@ class CaptureError(Exception):
     """A variable that was asked for is not there when the script has ended."""
 
 
-def substitute(tree: ast.Module, assignments: Mapping[str, object]) -> ast.Module:
+def substitute(tree: ast.Module, assignments: Mapping[str, Any]) -> ast.Module:
     """Replace the value of the first top-level assignment of every name in ``assignments``.
 
     Raises:
@@ -43,7 +43,7 @@ def substitute(tree: ast.Module, assignments: Mapping[str, object]) -> ast.Modul
         for target in targets:
             if isinstance(target, ast.Name) and target.id in missing and getattr(node, "value", None) is not None:
                 value = ast.Constant(missing.pop(target.id))
-                node.value = ast.copy_location(value, node.value)  # type: ignore[attr-defined,arg-type]
+                node.value = ast.copy_location(value, node.value)  # type: ignore[attr-defined]
     if missing:
         raise CaptureError(f"the script has no top-level assignment of {', '.join(sorted(missing))}")
     return tree

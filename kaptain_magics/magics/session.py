@@ -107,10 +107,11 @@ class Session:
         if arguments.get("detach"):
             views.watch(handle)
             return handle
+        stops = on_interrupt == "stop"
         try:
-            views.follow(handle, interrupted=handle.stop if on_interrupt == "stop" else None)
-        except KeyboardInterrupt:
-            raise Interrupted(_after_interrupt(handle)) from None
+            views.follow(handle, interrupted=handle.stop if stops else None)
+        except KeyboardInterrupt:  # the second one may come while the first one's clean-up is waited for
+            raise Interrupted(_after_interrupt(handle, stops)) from None
         handle.raise_for_failure()
         return handle
 
@@ -139,7 +140,8 @@ class Session:
             views.show_result(value)
 
 
-def _after_interrupt(handle: Handle) -> str:
+def _after_interrupt(handle: Handle, stops: bool) -> str:
+    """Say what has become of the run."""
     from kaptain_magics.errors import KaptainError
 
     try:
@@ -148,4 +150,5 @@ def _after_interrupt(handle: Handle) -> str:
         return error.message
     if state.terminal:
         return f"{handle.name} {state}"
-    return f"{handle.name} goes on; %kaptain attach {handle.run_id} shows it, %kaptain stop {handle.run_id} ends it"
+    going = "is still being stopped" if stops else "goes on"
+    return f"{handle.name} {going}; %kaptain attach {handle.run_id} shows it, %kaptain stop {handle.run_id} ends it"

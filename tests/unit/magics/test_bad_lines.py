@@ -193,8 +193,8 @@ def test_debug_shows_the_traceback(
 
 LINES = st.sampled_from(["%kaptain", "%kaptain_deploy", "%kaptain_tune", "%kaptain_train"])
 PIECES = """
-a dev/x g=1 g=Double(1,2) --file train.py --cpu 1 --on --env A=1 --into x # runs logs show predict clean canary --model-uri
---resume --objective ' ( {q} ?
+a dev/x g=1 g=Double(1,2) --file train.py --cpu 1 --on --env A=1 --into x # runs logs show predict clean canary
+--model-uri --resume --objective ' ( {q} ?
 """
 WORDS = st.sampled_from(PIECES.split()) | st.text(alphabet="ab1=-.,/'\"([ ", max_size=6)
 

@@ -26,17 +26,22 @@ import time
 from typing import Any, NoReturn
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_ALWAYS = ("import kaptain_magics.runtime.launch", "import kaptain_magics.runtime.channel")  # what every job runs
 _SUBREAPER = 36  # prctl: orphans of a job become children of this process, so that they can be ended with it
+_pools: list[Any] = []  # threadpoolctl's controller of the libraries that are loaded
 
 
 def preload(statements: list[str]) -> str:
     """Execute import statements of installed modules; returns why a fork would not be safe, empty when it is."""
     scratch: dict[str, Any] = {"__name__": "kaptain_preload"}
-    for statement in filter(_installed, statements):
+    for statement in filter(_installed, [*statements, *_ALWAYS]):
         # the script will meet the same failure itself, and say so in its own log
         with contextlib.suppress(BaseException):
             exec(compile(statement, "<preload>", "exec"), scratch)
     scratch.clear()
+    if "threadpoolctl" in sys.modules and not _pools:  # finding the libraries takes longer than the fork
+        with contextlib.suppress(Exception):
+            _pools.append(sys.modules["threadpoolctl"].ThreadpoolController())
     gc.collect()
     gc.freeze()
     if threading.active_count() > 1:
@@ -298,8 +303,8 @@ def _raise_threads(threads: int) -> None:
     for name in THREAD_LIMITS:
         if os.environ.get(name, "1") == "1":
             os.environ[name] = str(threads)
-    if threads > 1 and "threadpoolctl" in sys.modules:
-        sys.modules["threadpoolctl"].threadpool_limits(threads)
+    if threads > 1 and _pools:
+        _pools[0].limit(limits=threads)
     torch = sys.modules.get("torch")
     if threads > 1 and torch is not None:
         torch.set_num_threads(threads)

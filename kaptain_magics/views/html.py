@@ -71,8 +71,13 @@ def chip(state: str, symbol: str = "") -> str:
     return f'<span class="kpt-chip kpt-{escape(state)}">{mark}{escape(state)}</span>'
 
 
-def body(view: RunView) -> Iterator[str]:
-    """Yield what is between the first line and the chart: reasons, progress, metrics, facts."""
+def body(view: RunView, live: bool = False) -> Iterator[str]:
+    """Yield what is between the first line and the chart: reasons, progress, metrics, facts.
+
+    Args:
+        view: The run.
+        live: Whether the widget shows it, which serves the buttons that copy.
+    """
     if view.reason:
         hint = f"<br>{_lines(view.hint)}" if view.hint else ""
         yield f'<p class="kpt-note kpt-{view.state}" role="alert"><b>{_lines(view.reason)}</b>{hint}</p>'
@@ -82,7 +87,7 @@ def body(view: RunView) -> Iterator[str]:
     if isinstance(view, StudyView):
         yield progress(view)
     yield metrics(view)
-    yield facts(view)
+    yield facts(view, live)
 
 
 def progress(view: StudyView) -> str:
@@ -117,7 +122,7 @@ def _tile(name: str, course: Course) -> str:
     )
 
 
-def facts(view: RunView) -> str:
+def facts(view: RunView, live: bool = False) -> str:
     """Return what the run has brought: best trial, model, address."""
     rows: list[tuple[str, str]] = []
     if isinstance(view, StudyView):
@@ -127,16 +132,17 @@ def facts(view: RunView) -> str:
         rows += [(f"{count} failed", escape(reason)) for reason, count in text.failures(view)]
     if view.artifact is not None:
         weight = f" <small>{size(view.artifact.size)}</small>" if view.artifact.size else ""
-        rows.append(("Model", _copied(view.artifact.uri) + weight))
+        rows.append(("Model", _code(view.artifact.uri, live) + weight))
     if isinstance(view, EndpointView) and view.endpoint is not None:
-        rows += _endpoint_rows(view)
+        rows += _endpoint_rows(view, live)
     if not rows:
         return ""
-    cells = "".join(f"<tr><th scope='row'>{name}</th><td>{value}</td></tr>" for name, value in rows)
+    left = 'style="text-align: left"'
+    cells = "".join(f'<tr><th scope="row" {left}>{name}</th><td {left}>{value}</td></tr>' for name, value in rows)
     return f'<table class="kpt-facts"><tbody>{cells}</tbody></table>'
 
 
-def _endpoint_rows(view: EndpointView) -> Iterator[tuple[str, str]]:
+def _endpoint_rows(view: EndpointView, live: bool) -> Iterator[tuple[str, str]]:
     endpoint = view.endpoint
     if endpoint is None:
         return
@@ -147,11 +153,11 @@ def _endpoint_rows(view: EndpointView) -> Iterator[tuple[str, str]]:
         f'<b>{escape(endpoint.name)}</b> <span class="kpt-chip kpt-{state}">{endpoint.state}</span>{reason}',
     )
     if endpoint.url:
-        yield "URL", _copied(endpoint.url)
+        yield "URL", _code(endpoint.url, live)
     if endpoint.cluster_url:
-        yield "In the cluster", _copied(endpoint.cluster_url)
+        yield "In the cluster", _code(endpoint.cluster_url, live)
     if endpoint.url:
-        yield "Try it", _copied(text.curl_line(endpoint.url))
+        yield "Try it", _code(text.curl_line(endpoint.url), live)
     if endpoint.traffic:
         shares = " · ".join(
             f"<code>{escape(revision[:8])}</code> {percent} %" for revision, percent in endpoint.traffic.items()
@@ -159,9 +165,8 @@ def _endpoint_rows(view: EndpointView) -> Iterator[tuple[str, str]]:
         yield "Traffic", shares
 
 
-def _copied(value: str) -> str:
-    """Return a value with a button that copies it, seen only where the live widget serves it."""
-    button = '<button type="button" class="kpt-copy" title="Copy" aria-label="Copy">⧉</button>'
+def _code(value: str, live: bool) -> str:
+    button = '<button type="button" class="kpt-copy">copy</button>' if live else ""
     return f"<code>{escape(value)}</code>{button}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.views import html, text
@@ -10,6 +11,10 @@ from kaptain_magics.views.fold import RunView
 
 if TYPE_CHECKING:
     from kaptain_magics.views.widget import Card, Teller
+
+
+_CARDS = 8  # widgets of ended runs that stay open
+_ended: deque[Card] = deque()
 
 
 class Place:
@@ -80,8 +85,16 @@ class WidgetScreen(HtmlScreen):
     def finish(self, view: RunView) -> None:
         """Replace the widget by the card that stays."""
         super().finish(view)
-        if self._card is not None:
-            self._card.close()
+        if self._card is not None and self._teller is not None:
+            self._card.put(self._teller.parts(view))
+            _retire(self._card)
+
+
+def _retire(card: Card) -> None:
+    """Keep an ended run's card for a page that was loaded again meanwhile, and let go of an older one."""
+    _ended.append(card)
+    if len(_ended) > _CARDS:
+        _ended.popleft().close()
 
 
 class CellStatus:

@@ -39,6 +39,11 @@ class Card(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is not typed
         self._updates = 0
         super().__init__()
 
+    def close(self) -> None:
+        """Let the widget go, with the layout that every widget has."""
+        self.layout.close()
+        super().close()
+
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
         """Return the widget's state; a front end that asks for all of it gets the parts and the kernel's time too."""
         state: dict[str, Any] = super().get_state(key, drop_defaults)
@@ -63,7 +68,7 @@ class Teller:
 
     def parts(self, view: RunView) -> dict[str, Any]:
         """Return them, ready for JSON."""
-        parts: dict[str, Any] = {"head": html.head(view, view.started), "body": "".join(html.body(view))}
+        parts: dict[str, Any] = {"head": html.head(view, view.started), "body": "".join(html.body(view, live=True))}
         parts |= self._log(view)
         if isinstance(view, StudyView):
             parts |= _study(view)

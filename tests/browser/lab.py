@@ -21,7 +21,7 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[2]
 _CHROMIUM = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 _CHROMIUM += ("--disable-component-update", "--disable-sync")
-_PATIENCE = 120_000  # milliseconds; the machine may be busy
+_PATIENCE = 60_000  # milliseconds; the machine may be busy
 
 
 def missing() -> str:
@@ -87,11 +87,7 @@ class Lab:
 
     def save(self, name: str) -> Any:
         """Save the notebook and return what the file holds."""
-        before = (self.folder / name).stat().st_mtime_ns
-        self.command("docmanager:save")
-        until = time.monotonic() + 60
-        while (self.folder / name).stat().st_mtime_ns == before and time.monotonic() < until:
-            self.page.wait_for_timeout(50)
+        self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save').then(() => true)")
         return nbformat.read(self.folder / name, 4)
 
 

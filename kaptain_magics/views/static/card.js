@@ -184,6 +184,10 @@ function makeLog(parent) {
   pre.tabIndex = 0;
   pre.setAttribute("role", "log");
   pre.setAttribute("aria-live", "off"); // the state is announced, not every line
+  let pinned = true; // to its end, until the reader scrolls up
+  const pin = () => { if (pinned) pre.scrollTop = pre.scrollHeight; };
+  pre.onscroll = () => { pinned = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 24; };
+  new ResizeObserver(pin).observe(pre);
 
   return (model) => {
     const [newest, open, heading] = model.get("log");
@@ -193,9 +197,8 @@ function makeLog(parent) {
       if (part && part[0] === block) lines.push(...part[1]);
     }
     if (open) lines.push(open);
-    const atEnd = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 24;
     pre.textContent = lines.join("\n");
-    if (atEnd) pre.scrollTop = pre.scrollHeight;
+    pin();
     summary.textContent = heading;
     box.hidden = !lines.length;
   };
@@ -249,8 +252,8 @@ function render({ model, el }) {
     const button = event.target.closest(".kpt-copy");
     if (!button) return;
     await navigator.clipboard.writeText(button.previousElementSibling.textContent);
-    button.textContent = "✓";
-    setTimeout(() => { button.textContent = "⧉"; }, 1500);
+    button.textContent = "copied";
+    setTimeout(() => { button.textContent = "copy"; }, 1500);
   });
 
   draw(new Set(["head", "body", "study", "log"]));

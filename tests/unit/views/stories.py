@@ -130,7 +130,7 @@ def trained(home: Path) -> Run:
 
 def failed(home: Path) -> Run:
     at = BEGIN
-    trace = 'Traceback (most recent call last):\n  File "training.py", line 3, in <module>\nZeroDivisionError: <b>zero</b>\n'
+    trace = 'Traceback (most recent call last):\n  File "training.py", line 3\nZeroDivisionError: <b>zero</b>\n'
     return training(home).tell(
         StateChanged(state=RunState.RUNNING, time=at),
         LogWritten(text=trace, time=at + 1),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -92,7 +93,7 @@ def test_memory_is_bounded_whatever_comes() -> None:
 def test_where_the_pieces_are_cut_does_not_matter(text: str, cuts: list[int]) -> None:
     whole, pieces = tail_of(text), LogTail()
     places = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         pieces.write(text[start:end])
     assert pieces.total == whole.total == text.count("\n")
     assert pieces.last(300) == whole.last(300)

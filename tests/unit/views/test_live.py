@@ -195,7 +195,8 @@ def test_a_terminal_shows_the_whole_story(home: Path) -> None:
     """A real terminal: the log as it came, the progress bar in place, colours kept, the result last."""
     stories.tuned(home)
     code = (
-        "import os; from pathlib import Path; from kaptain_magics import views; from kaptain_magics.state import RunStore;"
+        "import os; from pathlib import Path;"
+        "from kaptain_magics import views; from kaptain_magics.state import RunStore;"
         "from tests.unit.views.stories import Run;"
         "views.follow(Run(RunStore(Path(os.environ['KAPTAIN_HOME'])).folders()[0]))"
     )

@@ -181,9 +181,10 @@ class S3Client:
 
     def _explain_answer(self, error: Any) -> TransferError:
         code = str(error.code)
-        place = f"s3://{error.bucket_name or ''}" + (f"/{error.object_name}" if error.object_name else "")
+        bucket, key = (vars(error).get(name) or vars(error).get(f"_{name}") for name in ("bucket_name", "object_name"))
+        place = f"s3://{bucket or ''}" + (f"/{key}" if key else "")
         if code == "NoSuchBucket":
-            return NoBucketError(f"there is no bucket {error.bucket_name!r} at {self.endpoint}", "check the URI")
+            return NoBucketError(f"there is no bucket {bucket!r} at {self.endpoint}", "check the URI")
         if code == "NoSuchUpload":
             return NoUploadError(f"the upload to {place} was ended by someone else", "save the model again")
         if code in ("NoSuchKey", "ResourceNotFound", "NoSuchVersion"):

@@ -89,7 +89,16 @@ def test_no_secret_in_its_text() -> None:
 
 
 def answer(code: str, status: int = 400, key: str | None = "m/x") -> S3Error:
-    return S3Error(SimpleNamespace(status=status), code, "its text", "/b/m/x", "1", "2", "bucket", key)  # type: ignore[arg-type]
+    return S3Error(
+        response=SimpleNamespace(status=status),  # type: ignore[arg-type]
+        code=code,
+        message="its text",
+        resource="/bucket/m/x",
+        request_id="1",
+        host_id="2",
+        bucket_name="bucket",
+        object_name=key,
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from kaptain_magics.magics import readers
 from kaptain_magics.magics.errors import suggest, usage_error
@@ -17,8 +16,7 @@ _HELP = ("--help", "-h", "?", "??")
 _WIDTH = 26  # characters of the left column of a usage text
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """An option of a command.
 
     Attributes:
@@ -50,8 +48,7 @@ class Option:
         return f"--{self.name} {'|'.join(self.choices) or self.metavar}".rstrip()
 
 
-@dataclass(frozen=True)
-class Positional:
+class Positional(NamedTuple):
     """A word that a command takes by its place; ``needed`` unless it can be left out."""
 
     name: str
@@ -61,8 +58,7 @@ class Positional:
     needed: bool = True
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """Everything that is to know about a line.
 
     Attributes:
@@ -113,8 +109,7 @@ def _row(left: str, right: str) -> str:
     return f"  {left}{gap}{right}"
 
 
-@dataclass
-class Arguments:
+class Arguments(NamedTuple):
     """A parsed line.
 
     Attributes:
@@ -126,10 +121,10 @@ class Arguments:
         help: Whether the line asks for help.
     """
 
-    positionals: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
-    values: dict[str, str] = field(default_factory=dict)
-    bare: list[str] = field(default_factory=list)
+    positionals: Mapping[str, Any] = {}
+    options: Mapping[str, Any] = {}
+    values: Mapping[str, str] = {}
+    bare: Sequence[str] = ()
     rest: str = ""
     help: bool = False
 
@@ -166,14 +161,18 @@ class _Parser:
         self._words = words
         self._variables = variables
         self._next = 0
-        self._found = Arguments()
+        self._positionals: dict[str, Any] = {}
+        self._options: dict[str, Any] = {}
+        self._values: dict[str, str] = {}
+        self._bare: list[str] = []
+        self._rest = ""
 
     def parse(self) -> Arguments:
         waiting = list(self._command.positionals)
         while self._next < len(self._words):
             word = self._words[self._next]
             if self._command.rest and not waiting and not self._command.option(word.text.partition("=")[0]):
-                self._found.rest = self._line[word.start :].strip()
+                self._rest = self._line[word.start :].strip()
                 break
             self._next += 1
             if word.text.startswith("--") or re.match(r"-[A-Za-z]", word.text):
@@ -183,24 +182,24 @@ class _Parser:
             elif waiting:
                 self._take_positional(waiting.pop(0), word)
             elif self._command.values and word.text.isidentifier():
-                self._found.bare.append(word.text)
+                self._bare.append(word.text)
             elif self._command.values and word.text.startswith("{"):
                 self._check_filled(word.text)
                 raise usage_error(f"{word.text[:40]} is no word", "name a variable that holds a dict, without braces")
             else:
                 raise self._unexpected(word)
         needed = [p.name for p in waiting if p.needed]
-        if needed or (self._command.rest and not self._found.rest):
+        if needed or (self._command.rest and not self._rest):
             name = needed[0] if needed else self._command.rest
             raise usage_error(f"{name} is missing", f"write {self._command.usage().splitlines()[0]}")
-        return self._found
+        return Arguments(self._positionals, self._options, self._values, tuple(self._bare), self._rest)
 
     def _take_positional(self, positional: Positional, word: Word) -> None:
         self._check_filled(word.text)
         if "=" in word.text and not self._command.values:
             raise self._unexpected(word)
         try:
-            self._found.positionals[positional.name] = positional.read(word.text)
+            self._positionals[positional.name] = positional.read(word.text)
         except ValueError as error:
             raise usage_error(f"{positional.name} {word.text!r}", str(error)) from None
 
@@ -211,9 +210,9 @@ class _Parser:
         self._check_filled(value)
         if not value and self._line[word.start : word.end].endswith("="):
             raise usage_error(f"{name}= has no value", f"write {name}=VALUE, without spaces around '='")
-        if name in self._found.values:
+        if name in self._values:
             raise usage_error(f"{name} is given twice", "give it once")
-        self._found.values[name] = value
+        self._values[name] = value
 
     def _take_option(self, word: Word) -> None:
         name, equals, value = word.text.partition("=")
@@ -241,10 +240,10 @@ class _Parser:
 
     def _add(self, option: Option, value: Any) -> None:
         if option.many:
-            value = self._found.options.get(option.key, ()) + value
-        elif option.key in self._found.options:
+            value = self._options.get(option.key, ()) + value
+        elif option.key in self._options:
             raise usage_error(f"--{option.name} is given twice", "give it once")
-        self._found.options[option.key] = value
+        self._options[option.key] = value
 
     # ---- mistakes ------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ COMMANDS = [TRAIN, TUNE, DEPLOY, *VERBS.values()]
             "a x='' y='b c' learning-rate=3",
             Arguments({"NAME": "a"}, {}, {"x": "", "y": "b c", "learning-rate": "3"}),
         ),
-        (TRAIN, "a params more", Arguments({"NAME": "a"}, bare=["params", "more"])),
+        (TRAIN, "a params more", Arguments({"NAME": "a"}, bare=("params", "more"))),
         (TRAIN, "a --env A=1 --env B=x=y", Arguments({"NAME": "a"}, {"env": (("A", "1"), ("B", "x=y"))})),
         (TRAIN, "a --files x,y --files z", Arguments({"NAME": "a"}, {"files": ("x", "y", "z")})),
         (TRAIN, 'a --args "--epochs 3" --args --fast', Arguments({"NAME": "a"}, {"args": ("--epochs", "3", "--fast")})),

@@ -105,8 +105,6 @@ class RunView:
         """Take an event that only some kinds of runs have."""
 
     def _change(self, event: StateChanged) -> None:
-        if event.state is RunState.RUNNING and self.state is RunState.PENDING:
-            self.started = event.time
         self.state, self.reason, self.hint = event.state, event.reason, event.hint
         if event.state.terminal:
             self.ended = event.time

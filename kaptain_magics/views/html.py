@@ -78,7 +78,7 @@ def body(view: RunView, live: bool = False) -> Iterator[str]:
         view: The run.
         live: Whether the widget shows it, which serves the buttons that copy.
     """
-    if view.reason:
+    if view.reason and view.state is not RunState.SUCCEEDED:
         hint = f"<br>{_lines(view.hint)}" if view.hint else ""
         yield f'<p class="kpt-note kpt-{view.state}" role="alert"><b>{_lines(view.reason)}</b>{hint}</p>'
     for warning in view.warnings:
@@ -125,10 +125,12 @@ def _tile(name: str, course: Course) -> str:
 def facts(view: RunView, live: bool = False) -> str:
     """Return what the run has brought: best trial, model, address."""
     rows: list[tuple[str, str]] = []
+    if view.state is RunState.SUCCEEDED and view.reason:
+        rows.append(("Ended", escape(view.reason)))
     if isinstance(view, StudyView):
         if view.best is not None:
-            values = ", ".join(f"{k} = {text.shown_value(v)}" for k, v in view.best.parameters.items())
-            rows.append(("Best trial", f"<code>{escape(view.best.name)}</code> <span>{escape(values)}</span>"))
+            rows.append(("Best trial", f"<code>{escape(view.best.name)}</code>"))
+            rows.append(("Parameters", _code(text.parameters_line(view.best), live)))
         rows += [(f"{count} failed", escape(reason)) for reason, count in text.failures(view)]
     if view.artifact is not None:
         weight = f" <small>{size(view.artifact.size)}</small>" if view.artifact.size else ""

@@ -32,10 +32,9 @@ def progress_line(view: StudyView, now: float) -> str:
     return line
 
 
-def results_block(best: TrialChanged) -> str:
-    """Return the best trial as the tutorial shows it."""
-    parameters = {name: str(value) for name, value in best.parameters.items()}
-    return f"parameters: {parameters}, best_trial_name: {best.name}"
+def parameters_line(trial: TrialChanged) -> str:
+    """Return a trial's parameters as ``%%kaptain_train`` takes them."""
+    return " ".join(f"{name}={value}" for name, value in trial.parameters.items())
 
 
 def curl_line(url: str) -> str:
@@ -58,10 +57,12 @@ def title(view: RunView, now: float) -> str:
 def facts(view: RunView) -> list[tuple[str, str]]:
     """Return what a run has brought so far, as names and values."""
     found: list[tuple[str, str]] = []
+    if view.state is RunState.SUCCEEDED and view.reason:
+        found.append(("ended", view.reason))
     if isinstance(view, StudyView):
         if view.best is not None:
             found += [(name, number(m.latest)) for name, m in view.best.metrics.items()]
-            found.append(("best trial", results_block(view.best)))
+            found += [("best trial", view.best.name), ("parameters", parameters_line(view.best))]
         found += [(f"{count} failed", reason) for reason, count in failures(view)]
     for name, course in view.metrics.items():
         if course.summary is not None:
@@ -92,7 +93,8 @@ def result(view: RunView, now: float) -> str:
     pairs = facts(view)
     width = max((len(name) for name, _ in pairs), default=0)
     lines = [title(view, now), *(f"  {name:<{width}}  {value}" for name, value in pairs)]
-    lines += [f"  {line}" for line in (*view.reason.splitlines(), *view.hint.splitlines())]
+    if view.state is not RunState.SUCCEEDED:
+        lines += [f"  {line}" for line in (*view.reason.splitlines(), *view.hint.splitlines())]
     return "\n".join(lines)
 
 
@@ -224,11 +226,14 @@ class TextScreen:
         self._budget = budget
         self._printed = 0  # lines of the log that were printed or passed over
         self._over = False
+        self._kept = -1  # trials that had ended when the progress was shown for good
 
     def draw(self, view: RunView) -> None:
         """Print what is new."""
         lines = self._new_lines(view)
         if lines:
+            if isinstance(view, StudyView) and view.finished == len(view.trials) > 0:
+                self._keep(view)  # the trials are over, as it seems: what follows is about their end
             self._status.clear()
             self._print(lines)
         if isinstance(view, StudyView):
@@ -248,7 +253,7 @@ class TextScreen:
             rest.append(view.log.open_line)
         self._print(rest)
         if isinstance(view, StudyView) and view.trials:
-            self._status.keep(progress_line(view, time.time()))
+            self._keep(view)
         if view.state in (RunState.FAILED, RunState.STOPPED):
             level = "ERROR" if view.state is RunState.FAILED else "WARNING"
             self._print([log_line(view.ended, view.reason, level)])
@@ -256,6 +261,11 @@ class TextScreen:
         if not view.state.terminal:
             self._print([attach_line(view) + " shows it again"])
         self._out.flush()
+
+    def _keep(self, view: StudyView) -> None:
+        if view.finished != self._kept:
+            self._kept = view.finished
+            self._status.keep(progress_line(view, time.time()))
 
     def _new_lines(self, view: RunView) -> list[str]:
         missing, lines = view.log.since(self._printed)

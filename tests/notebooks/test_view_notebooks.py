@@ -75,7 +75,8 @@ def test_a_live_run_ends_as_one_static_card(execute: Any) -> None:
     notebook = execute(
         """
 run = stories.training(home)
-thread = later(run, go("running"), LogWritten(text="epoch 1\\n"), MetricReported(name="accuracy", value=0.9), go("succeeded"), pause=0.5)
+told = go("running"), LogWritten(text="epoch 1\\n"), MetricReported(name="accuracy", value=0.9), go("succeeded")
+thread = later(run, *told, pause=0.5)
 views.follow(run)
 thread.join()
 """,
@@ -142,7 +143,8 @@ def test_text_in_a_notebook_keeps_its_progress_in_place(execute: Any) -> None:
     notebook = execute(
         """
 run = stories.tuning(home, 10, 6)
-thread = later(run, stories.trial_events(4)[1], stories.trial_events(5)[1], Noted(text="almost"), go("succeeded"), pause=0.4)
+ended = [stories.trial_events(number)[1] for number in (4, 5)]
+thread = later(run, *ended, Noted(text="almost"), go("succeeded"), pause=0.4)
 views.follow(run)
 thread.join()
 """,
@@ -185,7 +187,8 @@ folder.append(StateChanged(state=RunState.RUNNING))
 with open(folder.log_path, "ab") as log:
     for block in range(1000):
         start = log.tell()
-        log.write(b"".join(b"line %d: epoch loss accuracy and other words\\\\n" % (block * 1000 + i) for i in range(1000)))
+        numbers = range(block * 1000, block * 1000 + 1000)
+        log.write(b"".join(b"line %d: epoch loss accuracy and other words\\\\n" % number for number in numbers))
         log.flush()
         folder.append(LogWritten(start=start, end=log.tell()))
 folder.append(StateChanged(state=RunState.SUCCEEDED))

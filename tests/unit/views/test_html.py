@@ -53,7 +53,7 @@ def test_a_card_is_whole_and_needs_no_script(home: Path, story: object) -> None:
 
 def test_a_card_says_the_short_result(home: Path) -> None:
     page = Page(html.card(fold(stories.trained(home)), 0))
-    for part in ("succeeded", "dev/mnist", "0.96885", "2.3 s", stories.MODEL_URI, "337 KiB", "Log · 10 lines"):
+    for part in ("succeeded", "dev/mnist", "0.96885", "2.4 s", stories.MODEL_URI, "337 KiB", "Log · 10 lines"):
         assert part in page.text
 
 

@@ -219,7 +219,7 @@ def test_a_terminal_shows_the_whole_story(home: Path) -> None:
     assert any(
         "Progress: 100%|█████████████████████████|12/12 [time: 01:05, accuracy: 0.9599" in line for line in lines
     )
-    assert any("best_trial_name: mnist-tune-0174088b-" in line for line in lines)
+    assert any("best trial  mnist-tune-0174088b-" in line for line in lines)
 
 
 def test_following_imports_nothing_heavy(home: Path) -> None:

@@ -96,23 +96,17 @@ def test_the_tutorial_s_progress_line(home: Path) -> None:
     )
 
 
-def test_the_tutorial_s_results_block() -> None:
+def test_the_best_parameters_are_written_as_a_magic_takes_them() -> None:
     best = TrialChanged(
-        number=3,
-        name="mnist-tune-0174088b-sh2xfkbt",
-        state=TrialState.SUCCEEDED,
-        parameters={"--gamma": 0.0009033059385183185, "--c": 0.8628663122572235},
+        number=3, name="t", state=TrialState.SUCCEEDED, parameters={"gamma": 0.0009033059385183185, "kernel": "rbf"}
     )
-    assert text.results_block(best) == (
-        "parameters: {'--gamma': '0.0009033059385183185', '--c': '0.8628663122572235'}, "
-        "best_trial_name: mnist-tune-0174088b-sh2xfkbt"
-    )
+    assert text.parameters_line(best) == "gamma=0.0009033059385183185 kernel=rbf"
 
 
 def test_a_short_result(home: Path) -> None:
     view = fold(stories.trained(home))
     first, *rest = text.result(view, 0).splitlines()
-    assert first.startswith("train dev/mnist on local: succeeded in 2.3 s (mnist-job-17921389, run ")
+    assert first.startswith("train dev/mnist on local: succeeded in 2.4 s (mnist-job-17921389, run ")
     assert rest == ["  accuracy  0.96885", f"  model     {stories.MODEL_URI} (337 KiB)"]
 
 
@@ -171,7 +165,7 @@ def test_a_study_on_a_screen(home: Path) -> None:
     assert (
         out.getvalue().splitlines()[0].endswith("kaptain-log[INFO]: Experiment mnist-tune-0174088b has been created.")
     )
-    assert "best_trial_name: mnist-tune-0174088b-" in out.getvalue()
+    assert "best trial  mnist-tune-0174088b-" in out.getvalue()
 
 
 def test_lines_that_came_too_fast_are_counted(home: Path) -> None:
@@ -233,3 +227,25 @@ def test_failures_are_counted_by_reason(home: Path) -> None:
     first = next(t for t in view.trials.values() if t.state is TrialState.FAILED)
     view.take(msgspec.structs.replace(first, reason="another"))
     assert text.failures(view) == [("exit code 1: ValueError: C <= 0", 5), ("another", 1)]
+
+
+def test_the_progress_comes_before_what_is_said_of_its_end(home: Path) -> None:
+    out = io.StringIO()
+    view = view_of(stories.study(home, 1))
+    screen = text.TextScreen(out, text.PlainStatus(out))
+    view.take(Noted(text="Experiment mnist-tune-0174088b has been created.", time=stories.BEGIN))
+    begun, ended, _ = stories.trial_events(0)
+    view.take(begun)
+    screen.draw(view)
+    view.take(ended)
+    screen.draw(view)
+    view.take(Noted(text="Model tuning completed, final status: Succeeded", time=stories.BEGIN))
+    screen.draw(view)
+    view.take(StateChanged(state=RunState.SUCCEEDED, reason="all trials are done: 1", time=stories.BEGIN + 9))
+    screen.finish(view)
+    lines = out.getvalue().splitlines()
+    assert "created" in lines[0]
+    assert lines[1].startswith("Progress: 100%")
+    assert "completed" in lines[2]
+    assert out.getvalue().count("Progress") == 1
+    assert "  ended       all trials are done: 1" in lines

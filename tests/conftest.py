@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.seaweed", "tests.engine", "tests.cluster.rig"]
+pytest_plugins = ["tests.seaweed", "tests.engine", "tests.cluster.rig", "tests.shell"]
 
 
 def absent(part: str, reason: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
 from kaptain_magics.errors import KaptainError
-from tests.unit.magics.conftest import Notebook
+from tests.shell import Notebook
 
 BODY = "\ngamma = 0.1\nscore = gamma\n"
 

@@ -14,7 +14,7 @@ from kaptain_magics.core.specs import EndpointSpec, JobSpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.script import capture
 from kaptain_magics.state import EndpointRecord, Registry, Revision, RunRecord, RunStore
-from tests.unit.magics.conftest import Notebook
+from tests.shell import Notebook
 
 
 @pytest.fixture

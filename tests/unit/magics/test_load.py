@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from kaptain_magics.config import Settings
 from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE, overview_usage
-from tests.unit.magics.conftest import Notebook
+from tests.shell import Notebook
 
 MAGICS = {
     "line": {"kaptain", "kaptain_train", "kaptain_tune", "kaptain_deploy"},

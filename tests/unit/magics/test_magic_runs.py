@@ -14,7 +14,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import RunFailedError
 from kaptain_magics.magics.errors import Interrupted
 from kaptain_magics.model import Study, TrainingRun, Workspace
-from tests.unit.magics.conftest import Notebook
+from tests.shell import Notebook
 from tests.waiting import until
 
 TRAIN = "gamma = 0.1\nscore = gamma * 2\nprint('gamma is', gamma)\n"

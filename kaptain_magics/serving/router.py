@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from kaptain_magics.errors import ConfigError, KaptainError
-from kaptain_magics.serving.control import ControlSocket, hold_state, take_listeners
+from kaptain_magics.serving.control import ControlSocket, bind, hold_state, take_listeners
 from kaptain_magics.serving.errors import RequestError, error_body
 from kaptain_magics.serving.http1 import CHUNK, Head, read_body, read_head
 
@@ -38,19 +38,23 @@ class RouterOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a router is told.
 
     Attributes:
-        handover: Control socket of the server whose listening socket is taken over.
+        handover: Control socket of the server whose listening socket is taken over; empty to open one.
+        host: Address to listen on where none is taken over.
+        port: Port to listen on where none is taken over.
         control: Path of the router's own control socket.
-        state: File that is locked while the router lives.
+        state: File that is locked while the router lives; empty for none.
         backends: Private sockets of the servers: the stable one, then the canary.
         percent: Percent of requests for the canary.
         drain_seconds: Seconds for requests in flight when the router ends.
     """
 
-    handover: str
     control: str
-    state: str
     backends: tuple[str, ...]
-    percent: int
+    handover: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    state: str = ""
+    percent: int = 0
     drain_seconds: float = 30.0
 
 
@@ -288,10 +292,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _read_options(sys.argv[1:] if argv is None else argv)
         with ExitStack() as stack:
-            listeners = take_listeners(Path(options.handover))
+            handed = options.handover
+            listeners = take_listeners(Path(handed)) if handed else [bind(options.host, options.port)]
             for listener in listeners:
                 stack.enter_context(listener)
-            hold_state(Path(options.state), listeners[0].getsockname()[1], stack)
+            if options.state:
+                hold_state(Path(options.state), listeners[0].getsockname()[1], stack)
             asyncio.run(_route(options, listeners, stack))
     except KaptainError as error:
         logger.error("%s", error.message)
@@ -316,6 +322,8 @@ async def _route(options: RouterOptions, listeners: Sequence[socket.socket], sta
     control = ControlSocket(Path(options.control), handle, listeners)
     stack.callback(control.close)
     control.start()
+    if not options.handover:  # nobody else accepts
+        await router.command({"do": "accept"})
     await router.run()
 
 

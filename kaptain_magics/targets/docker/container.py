@@ -23,7 +23,7 @@ FETCHED = f"{FOLDER}/{RUNTIME}/fetched.pkl"
 MANAGED = {"kaptain.managed-by": "kaptain-magics"}
 
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREADS = ("OMP_NUMTHREADS", "OPENBLAS_NUMTHREADS", "MKL_NUMTHREADS", "NUMEXPR_NUMTHREADS")
 _NOBODY = 65534
 _SHARED_MEMORY = 1 << 30  # /dev/shm: data loaders with worker processes need more than the engine's 64 MB
 
@@ -68,7 +68,7 @@ def job_environment(job: JobSpec, storage_env: Mapping[str, str]) -> dict[str, s
     if job.trial is not None:
         env["KAPTAIN_TRIAL"] = str(job.trial)
     if job.resources.cores is not None:
-        env |= dict.fromkeys(_THREADS, str(max(1, math.ceil(job.resources.cores))))
+        env |= dict.fromkeys(THREADS, str(max(1, math.ceil(job.resources.cores))))
     return {**env, **job.env}
 
 

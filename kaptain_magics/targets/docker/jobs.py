@@ -15,7 +15,7 @@ from kaptain_magics.core.events import ArtifactSaved, Event, Noted, StateChanged
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
-from kaptain_magics.files import Lock, write_whole
+from kaptain_magics.files import write_whole
 from kaptain_magics.images.engine import Engine, GoneError
 from kaptain_magics.targets.base import JobRef, Surroundings
 from kaptain_magics.targets.docker import container as settings_of
@@ -45,15 +45,15 @@ class DockerJobs:
     """Runs jobs in containers.
 
     Args:
-        surroundings: State folder, cache, settings (``docker_host``, ``base_image``, ``docker_user``) and store.
+        surroundings: State folder, cache, settings and store.
+        engine: The engine.
+        images: Finds and makes images.
     """
 
     name = "docker"
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._around = surroundings
-        self._engine = Engine(surroundings.settings)
-        self._images = Images(self._engine, surroundings)
+    def __init__(self, surroundings: Surroundings, engine: Engine, images: Images) -> None:
+        self._around, self._engine, self._images = surroundings, engine, images
         self._waiting: dict[str, _Job] = {}
 
     def submit(self, job: JobSpec) -> JobRef:
@@ -237,33 +237,6 @@ class DockerJobs:
     def _container(self, job: JobRef) -> Container:
         with self._engine.told():
             return self._engine.client.containers.get(job.name)
-
-    # ---- housekeeping ----------------------------------------------------------------------------------------------
-
-    def clean(self, force: bool = False) -> list[str]:
-        """Find containers of ended and killed runs, and volumes of packages; with ``force`` remove them."""
-        lines = []
-        mine: dict[str, Any] = {"label": [f"kaptain.owner={settings_of.owner(self._around.home)}"]}
-        with self._engine.told():
-            containers = self._engine.client.containers.list(all=True, filters=mine, ignore_removed=True)
-            volumes = self._engine.client.volumes.list(filters=mine)
-        for found in containers:
-            if found.labels.get("kaptain.kind") in ("job", "look", "packages") and self._abandoned(found):
-                lines.append(f"container {found.name}")
-                if force:
-                    with contextlib.suppress(GoneError), self._engine.told():
-                        found.remove(force=True, v=True)
-        for volume in volumes:
-            lines.append(f"volume {volume.name}")
-            if force:
-                with contextlib.suppress(TargetError), self._engine.told():  # one that is in use stays
-                    volume.remove()
-        return lines
-
-    def _abandoned(self, found: Container) -> bool:
-        """Whether nobody follows a container's run any more."""
-        run = self._around.home / "runs" / found.labels.get("kaptain.run", "")
-        return not Lock(run / "lock").held_by_other()
 
 
 def _wanted(job: JobSpec) -> tuple[str, ...]:

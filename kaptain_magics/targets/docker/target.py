@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
 from kaptain_magics.core.specs import EndpointSpec, ImageSpec, JobSpec, StudySpec
 from kaptain_magics.errors import TargetError
-from kaptain_magics.targets.base import Check
+from kaptain_magics.files import Lock
+from kaptain_magics.images.engine import Engine, GoneError
+from kaptain_magics.targets.base import Check, Surroundings
 from kaptain_magics.targets.docker import container as settings_of
+from kaptain_magics.targets.docker.images import Images, ReadyImage
 from kaptain_magics.targets.docker.jobs import DockerJobs
+from kaptain_magics.targets.docker.serving import DockerServing
 
 
-class DockerTarget(DockerJobs):
+class DockerTarget(DockerJobs, DockerServing):
     """Runs jobs and serves models in containers.
 
     Args:
-        surroundings: State folder, cache, settings and store.
+        surroundings: State folder, cache, settings (``docker_host``, ``base_image``, ``docker_user``) and store.
     """
+
+    name = "docker"
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        engine = Engine(surroundings.settings)
+        images = Images(engine, surroundings)
+        DockerJobs.__init__(self, surroundings, engine, images)
+        DockerServing.__init__(self, surroundings, engine, images)
 
     def check(self) -> list[Check]:
         """Look at the engine, its disk and the base image."""
@@ -39,9 +55,41 @@ class DockerTarget(DockerJobs):
         if isinstance(spec, StudySpec):
             lines = [f"# searched: {name} = {domain}" for name, domain in spec.domains.items()]
             return "\n".join([*lines, self.render(spec.job)])
-        assert isinstance(spec, JobSpec)
+        if isinstance(spec, EndpointSpec):
+            image = settings_of.base_image(spec.image, self._around.settings)
+            return self._servers.render(spec, ReadyImage(image, image))
         image = spec.image.image_name or settings_of.base_image(spec.image, self._around.settings)
         return settings_of.as_command(image, self._settings(spec, ""))
+
+    def clean(self, force: bool = False) -> list[str]:
+        """Find containers of ended and killed runs, forgotten servers and packages; with ``force`` remove them."""
+        mine: dict[str, Any] = {"label": [f"kaptain.owner={settings_of.owner(self._around.home)}"]}
+        with self._engine.told():
+            containers = self._engine.client.containers.list(all=True, filters=mine, ignore_removed=True)
+            volumes = self._engine.client.volumes.list(filters={**mine, "dangling": True})
+        lines = []
+        for container in containers:
+            if self._abandoned(container.labels):
+                lines.append(f"container {container.name}")
+                if force:
+                    with contextlib.suppress(GoneError), self._engine.told():
+                        container.remove(force=True, v=True)
+        for volume in volumes:
+            if self._abandoned(volume.attrs.get("Labels") or {}):
+                lines.append(f"volume {volume.name}")
+                if force:
+                    with contextlib.suppress(TargetError), self._engine.told():  # one that is in use stays
+                        volume.remove()
+        return lines
+
+    def _abandoned(self, labels: Mapping[str, str]) -> bool:
+        """Whether nobody follows or knows any more what has these labels."""
+        kind, run = labels.get("kaptain.kind"), labels.get("kaptain.run", "")
+        if kind in ("job", "look"):
+            return not Lock(self._around.home / "runs" / run / "lock").held_by_other()
+        if kind in ("server", "gate", "sockets"):
+            return not self.knows(labels.get("kaptain.endpoint", ""), labels.get("kaptain.name", ""))
+        return kind == "packages"
 
 
 _NO_IMAGE = ImageSpec()

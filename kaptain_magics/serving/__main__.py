@@ -67,7 +67,7 @@ def _serve(options: Options, token: str, stack: ExitStack) -> int:
     make = functools.partial(Server, options, token, public, private, metrics, options.workers == 1)
     if options.workers == 1:
         return _serve_alone(options, make, public, stack)
-    return _serve_many(options, make, public, metrics, stack)
+    return _serve_many(options, make, public, private, metrics, stack)
 
 
 def _serve_alone(
@@ -89,6 +89,7 @@ def _serve_many(
     options: Options,
     make: functools.partial[Server],
     public: list[socket.socket],
+    private: list[socket.socket],
     metrics: Metrics,
     stack: ExitStack,
 ) -> int:
@@ -98,7 +99,7 @@ def _serve_many(
             _tell(failure)
         return 0 if failure is None else NOT_LOADED
 
-    workers = Workers(options, metrics, serve_child)
+    workers = Workers(options, metrics, [*public, *private], serve_child)
     control = ControlSocket(Path(options.control), workers.command, public) if options.control else None
     if control is not None:
         stack.callback(control.close)

@@ -26,6 +26,7 @@ Outputs = Mapping[str, Array]
 _INLINE = 0.004  # seconds that a call may be expected to take for staying in the loop
 _SMALL = 16  # rows up to which a request is put together with others
 _MEMORY = 0.1  # weight of the newest measurement in a mean
+_GAIN = 0.8  # part of its time alone that a request must take in company for that to pay
 _PROBE = 512  # calls after which batching is tried again
 
 
@@ -146,7 +147,7 @@ class Runner:
         if not self._model.batchable or self._limits.batch_rows < 2:
             return False
         self._calls += 1
-        return self._shared.value < 0.9 * self._single.value or not self._shared.value or self._calls % _PROBE == 0
+        return self._shared.value < _GAIN * self._single.value or not self._shared.value or self._calls % _PROBE == 0
 
     def _run_quietly(self, batch: list[Call]) -> None:
         self._run(batch, self._loop.call_soon_threadsafe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 from email.utils import formatdate
@@ -46,6 +47,8 @@ class Connection(HttpToolsProtocol):
             self._refuse(503, "too many connections")
         else:
             self._watch()
+            if self.closing:  # the kernel had made it before the socket was closed
+                self.end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -175,33 +178,33 @@ class HttpServer:
         self.released = False
         self.closing = False
         self._loop = asyncio.get_running_loop()
-        self._servers: list[tuple[asyncio.Server, bool]] = []
+        self._listening: list[tuple[asyncio.Server, socket.socket, bool]] = []
         self._empty = asyncio.Event()
         self._tick()
 
     async def listen(self, listener: socket.socket, private: bool = False) -> None:
-        """Accept on a listening socket. The socket itself stays the caller's."""
+        """Accept on a listening socket. The socket stays open when it is released, for whoever shares it."""
         mine = listener.dup()
         mine.setblocking(False)
         make = self._loop.create_unix_server if listener.family == socket.AF_UNIX else self._loop.create_server
-        server = await make(lambda: Connection(self, private), sock=mine, backlog=1024)
-        self._servers.append((server, private))
+        server = await make(functools.partial(Connection, self, private), sock=mine, backlog=1024)
+        self._listening.append((server, listener, private))
         if not private:
             self.released = False
 
     def release(self) -> None:
         """Accept on the public sockets no more; their connections end after their next answer."""
         self.released = True
-        for server, private in self._servers:
+        for server, _, private in self._listening:
             if not private:
                 server.close()
-        self._servers = [(server, private) for server, private in self._servers if private]
+        self._listening = [entry for entry in self._listening if entry[2]]
         for connection in list(self.connections):
             if not connection.private:
                 connection.end()
 
     async def drain(self, seconds: float) -> bool:
-        """Accept no more and answer what is in flight.
+        """Close the listening sockets and answer everybody who got through to them.
 
         Args:
             seconds: How long to wait for it at most.
@@ -210,10 +213,17 @@ class HttpServer:
             Whether everything was answered.
         """
         self.closing = True
-        for server, _ in self._servers:
+        for server, listener, private in self._listening:
             server.close()
+            waiting = _accept_all(listener)
+            listener.close()
+            make = functools.partial(Connection, self, private)
+            for client in waiting:
+                await self._loop.connect_accepted_socket(make, client)
         for connection in list(self.connections):
             connection.end()
+        for _ in range(3):  # connections that the loop has accepted and not told of yet
+            await asyncio.sleep(0)
         if not self.connections:
             return True
         try:
@@ -233,3 +243,14 @@ class HttpServer:
     def _tick(self) -> None:
         self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         self._loop.call_later(1.0, self._tick)
+
+
+def _accept_all(listener: socket.socket) -> list[socket.socket]:
+    """Return the clients whose connections the kernel has made already: closing the socket would reset them."""
+    listener.setblocking(False)
+    accepted = []
+    try:
+        while True:
+            accepted.append(listener.accept()[0])
+    except OSError:
+        return accepted

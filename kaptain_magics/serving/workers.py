@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -30,12 +30,20 @@ class Workers:
     Args:
         options: What the servers are told.
         metrics: Where they count.
+        listeners: The listening sockets that the children share.
         serve: Serves in a child, given its end of the channel for commands; returns the exit code.
     """
 
-    def __init__(self, options: Options, metrics: Metrics, serve: Callable[[socket.socket], int]) -> None:
+    def __init__(
+        self,
+        options: Options,
+        metrics: Metrics,
+        listeners: Sequence[socket.socket],
+        serve: Callable[[socket.socket], int],
+    ) -> None:
         self._options = options
         self._metrics = metrics
+        self._listeners = listeners
         self._serve = serve
         self._children: dict[int, tuple[int, socket.socket]] = {}  # by process id: number and channel
         self._accepting = not options.hold
@@ -87,6 +95,8 @@ class Workers:
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
+        for listener in self._listeners:  # the children close theirs: nobody shall wait for an answer
+            listener.close()
         self._deadline = time.monotonic() + self._options.drain_seconds + 5
         self._signal(signal.SIGTERM)
 

@@ -63,5 +63,6 @@ def notebook(shell: InteractiveShell, home: Path, tmp_path: Path, monkeypatch: p
     """A notebook without variables, in a folder of its own."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    shell.reset(new_session=False)
+    for name in set(shell.user_ns) - set(shell.user_ns_hidden):  # as %reset does, without its search for garbage
+        del shell.user_ns[name]
     return Notebook(shell)

@@ -454,11 +454,11 @@ def tensorflow_module() -> Case:
 
 
 def mlflow_sklearn() -> Case:
-    """A model of scikit-learn in MLflow's directory, with a signature of columns."""
-    from sklearn.linear_model import LogisticRegression
+    """A model of scikit-learn in MLflow's directory, with a signature of columns and types that skops does not know."""
+    from sklearn.neighbors import KNeighborsClassifier
 
     frame, labels = flower_frame()
-    model = LogisticRegression(max_iter=500).fit(frame, labels)
+    model = KNeighborsClassifier(3).fit(frame, labels)
     kaptain.save_model(model, framework="mlflow", example=frame[:3])
     return Case(
         f"{COLUMNS.format('FP64')} -> predict:BYTES[-1] predict_proba:FP64[-1,-1]?",

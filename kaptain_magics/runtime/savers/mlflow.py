@@ -7,6 +7,7 @@ compared.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any
 from kaptain_magics.runtime.errors import ExportError
 from kaptain_magics.runtime.savers.base import Description, Wish, versions
 from kaptain_magics.runtime.savers.guess import framework_of
+from kaptain_magics.runtime.savers.pickled import local_modules
 
 FORMATS = ("mlflow",)
 _ARGUMENTS = {
@@ -63,9 +65,21 @@ def _write(model: Any, folder: Path, example: Any) -> None:
             f"MLflow cannot save a {type(model).__name__}",
             "derive it from mlflow.pyfunc.PythonModel, or name the directory of a saved MLflow model",
         )
+    if flavor == "sklearn":
+        options |= _for_sklearn(model, writer)
     writer.save_model(**options, pip_requirements=writer.get_default_pip_requirements())
     shutil.copytree(folder / "mlflow", folder, dirs_exist_ok=True)
     shutil.rmtree(folder / "mlflow")
+
+
+def _for_sklearn(model: Any, writer: Any) -> dict[str, Any]:
+    """Return the script's modules that the model uses, and its own types as those that skops may build."""
+    options: dict[str, Any] = {"code_paths": [str(path) for path in local_modules(model)] or None}
+    if "skops_trusted_types" in inspect.signature(writer.save_model).parameters:
+        import skops.io
+
+        options["skops_trusted_types"] = skops.io.get_untrusted_types(data=skops.io.dumps(model))
+    return options
 
 
 @contextmanager

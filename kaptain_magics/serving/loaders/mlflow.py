@@ -43,6 +43,9 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
             f"the MLflow model needs {error.name}, which is not installed here",
             "add the lines of the model's requirements.txt to the requirements of the deployment",
         ) from error
+    except Exception as error:  # MLflow's own, YAML's, and what unpickling raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ServingError(f"MLmodel cannot be loaded by MLflow: {reason}", "save the model again") from error
 
 
 class MlflowModel:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kaptain_magics.errors import InferenceError, ServingError
+from kaptain_magics.errors import InferenceError, KaptainError, ServingError
 from kaptain_magics.serving.datatypes import datatype_of
 from kaptain_magics.serving.loaders.base import Array, LoadedModel, Signature, TensorSpec, as_text, find_file, require
 from kaptain_magics.serving.loaders.described import read_description, told_signature
@@ -30,7 +30,14 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
     except ModuleNotFoundError as error:
         raise ServingError(
             f"{path.name} needs the module {error.name}, which is not installed here",
-            "add it to the requirements of the deployment",
+            "add it to the requirements of the deployment, or save it with extra_files",
+        ) from error
+    except KaptainError:
+        raise
+    except Exception as error:  # a pickle may raise anything
+        raise ServingError(
+            f"{path.name} cannot be loaded: {type(error).__name__}: {error}",
+            "serve it with the versions that saved it, or save it again",
         ) from error
     if not hasattr(estimator, "predict") and not hasattr(estimator, "transform"):
         raise ServingError(

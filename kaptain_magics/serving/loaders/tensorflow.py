@@ -57,7 +57,13 @@ def _limit_threads(tensorflow: Any) -> None:
 def _load_saved(path: Path, name: str) -> TensorFlowModel:
     tensorflow = require("tensorflow", "tensorflow")
     _limit_threads(tensorflow)
-    loaded = tensorflow.saved_model.load(str(path))
+    try:
+        loaded = tensorflow.saved_model.load(str(path))
+    except Exception as error:  # its own errors have no common root but this
+        reason = str(error).splitlines()[0]
+        raise ServingError(
+            f"{path.name} cannot be loaded by TensorFlow {tensorflow.__version__}: {reason}", "save it again"
+        ) from error
     functions = dict(loaded.signatures)
     if name not in functions:
         raise ServingError(

@@ -23,9 +23,11 @@ import pytest
 
 ACCESS_KEY, SECRET_KEY = "kaptain-admin", "kaptain-admin-secret"
 READER_KEY, READER_SECRET = "kaptain-reader", "kaptain-reader-secret"  # may read and list bucket `shared` only
+WRITER_KEY, WRITER_SECRET = "kaptain-writer", "kaptain-writer-secret"  # may do all but make buckets
 _IDENTITIES = [
     ("admin", ACCESS_KEY, SECRET_KEY, ["Admin", "Read", "List", "Tagging", "Write"]),
     ("reader", READER_KEY, READER_SECRET, ["Read:shared", "List:shared"]),
+    ("writer", WRITER_KEY, WRITER_SECRET, ["Read", "List", "Write"]),
 ]
 _PORTS = ["master", "volume", "filer", "s3", "admin"]
 

@@ -10,7 +10,7 @@ import pytest
 from kaptain_magics.errors import CredentialsError, StorageError
 from kaptain_magics.runtime.directory import PART
 from kaptain_magics.storage import open_store
-from tests.seaweed import READER_KEY, READER_SECRET, SeaweedFS
+from tests.seaweed import READER_KEY, READER_SECRET, WRITER_KEY, WRITER_SECRET, SeaweedFS
 
 
 def test_a_path_is_a_store(tmp_path: Path) -> None:
@@ -87,7 +87,14 @@ class TestS3:
         store.copy("s3://made-1/m", "s3://made-4/m")
         assert [store.exists(f"s3://made-{n}/{k}") for n, k in ((1, "m"), (2, "big"), (3, "x"), (4, "m"))] == [True] * 4
 
-    def test_bucket_may_not_be_made(self, seaweed: SeaweedFS) -> None:
+    def test_bucket_is_missing_and_may_not_be_made(self, seaweed: SeaweedFS, tmp_path: Path) -> None:
+        env = {**seaweed.env, "AWS_ACCESS_KEY_ID": WRITER_KEY, "AWS_SECRET_ACCESS_KEY": WRITER_SECRET}
+        store = open_store("s3://unmade/models", env)
+        with pytest.raises(CredentialsError, match="no bucket 'unmade' .* may not make it") as error:
+            store.write("s3://unmade/models/a", b"")
+        assert "make the bucket" in error.value.hint
+
+    def test_reader_may_not_write(self, seaweed: SeaweedFS) -> None:
         env = {**seaweed.env, "AWS_ACCESS_KEY_ID": READER_KEY, "AWS_SECRET_ACCESS_KEY": READER_SECRET}
         open_store("s3://shared/models", seaweed.env).write("s3://shared/models/a", b"1")
         store = open_store("s3://shared/models", env)

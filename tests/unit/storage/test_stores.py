@@ -90,7 +90,7 @@ class TestS3:
     def test_bucket_is_missing_and_may_not_be_made(self, seaweed: SeaweedFS, tmp_path: Path) -> None:
         env = {**seaweed.env, "AWS_ACCESS_KEY_ID": WRITER_KEY, "AWS_SECRET_ACCESS_KEY": WRITER_SECRET}
         store = open_store("s3://unmade/models", env)
-        with pytest.raises(CredentialsError, match="no bucket 'unmade' .* may not make it") as error:
+        with pytest.raises(CredentialsError, match=r"no bucket 'unmade' .* may not make it") as error:
             store.write("s3://unmade/models/a", b"")
         assert "make the bucket" in error.value.hint
 

@@ -228,6 +228,12 @@ class Cluster:
                 raise
         return self.patch(manifest["kind"], manifest["metadata"]["name"], manifest)
 
+    def replace(self, manifest: Manifest) -> Manifest:
+        """Replace an object; the manifest has the version that it was read with."""
+        where = self.path(manifest["kind"], manifest["metadata"]["name"], manifest["apiVersion"])
+        made: Manifest = self.request("PUT", where, None, manifest)
+        return made
+
     def patch(self, kind: str, name: str, change: Mapping[str, Any], subresource: str = "") -> Manifest:
         """Merge a change into an object."""
         where = self.path(kind, name, str(change.get("apiVersion", ""))) + (f"/{subresource}" if subresource else "")

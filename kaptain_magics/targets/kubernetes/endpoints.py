@@ -8,12 +8,13 @@ from contextlib import suppress
 from kaptain_magics.core.events import Event, Noted
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import KaptainError, ServingError, TargetError
-from kaptain_magics.targets.kubernetes import labels, registry
+from kaptain_magics.targets.kubernetes import labels, payload, registry
 from kaptain_magics.targets.kubernetes.client import ApiError
 from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import pod, secrets
 from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup
+from kaptain_magics.targets.kubernetes.manifests.serving import server_options
 
 DEPLOYED = "kaptain-magics/deployed"  # annotation of what was ready once: no leftover of a killed run
 _SHARED = ("Secret", "ServiceAccount", "Service")  # kinds that are read and patched, as the contract's log tells it
@@ -81,21 +82,44 @@ class EndpointParts:
         image = endpoint.image
         return bool(image.image_name or image.base_image or self._shop.around.settings.get("base_image"))
 
-    def setup(self, endpoint: EndpointSpec, payload: str) -> Setup:
-        """Return what the manifests of the endpoint's own server need."""
-        image = self._shop.image(endpoint.image)
+    def setup(self, endpoint: EndpointSpec, needs_image: bool = True) -> Setup:
+        """Return what the endpoint's manifests need.
+
+        Args:
+            endpoint: The endpoint.
+            needs_image: Whether our own server runs it.
+        """
+        image = self._shop.image(endpoint.image) if needs_image or self._has_image(endpoint) else ""
         own = (f"{endpoint.name}-registry",) if registry.credentials(image) else ()
         user = self._shop.around.settings.get("run_as_user", str(USER))
         return Setup(
             owner=self._shop.owner,
             namespace=self._shop.cluster.namespace,
             image=image,
-            payload=payload,
+            payload=server_name(endpoint),
             storage=f"{endpoint.name}-secret",
             pull_secrets=(*own, *endpoint.cluster.image_pull_secrets),
             service_account=endpoint.cluster.service_account,
             user=int(user) if user.isdigit() else None,
         )
+
+    def server_payload(self, endpoint: EndpointSpec, setup: Setup, folder: str) -> Manifest:
+        """Return the secret with our server, its options and requirements.
+
+        Args:
+            endpoint: The endpoint.
+            setup: Its surroundings.
+            folder: Where the model is in the container.
+        """
+        files = {
+            "serve.py": payload.inside("serve.py"),
+            "start.py": payload.inside("start.py"),
+            "lib.tar.gz": payload.runtime_archive(serving=True),
+            "options.json": server_options(endpoint, folder).encode(),
+        }
+        if endpoint.requirements:
+            files["requirements.txt"] = "".join(f"{line}\n" for line in endpoint.requirements).encode()
+        return secrets.binary_secret(self.metadata(endpoint, setup.payload), files)
 
     def create(self, endpoint: EndpointSpec, objects: list[Manifest]) -> Iterator[Event]:
         """Create the objects, patch those that are shared with the revision before; after a failure nothing new stays.
@@ -136,6 +160,16 @@ class EndpointParts:
         for kind in ("Service", "ServiceAccount", "Secret"):
             for thing in self._shop.cluster.list(kind, chosen):
                 self._shop.cluster.delete(kind, thing["metadata"]["name"])
+
+
+def server_name(endpoint: EndpointSpec) -> str:
+    """Return the name of what only this deployment of the endpoint has."""
+    return f"{endpoint.name}-server-{labels.short(endpoint.run_id)}"
+
+
+def address(base: str, name: str, protocol: str) -> str:
+    """Return the URL that requests go to."""
+    return f"{base}/v1/models/{name}:predict" if protocol == "v1" else f"{base}/v2/models/{name}/infer"
 
 
 def _called(kind: str) -> str:

@@ -227,6 +227,15 @@ def terminated(pod: Manifest, container: str) -> Manifest | None:
     return None
 
 
+def last_end(pod: Manifest, container: str) -> Manifest | None:
+    """Return how a container that runs again has ended before."""
+    for status in _statuses(pod.get("status", {})):
+        if status.get("name") == container:
+            state: Manifest | None = (status.get("lastState") or {}).get("terminated")
+            return state
+    return None
+
+
 def started(pod: Manifest, container: str) -> bool:
     """Whether a container runs or has run, so that it has a log."""
     for status in _statuses(pod.get("status", {})):

@@ -111,21 +111,23 @@ class Workshop:
             ignore_disruption=self.discovery.ignores_disruption,
         )
 
-    def parts(self, job: JobSpec, made: Payload, run: str) -> tuple[list[Manifest], Setup]:
+    def parts(self, job: JobSpec, made: Payload, run: str, **more: str) -> tuple[list[Manifest], Setup]:
         """Return the secrets of a job or study, and the setup that names them.
 
         Args:
             job: The job, or the template of all trials.
             made: What goes to the pods.
             run: ``train`` or ``tune``.
+            **more: Labels of the secrets besides the usual ones.
         """
+        more = more or {"job": job.name}
         self._refuse_folders(job)
         names = {"payload": f"{run}-script-{new_hex(16)}"}
         found: list[Manifest] = []
 
         def about(name: str) -> Manifest:
             setup = Setup(owner=self.owner, namespace=self.cluster.namespace, image="")
-            return metadata(setup, name, job.model_id, job.run_id, job=job.name)
+            return metadata(setup, name, job.model_id, job.run_id, **more)
 
         if job.upload_uri.startswith("s3://") and self.around.storage_env:
             names["storage"] = labels.new_secret_name(run)
@@ -216,11 +218,11 @@ class KubernetesJobs:
         """
         made = payload.for_job(job)
         found, setup = self._shop.parts(job, made, job.phase)
-        *others, workload = self._workload(job, setup)
+        *others, workload = self.workload(job, setup)
         visible = [s["metadata"]["name"] for s in found if not s["metadata"]["name"].startswith(f"{job.phase}-script")]
         data = {
             "kind": workload["kind"],
-            "container": _main_container(job, workload["kind"]),
+            "container": main_container(job, workload["kind"]),
             "secrets": ",".join(visible),
             "payload": setup.payload,
             "metrics": ",".join(job.metric_names),
@@ -233,7 +235,12 @@ class KubernetesJobs:
         workload["metadata"]["annotations"][REF] = msgspec.json.encode(kept).decode()
         return Objects(found, others, workload, made)
 
-    def _workload(self, job: JobSpec, setup: Setup) -> list[Manifest]:
+    def workload(self, job: JobSpec, setup: Setup) -> list[Manifest]:
+        """Return the job in the kind that the cluster has for it, last, and what it needs besides.
+
+        Raises:
+            TargetError: There is none.
+        """
         discovery = self._shop.discovery
         if job.workers <= 1:
             return [job_manifests.batch_job(job, setup)]
@@ -326,6 +333,7 @@ def _with_folder(ref: JobRef, job: JobSpec) -> JobRef:
     return msgspec.structs.replace(ref, data=ref.data | {"folder": job.folder})
 
 
-def _main_container(job: JobSpec, kind: str) -> str:
+def main_container(job: JobSpec, kind: str) -> str:
+    """Return the name of the container that runs the script in a kind of job."""
     names: Mapping[str, str] = {"PyTorchJob": "pytorch", "TFJob": "tensorflow", "TrainJob": "node"}
     return names.get(kind, job.framework.value)

@@ -7,6 +7,7 @@ that its replicas have of all.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -16,12 +17,12 @@ from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus
-from kaptain_magics.targets.kubernetes import explain, labels, payload, portforward, traffic
-from kaptain_magics.targets.kubernetes.endpoints import EndpointParts, deployed_already, no_canary_yet
+from kaptain_magics.targets.kubernetes import explain, labels, portforward, traffic
+from kaptain_magics.targets.kubernetes.endpoints import EndpointParts, address, deployed_already, no_canary_yet
 from kaptain_magics.targets.kubernetes.explain import Problem
 from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import Manifest
-from kaptain_magics.targets.kubernetes.manifests import secrets, serving
+from kaptain_magics.targets.kubernetes.manifests import serving
 from kaptain_magics.targets.kubernetes.manifests.serving import CANARY, PORT, STABLE
 from kaptain_magics.targets.kubernetes.rollout import Rollout, settled
 from kaptain_magics.targets.kubernetes.watch import Change, Feed
@@ -46,20 +47,11 @@ class PlainServing:
     def objects(self, endpoint: EndpointSpec) -> list[Manifest]:
         """Return everything that an endpoint is made of."""
         common = self._parts.common(endpoint)
-        setup = self._parts.setup(endpoint, payload=f"{endpoint.name}-server-{_suffix(endpoint)}")
-        inside = payload.inside
-        files = {
-            "serve.py": inside("serve.py"),
-            "start.py": inside("start.py"),
-            "lib.tar.gz": payload.runtime_archive(serving=True),
-            "options.json": serving.server_options(endpoint).encode(),
-        }
-        if endpoint.requirements:
-            files["requirements.txt"] = "".join(f"{line}\n" for line in endpoint.requirements).encode()
-        about = self._parts.metadata(endpoint, setup.payload)
+        setup = self._parts.setup(endpoint)
+        server = self._parts.server_payload(endpoint, setup, serving.FOLDER)
         role = STABLE if endpoint.canary_percent is None else CANARY
         made = serving.deployment(endpoint, setup, f"{endpoint.name}-{_suffix(endpoint)}", role)
-        found = [*common, secrets.binary_secret(about, files), serving.service(endpoint, setup), made]
+        found = [*common, server, serving.service(endpoint, setup), made]
         scaler = serving.autoscaler(made, self._shop.discovery.autoscaling) if role == STABLE else None
         return found + ([scaler] if scaler else [])
 
@@ -154,8 +146,12 @@ class PlainServing:
         cluster = self._shop.cluster
         if cluster.inside:
             return address(f"http://{name}.{cluster.namespace}.svc.cluster.local", name, protocol)
-        listener = portforward.forward(cluster, name, lambda: [_name(p) for p in self._ready_pods(name)], PORT)
+        listener = portforward.forward(cluster, name, lambda: self._shuffled(name), PORT)
         return address(listener.address, name, protocol)
+
+    def _shuffled(self, name: str) -> list[str]:
+        pods = [_name(pod) for pod in self._ready_pods(name)]
+        return random.sample(pods, len(pods))
 
     def _ready_pods(self, name: str) -> list[Manifest]:
         pods = self._shop.cluster.list("Pod", labels.selector({labels.ENDPOINT: name}), "status.phase=Running")
@@ -281,8 +277,3 @@ def _suffix(endpoint: EndpointSpec) -> str:
 
 def _counted(metrics: str) -> int:
     return sum(int(float(line.rpartition(" ")[2])) for line in metrics.splitlines() if line.startswith(_COUNTER + "{"))
-
-
-def address(base: str, name: str, protocol: str) -> str:
-    """Return the URL that requests go to."""
-    return f"{base}/v1/models/{name}:predict" if protocol == "v1" else f"{base}/v2/models/{name}/infer"

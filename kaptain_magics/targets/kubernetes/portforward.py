@@ -1,12 +1,11 @@
 """An address of this machine that leads to an endpoint's pods: what ``kubectl port-forward`` does, kept open.
 
-The listener is on 127.0.0.1 and lives as long as this process. Every connection goes to a ready pod of its own choice,
-so that a canary gets its share.
+The listener is on 127.0.0.1 and lives as long as this process. Every connection is given a pod of its own, so that a
+canary gets its share.
 """
 
 from __future__ import annotations
 
-import itertools
 import select
 import socket
 import threading
@@ -27,13 +26,12 @@ class Forward:
 
     Args:
         cluster: The cluster.
-        pods: Returns the names of the pods that can answer now.
+        pods: Returns the names of the pods that can answer now, in the order in which they are tried.
         port: Their port.
     """
 
     def __init__(self, cluster: Cluster, pods: Callable[[], list[str]], port: int) -> None:
         self._cluster, self._pods, self._port = cluster, pods, port
-        self._turn = itertools.count()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, name=f"kaptain forward {self.address}", daemon=True).start()
@@ -58,10 +56,9 @@ class Forward:
                 pods = self._pods()
             except KaptainError:
                 return
-            first = next(self._turn)
-            for number in range(len(pods)):
+            for pod in pods:
                 with suppress(ConnectionError):
-                    stream = PodStream(self._cluster, pods[(first + number) % len(pods)], self._port)
+                    stream = PodStream(self._cluster, pod, self._port)
                     break
             else:
                 return

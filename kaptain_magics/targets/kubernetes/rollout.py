@@ -93,7 +93,7 @@ class Rollout:
     def _crashed(self, pod: Manifest) -> StateChanged | None:
         """Return the end where a server or its initializer has ended by itself: it would do so again."""
         for container in (FETCH, CONTAINER):
-            state = explain.terminated(pod, container) or _last_end(pod, container)
+            state = explain.terminated(pod, container) or explain.last_end(pod, container)
             if not state or not state.get("exitCode"):
                 continue
             memory = explain.memory_sentence(state, pod, container)
@@ -101,7 +101,7 @@ class Rollout:
                 return StateChanged(state=RunState.FAILED, reason=memory, hint="give it more with --memory")
             code = int(state["exitCode"])
             log = last_log(self._cluster, pod, container)
-            reason, hint = _server_error(log) or explain_exit(code, log)
+            reason, hint = server_error(log) or explain_exit(code, log)
             return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
         return None
 
@@ -112,7 +112,7 @@ class Rollout:
         return StateChanged(state=RunState.FAILED, reason=reason, hint=hint)
 
 
-def _server_error(log: str) -> tuple[str, str] | None:
+def server_error(log: str) -> tuple[str, str] | None:
     """Return sentence and hint of the server's own last error line."""
     for line in reversed(log.splitlines()):
         _, mark, said = line.partition(" ERROR ")
@@ -121,14 +121,6 @@ def _server_error(log: str) -> tuple[str, str] | None:
             return sentence.strip(), hint.strip()
         if line.startswith("kaptain: "):
             return line.removeprefix("kaptain: ").strip(), ""
-    return None
-
-
-def _last_end(pod: Manifest, container: str) -> Manifest | None:
-    for status in pod.get("status", {}).get("containerStatuses") or ():
-        if status.get("name") == container:
-            ended: Manifest | None = (status.get("lastState") or {}).get("terminated")
-            return ended
     return None
 
 

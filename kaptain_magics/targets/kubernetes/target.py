@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from kaptain_magics.core.events import Event
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
-from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, Surroundings
+from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, Surroundings
+from kaptain_magics.targets.kubernetes.doctor import Doctor
+from kaptain_magics.targets.kubernetes.housekeeping import Housekeeper
 from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs, Workshop
+from kaptain_magics.targets.kubernetes.katib import KatibTuner
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.secrets import masked
-from kaptain_magics.targets.kubernetes.plain import PlainServing
+from kaptain_magics.targets.kubernetes.serving import KubernetesServing
 
 
 class KubernetesTarget:
@@ -26,11 +31,13 @@ class KubernetesTarget:
     def __init__(self, surroundings: Surroundings) -> None:
         self.workshop = Workshop(surroundings)
         self.jobs = KubernetesJobs(self.workshop)
-        self.serving = PlainServing(self.workshop)
+        self.keeper = Housekeeper(self.workshop)
+        self.tuner = KatibTuner(self.workshop, self.jobs)
+        self.serving = KubernetesServing(self.workshop)
 
     def check(self) -> list[Check]:
-        """Look whether the cluster can be used."""
-        return []
+        """Look whether the cluster can be used: server, permissions, quota, image, storage, operators."""
+        return Doctor(self.workshop).check()
 
     def render(self, spec: JobSpec | EndpointSpec | StudySpec) -> str:
         """Return the manifests that would be created, as YAML; the values of secrets are masked."""
@@ -44,8 +51,24 @@ class KubernetesTarget:
         if isinstance(spec, EndpointSpec):
             return self.serving.objects(spec)
         if isinstance(spec, StudySpec):
-            return []
+            return self._study(spec)
         return self.jobs.objects(spec).manifests
+
+    def _study(self, study: StudySpec) -> list[Manifest]:
+        """Return the Experiment, or the job of the first trial where our own loop runs the study."""
+        if self.tuner.can_tune():
+            return self.tuner.objects(study).manifests
+        base = study.job.upload_uri.rsplit("/", 2)[0]
+        name = f"{study.name}-00000000"
+        uri = f"{base}/trials/{study.name}/{name}" if study.job.upload_uri else ""
+        first = {
+            key: domain.values[0] if hasattr(domain, "values") else domain.min for key, domain in study.domains.items()
+        }
+        parameters = {**study.job.parameters, **first}
+        job = msgspec.structs.replace(
+            study.job, name=name, phase="tune", trial=0, parameters=parameters, upload_uri=uri
+        )
+        return self.jobs.objects(job).manifests
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
 
@@ -64,6 +87,24 @@ class KubernetesTarget:
     def stop(self, job: JobRef) -> None:
         """Delete a job that has not ended, with its secrets."""
         self.jobs.stop(job)
+
+    # ---- studies -------------------------------------------------------------------------------------------------
+
+    def can_tune(self) -> bool:
+        """Whether Katib is there to run studies."""
+        return self.tuner.can_tune()
+
+    def start(self, study: StudySpec) -> StudyRef:
+        """Create the Experiment and return at once."""
+        return self.tuner.start(study)
+
+    def follow_study(self, study: StudyRef, after: int = 0) -> Iterator[Event]:  # noqa: ARG002
+        """Yield all of the study's trials, as they are facts, until its end."""
+        return self.tuner.follow_study(study)
+
+    def stop_study(self, study: StudyRef) -> None:
+        """Delete the Experiment and its trials."""
+        self.tuner.stop_study(study)
 
     # ---- endpoints -----------------------------------------------------------------------------------------------
 
@@ -86,3 +127,21 @@ class KubernetesTarget:
     def undeploy(self, name: str) -> None:
         """Remove the endpoint and its canary."""
         self.serving.undeploy(name)
+
+    # ---- housekeeping --------------------------------------------------------------------------------------------
+
+    def list_resources(self, *kinds: str) -> list[str]:
+        """Return a line for every object that was made by Kaptain, of these kinds or of all."""
+        return self.keeper.list_resources(*kinds)
+
+    def delete_resource(self, kind: str, name: str) -> list[str]:
+        """Remove one object; returns a line for what was removed."""
+        return self.keeper.delete_resource(kind, name)
+
+    def delete_all(self, kinds: Sequence[str], force: bool = False) -> list[str]:
+        """Remove the ended (not ready) objects of these kinds, with ``force`` all; returns a line for each."""
+        return self.keeper.delete_all(kinds, force)
+
+    def clean(self, force: bool = False) -> list[str]:
+        """Find what runs of this state folder left behind and, with ``force``, remove it; returns a line for each."""
+        return self.keeper.clean(force)

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import start  # type: ignore[import-not-found]  # lies beside this file in the pod
 
@@ -23,18 +24,8 @@ def main(arguments: list[str]) -> int:
 
 def fetch(uri: str) -> int:
     """Install what the image lacks, and bring the model's folder."""
-    wanted = start.HERE / "requirements.txt"
-    lines = wanted.read_text("utf-8").splitlines() if wanted.exists() else []
-    storage = ("minio",) if uri.startswith("s3://") else ()
-    lines += [name for name in (*LIBRARIES, *storage) if importlib.util.find_spec(name) is None]
-    if lines:
-        listed = start.ROOT / "requirements.txt"
-        listed.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-        if start.install(listed):
-            sys.stderr.write(f"kaptain: cannot install {', '.join(lines)}: use a base image that has them\n")
-            return 1
-        start.enter_environment(__file__, ["fetch"])
-    _use_library()
+    if not prepare(["fetch"], ("minio",) if uri.startswith("s3://") else ()):
+        return 1
     from kaptain_magics.runtime.transfer import connect, download
 
     folder = Path(json.loads((start.HERE / "options.json").read_text("utf-8"))["folder"])
@@ -49,16 +40,38 @@ def fetch(uri: str) -> int:
 def serve() -> int:
     """Become the server."""
     start.enter_environment(__file__, [])
-    _use_library()
+    return become_server() if prepare([]) else 1
+
+
+def become_server() -> NoReturn:
+    """Replace this process by the server."""
     command = [sys.executable, "-u", "-m", "kaptain_magics.serving", "--options", str(start.HERE / "options.json")]
     os.execv(sys.executable, command)
 
 
-def _use_library() -> None:
+def prepare(arguments: list[str], further: tuple[str, ...] = ()) -> bool:
+    """Install what the image lacks, once, and put the server's library on the path; returns whether that was possible.
+
+    Args:
+        arguments: This program's, to begin again with in the installed environment.
+        further: Libraries that are needed besides the server's.
+    """
+    done, wanted = start.ROOT / "installed", start.HERE / "requirements.txt"
+    lines = wanted.read_text("utf-8").splitlines() if wanted.exists() and not done.exists() else []
+    lines += [name for name in (*LIBRARIES, *further) if importlib.util.find_spec(name) is None]
+    if lines:
+        listed = start.ROOT / "requirements.txt"
+        listed.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        if start.install(listed):
+            sys.stderr.write(f"kaptain: cannot install {', '.join(lines)}: use a base image that has them\n")
+            return False
+        done.touch()
+        start.enter_environment(__file__, arguments)
     if not start.LIB.exists():
         start.unpack(start.HERE / "lib.tar.gz", start.ROOT)
     sys.path.insert(0, str(start.LIB))
     os.environ["PYTHONPATH"] = str(start.LIB)
+    return True
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ignore_disruption: bool = False
 
 
-def metadata(setup: Setup, name: str, model_id: str, run_id: str, **more: str) -> Manifest:
+def metadata(setup: Setup, name: str, model_id: str, run_id: str, /, **more: str) -> Manifest:
     """Return an object's metadata with the labels that it is found by."""
     return {
         "name": name,

@@ -33,11 +33,16 @@ _SETTLE = 5  # seconds that a server goes on after it has left the service, unti
 _DRAIN = 30  # seconds for requests in flight
 
 
-def server_options(endpoint: EndpointSpec) -> str:
-    """Return the server's options as its JSON file has them."""
+def server_options(endpoint: EndpointSpec, folder: str = FOLDER) -> str:
+    """Return the server's options as its JSON file has them.
+
+    Args:
+        endpoint: The endpoint.
+        folder: Where the model is in the container.
+    """
     options = {
         "model_name": endpoint.name,
-        "folder": FOLDER,
+        "folder": folder,
         "framework": endpoint.framework.value,
         "version": endpoint.revision,
         "files": endpoint.files,

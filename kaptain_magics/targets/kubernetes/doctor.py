@@ -1,0 +1,133 @@
+"""Looks whether a cluster can be used: server, permissions, quota, image and its registry, storage, operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kaptain_magics.errors import KaptainError
+from kaptain_magics.targets.base import Check
+from kaptain_magics.targets.kubernetes import registry
+from kaptain_magics.targets.kubernetes.jobs import Workshop
+from kaptain_magics.targets.kubernetes.kinds import KINDS
+
+_JOBS = {
+    "Job": ("create", "get", "list", "watch", "patch", "delete"),
+    "Secret": ("create", "get", "list", "patch", "delete"),
+    "Pod": ("get", "list", "watch"),
+    "Pod/log": ("get",),
+    "Event": ("list", "watch"),
+}
+_SERVING = {
+    "Deployment": ("create", "get", "list", "watch", "patch", "delete"),
+    "Service": ("create", "get", "list", "patch", "delete"),
+    "ServiceAccount": ("create", "get", "list", "patch", "delete"),
+    "HorizontalPodAutoscaler": ("create", "list", "patch", "delete"),
+    "Pod/portforward": ("create", "get"),
+}
+_LOCAL = ("127.", "localhost", "[::1]")
+
+
+class Doctor:
+    """Makes the checks.
+
+    Args:
+        workshop: The cluster and what is around.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._shop = workshop
+
+    def check(self) -> list[Check]:
+        """Return what was found; only what jobs cannot do without makes a check fail."""
+        try:
+            cluster = self._shop.cluster
+            version = self._shop.discovery.version
+        except KaptainError as error:
+            return [Check("cluster", False, error.message, error.hint)]
+        found = [Check("cluster", True, f"Kubernetes {version} at {cluster.host}, namespace {cluster.namespace}")]
+        for look in (self._permissions, self._quota, self._image, self._storage, self._operators):
+            try:
+                found += look()
+            except KaptainError as error:
+                found.append(Check(look.__name__.strip("_"), False, error.message, error.hint))
+        return found
+
+    def _permissions(self) -> Iterator[Check]:
+        for purpose, wanted in (("jobs", _JOBS), ("endpoints", self._serving_needs())):
+            missing = [
+                f"{verb} {name.lower()}"
+                for name, verbs in wanted.items()
+                for verb in verbs
+                if not self._shop.cluster.allowed(verb, *name.split("/"))
+            ]
+            if missing:
+                yield Check(
+                    f"permissions for {purpose}",
+                    purpose != "jobs",
+                    f"this user may not {', '.join(missing)}",
+                    f"ask the cluster's administrator for a role in namespace {self._shop.cluster.namespace}",
+                )
+            else:
+                yield Check(f"permissions for {purpose}", True, "all that are needed")
+
+    def _serving_needs(self) -> dict[str, tuple[str, ...]]:
+        if not self._shop.discovery.has("InferenceService"):
+            return _SERVING
+        kept = {name: _SERVING[name] for name in ("ServiceAccount", "Pod/portforward")}
+        return {"InferenceService": ("create", "get", "list", "watch", "update", "delete"), **kept}
+
+    def _quota(self) -> Iterator[Check]:
+        for quota in self._shop.cluster.list("ResourceQuota"):
+            name, status = quota["metadata"]["name"], quota.get("status", {})
+            hard, used = status.get("hard") or quota["spec"].get("hard", {}), status.get("used", {})
+            text = ", ".join(f"{used.get(what, '0')} of {limit} {what}" for what, limit in hard.items())
+            needs = [word for word in ("cpu", "memory") if any(what.endswith(word) for what in hard)]
+            defaults = {
+                word
+                for limits in self._shop.cluster.list("LimitRange")
+                for one in limits["spec"].get("limits", ())
+                for word in one.get("default", {})
+            }
+            missing = [word for word in needs if word not in defaults]
+            hint = f"always name {' and '.join('--' + word for word in missing)}" if missing else ""
+            yield Check(f"quota {name}", True, f"used: {text}", hint)
+
+    def _image(self) -> Iterator[Check]:
+        name = self._shop.around.settings.get("base_image", "")
+        if not name:
+            hint = "name one that has Python and your framework: %config KaptainMagics.base_image = 'python:3.12'"
+            yield Check("base image", False, "none is named", hint)
+            return
+        host = registry.registry_of(name)
+        login = "with credentials" if registry.credentials(name) else "without credentials"
+        yield Check("base image", True, f"{name} from {host}, {login}")
+
+    def _storage(self) -> Iterator[Check]:
+        endpoint = self._shop.around.storage_env.get("S3_ENDPOINT", "")
+        host = endpoint.rpartition("://")[2]
+        if not self._shop.around.storage_env:
+            hint = "set an S3 store: %config KaptainMagics.storage_uri = 's3://bucket/prefix'"
+            yield Check(
+                "storage for pods", False, "models go to a directory of this machine, which pods do not see", hint
+            )
+        elif host.startswith(_LOCAL):
+            hint = "name it by an address that the cluster's nodes reach"
+            yield Check(
+                "storage for pods", False, f"pods cannot reach {endpoint}: it is this machine's own address", hint
+            )
+        else:
+            yield Check("storage for pods", True, endpoint or "AWS")
+
+    def _operators(self) -> Iterator[Check]:
+        discovery = self._shop.discovery
+        for kind, name, without in (
+            ("Experiment", "Katib", "studies run as Jobs from here"),
+            ("InferenceService", "KServe", "endpoints are Deployments"),
+            ("PyTorchJob", "PyTorchJob", ""),
+            ("TFJob", "TFJob", ""),
+            ("TrainJob", "TrainJob", ""),
+        ):
+            there = discovery.has(kind)
+            if there or without:
+                group = KINDS[kind].api_version
+                yield Check(name, True, f"there ({group})" if there else f"not there: {without}")

@@ -1,0 +1,374 @@
+"""Endpoints on a cluster with KServe: an InferenceService each, with canaries where Knative is there."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from typing import Any
+
+from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
+from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.core.states import EndpointState, RunState
+from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
+from kaptain_magics.targets.base import EndpointStatus
+from kaptain_magics.targets.kubernetes import explain, labels, portforward, traffic
+from kaptain_magics.targets.kubernetes.endpoints import (
+    EndpointParts,
+    address,
+    deployed_already,
+    no_canary_yet,
+)
+from kaptain_magics.targets.kubernetes.explain import Problem
+from kaptain_magics.targets.kubernetes.jobs import Workshop
+from kaptain_magics.targets.kubernetes.kinds import Manifest
+from kaptain_magics.targets.kubernetes.manifests import inferenceservice as manifests
+from kaptain_magics.targets.kubernetes.manifests.inferenceservice import RAW, SERVERLESS
+from kaptain_magics.targets.kubernetes.manifests.serving import FRAMEWORK, PORT, PROTOCOL
+from kaptain_magics.targets.kubernetes.rollout import last_log, server_error
+from kaptain_magics.targets.kubernetes.watch import Change, Feed, Trouble
+
+BASELINE = "kaptain-magics/baseline"  # annotation while there is a canary: the predictor before it
+BASELINE_REVISION = "kaptain-magics/baseline-revision"
+_PODS = "serving.kserve.io/inferenceservice"  # label of KServe's pods
+_KIND = "InferenceService"
+_TICK = 0.5
+
+
+class KServeServing:
+    """Serves models with InferenceServices.
+
+    Args:
+        workshop: The cluster and what is around.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._shop = workshop
+        self._parts = EndpointParts(workshop)
+
+    @property
+    def mode(self) -> str:
+        """KServe's deployment mode: serverless where Knative is there (setting ``kserve_mode`` decides otherwise)."""
+        wanted = self._shop.around.settings.get("kserve_mode", "").lower()
+        if wanted in ("raw", RAW.lower()):
+            return RAW
+        return SERVERLESS if wanted == SERVERLESS.lower() or self._shop.discovery.knative else RAW
+
+    # ---- deploying -----------------------------------------------------------------------------------------------
+
+    def objects(self, endpoint: EndpointSpec) -> list[Manifest]:
+        """Return everything that an endpoint is made of."""
+        common = self._parts.common(endpoint, manifests.storage_annotations(self._shop.around.storage_env))
+        mode = endpoint.serving_config.get("deployment_mode", "") or self.mode
+        own = manifests.own_server(endpoint)
+        setup = self._parts.setup(endpoint, needs_image=own)
+        payload = [self._parts.server_payload(endpoint, setup, manifests.FOLDER)] if own else []
+        service = manifests.inference_service(endpoint, setup, RAW if mode.lower().startswith("raw") else SERVERLESS)
+        service["metadata"]["annotations"] |= {FRAMEWORK: endpoint.framework.value, PROTOCOL: endpoint.protocol}
+        return [*common, *payload, service]
+
+    def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
+        """Create or change the InferenceService and watch it until it is ready."""
+        before = self._shop.cluster.get(_KIND, endpoint.name)
+        if before is not None and not endpoint.replace and endpoint.canary_percent is None:
+            raise deployed_already(endpoint.name)
+        if before is None and endpoint.canary_percent is not None:
+            raise no_canary_yet(endpoint.name)
+        *parts, service = self.objects(endpoint)
+        try:
+            yield from self._parts.create(endpoint, parts)
+            kept = self._change(before, service) if before is not None else self._shop.cluster.create(service)
+            end = yield from self._wait(endpoint, kept, before)
+        except BaseException:
+            self._undo(endpoint, before)
+            raise
+        if end is not None:
+            self._undo(endpoint, before)
+            yield end
+            return
+        self._parts.mark_deployed(_KIND, endpoint.name)
+        status = self.endpoint(endpoint.name)
+        yield EndpointChanged(
+            name=endpoint.name,
+            state=EndpointState.READY,
+            url=status.url,
+            cluster_url=status.cluster_url,
+            traffic=status.traffic,
+        )
+        yield StateChanged(state=RunState.SUCCEEDED)
+
+    def _change(self, before: Manifest, service: Manifest) -> Manifest:
+        """Replace the specification, a canary's with the one before written down."""
+        about = before["metadata"]
+        noted = about.setdefault("annotations", {})
+        if "canaryTrafficPercent" in service["spec"]["predictor"]:
+            if BASELINE not in noted:
+                service["metadata"]["annotations"] |= {
+                    BASELINE: json.dumps(before["spec"]["predictor"]),
+                    BASELINE_REVISION: about["labels"].get(labels.REVISION, "1"),
+                }
+        else:
+            for name in (BASELINE, BASELINE_REVISION):
+                noted.pop(name, None)
+        noted |= service["metadata"]["annotations"]
+        about["labels"] = about.get("labels", {}) | service["metadata"]["labels"]
+        changed = {**before, "spec": service["spec"]}
+        return self._shop.cluster.replace(changed)
+
+    def _undo(self, endpoint: EndpointSpec, before: Manifest | None) -> None:
+        """Take a failed deployment back: the endpoint is as it was before."""
+        cluster = self._shop.cluster
+        with suppress(KaptainError):
+            if before is None:
+                cluster.delete(_KIND, endpoint.name)
+                self._parts.remove_common(endpoint.name)
+                return
+            now = cluster.get(_KIND, endpoint.name)
+            if now is not None:
+                before["metadata"]["resourceVersion"] = now["metadata"]["resourceVersion"]
+                cluster.replace(before)
+
+    def _wait(
+        self, endpoint: EndpointSpec, kept: Manifest, before: Manifest | None
+    ) -> Generator[Event, None, StateChanged | None]:
+        """Watch the InferenceService until it is ready; returns the last state when it cannot be."""
+        generation = int(kept["metadata"].get("generation", 1))
+        earlier = _component(before or {}).get("latestCreatedRevision", "") if before else ""
+        until = time.monotonic() + endpoint.timeout
+        told: dict[str, Problem] = {}
+        row = ""
+        yield Noted(text=traffic.HEADER)
+        with Feed(self._shop.cluster) as feed:
+            feed.watch("service", _KIND, fields=f"metadata.name={endpoint.name}")
+            feed.watch("pods", "Pod", labels=f"{_PODS}={endpoint.name}")
+            feed.watch("events", "Event", fields=f"involvedObject.name={endpoint.name}")
+            while True:
+                item = feed.next(_TICK)
+                problem: Problem | None = None
+                if isinstance(item, Trouble) and not item.passing and item.source == "service":
+                    raise item.error
+                if isinstance(item, Change) and item.source == "service":
+                    if item.gone:
+                        return StateChanged(
+                            state=RunState.STOPPED, reason=f"{endpoint.name} was deleted on the cluster"
+                        )
+                    text = _row(item.thing)
+                    if text != row:
+                        row = text
+                        yield Noted(text=text)
+                    if _is_ready(item.thing, generation, earlier):
+                        if self._answers(endpoint, until):
+                            return None
+                        return self._late(endpoint, told)
+                    problem = _failure(item.thing, generation)
+                elif isinstance(item, Change) and item.source == "pods" and not item.gone:
+                    problem = self._pod_problem(item.thing, endpoint)
+                elif isinstance(item, Change) and item.source == "events":
+                    problem = explain.event_problem(item.thing)
+                if problem is not None and problem.lasting:
+                    return StateChanged(state=RunState.FAILED, reason=problem.sentence, hint=problem.hint)
+                if problem is not None and problem.sentence not in told:
+                    told[problem.sentence] = problem
+                    yield Noted(text=problem.sentence, warning=True, hint=problem.hint)
+                if time.monotonic() > until:
+                    return self._late(endpoint, told)
+
+    def _pod_problem(self, pod: Manifest, endpoint: EndpointSpec) -> Problem | None:
+        if pod["metadata"].get("labels", {}).get(labels.RUN, "") not in ("", labels.value(endpoint.run_id)):
+            return None  # of the revision before
+        for container in pod["spec"].get("initContainers", []) + pod["spec"]["containers"]:
+            name = container["name"]
+            state = explain.terminated(pod, name) or explain.last_end(pod, name)
+            if state and state.get("exitCode"):
+                memory = explain.memory_sentence(state, pod, name)
+                if memory:
+                    return Problem(memory, "give it more with --memory", lasting=True)
+                said = server_error(last_log(self._shop.cluster, pod, name))
+                code = state["exitCode"]
+                text = said[0] if said else f"container {name} of the server ended with exit code {code}"
+                return Problem(text, said[1] if said else "", lasting=True)
+        return explain.pod_problem(pod)
+
+    def _answers(self, endpoint: EndpointSpec, until: float) -> bool:
+        """Wait until the model itself answers ready; KServe's Ready means the server."""
+        cluster = self._shop.cluster
+        path = f"v1/models/{endpoint.name}" if endpoint.protocol == "v1" else f"v2/models/{endpoint.name}/ready"
+        while True:
+            pods = self._ready_pods(endpoint.name)
+            if not pods:  # scaled to zero, or not to be seen by this user
+                return True
+            where = f"{cluster.path('Pod', pods[0]['metadata']['name'])}:{PORT}/proxy/{path}"
+            with suppress(KaptainError):
+                answer = cluster.open("GET", where, timeout=5.0, accept="*/*")
+                said = answer.status
+                answer.drain_conn()
+                if said == 200:
+                    return True
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.2)
+
+    def _late(self, endpoint: EndpointSpec, told: dict[str, Problem]) -> StateChanged:
+        why = f": {'; '.join(told)}" if told else ""
+        hint = next((p.hint for p in told.values() if p.hint), f"kubectl describe inferenceservice {endpoint.name}")
+        reason = f"the endpoint was not ready after {endpoint.timeout:g} s{why}"
+        return StateChanged(state=RunState.FAILED, reason=reason, hint=hint)
+
+    # ---- looking -------------------------------------------------------------------------------------------------
+
+    def endpoint(self, name: str) -> EndpointStatus:
+        """Return an endpoint as it is now."""
+        found = self._shop.cluster.get(_KIND, name)
+        if found is None:
+            raise NotFoundError(
+                f"there is no endpoint {name!r} on the cluster", f"deploy it first: %kaptain_deploy {name}"
+            )
+        return self._status(found)
+
+    def endpoints(self) -> list[EndpointStatus]:
+        """Return all endpoints."""
+        return [self._status(found) for found in self._shop.cluster.list(_KIND, labels.EVERYTHING)]
+
+    def _status(self, service: Manifest) -> EndpointStatus:
+        about = service["metadata"]
+        name, noted = about["name"], about.get("annotations", {})
+        protocol = noted.get(PROTOCOL, "v2")
+        ready = explain.condition(service, "Ready") is not None
+        problem = None if ready else _failure(service, 0)
+        inside = service.get("status", {}).get("address", {}).get("url", "")
+        base = inside.rstrip("/") or f"http://{name}.{self._shop.cluster.namespace}.svc.cluster.local"
+        return EndpointStatus(
+            name=name,
+            state=EndpointState.READY if ready else EndpointState.FAILED if problem else EndpointState.PENDING,
+            url=self._url(name, base, protocol) if ready else "",
+            cluster_url=address(base, name, protocol),
+            model_id=noted.get(labels.MODEL_ID, ""),
+            framework=noted.get(FRAMEWORK, ""),
+            protocol=protocol,
+            traffic=_shares(service),
+            replicas=len(self._ready_pods(name)) if ready else 0,
+            reason=problem.sentence if problem else "",
+        )
+
+    def _url(self, name: str, base: str, protocol: str) -> str:
+        cluster = self._shop.cluster
+        if cluster.inside:
+            return address(base, name, protocol)
+        listener = portforward.forward(cluster, name, lambda: self._pods_by_traffic(name), PORT)
+        return address(listener.address, name, protocol)
+
+    def _ready_pods(self, name: str) -> list[Manifest]:
+        pods = self._shop.cluster.list("Pod", f"{_PODS}={name}", "status.phase=Running")
+        return [p for p in pods if "deletionTimestamp" not in p["metadata"] and explain.condition(p, "Ready")]
+
+    def _pods_by_traffic(self, name: str) -> list[str]:
+        """Return the pods that can answer, the first drawn by the revisions' shares of the traffic."""
+        pods = self._ready_pods(name)
+        entry = [p for p in pods if p["metadata"]["labels"].get("component") == "transformer"] or pods
+        service = self._shop.cluster.get(_KIND, name) or {}
+        share = {
+            t.get("revisionName", ""): int(t.get("percent") or 0) for t in _component(service).get("traffic") or ()
+        }
+
+        def weight(pod: Manifest) -> float:
+            percent = share.get(pod["metadata"]["labels"].get("serving.knative.dev/revision", ""), 1)
+            return random.random() ** (1 / percent) if percent else -1.0
+
+        return [p["metadata"]["name"] for p in sorted(entry, key=weight, reverse=True)]
+
+    # ---- changing ------------------------------------------------------------------------------------------------
+
+    def set_traffic(self, name: str, canary_percent: int) -> None:
+        """Give the canary a share; 100 makes it the only revision, 0 brings the one before back."""
+        service = self._shop.cluster.get(_KIND, name)
+        if service is None:
+            raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
+        predictor, noted = service["spec"]["predictor"], service["metadata"].get("annotations", {})
+        if BASELINE not in noted:
+            raise ServingError(f"endpoint {name} has no canary", "deploy one: %kaptain_deploy --canary 30")
+        if 0 < canary_percent < 100:
+            predictor["canaryTrafficPercent"] = canary_percent
+        else:
+            if canary_percent:
+                predictor.pop("canaryTrafficPercent", None)
+            else:
+                service["spec"]["predictor"] = json.loads(noted[BASELINE])
+                service["metadata"]["labels"][labels.REVISION] = noted[BASELINE_REVISION]
+            for annotation in (BASELINE, BASELINE_REVISION):
+                noted.pop(annotation)
+        self._shop.cluster.replace(service)
+
+    def undeploy(self, name: str) -> None:
+        """Remove the endpoint and what belongs to it."""
+        if not self._shop.cluster.delete(_KIND, name):
+            raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
+        self._parts.remove_common(name)
+        portforward.forget(self._shop.cluster, name)
+
+
+def _component(service: Manifest) -> dict[str, Any]:
+    found: dict[str, Any] = service.get("status", {}).get("components", {}).get("predictor", {})
+    return found
+
+
+def _row(service: Manifest) -> str:
+    """Return a row of KServe's watch table."""
+    status = service.get("status", {})
+    ready = next((c.get("status", "") for c in status.get("conditions") or () if c.get("type") == "Ready"), "Unknown")
+    prev = latest = None
+    for part in _component(service).get("traffic") or ():
+        if part.get("latestRevision"):
+            latest = int(part.get("percent") or 0)
+            prev = prev or 0
+        elif part.get("tag") == "prev":
+            prev = int(part.get("percent") or 0)
+    return traffic.row(
+        service["metadata"]["name"], ready, prev, latest, status.get("url", "") if ready == "True" else ""
+    )
+
+
+def _shares(service: Manifest) -> dict[str, int]:
+    """Return the percentages by our revisions."""
+    about = service["metadata"]
+    newest = about.get("labels", {}).get(labels.REVISION, "1")
+    before = about.get("annotations", {}).get(BASELINE_REVISION, "")
+    shares: dict[str, int] = {}
+    for part in _component(service).get("traffic") or ({"latestRevision": True, "percent": 100},):
+        revision = newest if part.get("latestRevision") else before
+        if revision and part.get("percent"):
+            shares[revision] = shares.get(revision, 0) + int(part["percent"])
+    return shares
+
+
+def _is_ready(service: Manifest, generation: int, earlier: str) -> bool:
+    """Whether KServe is ready with this generation of the specification, and not still with the one before."""
+    status = service.get("status", {})
+    if explain.condition(service, "Ready") is None:
+        return False
+    if "observedGeneration" in status:
+        if int(status["observedGeneration"]) < generation:
+            return False
+    elif earlier and _component(service).get("latestCreatedRevision", "") == earlier:
+        return False
+    component = _component(service)
+    created, ready = component.get("latestCreatedRevision"), component.get("latestReadyRevision")
+    return created == ready
+
+
+def _failure(service: Manifest, generation: int) -> Problem | None:
+    """Return why KServe says that the service cannot be ready."""
+    status = service.get("status", {})
+    if int(status.get("observedGeneration", generation)) < generation:
+        return None
+    model = status.get("modelStatus", {})
+    if model.get("transitionStatus") in ("BlockedByFailedLoad", "InvalidSpec"):
+        said = model.get("lastFailureInfo", {})
+        text = " ".join(str(said.get("message") or said.get("reason") or "no reason given").split())
+        return Problem(f"KServe cannot load the model: {text[:300]}", "see the server's log", lasting=True)
+    for one in status.get("conditions") or ():
+        if one.get("status") == "False" and one.get("message") and one.get("severity") != "Info":
+            text = " ".join(str(one["message"]).split())
+            return Problem(f"KServe: {one.get('type')} is not ready: {text[:300]}")
+    return None

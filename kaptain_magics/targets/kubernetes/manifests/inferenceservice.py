@@ -1,0 +1,183 @@
+"""The KServe InferenceService of an endpoint (``serving.kserve.io/v1beta1``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.errors import ServingError
+from kaptain_magics.targets.kubernetes.kinds import Manifest
+from kaptain_magics.targets.kubernetes.manifests.pod import (
+    MOUNT,
+    ROOT,
+    Setup,
+    container_security,
+    metadata,
+    requirements,
+    variables,
+)
+from kaptain_magics.targets.kubernetes.manifests.serving import PORT
+
+MODE = "serving.kserve.io/deploymentMode"
+SERVERLESS, RAW = "Serverless", "RawDeployment"
+SECRET_KIND = "Secret"  # of a transformer's volumes; the other one is ConfigMap
+# Frameworks whose saved folder KServe's own servers load as it is; the others are served by our server under KServe.
+FORMATS = {
+    ModelFramework.SKLEARN: "sklearn",
+    ModelFramework.XGBOOST: "xgboost",
+    ModelFramework.TENSORFLOW: "tensorflow",
+    ModelFramework.MLFLOW: "mlflow",
+}
+FOLDER = "/mnt/models"  # where KServe's storage initializer puts the model
+CONTAINER = "kserve-container"
+OWN_RUNTIME = "kaptain"  # value of serving_config["runtime"] that asks for our server
+
+
+def own_server(endpoint: EndpointSpec) -> bool:
+    """Whether our server serves the endpoint under KServe."""
+    runtime = endpoint.serving_config.get("runtime", "")
+    return runtime == OWN_RUNTIME or (not runtime and endpoint.framework not in FORMATS)
+
+
+def inference_service(endpoint: EndpointSpec, setup: Setup, mode: str) -> Manifest:
+    """Return the InferenceService.
+
+    Args:
+        endpoint: The endpoint.
+        setup: Its surroundings.
+        mode: ``SERVERLESS`` or ``RAW``.
+
+    Raises:
+        ServingError: KServe cannot do what is asked in this mode.
+    """
+    if mode == RAW and endpoint.canary_percent is not None:
+        raise ServingError(
+            "KServe has canaries in its serverless mode only",
+            "have Knative installed, or serve without KServe: %config KaptainMagics.cluster_serving = 'plain'",
+        )
+    about = metadata(
+        setup,
+        endpoint.name,
+        endpoint.model_id,
+        endpoint.run_id,
+        endpoint=endpoint.name,
+        revision=endpoint.revision,
+    )
+    about["annotations"][MODE] = mode
+    spec: Manifest = {"predictor": _predictor(endpoint, setup, mode)}
+    if endpoint.transformer:
+        spec["transformer"] = _transformer(endpoint.transformer)
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": about,
+        "spec": spec,
+    }
+
+
+def _predictor(endpoint: EndpointSpec, setup: Setup, mode: str) -> Manifest:
+    predictor: Manifest = {
+        "serviceAccountName": setup.service_account or f"{endpoint.name}-service-account",
+        "minReplicas": endpoint.min_replicas,
+    }
+    if own_server(endpoint):
+        predictor |= _own(endpoint, setup)
+    else:
+        predictor["model"] = _model(endpoint)
+    if endpoint.max_replicas is not None:
+        predictor["maxReplicas"] = endpoint.max_replicas
+    if mode == SERVERLESS:
+        predictor |= {"scaleTarget": endpoint.autoscale, "scaleMetric": "concurrency"}
+    elif endpoint.max_replicas is not None:
+        predictor |= {"scaleTarget": 70, "scaleMetric": "cpu"}
+    if endpoint.canary_percent is not None:
+        predictor["canaryTrafficPercent"] = endpoint.canary_percent
+    if setup.pull_secrets:
+        predictor["imagePullSecrets"] = [{"name": name} for name in setup.pull_secrets]
+    return predictor
+
+
+def _model(endpoint: EndpointSpec) -> Manifest:
+    """Return the model for one of KServe's own servers, or for the runtime that is named."""
+    model: Manifest = {
+        "modelFormat": {"name": FORMATS.get(endpoint.framework, endpoint.framework.value)},
+        "protocolVersion": endpoint.protocol,
+        "storageUri": endpoint.artifact_uri,
+    }
+    if runtime := endpoint.serving_config.get("runtime"):
+        model["runtime"] = runtime
+    if endpoint.env:
+        model["env"] = variables(endpoint.env)
+    if wanted := requirements(endpoint.resources):
+        model["resources"] = wanted
+    return model
+
+
+def _own(endpoint: EndpointSpec, setup: Setup) -> Manifest:
+    """Return a pod of our server; KServe brings the model to it."""
+    env = {"HOME": ROOT, "PYTHONUNBUFFERED": "1", **endpoint.env, "STORAGE_URI": endpoint.artifact_uri}
+    container: Manifest = {
+        "name": CONTAINER,
+        "image": setup.image,
+        "workingDir": ROOT,
+        "command": ["python3", "-u", f"{MOUNT}/serve.py"],
+        "env": variables(env),
+        "ports": [{"containerPort": PORT, "protocol": "TCP"}],
+        "readinessProbe": {"httpGet": {"path": f"/v2/models/{endpoint.name}/ready", "port": PORT}},
+        "securityContext": container_security(),
+        "volumeMounts": [
+            {"name": "payload", "mountPath": MOUNT, "readOnly": True},
+            {"name": "work", "mountPath": ROOT},
+        ],
+    }
+    if wanted := requirements(endpoint.resources):
+        container["resources"] = wanted
+    volumes = [{"name": "payload", "secret": {"secretName": setup.payload}}, {"name": "work", "emptyDir": {}}]
+    return {"containers": [container], "volumes": volumes}
+
+
+def _transformer(transformer: Mapping[str, Any]) -> Manifest:
+    container: Manifest = {"name": "kserve-container", "image": transformer["image_name"]}
+    if transformer.get("args"):
+        container["args"] = list(transformer["args"])
+    volumes, mounts = [], []
+    for number, volume in enumerate(transformer.get("volumes") or ()):
+        name = f"volume-{number}"
+        if volume["type"] == SECRET_KIND:
+            volumes.append({"name": name, "secret": {"secretName": volume["name"]}})
+        else:
+            volumes.append({"name": name, "configMap": {"name": volume["name"]}})
+        mounts.append({"name": name, "mountPath": volume["path"], "readOnly": True})
+    if mounts:
+        container["volumeMounts"] = mounts
+    source = transformer.get("env_from")
+    if source:
+        field = "secretRef" if source["type"] == SECRET_KIND else "configMapRef"
+        container["envFrom"] = [{field: {"name": source["name"]}}]
+    made: Manifest = {"containers": [container]}
+    if volumes:
+        made["volumes"] = volumes
+    return made
+
+
+def storage_annotations(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the annotations by which KServe's storage initializer learns of an S3 server.
+
+    Args:
+        env: The access to the object store.
+    """
+    endpoint = env.get("S3_ENDPOINT", "")
+    if not endpoint:
+        return {}
+    scheme, _, host = endpoint.rpartition("://")
+    made = {
+        "serving.kserve.io/s3-endpoint": host,
+        "serving.kserve.io/s3-usehttps": "0" if scheme == "http" else "1",
+    }
+    if env.get("AWS_REGION"):
+        made["serving.kserve.io/s3-region"] = env["AWS_REGION"]
+    if env.get("S3_FORCE_PATH_STYLE", "").lower() == "true":
+        made["serving.kserve.io/s3-usevirtualbucket"] = "false"
+    return made

@@ -1,0 +1,66 @@
+"""Serving on a cluster: by KServe where it is there, else by plain objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kaptain_magics.core.events import Event
+from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.errors import ConfigError
+from kaptain_magics.targets.base import EndpointStatus
+from kaptain_magics.targets.kubernetes.jobs import Workshop
+from kaptain_magics.targets.kubernetes.kinds import Manifest
+from kaptain_magics.targets.kubernetes.kserve import KServeServing
+from kaptain_magics.targets.kubernetes.plain import PlainServing
+
+
+class KubernetesServing:
+    """Serves models on a cluster.
+
+    The setting ``cluster_serving`` is ``auto``, ``kserve`` or ``plain``. An endpoint stays with what deployed it.
+
+    Args:
+        workshop: The cluster and what is around.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._shop = workshop
+        self._kserve, self._plain = KServeServing(workshop), PlainServing(workshop)
+
+    def _for_new(self) -> KServeServing | PlainServing:
+        wanted = self._shop.around.settings.get("cluster_serving") or "auto"
+        if wanted not in ("auto", "kserve", "plain"):
+            raise ConfigError(f"cluster_serving {wanted!r} is unknown", "write auto, kserve or plain")
+        return self._kserve if wanted == "kserve" or (wanted == "auto" and self._has_kserve) else self._plain
+
+    @property
+    def _has_kserve(self) -> bool:
+        return self._shop.discovery.has("InferenceService")
+
+    def _for(self, name: str) -> KServeServing | PlainServing:
+        there = self._has_kserve and self._shop.cluster.get("InferenceService", name) is not None
+        return self._kserve if there else self._plain
+
+    def objects(self, endpoint: EndpointSpec) -> list[Manifest]:
+        """Return everything that an endpoint is made of."""
+        return self._for_new().objects(endpoint)
+
+    def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
+        """Deploy or replace an endpoint."""
+        return self._for_new().deploy(endpoint)
+
+    def endpoint(self, name: str) -> EndpointStatus:
+        """Return an endpoint as it is now."""
+        return self._for(name).endpoint(name)
+
+    def endpoints(self) -> list[EndpointStatus]:
+        """Return all endpoints."""
+        return (self._kserve.endpoints() if self._has_kserve else []) + self._plain.endpoints()
+
+    def set_traffic(self, name: str, canary_percent: int) -> None:
+        """Give the canary a share; 100 promotes it, 0 rolls it back."""
+        self._for(name).set_traffic(name, canary_percent)
+
+    def undeploy(self, name: str) -> None:
+        """Remove the endpoint and its canary."""
+        self._for(name).undeploy(name)

@@ -25,9 +25,10 @@ Outputs = Mapping[str, Array]
 
 _INLINE = 0.004  # seconds that a call may be expected to take for staying in the loop
 _SMALL = 16  # rows up to which a request is put together with others
-_MEMORY = 0.1  # weight of the newest measurement in a mean
+_MEMORY = 0.2  # weight of the newest measurement in a mean
+_COLD = 3  # measurements before a mean counts
 _GAIN = 0.8  # part of its time alone that a request must take in company for that to pay
-_PROBE = 512  # calls after which batching is tried again
+_PROBE = 128  # choices after which the other way is tried
 
 
 class Call:
@@ -86,7 +87,7 @@ class Runner:
         self._single = _Mean()  # seconds of a call with one small request
         self._shared = _Mean()  # seconds per request of a call with several
         self._row = _Mean()  # seconds per row of a call with many rows
-        self._calls = 0
+        self._choices = 0
 
     def submit(
         self, inputs: Mapping[str, Array], outputs: Sequence[str], parameters: Mapping[str, Any]
@@ -143,11 +144,12 @@ class Runner:
         return 0 < self._row.value * rows < _INLINE
 
     def _gains(self) -> bool:
-        """Whether the model answers several requests faster together; tried again now and then."""
-        if not self._model.batchable or self._limits.batch_rows < 2:
+        """Whether the model answers several requests faster together; the other way is tried again now and then."""
+        if not self._model.batchable or self._limits.batch_rows < 2 or self._single.count < _COLD:
             return False
-        self._calls += 1
-        return self._shared.value < _GAIN * self._single.value or not self._shared.value or self._calls % _PROBE == 0
+        self._choices += 1
+        pays = not self._shared.count or self._shared.value < _GAIN * self._single.value
+        return not pays if self._choices % _PROBE == 0 else pays
 
     def _run_quietly(self, batch: list[Call]) -> None:
         self._run(batch, self._loop.call_soon_threadsafe)
@@ -204,12 +206,14 @@ def _settle(batch: list[Call], results: Sequence[Outputs | BaseException]) -> No
 
 
 class _Mean:
-    """A running mean that forgets; 0 before the first value."""
+    """A running mean that forgets; the first value, which a cold model gave, is forgotten at once."""
 
-    __slots__ = ("value",)
+    __slots__ = ("count", "value")
 
     def __init__(self) -> None:
+        self.count = 0
         self.value = 0.0
 
     def add(self, value: float) -> None:
-        self.value = value if not self.value else self.value + _MEMORY * (value - self.value)
+        self.count += 1
+        self.value = value if self.count < _COLD else self.value + _MEMORY * (value - self.value)

@@ -29,6 +29,7 @@ from kaptain_magics.model.plans import DeploymentPlan, StudyPlan, TrainingPlan
 from kaptain_magics.model.sdkconfig import Config
 from kaptain_magics.model.workspace import Workspace
 from kaptain_magics.state import Revision
+from kaptain_magics.supervisor.serving_files import find_serving_files
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,7 @@ class Plannable:
             protocol=protocol or str(config.get("protocol_version", "v2")),
             resources=resources or Resources(),
             requirements=tuple(requirements) or self._serving_requirements(config),
-            serving_config=config,
+            serving_config=find_serving_files(config, self._path, self.extra_files),
             env=dict(env or {}),
             host=host,
             port=port,

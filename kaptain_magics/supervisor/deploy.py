@@ -17,6 +17,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, StateError, TargetError
 from kaptain_magics.state import EndpointRecord, RunFolder
 from kaptain_magics.supervisor.context import Context
+from kaptain_magics.supervisor.serving_files import place_serving_files
 from kaptain_magics.targets.base import ServingTarget
 from kaptain_magics.targets.local import LocalTarget
 
@@ -31,7 +32,7 @@ def run(context: Context) -> StateChanged:
     place = f"{context.settings.models_uri}/{asked.model_id}/deploy/{asked.revision}"
     context.note(f"Building deployment artifacts and uploading to {place}")
     context.store.copy(asked.artifact_uri, place)
-    spec = msgspec.structs.replace(asked, artifact_uri=place)
+    spec = place_serving_files(context.store, msgspec.structs.replace(asked, artifact_uri=place))
     context.note(f"Deploying model from {place}")
     last = StateChanged(state=RunState.FAILED, reason="the target ended without a last word")
     try:

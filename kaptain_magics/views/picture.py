@@ -122,6 +122,7 @@ def chart(view: StudyView) -> str:
         _path(
             _dots(frame, thinned(points)), "#4f8ef7", f'stroke-opacity=".7" stroke-width="{dot}" stroke-linecap="round"'
         ),
+        _path(_beyond(frame, thinned(points)), "#4f8ef7", 'stroke-width="1.5"'),
         _path(stairs, "#12a594", 'stroke-width="2"'),
         _path(marks, "#e5484d", 'stroke-width="2"'),
     ]
@@ -195,7 +196,17 @@ def thinned(items: list[_T], at_most: int = _POINTS_AT_MOST) -> list[_T]:
 
 
 def _dots(frame: Frame, points: Iterable[tuple[int, float]]) -> str:
-    return "".join(f"M{_px(frame.x(n))} {_px(frame.y(v))}h0" for n, v in points)
+    return "".join(f"M{_px(frame.x(n))} {_px(frame.y(v))}h0" for n, v in points if frame.low <= v <= frame.high)
+
+
+def _beyond(frame: Frame, points: Iterable[tuple[int, float]]) -> str:
+    """Return the values that the axis leaves out: arrowheads that point to where they are."""
+    heads = ""
+    for trial, value in points:
+        if not frame.low <= value <= frame.high:
+            rise = 5 if value < frame.low else -5
+            heads += f"M{_px(frame.x(trial) - 3)} {_px(frame.y(value) - rise)}l3 {rise}l3 {-rise}"
+    return heads
 
 
 def _stairs(frame: Frame, best: Sequence[tuple[int, float]], end: int) -> str:

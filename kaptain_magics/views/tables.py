@@ -104,8 +104,9 @@ def _show(heads: Sequence[str], rows: Sequence[Sequence[str]], total: int, empty
     more = f"… and {total - len(rows)} more" if total > len(rows) else ""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
     body = "".join(f"<tr>{''.join(_cell(cell, i) for i, cell in enumerate(row))}</tr>" for row in rows)
-    table = f'<table class="kpt-list"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><small>{more}</small>'
-    _publish(text.text_table(heads, rows) + (f"\n{more}" if more else ""), table)
+    table = f'<table class="kpt-list"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    rich = f'<div class="kpt-scroll">{table}</div><small>{more}</small>'
+    _publish(text.text_table(heads, rows) + (f"\n{more}" if more else ""), rich)
 
 
 def _cell(value: str, column: int) -> str:
@@ -120,4 +121,6 @@ def _publish(plain: str, rich: str) -> None:
         return
     from IPython.display import display
 
-    display({"text/plain": plain, "text/html": f'{html.style()}<section class="kpt">{rich}</section>'}, raw=True)
+    display(
+        {"text/plain": plain, "text/html": f'{html.style()}<section class="kpt kpt-wide">{rich}</section>'}, raw=True
+    )

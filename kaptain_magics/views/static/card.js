@@ -136,7 +136,7 @@ function makeChart(parent) {
     const X = (n) => axes.left + ((right - axes.left) * n) / Math.max(1, axes.last);
     const Y = (v) => floor - ((floor - axes.top) * (Math.min(Math.max(v, axes.low), axes.high) - axes.low)) / (axes.high - axes.low);
     const px = (n) => Math.round(n * 10) / 10;
-    let dots = "", stairs = "", marks = "", best = null, end = 0;
+    let dots = "", beyond = "", stairs = "", marks = "", best = null, end = 0;
     spots = [];
     for (const row of rows) {
       if (row.value === null) {
@@ -144,7 +144,9 @@ function makeChart(parent) {
         continue;
       }
       const x = px(X(row.number)), y = px(Y(row.value));
-      dots += `M${x} ${y}h0`;
+      if (row.value < axes.low) beyond += `M${x - 3} ${y - 5}l3 5l3 -5`; // the axis leaves it out
+      else if (row.value > axes.high) beyond += `M${x - 3} ${y + 5}l3 -5l3 5`;
+      else dots += `M${x} ${y}h0`;
       spots.push({ x, y, text: `trial ${row.number} · ${study.objective} ${Number(row.value.toPrecision(5))}` });
       if (best === null || (study.direction === "maximize" ? row.value > best : row.value < best)) {
         stairs += best === null ? `M${x} ${y}` : `H${x}V${y}`;
@@ -168,7 +170,7 @@ function makeChart(parent) {
       ? `<circle cx="${px(X(top.number))}" cy="${px(Y(top.value))}" r="5.5" stroke="#12a594" stroke-width="2"/>` : "";
     holder.innerHTML = `<svg viewBox="0 0 ${axes.width} ${axes.height}" role="img" fill="none" font-size="11">${lines.join("")}`
       + path(dots, "#4f8ef7", `stroke-opacity=".7" stroke-width="${spots.length <= 300 ? 6 : 4}" stroke-linecap="round"`)
-      + path(stairs, "#12a594", 'stroke-width="2"') + path(marks, "#e5484d", 'stroke-width="2"') + ring + "</svg>";
+      + path(beyond, "#4f8ef7", 'stroke-width="1.5"') + path(stairs, "#12a594", 'stroke-width="2"') + path(marks, "#e5484d", 'stroke-width="2"') + ring + "</svg>";
     holder.firstElementChild.setAttribute("aria-label", `${study.objective} over ${rows.length} trials`);
     caption.textContent = `${study.objective} by trial; the line is the best so far`;
   };

@@ -11,7 +11,7 @@ BASE_IMAGE = "kaptain-test/sklearn:3.11"
 _CLUSTER = Path.home() / ".cache/kaptain-cluster/run"
 
 
-class TestRegistry(NamedTuple):
+class LockedRegistry(NamedTuple):
     """A registry that asks for a password.
 
     Attributes:
@@ -43,7 +43,7 @@ def docker_base_image(docker_host: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def registry() -> TestRegistry:
+def registry() -> LockedRegistry:
     """The cluster's registry at 127.0.0.1:5000."""
     import urllib3
 
@@ -52,7 +52,7 @@ def registry() -> TestRegistry:
     written = _CLUSTER / "registry/password"
     try:
         urllib3.request("GET", "http://127.0.0.1:5000/v2/", timeout=5.0, retries=False)
-        return TestRegistry("127.0.0.1:5000", _CLUSTER / "docker-config", written.read_text().strip())
+        return LockedRegistry("127.0.0.1:5000", _CLUSTER / "docker-config", written.read_text().strip())
     except (OSError, urllib3.exceptions.HTTPError) as error:
         absent("cluster", f"no registry at 127.0.0.1:5000: {error}")
         raise AssertionError from error

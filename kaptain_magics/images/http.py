@@ -138,7 +138,8 @@ class RegistryHttp:
                     f"%config KaptainMagics.registry = '{self.registry}'",
                 ) from error
             raise _UnreachableError(_short(error)) from error
-        if answer.status == 400 and self._scheme == "http" and b"HTTPS server" in _peek(answer):
+        if answer.status == 400 and self._scheme == "http" and "Docker-Distribution-Api-Version" not in answer.headers:
+            answer.drain_conn()  # a server that wants HTTPS says so like this
             self._scheme = "https"
             return self._send(method, path, scope, headers, body, stream)
         return answer
@@ -267,10 +268,6 @@ def _is_tls(error: Exception) -> bool:
 def _retry_after(answer: BaseHTTPResponse) -> float:
     text = answer.headers.get("Retry-After", "")
     return float(text) if text.isdigit() else 0.0
-
-
-def _peek(answer: BaseHTTPResponse) -> bytes:
-    return answer.data if answer.headers.get("Content-Length", "0").isdigit() else b""
 
 
 def _verb(method: str) -> str:

@@ -1,0 +1,320 @@
+"""The client against real registries: with a password, a token server, a private authority, and broken lines."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import http.server
+import io
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from kaptain_magics.errors import CredentialsError, ImageError
+from kaptain_magics.images.http import Access
+from kaptain_magics.images.reference import Reference
+from kaptain_magics.images.registry import Registries, Registry
+from tests.engine import LockedRegistry
+from tests.unit.images.conftest import (
+    PASSWORD,
+    USER,
+    Cutter,
+    Server,
+    access,
+    auth,
+    free_port,
+    push_tiny,
+    reference,
+    registries,
+)
+
+Serve = Callable[..., Server]
+Config = Callable[..., Path]
+
+
+def at(data: bytes, start: int) -> IO[bytes]:
+    file = io.BytesIO(data)
+    file.seek(start)
+    return file
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def upload(registry: Registry, image: Reference, data: bytes) -> str:
+    digest = digest_of(data)
+    list(registry.upload(image, digest, len(data), partial(at, data)))
+    return digest
+
+
+def test_blobs_and_manifests_come_back_as_they_were(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    tiny = push_tiny(server)
+    known = Reference.parse(tiny.name)
+    registry = registries(tmp_path).of(known)
+    assert registry.digest_of(known) == tiny.digest
+    assert registry.labels(known) == {"maker": "tests"}
+    assert registry.manifest(known).digest == tiny.digest
+    image = reference(server)
+    for size in (0, 1, 100_000, 20 << 20):
+        data = os.urandom(size)
+        digest = upload(registry, image, data)
+        assert registry.has_blob(image, digest)
+        assert b"".join(registry.read_blob(image, digest)) == data
+    assert not registry.has_blob(image, digest_of(b"never sent"))
+    assert registry.digest_of(image) is None
+    assert registry.labels(image) is None
+    with pytest.raises(ImageError, match="there is no image"):
+        registry.manifest(image)
+
+
+def test_a_layer_is_mounted_from_another_repository(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    known = Reference.parse(push_tiny(server).name)
+    registry = registries(tmp_path).of(known)
+    layer = registry.manifest(known).fields["layers"][0]["digest"]
+    assert registry.mount(reference(server), layer, known.repository)
+    assert registry.has_blob(reference(server), layer)
+    assert not registry.mount(reference(server), digest_of(b"never sent"), known.repository)
+
+
+def test_an_upload_goes_on_where_the_line_broke(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    cutter = Cutter(server.port, after=20 << 20, times=3)
+    image = Reference.parse(f"localhost:{cutter.port}/team/model:1")
+    data = os.urandom(40 << 20)
+    try:
+        registry = registries(tmp_path).of(image)
+        digest = upload(registry, image, data)
+        assert registry.has_blob(image, digest)
+        assert b"".join(registry.read_blob(image, digest)) == data
+        assert cutter.left < 3
+    finally:
+        cutter.close()
+
+
+def test_a_registry_that_is_away_for_a_while_is_waited_for(serve: Serve, tmp_path: Path) -> None:
+    server = serve(started=False)
+    image = reference(server)
+    threading.Timer(2.0, server.start).start()
+    registry = registries(tmp_path).of(image)
+    assert registry.has_blob(image, upload(registry, image, b"layer"))
+
+
+def test_a_registry_that_stays_away_is_said_in_time(tmp_path: Path) -> None:
+    image = Reference.parse(f"localhost:{free_port()}/a:1")
+    started = time.monotonic()
+    with pytest.raises(ImageError, match="cannot be reached"):
+        registries(tmp_path, patience=1.0).of(image).digest_of(image)
+    assert time.monotonic() - started < 20
+
+
+def test_a_password_is_asked_for_and_checked(registry: LockedRegistry, docker_config: Config, tmp_path: Path) -> None:
+    image = Reference.parse(f"{registry.address}/kaptain-test/unit:1")
+    real = registries(registry.config).of(image)
+    assert real.has_blob(image, upload(real, image, b"small"))
+    with pytest.raises(CredentialsError, match="asks for a login") as raised:
+        registries(tmp_path).of(image).digest_of(image)
+    assert "docker login" in raised.value.hint
+    wrong = docker_config(auths={registry.address: auth(USER, PASSWORD)})
+    with pytest.raises(CredentialsError, match="does not let this login read kaptain-test/unit") as raised:
+        registries(wrong).of(image).digest_of(image)
+    assert PASSWORD not in str(raised.value)
+    with pytest.raises(CredentialsError, match="does not let this login write"):
+        upload(registries(wrong).of(image), image, b"other")
+
+
+# ---- a private authority ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for localhost that nobody knows, and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = tmp_path / "ca.crt", tmp_path / "ca.key"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    paths[1].write_bytes(key.private_bytes(*encoding))
+    return paths
+
+
+def test_a_private_authority_counts_once_it_is_named(
+    serve: Serve, certificate: tuple[Path, Path], docker_config: Config
+) -> None:
+    server = serve(scheme="https", tls=f"  tls: {{certificate: {certificate[0]}, key: {certificate[1]}}}")
+    image = reference(server)
+    with pytest.raises(ImageError, match=r"certificate of the registry localhost:\d+ is not trusted") as raised:
+        registries(docker_config(), patience=1.0).of(image).digest_of(image)
+    assert "registry_certificate" in raised.value.hint
+    named = registries(docker_config(), certificate=str(certificate[0])).of(image)
+    assert named.has_blob(image, upload(named, image, b"layer"))
+    beside = docker_config() / "certs.d" / server.address
+    beside.mkdir(parents=True)
+    (beside / "ca.crt").write_bytes(certificate[0].read_bytes())
+    assert registries(docker_config()).of(image).digest_of(image) is None
+    with pytest.raises(ImageError, match="cannot be used"):
+        registries(docker_config(), certificate=str(certificate[1].parent / "none.crt")).of(image).digest_of(image)
+
+
+def test_plain_http_is_for_this_machine_and_named_registries() -> None:
+    settings = {"registry": "registry.local:5000, other:80", "docker_config": "/nowhere"}
+    assert Access.of(settings).plain_http == ("registry.local:5000", "other:80")
+    from kaptain_magics.images.http import RegistryHttp
+
+    def scheme(name: str) -> str:
+        return RegistryHttp(name, Access.of(settings))._scheme
+
+    assert [scheme(n) for n in ("registry.local:5000", "127.0.0.1:5000", "localhost", "[::1]:5000")] == ["http"] * 4
+    assert [scheme(n) for n in ("registry.local:5001", "registry.example.com", "10.0.0.1:5000")] == ["https"] * 3
+
+
+# ---- a token server -----------------------------------------------------------------------------------------------
+
+
+class TokenServer:
+    """A stand-in for a registry's token server, such as Docker Hub's; the registry that trusts it is real."""
+
+    def __init__(self, certificate: tuple[Path, Path]) -> None:
+        self.asked: list[dict[str, str]] = []
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                query = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
+                server.asked.append({"authorization": self.headers.get("Authorization", ""), **query})
+                if self.headers.get("Authorization") != f"Basic {auth()['auth']}":
+                    self.send_error(401)
+                    return
+                self._answer(query["scope"])
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                query = {k: v[0] for k, v in parse_qs(body).items()}
+                server.asked.append(query)
+                self._answer(query["scope"])
+
+            def _answer(self, scope: str) -> None:
+                body = json.dumps({"access_token": _token(certificate, scope)}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/token"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _token(certificate: tuple[Path, Path], scope: str) -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+    grants = []
+    for part in scope.split():
+        kind, name, actions = part.split(":")
+        grants.append({"type": kind, "name": name, "actions": actions.split(",")})
+    der = x509.load_pem_x509_certificate(certificate[0].read_bytes()).public_bytes(serialization.Encoding.DER)
+    head = {"typ": "JWT", "alg": "ES256", "x5c": [base64.b64encode(der).decode()]}
+    now = int(time.time())
+    claims = {"iss": "tests", "sub": USER, "aud": "registry", "exp": now + 300, "nbf": now - 10, "iat": now, "jti": "1"}
+    text = ".".join(_b64(json.dumps(part).encode()) for part in (head, {**claims, "access": grants}))
+    key = serialization.load_pem_private_key(certificate[1].read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    r, s = decode_dss_signature(key.sign(text.encode(), ec.ECDSA(hashes.SHA256())))
+    return f"{text}.{_b64(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@pytest.fixture
+def token_server(certificate: tuple[Path, Path]) -> Iterator[TokenServer]:
+    server = TokenServer(certificate)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def guarded(serve: Serve, certificate: tuple[Path, Path], token_server: TokenServer) -> Server:
+    settings = f"realm: {token_server.url}, service: registry, issuer: tests, rootcertbundle: {certificate[0]}"
+    return serve(extra=f"auth: {{token: {{{settings}}}}}")
+
+
+def test_a_token_is_fetched_for_every_scope_once(
+    guarded: Server, token_server: TokenServer, docker_config: Config
+) -> None:
+    image = reference(guarded)
+    registry = registries(docker_config(auths={guarded.address: auth()})).of(image)
+    for number in range(3):
+        assert registry.has_blob(image, upload(registry, image, b"layer %d" % number))
+    assert registry.digest_of(image) is None
+    scopes = [asked["scope"] for asked in token_server.asked]
+    assert scopes == ["repository:team/model:pull,push", "repository:team/model:pull"]
+
+
+def test_an_identity_token_is_exchanged(guarded: Server, token_server: TokenServer, docker_config: Config) -> None:
+    image = reference(guarded)
+    config = docker_config(auths={guarded.address: {"identitytoken": "the-identity"}})
+    assert registries(config).of(image).digest_of(image) is None
+    assert token_server.asked[-1]["refresh_token"] == "the-identity"
+    assert token_server.asked[-1]["grant_type"] == "refresh_token"
+
+
+def test_a_refused_token_is_said_without_the_password(guarded: Server, docker_config: Config) -> None:
+    image = reference(guarded)
+    with pytest.raises(CredentialsError, match="does not let this login") as raised:
+        registries(docker_config(auths={guarded.address: auth("me", "hunter2")})).of(image).digest_of(image)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_login_is_not_sent_to_an_unsafe_place() -> None:
+    from kaptain_magics.images.http import RegistryHttp
+
+    http_client = RegistryHttp("registry.example.com", access(Path("/nowhere")))
+    with pytest.raises(CredentialsError, match="no safe place to log in"):
+        http_client._token({"realm": "http://thief.example.com/token"}, "repository:a:pull")
+
+
+def test_connections_are_shared(tmp_path: Path) -> None:
+    one = Registries(access(tmp_path))
+    image = Reference.parse("localhost:1/a")
+    assert one.of(image) is one.of(image)

@@ -1,11 +1,12 @@
 """Asking an endpoint from Python: arrays, lists, DataFrames and images in, arrays out.
 
-Standard library connections, kept alive per thread; the binary extension where it pays.
+Standard library connections, kept alive; the binary extension where it pays.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import http.client
 import math
 import os
@@ -25,6 +26,7 @@ from kaptain_magics.serving.datatypes import dtype_of
 from kaptain_magics.serving.loaders.base import Array, Signature, TensorSpec
 from kaptain_magics.serving.tensors import as_answer, read_data, write_data
 
+_KEPT = 16  # connections to one server that wait at most
 _LARGE = 256  # values above which a request goes as raw bytes
 _PROBABILITIES = ("predict_proba", "probabilities", "output_probability", "probability")
 _STALE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError, http.client.BadStatusLine)
@@ -38,7 +40,44 @@ class _Description(NamedTuple):
     binary: bool
 
 
-_here = threading.local()  # connections of this thread
+class _Connections:
+    """Connections that wait for the next request, shared by all threads."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[int, str, str], list[http.client.HTTPConnection]] = {}
+        self._turn = threading.Lock()
+        atexit.register(self.close)
+
+    def take(self, scheme: str, place: str, timeout: float) -> http.client.HTTPConnection:
+        """Return a connection to a server, which may be open already."""
+        with self._turn:
+            waiting = self._waiting.get((os.getpid(), scheme, place))  # a fork must not share its parent's
+            connection = waiting.pop() if waiting else None
+        if connection is None:
+            kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+            return kind(place, timeout=timeout)
+        connection.timeout = timeout
+        connection.sock.settimeout(timeout)
+        return connection
+
+    def give_back(self, scheme: str, place: str, connection: http.client.HTTPConnection) -> None:
+        """Keep a connection that is still open, but not too many."""
+        with self._turn:
+            waiting = self._waiting.setdefault((os.getpid(), scheme, place), [])
+            if connection.sock is not None and len(waiting) < _KEPT:
+                waiting.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        """Close all."""
+        for waiting in self._waiting.values():
+            for connection in waiting:
+                connection.close()
+            waiting.clear()
+
+
+_connections = _Connections()
 _described: dict[str, _Description] = {}
 
 
@@ -303,10 +342,11 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 
 def _send(method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float) -> tuple[bytes, str]:
-    """Send a request over this thread's connection; returns the body and the length of its JSON part."""
+    """Send a request over a connection that is kept; returns the body and the length of its JSON part."""
     parts = urlsplit(url)
-    for _ in range(3):
-        connection, used = _connection(parts.scheme, parts.netloc, timeout)
+    while True:
+        connection = _connections.take(parts.scheme, parts.netloc, timeout)
+        used = connection.sock is not None
         try:
             connection.request(method, parts.path, body, dict(headers))
             answer = connection.getresponse()
@@ -315,17 +355,17 @@ def _send(method: str, url: str, headers: Mapping[str, str], body: bytes | None,
             connection.close()
             if used and isinstance(error, _STALE):  # it was closed while nobody asked
                 continue
-            said = "in time" if isinstance(error, TimeoutError) else f": {error}"
+            said = " in time" if isinstance(error, TimeoutError) else f": {error}"
             raise ServingError(
-                f"the endpoint at {parts.netloc} does not answer {said}".replace(" :", ":"),
-                "%kaptain endpoints shows its state",
+                f"the endpoint at {parts.netloc} does not answer{said}", "%kaptain endpoints shows its state"
             ) from error
-        if answer.will_close:
+        except BaseException:
             connection.close()
+            raise
+        _connections.give_back(parts.scheme, parts.netloc, connection)
         if answer.status != 200:
             raise InferenceError(_message(answer.status, data))
         return data, answer.headers.get("Inference-Header-Content-Length", "")
-    raise ServingError(f"the endpoint at {parts.netloc} closes every connection", "%kaptain endpoints shows its state")
 
 
 def _message(status: int, data: bytes) -> str:
@@ -334,18 +374,3 @@ def _message(status: int, data: bytes) -> str:
         if told:
             return f"{told} (status {status})"
     return f"the endpoint answered with status {status}: {data[:200].decode('utf-8', 'replace')}"
-
-
-def _connection(scheme: str, place: str, timeout: float) -> tuple[http.client.HTTPConnection, bool]:
-    """Return this thread's connection to a server, and whether it is open already."""
-    if getattr(_here, "pid", 0) != os.getpid():  # a fork must not share its parent's
-        _here.pid, _here.connections = os.getpid(), {}
-    connection = _here.connections.get((scheme, place))
-    if connection is None:
-        kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-        connection = _here.connections[scheme, place] = kind(place)
-    connection.timeout = timeout
-    used = connection.sock is not None
-    if used:
-        connection.sock.settimeout(timeout)
-    return connection, used

@@ -1,0 +1,20 @@
+"""The local target passes the suite of all serving targets."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.local.serving import LocalServing
+from tests.conformance.serving_target import ServingRig, ServingTargetSuite
+
+
+@pytest.fixture(scope="module")
+def serving_rig(tmp_path_factory: pytest.TempPathFactory) -> ServingRig:
+    folder = tmp_path_factory.mktemp("serving")
+    around = Surroundings(home=folder / "home", cache=folder / "cache")
+    return ServingRig(open=lambda: LocalServing(around), folder=folder)
+
+
+class TestLocalServing(ServingTargetSuite):
+    """Server processes of this machine."""

@@ -56,8 +56,9 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     deployment = session.carry_out(plan, arguments, arguments.get("on_interrupt", workspace.settings.on_interrupt))
     if deployment is None or arguments.get("detach"):
         return deployment
-    session.store(arguments.get("into"), deployment.endpoint)
-    return deployment.endpoint
+    endpoint = deployment.endpoint
+    session.store(arguments.get("into"), endpoint)
+    return endpoint
 
 
 def _last_deployment(workspace: Workspace, model_id: str) -> EndpointSpec | None:

@@ -21,7 +21,7 @@ from kaptain_magics.core.names import new_hex
 from kaptain_magics.errors import TargetError
 from kaptain_magics.files import Lock, write_whole
 
-SERVER, ROUTER = "kaptain_magics.serving.__main__", "kaptain_magics.serving.router"
+SERVER, ROUTER = "kaptain_magics.serving", "kaptain_magics.serving.router"
 
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
 
@@ -37,7 +37,7 @@ class Launch(Protocol):
     """Starts a server: in a session of its own, its output appended to a file, outliving whoever starts it."""
 
     def __call__(self, module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> Started:
-        """Run ``importlib.import_module(module).main(argv)``, as ``python -m module argv`` does.
+        """Run a module as ``python -m module argv`` would.
 
         Args:
             module: The module.

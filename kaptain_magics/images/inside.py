@@ -177,18 +177,25 @@ class _Pieces:
     """A file of pieces, for tarfile to read."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._rest = pieces, bytearray()
+        self._pieces, self._piece, self._at = pieces, memoryview(b""), 0
 
-    def read(self, size: int = -1) -> bytes:
-        while size < 0 or len(self._rest) < size:
-            piece = next(self._pieces, b"")
-            if not piece:
-                break
-            self._rest += piece
-        size = len(self._rest) if size < 0 else size
-        taken = bytes(self._rest[:size])
-        del self._rest[:size]
+    def read(self, size: int) -> bytes:
+        taken = b""
+        while len(taken) < size:
+            if self._at == len(self._piece):
+                self._piece, self._at = memoryview(next(self._pieces, b"")), 0
+                if not self._piece:
+                    break
+            part = self._piece[self._at : self._at + size - len(taken)]
+            self._at += len(part)
+            taken += part
         return taken
+
+
+def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    unzip = zlib.decompressobj(wbits=31)
+    for piece in pieces:
+        yield from filter(None, [unzip.decompress(piece)])
 
 
 def _names(blob: Iterator[bytes], media_type: str) -> Iterator[str]:
@@ -198,8 +205,9 @@ def _names(blob: Iterator[bytes], media_type: str) -> Iterator[str]:
             "the base image's layers are compressed with zstd, which cannot be read here",
             "build with a Docker engine, or use a base image compressed with gzip",
         )
+    plain = blob if media_type.endswith("tar") else _unzipped(blob)
     try:
-        with tarfile.open(fileobj=_Pieces(blob), mode="r|*", bufsize=1 << 20) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=_Pieces(plain), mode="r|") as tar:  # type: ignore[call-overload]
             for member in tar:
                 yield member.name
     except (tarfile.TarError, zlib.error) as error:

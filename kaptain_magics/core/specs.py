@@ -119,6 +119,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         framework: The model's framework; also the container's name.
         phase: ``train`` or ``tune``; the script sees it as ``MODEL_LIFECYCLE_PHASE``.
         trial: The trial's number when the job is a trial.
+        parallel: Trials of its study at a time; on one machine they share its cores.
         folder: Folder of this job on the machine of the supervisor: holds its log, channel and working directory.
         parameters: Hyperparameters under the names that the user gave (``gamma`` or ``--gamma``).
         bindings: How the script takes each of them, by the same names; ``OPTION`` where absent.
@@ -143,6 +144,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     framework: ModelFramework
     phase: str = "train"
     trial: int | None = None
+    parallel: int = 1
     folder: str = ""
     parameters: dict[str, Value] = {}
     bindings: dict[str, Binding] = {}

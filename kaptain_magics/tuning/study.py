@@ -170,6 +170,7 @@ class _Loop:
             name=name,
             phase="tune",
             trial=self._next,
+            parallel=self._spec.parallel,
             folder=str(self._folder / str(self._next)),
             parameters={**self._spec.job.parameters, **parameters},
             upload_uri=f"{self._upload}/{name}",

@@ -110,10 +110,15 @@ class PlainProcess(Process):
         """Nothing is held open."""
 
 
-def threads_for(cores: float | None) -> int:
-    """Return how many threads numerical libraries may use."""
+def threads_for(cores: float | None, sharing: int = 1) -> int:
+    """Return how many threads numerical libraries may use.
+
+    Args:
+        cores: The cores of the job; ``None`` for all that there are.
+        sharing: Jobs that share those at the same time.
+    """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(available, available if cores is None else int(-(-cores // 1))))
+    return max(1, min(available, available // sharing if cores is None else int(-(-cores // 1))))
 
 
 class WarmWorker:

@@ -115,7 +115,7 @@ class LocalJobs:
     def _start_job(self, mine: _Job, python: str) -> None:
         job = mine.spec
         folder = Path(job.folder)
-        threads = processes.threads_for(job.resources.cores)
+        threads = processes.threads_for(job.resources.cores, job.parallel)
         request: dict[str, Any] = {
             "plan": {
                 "script": str(folder / "work" / job.script.name),

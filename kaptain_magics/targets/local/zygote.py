@@ -270,8 +270,9 @@ def _write_exit(path: str, result: dict[str, Any]) -> None:
 
 
 def _run(request: dict[str, Any]) -> int:
-    os.environ.clear()
-    os.environ.update(request["env"])
+    for name in os.environ.keys() - request["env"].keys():
+        del os.environ[name]
+    os.environ |= {name: text for name, text in request["env"].items() if os.environ.get(name) != text}
     os.chdir(request["cwd"])
     time.tzset()
     for stream, descriptor in (("stdout", 1), ("stderr", 2)):

@@ -51,7 +51,7 @@ def test_a_study_runs_its_trials_and_finds_the_best(studies, tmp_path: Path) -> 
     assert 0 < result.best.started <= result.best.ended
     for number, job in enumerate(studies.target.submitted):
         assert re.fullmatch(r"m-tune-0174088b-[a-z0-9]{8}", job.name)
-        assert (job.phase, job.trial, job.metric_names) == ("tune", number, ("accuracy",))
+        assert (job.phase, job.trial, job.parallel, job.metric_names) == ("tune", number, 1, ("accuracy",))
         assert job.folder == str(tmp_path / "trials" / str(number))
         assert job.upload_uri == f"file:///store/dev/m/trials/m-tune-0174088b/{job.name}"
         assert job.parameters == studies.trials[number].parameters

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kaptain_magics.core.states import RunState
+from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import RunFailedError
 from kaptain_magics.magics.errors import Interrupted
 from kaptain_magics.model import Study, TrainingRun, Workspace
@@ -193,3 +193,44 @@ def test_a_study_in_all_its_forms(notebook: Notebook, capsys: Capture) -> None:
     study = notebook.run(f"%%kaptain_tune dev/study space --trials 2 --objective accuracy --minimize\n{domains}")
     assert set(study.trials[0].parameters) == {"learning-rate", "fast"}
     assert study.record.study.direction == "minimize"
+
+
+def finished(study: Study) -> int:
+    return sum(trial.state is TrialState.SUCCEEDED for trial in study.trials)
+
+
+def test_a_stopped_study_goes_on(notebook: Notebook) -> None:
+    Path("train.py").write_text("import time\nc = 1.0\ntime.sleep(0.2)\nprint(f'loss={c}')\n")
+    line = "%kaptain_tune dev/again c=Double(0, 1) --file train.py --objective loss --minimize --trials 8 --detach"
+    study = notebook.run(line)
+    until(lambda: finished(study) >= 2)
+    study.stop()
+    before = finished(study)
+    assert 2 <= before < 8
+    resumed = notebook.run("%kaptain_tune dev/again --resume --trials 9")
+    assert resumed.state is RunState.SUCCEEDED
+    assert finished(resumed) == 9
+    assert "without algorithm" in str(notebook.error("%kaptain_tune dev/again --resume --algorithm grid"))
+
+
+def test_a_study_is_resumed_by_its_run(notebook: Notebook) -> None:
+    Path("train.py").write_text("import time\nc = 1.0\ntime.sleep(0.2)\nprint(f'loss={c}')\n")
+    study = notebook.run("%kaptain_tune dev/again c=Double(0, 1) --file train.py --objective loss --trials 5 --detach")
+    until(lambda: finished(study) >= 1)
+    notebook.run("%kaptain stop dev/again")
+    resumed = notebook.run(f"%kaptain resume {study.run_id} --into mine")
+    assert finished(resumed) == 5
+    assert notebook.variables["mine"] is resumed
+
+
+def test_lists_of_what_there_is(notebook: Notebook, capsys: Capture) -> None:
+    notebook.run("%%kaptain_train dev/first\nprint(1)\n")
+    notebook.run("%%kaptain_train dev/second\nprint(2)\n")
+    capsys.readouterr()
+    notebook.run("%kaptain runs --limit 1")
+    shown = capsys.readouterr().out
+    assert "dev/second" in shown
+    assert "dev/first" not in shown
+    for verb in ("models", "endpoints", "clean"):
+        notebook.run(f"%kaptain {verb}")
+        assert capsys.readouterr().out

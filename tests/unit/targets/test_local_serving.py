@@ -374,7 +374,8 @@ def test_a_server_may_come_from_elsewhere(make: Make, folder: Path, tmp_path: Pa
 
     def launch(module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> instances.Started:
         launched.append((module, list(argv)))
-        code = f"import os, sys\nif os.fork(): os._exit(0)\nfrom {module}.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+        code = f"import os, sys\nif os.fork(): os._exit(0)\nfrom {module}.__main__ import main\n"
+        code += "sys.exit(main(sys.argv[1:]))"
         with open(log, "ab") as output:
             command = [python, "-c", code, *argv]
             child = subprocess.Popen(command, env=dict(env), stdout=output, stderr=output, start_new_session=True)

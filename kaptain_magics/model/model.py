@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from kaptain_magics.core.domains import AnyDomain
+from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import ClusterOptions
 from kaptain_magics.core.states import Direction
@@ -20,6 +21,7 @@ from kaptain_magics.model.plannable import ModelMeta, Plannable
 from kaptain_magics.model.sdkconfig import Config
 from kaptain_magics.state import ModelRecord
 
+DISTRIBUTED = (ModelFramework.PYTORCH, ModelFramework.TENSORFLOW, ModelFramework.MXNET)
 METRICS_TYPES = ("training", "testing", "validation", "production")
 
 
@@ -49,7 +51,7 @@ class Model(Plannable):
         cpu: str | float | None = None,
         memory: str | None = None,
         resources: Resources | None = None,
-        workers: int = 1,
+        workers: int = 2,
         verbose: bool | None = None,
         ttl_seconds_after_finished: int | None = None,
         force_cleanup: bool | None = None,
@@ -64,7 +66,7 @@ class Model(Plannable):
             cpu: Cores of each worker (request and limit).
             memory: Memory of each worker (request and limit).
             resources: Requests and limits apart; not beside ``cpu``, ``memory``, ``gpus``.
-            workers: Workers of a distributed training.
+            workers: Workers of a distributed training; only PyTorch, TensorFlow and MXNet have several.
             verbose: Show the job's own log; ``envs.VERBOSE`` when not given.
             ttl_seconds_after_finished: Seconds after which a cluster removes the job.
             force_cleanup: Remove the finished job at once.
@@ -77,7 +79,7 @@ class Model(Plannable):
             parameters=hyperparameters,
             args=_flags(args),
             resources=_resources(cpu, memory, gpus, resources),
-            workers=workers,
+            workers=self._workers(workers),
             timeout=timeout,
             cluster=_cluster(ttl_seconds_after_finished, force_cleanup),
         )
@@ -89,7 +91,7 @@ class Model(Plannable):
         objectives: Sequence[str],
         objective_goal: float | None = None,
         objective_type: str = "maximize",
-        workers: int = 1,
+        workers: int = 2,
         gpus: int | None = None,
         cpu: str | float | None = None,
         memory: str | None = None,
@@ -143,7 +145,7 @@ class Model(Plannable):
             algorithm_settings={k: str(v) for k, v in (algorithm_setting or {}).items()},
             args=_flags(args),
             resources=_resources(cpu, memory, gpus, resources),
-            workers=workers,
+            workers=self._workers(workers),
             timeout=timeout,
             cluster=_cluster(ttl_seconds_after_finished, None, delete_experiment),
         )
@@ -284,6 +286,9 @@ class Model(Plannable):
         from kaptain_magics.model.portable import load
 
         return load(model_uri, config)
+
+    def _workers(self, asked: int) -> int:
+        return asked if self.framework in DISTRIBUTED or asked < 1 else 1
 
     def _endpoint(self) -> Endpoint:
         try:

@@ -200,9 +200,8 @@ class Plannable:
             script = before.script
         completed = self._complete(options)
         if before is not None:
-            for name in ("args", "resources", "files", "requirements", "env", "framework", "capture", "image"):
-                if not completed.get(name):
-                    completed[name] = getattr(before, name)
+            completed = planning.filled_up(completed, before)
+            sent = sent or planning.sent_values(self.workspace, before)
             fixed = {k: v for k, v in before.parameters.items() if k not in domains} | fixed
         job = planning.build_job(
             self.workspace, self.id, self.name, script, {**fixed, **dict.fromkeys(domains, "")}, "tune", completed
@@ -270,7 +269,9 @@ class Plannable:
             framework=self.framework or ModelFramework.of(revision.framework or "sklearn"),
             protocol=protocol or str(config.get("protocol_version", "v2")),
             resources=resources or Resources(),
-            requirements=tuple(requirements) or self._serving_requirements(config),
+            requirements=tuple(requirements)
+            or self._serving_requirements(config)
+            or planning.training_requirements(self.workspace, revision),
             serving_config=find_serving_files(config, self._path, self.extra_files),
             env=dict(env or {}),
             host=host,

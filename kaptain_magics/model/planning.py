@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -186,6 +188,45 @@ def last_script(workspace: Workspace, model_id: str) -> JobSpec:
     except NotFoundError as error:
         raise NotFoundError(f"{model_id} has never been trained here", error.hint) from None
     raise NotFoundError(f"the script of {model_id} is gone with its runs", f"train it again: %kaptain_train {model_id}")
+
+
+def filled_up(options: JobOptions, before: JobSpec) -> JobOptions:
+    """Return the options of a job with those of an earlier one where nothing was asked for."""
+    full: JobOptions = {**options}
+    for name in ("args", "resources", "files", "requirements", "env", "framework", "capture"):
+        value = full.get(name)
+        if not value or value in (Resources(), Capture()):
+            full[name] = getattr(before, name)
+    asked = full.get("image") or ImageSpec()
+    full["image"] = ImageSpec(
+        base_image=asked.base_image or before.image.base_image, image_name=asked.image_name or before.image.image_name
+    )
+    return full
+
+
+def sent_values(workspace: Workspace, before: JobSpec) -> dict[str, Any]:
+    """Return the values of the notebook that an earlier job was sent.
+
+    Raises:
+        NotFoundError: They are gone with its run.
+    """
+    if not before.capture.send:
+        return {}
+    try:
+        return dict(pickle.loads((workspace.store.folder / before.run_id / "sent.pkl").read_bytes()))  # our own file
+    except OSError as error:
+        names = " ".join(f"--send {name}" for name in before.capture.send)
+        raise NotFoundError(f"the values that were sent to {before.name} are gone", f"add {names}") from error
+
+
+def training_requirements(workspace: Workspace, revision: Revision) -> tuple[str, ...]:
+    """Return the requirements of the job that made a revision, if its run is still there."""
+    with contextlib.suppress(StateError):
+        record = workspace.folder(revision.run_id).record
+        job = record.job or (record.study.job if record.study is not None else None)
+        if revision.run_id and job is not None:
+            return job.requirements
+    return ()
 
 
 def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | None = None) -> StudyPlan:

@@ -34,7 +34,9 @@ class LocalTarget(LocalJobs, LocalServing):
         """Fork the next server from the worker of such a job, which has imported the model's libraries."""
         self._like = job
 
-    def _launch_server(self, module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> Started:
+    def _launch_server(
+        self, module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str
+    ) -> Started:
         worker = self._worker(self._like, python) if self._like is not None and module == SERVER else None
         if worker is None or python != sys.executable:
             return launch_process(module, argv, env, log, python)

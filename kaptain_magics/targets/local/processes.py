@@ -107,7 +107,8 @@ class PlainProcess(Process):
             self._child.kill()
 
     def leave(self) -> None:
-        """Nothing is held open."""
+        """Let go of the child: it may outlive this process without a warning."""
+        self._child.returncode = self._child.poll() or 0
 
 
 def threads_for(cores: float | None, sharing: int = 1) -> int:

@@ -190,6 +190,8 @@ class LocalJobs:
             yield StateChanged(state=RunState.STOPPED if mine.stopping else RunState.FAILED, reason=mine.reason)
             return
         yield StateChanged(state=RunState.RUNNING)
+        if mine.spec.workers > 1:
+            yield Noted(text=f"The local target runs one worker instead of {mine.spec.workers}.")
         memory = MemoryWatch(process.pid, mine.spec.resources.memory_bytes)
         deadline = time.monotonic() + (mine.spec.timeout or float("inf"))
         timed_out = False

@@ -32,7 +32,9 @@ def test_train_tune_and_deploy_from_s3(home: Path, seaweed: SeaweedFS, monkeypat
         if not name.startswith("S3_ENDPOINT"):
             monkeypatch.setenv(name, value)
     base = f"s3://whole-path/models-{home.parent.name}"
-    workspace = Workspace(Settings.load({"storage_uri": base, "s3_endpoint": seaweed.endpoint, "cache": str(home / "c")}))
+    workspace = Workspace(
+        Settings.load({"storage_uri": base, "s3_endpoint": seaweed.endpoint, "cache": str(home / "c")})
+    )
     model = workspace.model("dev/s3")
     run = model.plan_training(capture(SOURCE)).start()
     assert run.wait(120) is RunState.SUCCEEDED, (run.reason, run.log())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kaptain_magics.core.domains import Discrete, Double
+from kaptain_magics.core.specs import Capture
 from kaptain_magics.core.states import Direction, EndpointState, RunState, TrialState
 from kaptain_magics.errors import NotFoundError, ServingError, StateError
 from kaptain_magics.model import Model, Study, Workspace
@@ -170,3 +171,19 @@ def test_housekeeping(workspace: Workspace) -> None:
     assert workspace.clean() == []
     assert all(check.ok for check in workspace.doctor())
     assert "c = Double" in workspace.render(study.run_id)
+
+
+def test_a_study_of_a_trained_model_takes_over_what_it_was_trained_with(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "factor.txt").write_text("2")
+    source = "c = 1.0\nprint(f'accuracy={c * float(open(\"factor.txt\").read()) * scale}')"
+    model = workspace.model("dev/study")
+    run = model.plan_training(
+        capture(source, sent=("scale",)),
+        files=[str(tmp_path / "factor.txt")],
+        capture=Capture(send=("scale",)),
+        sent={"scale": 10.0},
+    ).start()
+    assert run.wait(60) is RunState.SUCCEEDED, run.reason
+    study = model.plan_tuning(domains={"c": Discrete([3])}, objectives=["accuracy"], trials=1).start()
+    assert study.wait(60) is RunState.SUCCEEDED, study.reason
+    assert study.metrics["accuracy"].latest == 60.0

@@ -92,7 +92,9 @@ def test_threads_follow_the_cores(workspace: Workspace) -> None:
     assert train(workspace, source).log() == f"{processes.threads_for(None)}\n"
 
 
-def test_without_a_fork_a_plain_child_does_the_same(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_fork_a_plain_child_does_the_same(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processes, "CAN_FORK", False)
     (tmp_path / "work").mkdir()
     script = tmp_path / "work" / "script.py"
@@ -118,7 +120,9 @@ def wheel(folder: Path, name: str, version: str, source: str) -> None:
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
         archive.writestr(f"{name}.py", source)
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{info}/RECORD", "")
 
 

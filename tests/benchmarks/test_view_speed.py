@@ -29,6 +29,8 @@ import sys
 for block in range({LINES // 1000}):
     sys.stdout.write("".join(f"line {{block * 1000 + i}} of a job that says a lot\\n" for i in range(1000)))
 """
+ROUNDS = 4
+AFTER = "took.append(time.perf_counter() - begun)"
 MEMORY = """
 import resource
 def memory():
@@ -51,23 +53,24 @@ def test_a_million_lines(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         with plain.open("wb") as out:
             subprocess.run([sys.executable, str(script)], stdout=out, check=True)
 
-    fresh, _ = timed(run_plain)
-    cat, _ = timed(lambda: subprocess.run(["sh", "-c", f"cat {plain} | cat > {tmp_path}/copy"], check=True))
+    fresh = min(timed(run_plain)[0] for _ in range(ROUNDS))
+    copy = ["sh", "-c", f"cat {plain} | cat > {tmp_path}/copy"]
+    cat = min(timed(subprocess.run, copy)[0] for _ in range(ROUNDS))
 
     cells = [
         f"%load_ext kaptain_magics\n{MEMORY}",
         "%%kaptain_train dev/quiet\nprint('warm')",
-        "import time\nbefore, begun = memory(), time.perf_counter()",
-        f"%%kaptain_train dev/loud --into run\n{SCRIPT}",
-        "print(time.perf_counter() - begun, memory() - before)",
+        "import time\nbefore, took = memory(), []",
+        *["begun = time.perf_counter()", f"%%kaptain_train dev/loud --into run\n{SCRIPT}", AFTER] * ROUNDS,
+        "print(min(took), memory() - before)",
         "lines = run.log().splitlines()\n"
         f"print(lines == [f'line {{i}} of a job that says a lot' for i in range({LINES})])",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, timeout=250, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    ours, grown = map(float, notebook.cells[4].outputs[0].text.split())
-    assert notebook.cells[5].outputs[0].text == "True\n"
-    shown = len(json.dumps(notebook.cells[3].outputs))
+    ours, grown = map(float, notebook.cells[-2].outputs[0].text.split())
+    assert notebook.cells[-1].outputs[0].text == "True\n"
+    shown = len(json.dumps(notebook.cells[-4].outputs))
     print(f"\n{'a million lines':<34}{'seconds':>9}{'ratio':>8}")
     for name, seconds in (("cat through a pipe", cat), ("python script.py > file", fresh), ("%%kaptain_train", ours)):
         print(f"{name:<34}{seconds:>9.2f}{seconds / fresh:>8.2f}")

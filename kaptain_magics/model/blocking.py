@@ -42,7 +42,7 @@ class _Handler(logging.StreamHandler[Any]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the line."""
-        self.setStream(sys.stdout)
+        self.stream = sys.stdout  # not setStream(), which would flush the old one
         super().emit(record)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kaptain_magics.errors import KaptainError
+from kaptain_magics.images.reference import Reference
 from kaptain_magics.targets.base import Check
-from kaptain_magics.targets.kubernetes import registry
 from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import KINDS
 
@@ -98,9 +98,8 @@ class Doctor:
             hint = "name one that has Python and your framework: %config KaptainMagics.base_image = 'python:3.12'"
             yield Check("base image", False, "none is named", hint)
             return
-        host = registry.registry_of(name)
-        login = "with credentials" if registry.credentials(name) else "without credentials"
-        yield Check("base image", True, f"{name} from {host}, {login}")
+        login = "with credentials" if self._shop.images.credentials(name) else "without credentials"
+        yield Check("base image", True, f"{name} from {Reference.parse(name).registry}, {login}")
 
     def _storage(self) -> Iterator[Check]:
         endpoint = self._shop.around.storage_env.get("S3_ENDPOINT", "")

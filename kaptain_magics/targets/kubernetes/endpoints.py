@@ -8,7 +8,7 @@ from contextlib import suppress
 from kaptain_magics.core.events import Event, Noted
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import KaptainError, ServingError, TargetError
-from kaptain_magics.targets.kubernetes import labels, payload, registry
+from kaptain_magics.targets.kubernetes import labels, payload
 from kaptain_magics.targets.kubernetes.client import ApiError
 from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import Manifest
@@ -65,7 +65,7 @@ class EndpointParts:
         storage = secrets.secret(self.metadata(endpoint, f"{endpoint.name}-secret"), self._shop.around.storage_env)
         storage["metadata"]["annotations"] |= annotations or {}
         found = [storage]
-        config = registry.credentials(self._shop.image(endpoint.image)) if self._has_image(endpoint) else ""
+        config = self._credentials(self._image(endpoint))
         if config:
             found.append(secrets.pull_secret(self.metadata(endpoint, f"{endpoint.name}-registry"), config))
         account = {
@@ -78,9 +78,14 @@ class EndpointParts:
             account["imagePullSecrets"] = [{"name": f"{endpoint.name}-registry"}]
         return [*found, account]
 
-    def _has_image(self, endpoint: EndpointSpec) -> bool:
-        image = endpoint.image
-        return bool(image.image_name or image.base_image or self._shop.around.settings.get("base_image"))
+    def _image(self, endpoint: EndpointSpec) -> str:
+        """Return the image of our own server, empty where none is named."""
+        return (
+            endpoint.image.base_image or self._shop.around.settings.get("base_image", "") or endpoint.image.image_name
+        )
+
+    def _credentials(self, image: str) -> str:
+        return self._shop.images.credentials(image) if image else ""
 
     def setup(self, endpoint: EndpointSpec, needs_image: bool = True) -> Setup:
         """Return what the endpoint's manifests need.
@@ -89,8 +94,10 @@ class EndpointParts:
             endpoint: The endpoint.
             needs_image: Whether our own server runs it.
         """
-        image = self._shop.image(endpoint.image) if needs_image or self._has_image(endpoint) else ""
-        own = (f"{endpoint.name}-registry",) if registry.credentials(image) else ()
+        image = self._image(endpoint)
+        if needs_image and not image:
+            image = self._shop.images.base(endpoint.image)
+        own = (f"{endpoint.name}-registry",) if self._credentials(image) else ()
         user = self._shop.around.settings.get("run_as_user", str(USER))
         return Setup(
             owner=self._shop.owner,

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from kaptain_magics.core.events import Event, Noted
+from kaptain_magics.core.events import Event, Noted, StateChanged
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.core.specs import ImageSpec, JobSpec
+from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.targets.base import JobRef, Surroundings
-from kaptain_magics.targets.kubernetes import labels, payload, registry
+from kaptain_magics.targets.kubernetes import labels, payload
 from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
 from kaptain_magics.targets.kubernetes.discover import Discovery
 from kaptain_magics.targets.kubernetes.follow import STOPPED, JobFollower
@@ -25,6 +26,7 @@ from kaptain_magics.targets.kubernetes.manifests import job as job_manifests
 from kaptain_magics.targets.kubernetes.manifests import secrets
 from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, metadata
 from kaptain_magics.targets.kubernetes.payload import Payload
+from kaptain_magics.targets.kubernetes.registry import Images
 
 if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore
@@ -81,19 +83,10 @@ class Workshop:
         """Seconds that something may keep a pod from starting before it is given up."""
         return float(self.around.settings.get("pending_timeout") or PENDING_PATIENCE)
 
-    def image(self, image: ImageSpec) -> str:
-        """Return the image that runs the work.
-
-        Raises:
-            TargetError: None is named.
-        """
-        name = image.image_name or image.base_image or self.around.settings.get("base_image", "")
-        if not name:
-            raise TargetError(
-                "no image is named to run the work in",
-                "name one that has Python and your framework: %config KaptainMagics.base_image = 'python:3.12'",
-            )
-        return name
+    @functools.cached_property
+    def images(self) -> Images:
+        """The images of jobs."""
+        return Images(self.around.cache, self.around.settings)
 
     def setup(self, job: JobSpec, **names: str) -> Setup:
         """Return what a job's manifests need besides the spec."""
@@ -101,7 +94,7 @@ class Workshop:
         return Setup(
             owner=self.owner,
             namespace=self.cluster.namespace,
-            image=self.image(job.image),
+            image=self.images.of(job),
             pull_secrets=tuple(filter(None, (names.get("registry", ""), *job.cluster.image_pull_secrets))),
             payload=names["payload"],
             storage=names.get("storage", ""),
@@ -132,7 +125,7 @@ class Workshop:
         if job.upload_uri.startswith("s3://") and self.around.storage_env:
             names["storage"] = labels.new_secret_name(run)
             found.append(secrets.secret(about(names["storage"]), self.around.storage_env))
-        config = registry.credentials(self.image(job.image))
+        config = self.images.credentials(self.images.of(job))
         if config:
             names["registry"] = labels.new_secret_name(f"{run}-registry")
             found.append(secrets.pull_secret(about(names["registry"]), config))
@@ -209,6 +202,8 @@ class KubernetesJobs:
 
     def __init__(self, workshop: Workshop) -> None:
         self._shop = workshop
+        self._waiting: dict[str, JobSpec] = {}  # jobs whose image has to be built first
+        self._stopped: set[str] = set()
 
     def objects(self, job: JobSpec) -> Objects:
         """Return everything that a job is made of.
@@ -269,10 +264,17 @@ class KubernetesJobs:
         )
 
     def submit(self, job: JobSpec) -> JobRef:
-        """Create the job; one that this run has created before (its supervisor died) is found again."""
+        """Create the job, or leave that to ``follow`` where its image has to be built first.
+
+        A job that this run has created before (its supervisor died) is found again.
+        """
         before = self.find(job.name)
         if before is not None and before.data.get("run") == labels.value(job.run_id):
             return _with_folder(before, job)
+        if not self._shop.images.ready(job):
+            self.workload(job, self._shop.setup(job, payload=""))  # what the cluster cannot run is refused now
+            self._waiting[job.name] = job
+            return _with_folder(JobRef(target=self.name, name=job.name, data={}), job)
         made = self._shop.create(self.objects(job))
         return _with_folder(self.ref_of(made), job)
 
@@ -294,11 +296,41 @@ class KubernetesJobs:
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
         """Yield the job's events until its end; then what belonged to it is removed."""
+        waiting = self._waiting.pop(job.name, None)
+        if waiting is not None:
+            created = yield from self._build_and_create(waiting)
+            if created is None:
+                return
+            job = created
+        elif "kind" not in job.data:  # another process was to build its image
+            found = self.find(job.name)
+            if found is None:
+                reason = "the process that built the job's image has ended before the job was created"
+                yield StateChanged(state=RunState.FAILED, reason=reason, hint="run it again")
+                return
+            job = msgspec.structs.replace(found, data=found.data | job.data)
 
         def tidy(remove: bool) -> Iterator[Event]:
             return self._tidy(job, remove)
 
-        return JobFollower(self._shop.cluster, job, after, self._shop.pending_patience, tidy).events()
+        patience = self._shop.pending_patience
+        yield from JobFollower(self._shop.cluster, job, after, patience, tidy).events()
+
+    def _build_and_create(self, job: JobSpec) -> Generator[Event, None, JobRef | None]:
+        """Build the job's image and create the job; ``None`` where it has ended by that."""
+        try:
+            for line in self._shop.images.publish(job):
+                if job.name in self._stopped:
+                    break
+                if line:
+                    yield Noted(text=line)
+            if job.name in self._stopped:
+                yield StateChanged(state=RunState.STOPPED, reason="stopped while its image was built")
+                return None
+            return _with_folder(self.ref_of(self._shop.create(self.objects(job))), job)
+        except KaptainError as error:
+            yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
+            return None
 
     def _tidy(self, job: JobRef, remove: bool) -> Iterator[Event]:
         data = job.data
@@ -317,6 +349,12 @@ class KubernetesJobs:
         """Delete a job that has not ended."""
         from kaptain_magics.targets.kubernetes import explain
 
+        self._stopped.add(job.name)
+        if "kind" not in job.data:
+            created = self.find(job.name)
+            if created is None:
+                return
+            job = created
         kind, cluster = job.data["kind"], self._shop.cluster
         found = cluster.get(kind, job.name)
         if found is None or any(explain.condition(found, end) for end in ("Complete", "Failed", "Succeeded")):

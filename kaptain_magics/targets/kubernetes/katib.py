@@ -50,6 +50,8 @@ class KatibTuner:
 
     def __init__(self, workshop: Workshop, jobs: KubernetesJobs) -> None:
         self._shop, self._jobs = workshop, jobs
+        self._waiting: set[str] = set()  # studies whose image has to be built first
+        self._stopped: set[str] = set()
 
     def can_tune(self) -> bool:
         """Whether Katib is there and wanted (setting ``cluster_tuner``: ``auto``, ``katib`` or ``jobs``)."""
@@ -82,23 +84,31 @@ class KatibTuner:
         return Objects(found, [], manifests.experiment(study, setup, template, container), made)
 
     def start(self, study: StudySpec) -> StudyRef:
-        """Create the Experiment; one that this run has created before is found again."""
+        """Create the Experiment, or leave that to ``follow_study`` where an image has to be built first.
+
+        An Experiment that this run has created before is found again.
+        """
         before = self._shop.cluster.get("Experiment", study.name)
         if before is None or before["metadata"]["labels"].get(labels.RUN) != labels.value(study.run_id):
-            objects = self.objects(study)
-            before = self._shop.create(objects)
-        chosen = labels.selector({labels.RUN: labels.value(study.run_id)})
-        secrets = [s["metadata"]["name"] for s in self._shop.cluster.list("Secret", chosen)]
-        data = {
-            "namespace": self._shop.cluster.namespace,
-            "secrets": ",".join(sorted(secrets)),
-            "study": msgspec.json.encode(study).decode(),
-        }
+            if self._shop.images.ready(study.job):
+                self._shop.create(self.objects(study))
+            else:
+                self._waiting.add(study.name)
+        data = {"namespace": self._shop.cluster.namespace, "study": msgspec.json.encode(study).decode()}
         return StudyRef(target="kubernetes", name=study.name, data=data)
 
     def follow_study(self, study: StudyRef) -> Iterator[Event]:
         """Yield all of the study's trials until its end; then what belonged to it is removed."""
         spec = msgspec.json.decode(study.data["study"], type=StudySpec)
+        if study.name in self._waiting:
+            for line in self._shop.images.publish(spec.job):
+                if study.name in self._stopped:
+                    yield StateChanged(state=RunState.STOPPED, reason="the study was stopped while its image was built")
+                    return
+                if line:
+                    yield Noted(text=line)
+            self._waiting.discard(study.name)
+            self._shop.create(self.objects(spec))
         follower = _StudyFollower(self._shop, spec)
         end = yield from follower.events()
         yield from self._tidy(study, spec, running=follower.unfinished)
@@ -114,9 +124,9 @@ class KatibTuner:
                 if self._shop.discovery.has(kind):
                     for job in cluster.list(kind, chosen):
                         cluster.delete(kind, job["metadata"]["name"])
-        shown = [name for name in ref.data["secrets"].split(",") if not name.startswith("tune-script")]
-        yield from self._shop.delete_secrets(",".join(shown))
-        for name in ref.data["secrets"].split(","):
+        secrets = [thing["metadata"]["name"] for thing in cluster.list("Secret", chosen)]
+        yield from self._shop.delete_secrets(",".join(name for name in secrets if not name.startswith("tune-script")))
+        for name in secrets:
             with suppress(KaptainError):
                 cluster.delete("Secret", name)
         made = payload.for_study(spec) if spec.job.files else None
@@ -124,6 +134,7 @@ class KatibTuner:
 
     def stop_study(self, study: StudyRef) -> None:
         """Delete the Experiment, its trials and their jobs with it."""
+        self._stopped.add(study.name)
         with suppress(ApiError):
             change = {"metadata": {"annotations": {STOPPED: "true"}}}
             self._shop.cluster.patch("Experiment", study.name, change)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPException
 from typing import Any
 
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
@@ -27,11 +29,13 @@ from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import inferenceservice as manifests
 from kaptain_magics.targets.kubernetes.manifests.inferenceservice import RAW, SERVERLESS
 from kaptain_magics.targets.kubernetes.manifests.serving import FRAMEWORK, PORT, PROTOCOL
+from kaptain_magics.targets.kubernetes.podstream import PodConnection
 from kaptain_magics.targets.kubernetes.rollout import last_log, server_error
 from kaptain_magics.targets.kubernetes.watch import Change, Feed, Trouble
 
 BASELINE = "kaptain-magics/baseline"  # annotation while there is a canary: the predictor before it
 BASELINE_REVISION = "kaptain-magics/baseline-revision"
+_REVISION = "serving.knative.dev/revision"  # label of Knative's pods
 _PODS = "serving.kserve.io/inferenceservice"  # label of KServe's pods
 _KIND = "InferenceService"
 _TICK = 0.5
@@ -194,17 +198,17 @@ class KServeServing:
     def _answers(self, endpoint: EndpointSpec, until: float) -> bool:
         """Wait until the model itself answers ready; KServe's Ready means the server."""
         cluster = self._shop.cluster
-        path = f"v1/models/{endpoint.name}" if endpoint.protocol == "v1" else f"v2/models/{endpoint.name}/ready"
+        path = f"/v1/models/{endpoint.name}" if endpoint.protocol == "v1" else f"/v2/models/{endpoint.name}/ready"
         while True:
             pods = self._ready_pods(endpoint.name)
             if not pods:  # scaled to zero, or not to be seen by this user
                 return True
-            where = f"{cluster.path('Pod', pods[0]['metadata']['name'])}:{PORT}/proxy/{path}"
-            with suppress(KaptainError):
-                answer = cluster.open("GET", where, timeout=5.0, accept="*/*")
-                said = answer.status
-                answer.drain_conn()
-                if said == 200:
+            with (
+                suppress(HTTPException, OSError),
+                closing(PodConnection(cluster, pods[0]["metadata"]["name"], PORT, 5.0)) as to,
+            ):
+                to.request("GET", path)
+                if to.getresponse().status == 200:
                     return True
             if time.monotonic() > until:
                 return False
@@ -256,27 +260,35 @@ class KServeServing:
         cluster = self._shop.cluster
         if cluster.inside:
             return address(base, name, protocol)
-        listener = portforward.forward(cluster, name, lambda: self._pods_by_traffic(name), PORT)
+        share: dict[str, float] = {}
+
+        def pods() -> list[str]:
+            share.clear()
+            share.update(self._pod_shares(name))
+            return list(share)
+
+        def choose(names: list[str]) -> list[str]:
+            """Draw by the shares of the traffic."""
+            return sorted(names, key=lambda pod: random.random() ** (1 / max(share.get(pod, 0.0), 1e-9)), reverse=True)
+
+        listener = portforward.forward(cluster, name, pods, choose, PORT)
         return address(listener.address, name, protocol)
 
     def _ready_pods(self, name: str) -> list[Manifest]:
         pods = self._shop.cluster.list("Pod", f"{_PODS}={name}", "status.phase=Running")
         return [p for p in pods if "deletionTimestamp" not in p["metadata"] and explain.condition(p, "Ready")]
 
-    def _pods_by_traffic(self, name: str) -> list[str]:
-        """Return the pods that can answer, the first drawn by the revisions' shares of the traffic."""
-        pods = self._ready_pods(name)
-        entry = [p for p in pods if p["metadata"]["labels"].get("component") == "transformer"] or pods
+    def _pod_shares(self, name: str) -> dict[str, float]:
+        """Return the pods that can answer, with the share of the traffic that is each one's."""
+        ready = self._ready_pods(name)
+        entry = [p for p in ready if p["metadata"]["labels"].get("component") == "transformer"] or ready
         service = self._shop.cluster.get(_KIND, name) or {}
-        share = {
-            t.get("revisionName", ""): int(t.get("percent") or 0) for t in _component(service).get("traffic") or ()
-        }
-
-        def weight(pod: Manifest) -> float:
-            percent = share.get(pod["metadata"]["labels"].get("serving.knative.dev/revision", ""), 1)
-            return random.random() ** (1 / percent) if percent else -1.0
-
-        return [p["metadata"]["name"] for p in sorted(entry, key=weight, reverse=True)]
+        traffic_of = _component(service).get("traffic") or ()
+        percent = {part.get("revisionName", ""): int(part.get("percent") or 0) for part in traffic_of}
+        revisions = {p["metadata"]["name"]: p["metadata"]["labels"].get(_REVISION, "") for p in entry}
+        counts = Counter(revisions.values())
+        shares = {pod: percent.get(revision, 100) / counts[revision] for pod, revision in revisions.items()}
+        return {pod: share for pod, share in shares.items() if share}
 
     # ---- changing ------------------------------------------------------------------------------------------------
 

@@ -7,15 +7,15 @@ that its replicas have of all.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Generator, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPException
 
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
-from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
+from kaptain_magics.errors import NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus
 from kaptain_magics.targets.kubernetes import explain, labels, portforward, traffic
 from kaptain_magics.targets.kubernetes.endpoints import EndpointParts, address, deployed_already, no_canary_yet
@@ -24,6 +24,7 @@ from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import serving
 from kaptain_magics.targets.kubernetes.manifests.serving import CANARY, PORT, STABLE
+from kaptain_magics.targets.kubernetes.podstream import PodConnection
 from kaptain_magics.targets.kubernetes.rollout import Rollout, settled
 from kaptain_magics.targets.kubernetes.watch import Change, Feed
 
@@ -146,12 +147,12 @@ class PlainServing:
         cluster = self._shop.cluster
         if cluster.inside:
             return address(f"http://{name}.{cluster.namespace}.svc.cluster.local", name, protocol)
-        listener = portforward.forward(cluster, name, lambda: self._shuffled(name), PORT)
-        return address(listener.address, name, protocol)
 
-    def _shuffled(self, name: str) -> list[str]:
-        pods = [_name(pod) for pod in self._ready_pods(name)]
-        return random.sample(pods, len(pods))
+        def pods() -> list[str]:
+            return sorted(_name(pod) for pod in self._ready_pods(name))
+
+        listener = portforward.forward(cluster, name, pods, portforward.take_turns(), PORT)
+        return address(listener.address, name, protocol)
 
     def _ready_pods(self, name: str) -> list[Manifest]:
         pods = self._shop.cluster.list("Pod", labels.selector({labels.ENDPOINT: name}), "status.phase=Running")
@@ -162,10 +163,14 @@ class PlainServing:
         counts: dict[str, int] = {}
         for pod in self._ready_pods(name):
             revision = pod["metadata"]["labels"][labels.REVISION]
-            with suppress(KaptainError):
-                where = f"{self._shop.cluster.path('Pod', _name(pod))}:{PORT}/proxy/metrics"
-                answer = self._shop.cluster.open("GET", where, timeout=5.0, accept="text/plain")
-                counts[revision] = counts.get(revision, 0) + _counted(answer.data.decode("utf-8", "replace"))
+            with (
+                suppress(HTTPException, OSError),
+                closing(PodConnection(self._shop.cluster, _name(pod), PORT, 5.0)) as to,
+            ):
+                to.request("GET", "/metrics")
+                counts[revision] = counts.get(revision, 0) + _counted(
+                    to.getresponse().read().decode("utf-8", "replace")
+                )
         return counts
 
     def _problem(self, name: str) -> Problem | None:
@@ -183,8 +188,9 @@ class PlainServing:
     def set_traffic(self, name: str, canary_percent: int) -> None:
         """Give the canary a share; 100 makes it the stable revision, 0 removes it."""
         deployments = self._deployments(name)
-        canaries = [d for d in deployments if _role(d) == CANARY]
-        if not canaries:
+        if not deployments:
+            raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
+        if not any(_role(deployment) == CANARY for deployment in deployments):
             raise ServingError(f"endpoint {name} has no canary", "deploy one: %kaptain_deploy --canary 30")
         if 0 < canary_percent < 100:
             self._share(name, canary_percent)

@@ -1,138 +1,188 @@
-"""An address of this machine that leads to an endpoint's pods: what ``kubectl port-forward`` does, kept open.
+"""An address of this machine that leads to an endpoint's pods, for notebooks outside the cluster.
 
-The listener is on 127.0.0.1 and lives as long as this process. Every connection is given a pod of its own, so that a
-canary gets its share.
+The listener is on 127.0.0.1 and lives as long as this process. Every request is given a pod of its own choice, so that
+a canary gets its share and a pod that goes away takes no request with it; the streams to the pods are kept open.
 """
 
 from __future__ import annotations
 
-import select
+import http.client
 import socket
 import threading
+import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from kaptain_magics.errors import KaptainError
 from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.podstream import PodConnection
 
-_PIECE = 1 << 16
-_DATA = b"\0"  # the channel of the port's bytes; the other one says errors
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "host"}
+_FRESH = 1.0  # seconds for which a list of pods is good; a pod that ends answers for longer
+_IDLE = 4  # open streams that are kept for each pod
+_ATTEMPTS = 4
 _known: dict[tuple[str, str, str], Forward] = {}
 _guard = threading.Lock()
 
 
-class Forward:
+class Forward(ThreadingHTTPServer):
     """One listener.
 
     Args:
         cluster: The cluster.
-        pods: Returns the names of the pods that can answer now, in the order in which they are tried.
+        pods: Returns the names of the pods that can answer now.
+        choose: Puts them into the order in which they are tried for the next request.
         port: Their port.
     """
 
-    def __init__(self, cluster: Cluster, pods: Callable[[], list[str]], port: int) -> None:
-        self._cluster, self._pods, self._port = cluster, pods, port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, name=f"kaptain forward {self.address}", daemon=True).start()
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(
+        self, cluster: Cluster, pods: Callable[[], list[str]], choose: Callable[[list[str]], list[str]], port: int
+    ) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.address = f"http://127.0.0.1:{self.server_address[1]}"
+        self._cluster, self._pods, self._choose, self._port = cluster, pods, choose, port
+        self._lock = threading.Lock()
+        self._names: list[str] = []
+        self._asked = 0.0
+        self._streams: dict[str, list[PodConnection]] = {}
+        self.idle: set[socket.socket] = set()  # clients' connections between two requests
+        self.closing = False
+        threading.Thread(target=self.serve_forever, name=f"kaptain forward {self.address}", daemon=True).start()
 
     def close(self) -> None:
-        """Stop listening; open connections go on."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        """Stop listening; requests in flight are answered."""
+        self.closing = True
+        self.shutdown()
+        self.server_close()
+        with self._lock:
+            streams = [stream for kept in self._streams.values() for stream in kept]
+            self._streams.clear()
+            idle = list(self.idle)
+        for connection in idle:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for stream in streams:
+            stream.close()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
+    def ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any, bytes]:
+        """Send a request to a pod and return status, headers and body of its answer.
+
+        A pod that breaks off before it has answered is followed by the next one: inference changes nothing.
+
+        Raises:
+            ConnectionError: No pod answers.
+        """
+        why: Exception = ConnectionError("the endpoint has no pod that is ready")
+        for attempt in range(_ATTEMPTS):
+            for pod in self._choose(self._ready(again=attempt > 0))[:2]:
+                connection = self._stream(pod)
+                try:
+                    connection.request(method, path, body or None, headers)
+                    answer = connection.getresponse()
+                    data = answer.read()
+                except (http.client.HTTPException, OSError) as error:
+                    connection.close()
+                    why = error
+                    continue
+                self._keep(connection, answer)
+                return answer.status, answer.headers, data
+            time.sleep(0.1 * attempt)
+        raise ConnectionError(f"the endpoint does not answer: {why}")
+
+    def _ready(self, again: bool) -> list[str]:
+        with self._lock:
+            if again or time.monotonic() - self._asked > _FRESH:
+                with suppress(KaptainError):
+                    self._names = self._pods()
+                self._asked = time.monotonic()
+                for gone in set(self._streams) - set(self._names):
+                    for stream in self._streams.pop(gone):
+                        stream.close()
+            return list(self._names)
+
+    def _stream(self, pod: str) -> PodConnection:
+        with self._lock:
+            kept = self._streams.get(pod)
+            return kept.pop() if kept else PodConnection(self._cluster, pod, self._port)
+
+    def _keep(self, connection: PodConnection, answer: http.client.HTTPResponse) -> None:
+        with self._lock:
+            kept = self._streams.setdefault(connection.pod, [])
+            if not answer.will_close and not self.closing and connection.pod in self._names and len(kept) < _IDLE:
+                kept.append(connection)
                 return
-            threading.Thread(target=self._serve, args=(connection,), name="kaptain forwarded", daemon=True).start()
+        connection.close()
 
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                pods = self._pods()
-            except KaptainError:
-                return
-            for pod in pods:
-                with suppress(ConnectionError):
-                    stream = PodStream(self._cluster, pod, self._port)
-                    break
-            else:
-                return
-            with closing(stream), suppress(Exception):  # either side may end as it likes
-                stream.join(connection)
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of clients that break off."""
 
 
-class PodStream:
-    """A connection to a port of a pod, through the API server.
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Forward
 
-    Args:
-        cluster: The cluster.
-        pod: The pod's name.
-        port: The port.
-
-    Raises:
-        ConnectionError: The API server or the pod does not answer.
-    """
-
-    def __init__(self, cluster: Cluster, pod: str, port: int) -> None:
-        from kubernetes.stream.ws_client import create_websocket
-
-        url = f"{cluster.host.replace('http', 'ws', 1)}{cluster.path('Pod', pod)}/portforward?ports={port}"
-        headers = {"sec-websocket-protocol": "v4.channel.k8s.io", **cluster.credentials()}
+    def handle_one_request(self) -> None:
+        with self.server._lock:
+            self.server.idle.add(self.connection)
         try:
-            self._socket = create_websocket(cluster.configuration, url, headers)
-        except Exception as error:  # the library's own classes, and those of ssl and socket
-            raise ConnectionError(f"pod {pod} cannot be reached: {error}") from error
-        self._begun: set[int] = set()  # channels whose first frame, which names the port, has come
+            super().handle_one_request()
+        finally:
+            with self.server._lock:
+                self.server.idle.discard(self.connection)
 
-    def close(self) -> None:
-        """Close the connection at once."""
-        with suppress(Exception):
-            self._socket.shutdown()
+    def _forward(self) -> None:
+        with self.server._lock:
+            self.server.idle.discard(self.connection)
+        sent = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
+        try:
+            status, headers, data = self.server.ask(self.command, self.path, self._body(), sent)
+        except ConnectionError as error:
+            status, headers, data = 503, {}, str(error).encode()
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in _HOP_BY_HOP:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        if self.server.closing:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
-    def join(self, connection: socket.socket) -> None:
-        """Carry bytes both ways until either side ends."""
-        remote = self._socket.sock
-        while True:
-            hidden = getattr(remote, "pending", int)()  # bytes that TLS has decrypted already
-            readable = [remote] if hidden else select.select([connection, remote], [], [])[0]
-            if remote in readable:
-                data = self._receive()
-                if data is None:
-                    return
-                connection.sendall(data)
-            if connection in readable:
-                data = connection.recv(_PIECE)
-                if not data:
-                    return
-                self._socket.send_binary(_DATA + data)
+    do_GET = do_POST = do_HEAD = do_OPTIONS = _forward  # noqa: N815 - names of the library
 
-    def _receive(self) -> bytes | None:
-        """Return the pod's next bytes (maybe none), or ``None`` when it has closed the connection."""
-        from websocket import ABNF
+    def _body(self) -> bytes:
+        if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        pieces = []
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return b"".join(pieces)
 
-        opcode, frame = self._socket.recv_data_frame(True)
-        if opcode == ABNF.OPCODE_CLOSE:
-            return None
-        if opcode != ABNF.OPCODE_BINARY or not frame.data:
-            return b""
-        channel, data = frame.data[0], bytes(frame.data[1:])
-        if channel not in self._begun:
-            self._begun.add(channel)
-            return b""
-        return data if channel == _DATA[0] else None
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
 
 
-def forward(cluster: Cluster, name: str, pods: Callable[[], list[str]], port: int) -> Forward:
+def forward(
+    cluster: Cluster,
+    name: str,
+    pods: Callable[[], list[str]],
+    choose: Callable[[list[str]], list[str]],
+    port: int,
+) -> Forward:
     """Return this process's listener for an endpoint; it is made when there is none."""
     key = (cluster.host, cluster.namespace, name)
     with _guard:
         if key not in _known:
-            _known[key] = Forward(cluster, pods, port)
+            _known[key] = Forward(cluster, pods, choose, port)
         return _known[key]
 
 
@@ -142,3 +192,16 @@ def forget(cluster: Cluster, name: str) -> None:
         found = _known.pop((cluster.host, cluster.namespace, name), None)
     if found is not None:
         found.close()
+
+
+def take_turns() -> Callable[[list[str]], list[str]]:
+    """Return an order of choice that gives every pod the same number of requests."""
+    turn = 0
+
+    def choose(pods: list[str]) -> list[str]:
+        nonlocal turn
+        turn += 1
+        first = turn % max(1, len(pods))
+        return pods[first:] + pods[:first]
+
+    return choose

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kaptain_magics.core.events import Event
+from kaptain_magics.core.events import Event, StateChanged
 from kaptain_magics.core.specs import EndpointSpec
-from kaptain_magics.errors import ConfigError
+from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import ConfigError, KaptainError
 from kaptain_magics.targets.base import EndpointStatus
 from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import Manifest
@@ -46,8 +47,11 @@ class KubernetesServing:
         return self._for_new().objects(endpoint)
 
     def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
-        """Deploy or replace an endpoint."""
-        return self._for_new().deploy(endpoint)
+        """Deploy or replace an endpoint; what is refused is a failed end."""
+        try:
+            yield from self._for_new().deploy(endpoint)
+        except KaptainError as error:
+            yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
 
     def endpoint(self, name: str) -> EndpointStatus:
         """Return an endpoint as it is now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_CLOSE_ENOUGH = 0.05
+_CLOSE_ENOUGH = 0.04
 MOST = 10  # replicas that a canary may need in all
 
 
@@ -19,7 +19,7 @@ def split(percent: int, at_least: int, at_most: int = MOST) -> tuple[int, int]:
         at_most: Replicas in all at most.
 
     Returns:
-        The fewest replicas that come within five points, else those that come nearest.
+        The fewest replicas that come within four points, else those that come nearest.
     """
     wanted = percent / 100
     best, error = (max(1, at_least), 1), 1.0

@@ -163,7 +163,8 @@ def xgboost_softmax() -> Case:
     options = {"num_class": 3, "seed": 1}
     booster = xgboost.train({"objective": "multi:softmax", **options}, xgboost.DMatrix(features, classes), 4)
     twin = xgboost.train({"objective": "multi:softprob", **options}, xgboost.DMatrix(features, classes), 4)
-    kaptain.save_model(booster)
+    booster.save_model("own.ubj")
+    kaptain.save_model("own.ubj")
     rows = xgboost.DMatrix(features[:5])
     return Case(
         "predict:FP32[-1,4] -> predict:INT64[-1] predict_proba:FP32[-1,3]?",
@@ -211,7 +212,8 @@ def lightgbm_booster() -> Case:
     features, classes = flowers()
     options = {"objective": "binary", "verbose": -1}
     booster = lightgbm.train(options, lightgbm.Dataset(features, classes == 1), 8)
-    kaptain.save_model(booster)
+    booster.save_model("own.txt")
+    kaptain.save_model("own.txt")
     chances = booster.predict(features[:5])
     return Case(
         "predict:FP64[-1,4] -> predict:INT64[-1] predict_proba:FP64[-1,2]?",
@@ -319,6 +321,25 @@ def pytorch_script() -> Case:
     kaptain.save_model(model)
     x = torch.rand(5, 4)
     return Case(" -> ", {"x": x.double().numpy()}, {"output_0": model(x).detach().numpy()})
+
+
+def pytorch_program() -> Case:
+    """A program that its author exported, with inputs by name and a tuple as its answer."""
+    import torch
+
+    class Sums(torch.nn.Module):
+        def forward(self, *, a: Any, b: Any) -> tuple[Any, Any]:
+            return a + b, (a - b).sum(1)
+
+    rows = torch.export.Dim("rows", min=1)
+    example = {"a": torch.rand(4, 2), "b": torch.rand(4, 2)}
+    kaptain.save_model(torch.export.export(Sums(), (), example, dynamic_shapes={"a": {0: rows}, "b": {0: rows}}))
+    a, b = np.arange(6.0).reshape(3, 2), np.ones((3, 2))
+    return Case(
+        "a:FP32[-1,2] b:FP32[-1,2] -> output_0:FP32[-1,2] output_1:FP32[-1]",
+        {"a": a, "b": b},
+        {"output_0": a + b, "output_1": (a - b).sum(1)},
+    )
 
 
 NET = """
@@ -431,7 +452,8 @@ def tensorflow_keras() -> Case:
 
     keras.utils.set_random_seed(3)
     model = keras.Sequential([keras.Input((4,), name="rows"), keras.layers.Dense(2, activation="relu")])
-    kaptain.save_model(model, format="keras")
+    model.save("own.keras")
+    kaptain.save_model("own.keras")
     x = np.random.default_rng(3).random((5, 4))
     return Case("rows:FP32[-1,4] -> output_0:FP32[-1,2]", {"x": x}, {"output_0": np.asarray(model(x))})
 
@@ -543,6 +565,7 @@ CASES: tuple[Callable[[], Case], ...] = (
     onnx_several,
     pytorch_export,
     pytorch_script,
+    pytorch_program,
     pytorch_weights,
     pytorch_handler,
     pytorch_image_classifier,

@@ -75,15 +75,19 @@ class Client:
         return True
 
     def infer(self, inputs: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
+        status, answer = self.ask(inputs, outputs)
+        assert status == 200, answer
+        return {o["name"]: np.array(o["data"]).reshape(o["shape"]) for o in answer["outputs"]}
+
+    def ask(self, inputs: dict[str, Any], outputs: list[str]) -> tuple[int, Any]:
         tensors = [_tensor(name, np.asarray(value)) for name, value in inputs.items()]
         body = json.dumps({"inputs": tensors, "outputs": [{"name": name} for name in outputs]}).encode()
         request = urllib.request.Request(self.model + "/infer", body, {"content-type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                found = json.load(answer)["outputs"]
+                return 200, json.load(answer)
         except urllib.error.HTTPError as error:
-            raise AssertionError(error.read().decode()) from None
-        return {o["name"]: np.array(o["data"]).reshape(o["shape"]) for o in found}
+            return error.code, json.load(error)
 
 
 def _tensor(name: str, array: Any) -> dict[str, Any]:
@@ -155,6 +159,11 @@ def test_a_saved_model_is_served(case: str, saved: Callable[[str], Path], serve:
     single = client.infer({name: value[:1] for name, value in told["inputs"].items()}, [])
     for name, array in single.items():
         _agree(name, array, np.array(answers[name])[:1])
+    status, answer = client.ask(told["inputs"], ["no such output"])
+    assert (status, bool(answer["error"])) == (400, True)
+    if metadata["inputs"]:
+        status, answer = client.ask({name: np.ones((2, 7, 7)) for name in told["inputs"]}, [])
+        assert (status, bool(answer["error"])) == (400, True)
     assert sorted(path for path in (root / case).rglob("*")) == before, "serving wrote into the model's folder"
 
 

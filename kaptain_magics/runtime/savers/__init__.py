@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime.errors import ExportError
-from kaptain_magics.runtime.savers.base import Description, Tensor, Wish, copy_into
+from kaptain_magics.runtime.savers.base import Description, Tensor, Wish, copy_into, versions
 from kaptain_magics.runtime.savers.guess import framework_of
 
 SAVERS = ("sklearn", "xgboost", "lightgbm", "onnx", "pytorch", "tensorflow", "mlflow", "python")
@@ -106,6 +106,7 @@ def write_model(
             f"add it to the requirements, or: pip install {(error.name or '').replace('_', '-')}",
         ) from None
     description.name = name or ""
+    description.versions = description.versions or versions()
     if signature:
         description.inputs, description.outputs = _read_signature(signature)
         description.told_by = "signature"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime.errors import ExportError
-from kaptain_magics.runtime.savers.base import Description, Wish, tensors, versions
+from kaptain_magics.runtime.savers.base import Description, Wish, tensors
 
 FORMATS = ("py",)
 
@@ -26,7 +26,7 @@ def save(model: Any, folder: Path, wish: Wish) -> Description:
     wish.choose("Python", FORMATS)
     source, entry = _source(model)
     shutil.copy2(source, folder / "model.py")
-    description = Description("python", "py", "model.py", kind=entry, versions=versions())
+    description = Description("python", "py", "model.py", kind=entry)
     if entry:
         description.details["entry"] = entry
     if wish.example is not None:

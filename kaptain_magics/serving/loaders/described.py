@@ -16,6 +16,7 @@ from kaptain_magics.runtime.savers.base import Description
 from kaptain_magics.serving.loaders.base import Array, Signature, TensorSpec
 
 _log = logging.getLogger(__name__)
+_FEW = 64
 
 
 def read_description(folder: Path) -> Description:
@@ -79,6 +80,11 @@ def thread_limit() -> int:
     if named.isdecimal() and int(named) > 0:
         return int(named)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_for(rows: int) -> int:
+    """Return how many threads so many rows of a table are worth: a few rows are done before a second one wakes up."""
+    return 1 if rows <= _FEW else thread_limit()
 
 
 def use_modules(folder: Path) -> None:

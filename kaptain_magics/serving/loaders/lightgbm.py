@@ -11,7 +11,7 @@ import numpy as np
 from kaptain_magics.errors import FrameworkError, ServingError
 from kaptain_magics.serving.loaders.base import Array, LoadedModel, find_file, require
 from kaptain_magics.serving.loaders.boosting import BoostedTrees
-from kaptain_magics.serving.loaders.described import read_description, thread_limit, told_signature
+from kaptain_magics.serving.loaders.described import read_description, threads_for, told_signature
 
 _FILES = ("model.txt", "*.lgb", "*.bst", "[!r]*.txt")  # not requirements.txt
 _CLASSIFIES = ("binary", "multiclass", "multiclassova")
@@ -35,10 +35,9 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
     names = booster.feature_name()
     generated = [f"Column_{index}" for index in range(len(names))]
     columns = described.columns or ([] if names == generated else names)
-    threads = thread_limit()
 
     def score(rows: Any) -> Array:
-        return np.asarray(booster.predict(rows, num_threads=threads))
+        return np.asarray(booster.predict(rows, num_threads=threads_for(len(rows))))
 
     model = BoostedTrees(
         "lightgbm_txt",

@@ -12,7 +12,7 @@ import numpy as np
 from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.loaders.base import Array, LoadedModel, find_file, require
 from kaptain_magics.serving.loaders.boosting import BoostedTrees
-from kaptain_magics.serving.loaders.described import read_description, thread_limit, told_signature
+from kaptain_magics.serving.loaders.described import read_description, threads_for, told_signature
 
 _FILES = ("model.ubj", "model.json", "*.ubj", "*.bst", "*.model", "*.xgb", "[!k]*.json")
 _CLASSIFIES = ("binary:logistic", "binary:hinge", "multi:softprob", "multi:softmax")
@@ -24,7 +24,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
     described = read_description(folder)
     path = find_file(folder, _FILES)
     try:
-        booster = xgboost.Booster({"nthread": thread_limit()}, model_file=str(path))
+        booster = xgboost.Booster({"nthread": 1}, model_file=str(path))
         learner = json.loads(booster.save_config())["learner"]
     except (xgboost.core.XGBoostError, ValueError) as error:
         raise ServingError(f"{path.name} is no model of XGBoost: {str(error).splitlines()[-1]}") from error
@@ -62,10 +62,14 @@ class _Score:
         self._in_place = learner["gradient_booster"]["name"] != "gblinear"
         self._margin = learner["objective"]["name"] == "multi:softmax"  # answers labels unless asked for margins
         self._missing = missing
+        self._threads = 1
         best = booster.attr("best_iteration") if booster.attr("scikit_learn") else None
         self._trees = (0, int(best) + 1) if best is not None and self._in_place else (0, 0)
 
     def __call__(self, rows: Any) -> Array:
+        if self._threads != threads_for(len(rows)):
+            self._threads = threads_for(len(rows))
+            self._booster.set_param({"nthread": self._threads})
         if self._in_place and isinstance(rows, np.ndarray):
             kind = "margin" if self._margin else "value"
             scores = self._booster.inplace_predict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -174,6 +175,32 @@ def test_extra_files_lie_beside_the_model(tmp_path: Path) -> None:
     assert (folder / "data" / "names.txt").read_text() == "a"
     with pytest.raises(ExportError, match=r"model.joblib would replace"):
         write_model(model, folder, extra_files=[tmp_path / "model.joblib"])
+
+
+def test_files_of_the_libraries_are_saved_by_their_path(tmp_path: Path) -> None:
+    import joblib
+
+    (tmp_path / "folder").mkdir()
+    joblib.dump(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path / "own.joblib")
+    told = write_model(str(tmp_path / "own.joblib"), tmp_path / "folder")
+    assert (told.framework, told.format, told.model) == ("sklearn", "joblib", "model.joblib")
+    assert joblib.load(tmp_path / "folder" / "model.joblib").n_features_in_ == 2
+
+
+def test_a_predictor_without_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop.py").write_text(
+        "class Shop:\n    def predict(self, inputs):\n        return 1\n\n"
+        "def predict(inputs):\n    return 1\n\ndef make():\n    return lambda inputs: 1\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    shop = importlib.import_module("shop")
+    for number, (model, entry) in enumerate([(shop, ""), (shop.Shop(), "Shop"), (shop.predict, "predict")]):
+        (tmp_path / str(number)).mkdir()
+        told = write_model(model, tmp_path / str(number), example={"x": ROWS})
+        assert (told.framework, told.format, told.details.get("entry", "")) == ("python", "py", entry)
+        assert told.inputs == [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}]
+    with pytest.raises(ExportError, match="not at the top level of a Python file"):
+        write_model(shop.make(), tmp_path)
 
 
 def test_large_arrays_and_other_objects_with_predict_are_saved(tmp_path: Path) -> None:

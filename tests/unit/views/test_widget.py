@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,21 @@ def test_what_is_sent_is_json_even_for_odd_values(home: Path, monkeypatch: pytes
     card.put(teller.parts(view))
     json.loads(json.dumps(wire.model, allow_nan=False))
     assert len(wire.model["t2"][-1]) <= 300
+
+
+def test_cards_of_ended_runs_stay_for_a_while_and_then_go(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that is loaded again finds the newest cards; the kernel does not keep them all."""
+    from ipywidgets.widgets.widget import _instances
+
+    from kaptain_magics.views import screens
+
+    monkeypatch.setattr(screens, "_ended", deque())
+    before = len(_instances)
+    cards = [Card({}) for _ in range(20)]
+    for card in cards:
+        screens._retire(card)
+    assert [card.comm is not None for card in cards] == [False] * 12 + [True] * 8
+    assert len(_instances) - before == 2 * 8  # a card and its layout
+    for card in cards:
+        card.close()
+    assert len(_instances) == before

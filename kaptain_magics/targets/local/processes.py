@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class Process:
         self.exit: Exit | None = None
         self._connection = connection
         self._heard = b""
+        weakref.finalize(self, connection.close)  # a job that nobody watches ends, unless it is detached
 
     def wait(self, timeout: float) -> Exit | None:
         """Return how it ended, or ``None`` when it still runs after so many seconds."""
@@ -79,9 +81,6 @@ class Process:
     def leave(self) -> None:
         """Stop watching a detached process."""
         self._connection.close()
-
-    def __del__(self) -> None:
-        self.leave()  # a job that nobody watches ends, unless it is detached
 
 
 class PlainProcess(Process):

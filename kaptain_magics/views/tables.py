@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING
 
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.views import html, text
 from kaptain_magics.views.formats import clip, duration, moment, number
 from kaptain_magics.views.lines import clean
 from kaptain_magics.views.live import in_notebook
+
+if TYPE_CHECKING:
+    from kaptain_magics.state import ModelRecord, RunSummary
+    from kaptain_magics.targets.base import Check, EndpointStatus
 
 _ROWS = 100  # rows of a list at most
 _LINES = 5000  # lines of a text in a notebook at most
@@ -22,8 +26,8 @@ _CHIPS = {str(state): f"kpt-{state}" for state in RunState} | {
 }
 
 
-def show_runs(runs: Sequence[Any]) -> None:
-    """Show the rows of ``state.RunStore.summaries``, the newest first."""
+def show_runs(runs: Sequence[RunSummary]) -> None:
+    """Show runs, the newest first."""
     rows = [
         (
             str(run.state),
@@ -42,8 +46,8 @@ def show_runs(runs: Sequence[Any]) -> None:
     _show(heads, rows, len(runs), "no runs yet: %%kaptain_train NAME makes the first")
 
 
-def show_models(models: Sequence[Any]) -> None:
-    """Show ``state.ModelRecord`` rows with their newest revision."""
+def show_models(models: Sequence[ModelRecord]) -> None:
+    """Show models with their newest revision."""
     rows = []
     for model in models[:_ROWS]:
         newest = model.revisions[-1] if model.revisions else None
@@ -63,8 +67,8 @@ def show_models(models: Sequence[Any]) -> None:
     _show(heads, rows, len(models), "no models yet: %%kaptain_train NAME makes the first")
 
 
-def show_endpoints(endpoints: Sequence[Any]) -> None:
-    """Show ``targets.base.EndpointStatus`` rows; headers (tokens) are never shown."""
+def show_endpoints(endpoints: Sequence[EndpointStatus]) -> None:
+    """Show endpoints as they are now; their headers (tokens) are never shown."""
     rows = [
         (
             str(endpoint.state),
@@ -81,8 +85,8 @@ def show_endpoints(endpoints: Sequence[Any]) -> None:
     _show(heads, rows, len(endpoints), "no endpoints yet: %kaptain_deploy NAME makes one")
 
 
-def show_checks(checks: Sequence[Any]) -> None:
-    """Show the ``targets.base.Check`` findings of ``%kaptain doctor``."""
+def show_checks(checks: Sequence[Check]) -> None:
+    """Show what ``%kaptain doctor`` found."""
     rows = [("ok" if check.ok else "no", check.name, check.detail, "" if check.ok else check.hint) for check in checks]
     _show(("", "what", "found", "next step"), rows, len(rows), "nothing to check")
 

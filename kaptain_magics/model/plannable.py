@@ -115,6 +115,10 @@ class Plannable:
             workspace = config.workspace()
         self.workspace = workspace or Workspace()
 
+    @property
+    def _about(self) -> dict[str, str]:
+        return {"name": self.name, "description": self.description, "version": self.version}
+
     # ---- plans: what the magics start --------------------------------------------------------------------------
 
     def plan_training(
@@ -140,7 +144,7 @@ class Plannable:
         job = planning.build_job(
             self.workspace, self.id, self.name, script, parameters or {}, "train", self._complete(options)
         )
-        return TrainingPlan(self.workspace, job, sent)
+        return TrainingPlan(self.workspace, job, sent, self._about)
 
     def plan_tuning(
         self,
@@ -222,7 +226,7 @@ class Plannable:
             early_stopping_settings=early_stopping_settings,
             seed=seed,
         )
-        return StudyPlan(self.workspace, spec, sent)
+        return StudyPlan(self.workspace, spec, sent, self._about)
 
     def plan_deployment(
         self,

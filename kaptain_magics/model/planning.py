@@ -250,7 +250,7 @@ def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | No
     run_id = new_run_id()
     job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(workspace.store.folder / run_id))
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
-    return StudyPlan(workspace, spec)
+    return StudyPlan(workspace, spec, about=folder.record.about)
 
 
 def choose_revision(workspace: Workspace, model_id: str, model_uri: str) -> Revision:

@@ -27,12 +27,17 @@ class Plan(Generic[_H]):
         workspace: Where it would run.
         spec: What would run.
         sent: Values of the notebook that the script finds as globals.
+        about: The model's name, description and version.
     """
 
     def __init__(
-        self, workspace: Workspace, spec: JobSpec | StudySpec | EndpointSpec, sent: Mapping[str, Any] | None = None
+        self,
+        workspace: Workspace,
+        spec: JobSpec | StudySpec | EndpointSpec,
+        sent: Mapping[str, Any] | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
-        self._workspace, self.spec, self._sent = workspace, spec, dict(sent or {})
+        self._workspace, self.spec, self._sent, self._about = workspace, spec, dict(sent or {}), dict(about or {})
 
     def render(self) -> str:
         """Return what the target would apply, secrets masked; nothing is started."""
@@ -75,6 +80,7 @@ class Plan(Generic[_H]):
             study=study,
             endpoint=endpoint,
             settings=self._workspace.settings.as_texts(),
+            about={name: text for name, text in self._about.items() if text},
         )
 
 

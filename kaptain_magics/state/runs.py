@@ -43,6 +43,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         study: The study, for ``TUNE``.
         endpoint: The endpoint, for ``DEPLOY``.
         settings: The settings in force, by name (no secrets): the supervisor works under the same.
+        about: The model's ``name``, ``description`` and ``version``, for people and trackers.
     """
 
     run_id: str
@@ -55,6 +56,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     study: StudySpec | None = None
     endpoint: EndpointSpec | None = None
     settings: dict[str, str] = {}
+    about: dict[str, str] = {}
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,10 +36,13 @@ def main(arguments: list[str]) -> int:
 
         finish_dead(context)
         return 0
+    tracked = bool(settings.tracking_uri) and folder.record.kind is not RunKind.DEPLOY
+    if tracked:
+        _warn_without_tracker(context)
     last = _supervise(context)
     with contextlib.suppress(StateError):
         folder.append(last)
-    if settings.tracking_uri and folder.record.kind is not RunKind.DEPLOY:
+    if tracked:
         _track(folder, settings.tracking_uri)
     folder.lock.release()
     return 0
@@ -65,13 +68,26 @@ def _supervise(context: Context) -> StateChanged:
         )
 
 
+def _warn_without_tracker(context: Context) -> None:
+    from kaptain_magics.tracking.mlflow import missing
+
+    warning = missing()
+    if warning is not None:
+        with contextlib.suppress(StateError):
+            context.emit(warning)
+
+
 def _track(folder: RunFolder, uri: str) -> None:
+    """Tell the tracker when all is done: its import alone takes longer than many runs."""
     from kaptain_magics.tracking.mlflow import track
 
     try:
-        track(folder.record, list(folder.events()), uri)
+        warning = track(folder.record, folder.events(), uri)
     except Exception:  # tracking must never change how a run ends
         traceback.print_exc()
+    else:
+        if warning is not None:
+            sys.stderr.write(f"{warning.text}\n{warning.hint}\n")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ import time
 
 import msgspec
 
-from kaptain_magics.core.events import StateChanged, TrialChanged
+from kaptain_magics.core.events import Noted, StateChanged, TrialChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.errors import NotFoundError
+from kaptain_magics.errors import NotFoundError, ObjectMissingError
 from kaptain_magics.state import Revision, RunFolder
 from kaptain_magics.supervisor.context import Context
 from kaptain_magics.targets.base import NativeTuner
@@ -91,28 +91,37 @@ def tidy(context: Context, spec: StudySpec, best: TrialChanged | None) -> None:
     """Copy the best trial's model to its place and remove the models of the others; may be repeated."""
     store, base = context.store, _base(context, spec)
     if best is not None and best.artifact_uri:
-        context.note("Copying saved model with the best metrics from the trial to the target location.")
-        saved = keep_best(store, best, tuned_place(base, spec))
-        context.emit(saved)
-        context.emit(msgspec.structs.replace(best, seq=0, time=0.0, artifact_uri=saved.uri))  # for who resumes
-        context.registry.add_revision(
-            spec.model_id,
-            Revision(
-                revision=saved.uri.rpartition("/")[2],
-                stage="tuned",
-                uri=saved.uri,
-                run_id=spec.run_id,
-                created=time.time(),
-                framework=saved.framework or spec.job.framework.value,
-                files=saved.files,
-                size=saved.size,
-                hyperparameters={**spec.job.parameters, **best.parameters},
-                metrics=best.metrics,
-            ),
-        )
+        _keep(context, spec, best)
     context.note("Removing intermediate trial models from the storage.")
     remove_intermediates(store, trials_place(base, spec))
     (context.folder.path / TIDIED).touch()
+
+
+def _keep(context: Context, spec: StudySpec, best: TrialChanged) -> None:
+    context.note("Copying saved model with the best metrics from the trial to the target location.")
+    try:
+        saved = keep_best(context.store, best, tuned_place(_base(context, spec), spec))
+    except ObjectMissingError as error:  # cleaned away since; the hyperparameters are still worth having
+        gone = f"the model of the best trial {best.name} is gone: {error.message}"
+        context.emit(Noted(text=gone, warning=True, hint="train again with the best trial's hyperparameters"))
+        return
+    context.emit(saved)
+    context.emit(msgspec.structs.replace(best, seq=0, time=0.0, artifact_uri=saved.uri))  # for who resumes
+    context.registry.add_revision(
+        spec.model_id,
+        Revision(
+            revision=saved.uri.rpartition("/")[2],
+            stage="tuned",
+            uri=saved.uri,
+            run_id=spec.run_id,
+            created=time.time(),
+            framework=saved.framework or spec.job.framework.value,
+            files=saved.files,
+            size=saved.size,
+            hyperparameters={**spec.job.parameters, **best.parameters},
+            metrics=best.metrics,
+        ),
+    )
 
 
 def finish_dead(context: Context) -> None:

@@ -21,7 +21,7 @@ from kaptain_magics.core.states import RunState, TrialState
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from kaptain_magics.state import ModelRecord, RunRecord
+    from kaptain_magics.state import RunRecord
 
 _AT_ONCE = 500  # metrics in one call; MLflow takes 1000 entities
 _LONGEST_PARAMETER = 6000  # characters of a value that every store of MLflow takes
@@ -32,6 +32,7 @@ _QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_ALLOW_FILE_STORE": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
 }
 _ENDS = {
     RunState.SUCCEEDED: "FINISHED",
@@ -55,16 +56,13 @@ def missing() -> Noted | None:
     )
 
 
-def track(
-    record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: str, model: ModelRecord | None = None
-) -> Noted | None:
+def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: str) -> Noted | None:
     """Tell MLflow of a run.
 
     Args:
         record: What was asked.
         events: The run's events from the first one; ends with the run, or earlier.
         tracking_uri: Of MLflow: a server, ``sqlite:///...`` or a directory.
-        model: The model, for its name, description and version.
 
     Returns:
         A warning where MLflow is missing or did not take everything; never an error.
@@ -79,7 +77,7 @@ def track(
             warnings.simplefilter("ignore")  # what MLflow's libraries think of each other
             from mlflow import MlflowClient
 
-            told = _Told(MlflowClient(tracking_uri), record, model)
+            told = _Told(MlflowClient(tracking_uri), record)
             for event in events:
                 if event is not None:
                     told.take(event)
@@ -98,23 +96,21 @@ def track(
 class _Told:
     """One run, as far as MLflow has been told of it."""
 
-    def __init__(self, client: MlflowClient, record: RunRecord, model: ModelRecord | None) -> None:
+    def __init__(self, client: MlflowClient, record: RunRecord) -> None:
         self._client, self._record = client, record
         self._experiment = _experiment(client, os.environ.get("MLFLOW_EXPERIMENT_NAME") or record.model_id)
-        about = model.settings if model is not None else {}
         tags = {
             "mlflow.source.type": "JOB",
             "mlflow.source.name": self._script,
-            "mlflow.note.content": about.get("description", ""),
-            "version": about.get("version", ""),
+            "mlflow.note.content": record.about.get("description", ""),
+            "version": record.about.get("version", ""),
             "kaptain.run_id": record.run_id,
             "kaptain.model_id": record.model_id,
             "kaptain.kind": record.kind.value,
             "kaptain.target": record.target,
             "kaptain.name": record.name,
         }
-        name = (model.name if model is not None else "") or record.name
-        self._run = self._begin(name, record.created, tags)
+        self._run = self._begin(record.about.get("name") or record.name, record.created, tags)
         self._metrics: list[Any] = []
         self._steps: dict[str, int] = {}
         self._children: dict[int, str] = {}

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from kaptain_magics.core.domains import Integer
 from kaptain_magics.core.events import (
     AnyEvent,
     ArtifactSaved,
@@ -27,8 +28,11 @@ from kaptain_magics.core.events import (
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import JobSpec, Script, StudySpec
 from kaptain_magics.core.states import RunKind, RunState, TrialState
-from kaptain_magics.state import ModelRecord, RunRecord
+from kaptain_magics.model import Workspace
+from kaptain_magics.script import capture
+from kaptain_magics.state import RunRecord
 from kaptain_magics.tracking.mlflow import missing, track
+from tests.waiting import until
 
 START = 1_700_000_000.0
 
@@ -71,6 +75,7 @@ def trial(
 
 def runs_of(uri: str, experiment: str = "dev/mnist") -> tuple[Any, list[Any], Any]:
     """Return the one parent, its children by trial, and the client."""
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # where another process did the tracking
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mlflow import MlflowClient
@@ -85,7 +90,7 @@ def runs_of(uri: str, experiment: str = "dev/mnist") -> tuple[Any, list[Any], An
 
 
 def test_a_training_run_with_its_curve_and_its_model(uri: str) -> None:
-    about = ModelRecord(model_id="dev/mnist", name="MNIST", settings={"description": "digits", "version": "0.0.1"})
+    about = {"name": "MNIST", "description": "digits", "version": "0.0.1"}
     curve = [MetricReported(name="loss", value=1.0 / (n + 1), step=10 * n, time=START + n) for n in range(700)]
     events: list[AnyEvent | None] = [
         StateChanged(state=RunState.RUNNING),
@@ -97,7 +102,7 @@ def test_a_training_run_with_its_curve_and_its_model(uri: str) -> None:
         ArtifactSaved(uri="s3://kaptain/models/dev/mnist/trained/abc"),
         StateChanged(state=RunState.SUCCEEDED, time=START + 60),
     ]
-    assert track(record(), events, uri, about) is None
+    assert track(record(about=about), events, uri) is None
     run, children, client = runs_of(uri)
     assert children == []
     assert run.info.run_name == "MNIST"
@@ -186,3 +191,21 @@ def test_mlflow_is_imported_only_when_something_is_tracked() -> None:
         "import sys\nfrom kaptain_magics.tracking import mlflow\nmlflow.missing()\nassert 'mlflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_study_is_tracked_by_its_supervisor(uri: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAPTAIN_TRACKING_URI", uri)
+    workspace = Workspace()
+    model = workspace.model("dev/tracked", name="Tracked", description="a parabola", version="1")
+    plan = model.plan_tuning(
+        capture("c = 0.5\nprint(f'accuracy={1 - c * c}')"), domains={"c": Integer(0, 2)}, objectives=["accuracy"],
+        algorithm="grid",
+    )  # fmt: skip
+    study = plan.start()
+    assert study.wait(60) is RunState.SUCCEEDED, study.reason
+    until(lambda: not study.folder.lock.held_by_other())
+    parent, children, _ = runs_of(uri, "dev/tracked")
+    assert (parent.info.run_name, parent.info.status) == ("Tracked", "FINISHED")
+    assert parent.data.tags["mlflow.note.content"] == "a parabola"
+    assert parent.data.params == {"c": "0"}
+    assert {c.data.params["c"]: c.data.metrics["accuracy"] for c in children} == {"0": 1.0, "1": 0.0, "2": -3.0}

@@ -89,6 +89,17 @@ class MetricScanner:
                 yield MetricReported(name=match[1].decode(), value=float(match[2]))
 
 
+def unfinished(data: bytes) -> int:
+    """Return how many bytes at the end of ``data`` begin a UTF-8 character whose end is not there yet."""
+    for size in range(1, min(3, len(data)) + 1):
+        lead = data[-size]
+        if lead >= 0xC0:
+            return size if size < 2 + (lead >= 0xE0) + (lead >= 0xF0) else 0
+        if lead < 0x80:
+            return 0
+    return 0
+
+
 _LAST_ERROR = re.compile(
     r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|Iteration)|kaptain)(?::\s*(.*))?$"
 )

@@ -25,7 +25,7 @@ from kaptain_magics.files import disk_error
 from kaptain_magics.targets.base import Check, JobRef, Surroundings
 from kaptain_magics.targets.local import environments, processes
 from kaptain_magics.targets.local.memory import MemoryWatch
-from kaptain_magics.targets.reading import ChannelReader, MetricScanner, explain
+from kaptain_magics.targets.reading import ChannelReader, MetricScanner, explain, unfinished
 
 _TICK = 0.1  # seconds between looks at a running job's files
 _PATIENCE = 5.0  # seconds between asking a job to end and ending it
@@ -294,7 +294,8 @@ class _Files:
 
     def __init__(self, folder: Path, metric_names: tuple[str, ...], after: int) -> None:
         self._log, self._channel = folder / "log.txt", folder / "channel.jsonl"
-        self._log_end, self._channel_end, self._after = 0, 0, after
+        self._log_end, self._channel_end, self._cut = 0, 0, 0
+        self._after = after  # where the next event of the log begins
         self._metrics, self._facts = MetricScanner(metric_names), ChannelReader()
 
     def news(self) -> Iterator[Event]:
@@ -302,17 +303,21 @@ class _Files:
         for piece in _pieces(self._channel, self._channel_end):
             self._channel_end += len(piece)
             yield from self._facts.feed(piece)
-        start = self._log_end
         for piece in _pieces(self._log, self._log_end):
             self._log_end += len(piece)
+            self._cut = unfinished(piece)
             yield from self._metrics.feed(piece)
-        start = max(start, self._after)
-        if self._log_end > start:
-            yield LogWritten(start=start, end=self._log_end, cursor=self._log_end)
+        yield from self._grown(self._log_end - self._cut)
 
     def last_words(self) -> Iterator[Event]:
         """Yield what stands in a last line without an end."""
+        yield from self._grown(self._log_end)
         yield from self._metrics.finish()
+
+    def _grown(self, end: int) -> Iterator[Event]:
+        if end > self._after:
+            yield LogWritten(start=self._after, end=end, cursor=end)
+            self._after = end
 
     def tail(self) -> str:
         """Return the end of the log."""

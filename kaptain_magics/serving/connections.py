@@ -165,6 +165,7 @@ class HttpServer:
         self.limits = limits
         self.config = Config(
             app,
+            http=HttpToolsProtocol,
             lifespan="off",
             ws="none",
             log_config=None,

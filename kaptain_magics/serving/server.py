@@ -24,6 +24,11 @@ from kaptain_magics.serving.metrics import Metrics
 from kaptain_magics.serving.options import Options
 from kaptain_magics.serving.served import Served
 
+try:
+    from uvloop import new_event_loop as _new_loop
+except ModuleNotFoundError:  # an accelerator only
+    from asyncio import new_event_loop as _new_loop
+
 if TYPE_CHECKING:
     from kaptain_magics.serving.grpc_service import GrpcServer
 
@@ -196,13 +201,5 @@ def run_server(make: Callable[[], Server], attach: Callable[[Server, Handler], o
         await server.run()
         return server.failure
 
-    with asyncio.Runner(loop_factory=_new_loop()) as runner:
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
         return runner.run(main())
-
-
-def _new_loop() -> Any:
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        return None
-    return uvloop.new_event_loop

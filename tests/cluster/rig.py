@@ -177,9 +177,9 @@ def kubectl(kubeconfig: Path, *arguments: str, stdin: str = "") -> str:
 
 
 def ours(cluster: Cluster) -> list[str]:
-    """Names of everything in a namespace that was made by Kaptain, as ``kind/name``."""
+    """Names of everything in a namespace that was made by Kaptain and stays, as ``kind/name``."""
     from kaptain_magics.targets.kubernetes.labels import EVERYTHING
 
     kinds = ("Job", "Pod", "Secret", "ConfigMap", "Service", "ServiceAccount", "Deployment", "HorizontalPodAutoscaler")
-    found = [(kind, thing["metadata"]["name"]) for kind in kinds for thing in cluster.list(kind, EVERYTHING)]
-    return [f"{kind}/{name}" for kind, name in found]
+    found = [(kind, thing["metadata"]) for kind in kinds for thing in cluster.list(kind, EVERYTHING)]
+    return [f"{kind}/{about['name']}" for kind, about in found if "deletionTimestamp" not in about]

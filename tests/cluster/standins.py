@@ -22,6 +22,35 @@ from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
 from kaptain_magics.targets.kubernetes.explain import condition
 
 Thing = dict[str, Any]
+COLLECTOR = "metrics-logger-and-collector"
+# What Katib's collector does: it finds the script among the pod's processes when it starts, waits for its end, and
+# passes the output on; a script that has ended by then has lost its metrics.
+_COLLECT = """
+import os, sys, time
+def command(pid):
+    try:
+        return open(f"/proc/{pid}/cmdline").read().replace(chr(0), " ")
+    except OSError:
+        return ""
+pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+mains = [pid for pid in pids if "echo completed > /var/log/katib" in command(pid) and pid != os.getpid()]
+assert mains, "unable to find main pid"
+done, place = False, 0
+while True:
+    done = not os.path.exists(f"/proc/{mains[0]}")
+    if os.path.exists("/var/log/katib/metrics.log"):
+        with open("/var/log/katib/metrics.log") as log:
+            log.seek(place)
+            sys.stdout.write(log.read())
+            sys.stdout.flush()
+            place = log.tell()
+    if done:
+        break
+    time.sleep(0.1)
+if not os.path.exists(f"/var/log/katib/{mains[0]}.pid"):
+    print("F1122 14:00:00.000000 1 main.go:421] Failed to wait for worker container: training container is failed")
+    sys.exit(255)
+"""
 _METRIC = re.compile(r"([\w|./-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)")
 
 
@@ -197,7 +226,7 @@ class KatibStandIn(StandIn):
         if any(condition(trial, kind) for kind in ("Succeeded", "Failed", "EarlyStopped", "MetricsUnavailable")):
             return
         if not trial.get("status"):
-            self.cluster.create({**trial["spec"]["runSpec"], "metadata": self._owned(trial)})
+            self.cluster.create({**self._with_collector(trial), "metadata": self._owned(trial)})
             created = with_condition(trial, "Created", "TrialCreated", "Trial is created")
             self.set_status(trial, {"startTime": now(), "conditions": created})
             return
@@ -224,6 +253,28 @@ class KatibStandIn(StandIn):
     def _owned(self, trial: Thing) -> Thing:
         return {**trial["spec"]["runSpec"]["metadata"], "ownerReferences": [_owner(trial)]}
 
+    def _with_collector(self, trial: Thing) -> Thing:
+        """Do to the job what Katib's webhook does to its pods."""
+        run: Thing = json.loads(json.dumps(trial["spec"]["runSpec"]))
+        pod = run["spec"]["template"]["spec"]
+        (main,) = (c for c in pod["containers"] if c["name"] == trial["spec"]["primaryContainerName"])
+        command = " ".join([*main.pop("command"), *main.pop("args", [])])
+        redirected = f"{command} 1>/var/log/katib/metrics.log 2>&1 && echo completed > /var/log/katib/$$$$.pid"
+        main["command"], main["args"] = ["sh", "-c"], [redirected]
+        mount = {"name": "metrics-volume", "mountPath": "/var/log/katib"}
+        main["volumeMounts"].append(mount)
+        collector = {
+            "name": COLLECTOR,
+            "image": main["image"],
+            "command": ["python3", "-c", _COLLECT, "file-metricscollector"],
+            "securityContext": main["securityContext"],
+            "volumeMounts": [mount],
+        }
+        pod["containers"].append(collector)
+        pod["volumes"].append({"name": "metrics-volume", "emptyDir": {}})
+        pod["shareProcessNamespace"] = True
+        return run
+
     def _end_trial(self, trial: Thing, kind: str, reason: str, message: str, metrics: list[Thing] | None) -> None:
         status: Thing = {"conditions": with_condition(trial, kind, reason, message), "completionTime": now()}
         if metrics:
@@ -237,7 +288,7 @@ class KatibStandIn(StandIn):
         found: dict[str, list[str]] = {}
         for pod in self.cluster.list("Pod", f"job-name={trial['metadata']['name']}"):
             where = f"{self.cluster.path('Pod', pod['metadata']['name'])}/log"
-            query = {"container": trial["spec"]["primaryContainerName"]}
+            query = {"container": COLLECTOR}
             answer = self.cluster.open("GET", where, query, accept="*/*")
             text = answer.data.decode("utf-8", "replace") if answer.status == 200 else ""
             for metric, value, *_ in _METRIC.findall(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -28,6 +29,7 @@ from kaptain_magics.targets.kubernetes.watch import Change, Feed, Item, Trouble
 from kaptain_magics.targets.reading import explain as explain_exit
 
 COLLECTOR = "metrics-logger-and-collector"  # Katib's container beside the script; it has the script's output
+_KLOG = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d.*\n?", re.M)  # what the collector says of itself
 _NAME = "kaptain-trial-name"  # stands for the trial's name until the manifest is whole
 _TICK = 0.5
 _STATES = {
@@ -281,7 +283,7 @@ class _StudyFollower:
         container = self._experiment["spec"]["trialTemplate"]["primaryContainerName"]
         log = ""
         for pod in pods[:1]:
-            log = last_log(self._cluster, pod, COLLECTOR) or last_log(self._cluster, pod, container)
+            log = _KLOG.sub("", last_log(self._cluster, pod, COLLECTOR)) or last_log(self._cluster, pod, container)
             memory = explain.out_of_memory(pod, container)
             problem = explain.pod_problem(pod)
             code = int((explain.terminated(pod, container) or {}).get("exitCode") or 0)

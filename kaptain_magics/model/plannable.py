@@ -225,6 +225,7 @@ class Plannable:
             early_stopping=early_stopping,
             early_stopping_settings=early_stopping_settings,
             seed=seed,
+            katib=self.workspace.settings.target == "kubernetes",
         )
         return StudyPlan(self.workspace, spec, sent, self._about)
 

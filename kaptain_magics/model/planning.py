@@ -124,8 +124,11 @@ def build_study(
     early_stopping: str = "",
     early_stopping_settings: Mapping[str, str] | None = None,
     seed: int | None = None,
+    katib: bool = False,
 ) -> StudySpec:
     """Return the study that searches ``domains`` with ``job`` as the template of its trials.
+
+    What only Katib has is let through where ``katib`` says that it may be there.
 
     Raises:
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
@@ -164,7 +167,7 @@ def build_study(
         timeout=job.timeout,
         seed=seed,
     )
-    check_study(spec)
+    check_study(spec, katib=katib)
     return spec
 
 

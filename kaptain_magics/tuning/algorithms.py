@@ -168,9 +168,9 @@ def check_study(spec: StudySpec, *, katib: bool = False) -> None:
         raise ObjectiveError("a study needs objectives, each named once", "write --objective accuracy")
     if spec.goal is not None and not math.isfinite(spec.goal):
         raise ObjectiveError(f"the goal {spec.goal} is not a finite number", "write a number or leave --goal out")
-    for name in ("trials", "parallel", "failed_trials"):
-        if getattr(spec, name) < 1:
-            raise ConfigError(f"{name} {getattr(spec, name)} is not positive", f"write --{name.replace('_', '-')} 1")
+    for name, least in (("trials", 1), ("parallel", 1), ("failed_trials", 0)):
+        if getattr(spec, name) < least:
+            raise ConfigError(f"{name} {getattr(spec, name)} is too few", f"write --{name.replace('_', '-')} 1")
     if spec.timeout is not None and not spec.timeout > 0:
         raise ConfigError(f"timeout {spec.timeout} is not positive", "write seconds above 0 or leave --timeout out")
     algorithm = Algorithm.of(spec.algorithm)

@@ -260,7 +260,7 @@ class _Loop:
         spec, failed, value = self._spec, self._failed, self._best_value()
         if spec.goal is not None and value is not None and not spec.direction.better(spec.goal, value):
             self._close(RunState.SUCCEEDED, f"{spec.objectives[0]} reached the goal: {value:g}")
-        elif failed >= spec.failed_trials:
+        elif failed >= max(spec.failed_trials, 1):
             what = "1 trial" if failed == 1 else f"{failed} trials"
             self._close(RunState.FAILED, f"{what} failed, the last one: {self._why}", self._hint)
         elif self._best is None and failed == self._ended == _ALIKE and alike(self._why_before, self._why):

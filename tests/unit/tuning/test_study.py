@@ -166,11 +166,12 @@ def test_first_trials_that_fail_differently_do_not(studies) -> None:
     assert studies.states() == [F, F, S, S]
 
 
-def test_one_failed_trial_can_be_too_many(studies) -> None:
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_one_failed_trial_can_be_too_many(studies, allowed: int) -> None:
     def objective(job, parameters):
         raise ValueError
 
-    result = studies.run(objective, domains=X, failed_trials=1)
+    result = studies.run(objective, domains=X, failed_trials=allowed)
     assert result.reason == "1 trial failed, the last one: the script raised ValueError()"
 
 

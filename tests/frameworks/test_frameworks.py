@@ -53,7 +53,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             done[framework] = tmp_path_factory.mktemp(framework)
             command = [sys.executable, str(MODELS), framework, str(done[framework])]
             ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-            assert ended.returncode == 0, ended.stderr
+            assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
         return done[framework]
 
     return save

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import weakref
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,10 +81,14 @@ class Engine:
         Raises:
             TargetError: The engine does not answer.
         """
-        return self.connect()
+        client = self.connect()
+        weakref.finalize(self, client.close)
+        return client
 
     def connect(self, timeout: float = _TIMEOUT) -> DockerClient:
         """Open another connection, for a thread of its own."""
+        if self._socket_missing:
+            raise self._away()
         import docker
         from docker.utils import kwargs_from_env
 
@@ -99,8 +104,6 @@ class Engine:
 
     def answers(self) -> bool:
         """Whether an engine is there; nothing is imported or sent where its socket is missing."""
-        if self.address.startswith("unix://") and not Path(self.address[7:]).exists():
-            return False
         try:
             return bool(self.client)
         except TargetError:
@@ -215,11 +218,17 @@ class Engine:
         except (errors.DockerException, requests.RequestException, OSError) as error:
             if "permission denied" in str(error).lower():
                 raise sentence("permission denied") from error
-            where = self.address or "its usual address"
-            raise TargetError(
-                f"the Docker engine at {where} does not answer",
-                "start it (systemctl start docker, or Docker Desktop), or name another one with DOCKER_HOST",
-            ) from error
+            raise self._away() from error
+
+    @property
+    def _socket_missing(self) -> bool:
+        return self.address.startswith("unix://") and not Path(self.address.removeprefix("unix://")).exists()
+
+    def _away(self) -> TargetError:
+        return TargetError(
+            f"the Docker engine at {self.address or 'its usual address'} does not answer",
+            "start it (systemctl start docker, or Docker Desktop), or name another one with DOCKER_HOST",
+        )
 
 
 def sentence(said: str) -> WorkloadError:

@@ -16,7 +16,7 @@ from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.files import write_whole
-from kaptain_magics.images.engine import Engine, GoneError
+from kaptain_magics.images.engine import Engine, GoneError, sentence
 from kaptain_magics.targets.base import JobRef, Surroundings
 from kaptain_magics.targets.docker import container as settings_of
 from kaptain_magics.targets.docker.files import bring_artifact, job_archive, put_in, take_out
@@ -74,19 +74,18 @@ class DockerJobs:
         return JobRef(target=self.name, name=job.name, data=data)
 
     def _start(self, job: JobSpec, image: ReadyImage) -> None:
-        settings = self._settings(job, image.user)
-        settings["volumes"] = dict(image.volumes)
-        archive = job_archive(job, built=image.built)
-        with self._engine.told(image.name):
-            made = self._engine.client.containers.create(image.id, **settings)
-        try:
-            put_in(self._engine, made, archive)
+        settings = {**self._settings(job, image.user), "volumes": dict(image.volumes)}
+        with job_archive(job, built=image.built) as archive:
             with self._engine.told(image.name):
-                made.start()
-        except BaseException:
-            with contextlib.suppress(Exception):  # the first error is the one to tell
-                made.remove(force=True, v=True)
-            raise
+                made = self._engine.client.containers.create(image.id, **settings)
+            try:
+                put_in(self._engine, made, archive)
+                with self._engine.told(image.name):
+                    made.start()
+            except BaseException:
+                with contextlib.suppress(Exception):  # the first error is the one to tell
+                    made.remove(force=True, v=True)
+                raise
 
     def _settings(self, job: JobSpec, image_user: str) -> dict[str, Any]:
         user = settings_of.run_as(image_user, self._around.settings)
@@ -197,8 +196,9 @@ class DockerJobs:
             limit = found.attrs["HostConfig"].get("Memory") or 0
             at = f" of {limit / 1e6:.0f} MB" if limit else ""
             reason, hint = f"out of memory: the job needed more than its limit{at}", "give it more with --memory"
-        elif state.get("Error"):
-            reason, hint = str(state["Error"]), ""
+        elif state.get("Error") or (code == 127 and "exec python failed" in tail):
+            error = sentence(state.get("Error") or 'exec: "python": not found')
+            reason, hint = error.message, error.hint
         else:
             reason, hint = explain(code, tail)
         return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
 from collections.abc import Generator
-from contextlib import suppress
 from typing import Any
 
 from kaptain_magics.errors import TargetError
@@ -68,15 +68,17 @@ class Output:
     def close(self) -> None:
         """Stop reading."""
         self._closed.set()
-        with suppress(Exception):  # a half-open connection may fail in any way when it is shut
-            self._stream.close()
+        stream = self._stream
+        with contextlib.suppress(Exception):  # a half-open connection may fail in any way when it is shut
+            stream.close()  # wakes the thread, which tidies up
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
 
     def _pump(self) -> None:
         away_since = 0.0
         while not self._closed.is_set():
             try:
-                client = self._engine.connect()
-                with self._engine.told():
+                with contextlib.closing(self._engine.connect()) as client, self._engine.told():
                     self._read(client, follow=True)
                     away_since = 0.0
                     if client.api.inspect_container(self._id)["State"]["Status"] not in _GOING_ON:
@@ -97,18 +99,22 @@ class Output:
         """Read the log from its first byte and hand on what has not been seen."""
         skip = self._seen
         self._stream = client.api.logs(self._id, stdout=True, stderr=True, stream=True, follow=follow)
-        for frame in self._stream:
-            if skip >= len(frame):
-                skip -= len(frame)
-                continue
-            piece, skip = frame[skip:], 0
-            if not self._put(piece):
-                break
-            self._seen += len(piece)
+        try:
+            for frame in self._stream:
+                if skip >= len(frame):
+                    skip -= len(frame)
+                    continue
+                piece, skip = frame[skip:], 0
+                if not self._put(piece):
+                    break
+                self._seen += len(piece)
+        finally:
+            with contextlib.suppress(Exception):
+                self._stream._response.close()  # the stream's own close leaves the socket open without an engine
 
     def _put(self, piece: bytes | TargetError | None) -> bool:
         while not self._closed.is_set():
-            with suppress(queue.Full):
+            with contextlib.suppress(queue.Full):
                 self._pieces.put(piece, timeout=0.5)
                 return True
         return False

@@ -103,6 +103,8 @@ def unfinished(data: bytes) -> int:
 _LAST_ERROR = re.compile(
     r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|Iteration)|kaptain)(?::\s*(.*))?$"
 )
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")  # Python 3.13 colours tracebacks where FORCE_COLOR is set, as kernels do
+_OURS = "kaptain_magics.runtime."
 _MODULE = re.compile(r"No module named '([\w.]+)'")
 _SIGNALS = {
     4: "SIGILL: illegal instruction",
@@ -129,13 +131,15 @@ def explain(exit_code: int, log_tail: str) -> tuple[str, str]:
     number = -exit_code if exit_code < 0 else exit_code - 128 if 128 < exit_code < 160 else 0
     if number and not (exit_code == 130 and "KeyboardInterrupt" in log_tail):
         return f"the script was ended by signal {number} ({_SIGNALS.get(number, 'see `man 7 signal`')})", ""
-    lines = [line for line in log_tail.splitlines() if line.strip()]
+    lines = [line for line in _COLOURS.sub("", log_tail).splitlines() if line.strip()]
     for line in reversed(lines[-40:]):
         match = _LAST_ERROR.match(line.strip())
         if match is None:
             continue
         if match[1] == "kaptain":
             return (match[2] or "").strip(), ""
+        if match[1].startswith(_OURS) and match[2]:
+            return match[2].strip(), ""
         text = f"the script raised {match[1]}" + (f": {match[2].strip()}" if match[2] else "")
         missing = _MODULE.search(line)
         if missing:

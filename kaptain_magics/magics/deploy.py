@@ -30,7 +30,7 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     Returns:
         The endpoint; the deployment with ``--detach``; ``None`` for a dry run.
     """
-    from kaptain_magics.script import read_requirements
+    from kaptain_magics.script import expand, read_requirements
 
     model_id = arguments.positionals["NAME"]
     given = arguments.given(
@@ -39,6 +39,8 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     )
     if "max_replicas" in given and given["max_replicas"] < given.get("min_replicas", 1):
         raise usage_error("--max-replicas is below --min-replicas", "swap them")
+    if "model_uri" in given and "://" not in given["model_uri"]:
+        given["model_uri"] = str(expand(given["model_uri"]))
     if "canary" in arguments.options:
         given["canary_percent"] = arguments.get("canary")
     if "env" in arguments.options:

@@ -26,13 +26,13 @@ def job_options(arguments: Arguments, workspace: Workspace, script: Script) -> J
     """
     from kaptain_magics.core.frameworks import ModelFramework
     from kaptain_magics.core.specs import Capture
-    from kaptain_magics.script import check_variables, read_requirements
+    from kaptain_magics.script import check_variables, expand, read_requirements
 
     options: JobOptions = {}
     if "args" in arguments.options:
         options["args"] = arguments.get("args")
     if "files" in arguments.options:
-        options["files"] = arguments.get("files")
+        options["files"] = [str(expand(path)) for path in arguments.get("files")]
     if "timeout" in arguments.options:
         options["timeout"] = arguments.get("timeout")
     if "workers" in arguments.options:

@@ -33,8 +33,10 @@ def split(line: str) -> list[Word]:
     """Split a line; a ``#`` that begins a word begins a comment.
 
     Raises:
-        UsageError: A quote or bracket is never closed.
+        UsageError: A quote or bracket is never closed, or the line has a null byte.
     """
+    if "\0" in line:
+        raise usage_error("the line has a null byte", "remove it")
     return list(_Splitter(line).words())
 
 

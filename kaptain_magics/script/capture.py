@@ -18,6 +18,7 @@ from kaptain_magics.errors import ScriptError
 from kaptain_magics.script.foreign import foreign_line
 from kaptain_magics.script.names import KNOWN, NOTEBOOK_ONLY, free_names, top_level_names
 from kaptain_magics.script.parameters import find_imports, find_parameters
+from kaptain_magics.script.paths import expand
 
 CELL = "cell.py"
 """File name of a script that is a cell."""
@@ -64,7 +65,7 @@ def read_file(path: str | Path) -> str:
     Raises:
         ScriptError: It is missing, a folder, a notebook, or not text in its encoding.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     if path.suffix == ".ipynb":
         raise ScriptError(f"{path} is a notebook", "name a Python file, or use its cell with %%kaptain_train")
     try:

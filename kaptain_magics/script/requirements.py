@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import ScriptError
+from kaptain_magics.script.paths import expand
 
 _PACKAGE = re.compile(
     r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?\s*(?:\[[\w\s,.-]*\])?\s*"
@@ -30,7 +31,7 @@ def read_requirements(text: str, folder: str | Path = ".") -> tuple[str, ...]:
     Raises:
         ScriptError: The file is missing or has a line that is no requirement.
     """
-    path = Path(folder) / Path(text.strip()).expanduser()
+    path = Path(folder) / expand(text.strip())
     if _is_file(path) or text.strip().endswith(".txt") or text.strip().startswith((".", "/", "~")):
         return tuple(_from_file(path, 0))
     found = tuple(_split(text))

@@ -71,6 +71,8 @@ BAD: list[tuple[str, str]] = [
     ("%%kaptain_train a --requirements none.txt" + BODY, "there is no requirements file"),
     ("%%kaptain_train a --requirements '!!'" + BODY, "names no package"),
     ("%%kaptain_train a --files none.csv" + BODY, "there is no file or folder"),
+    ("%%kaptain_train a --files ~nobody-of-that-name" + BODY, "is no path"),
+    ("%%kaptain_train a\0" + BODY, "the line has a null byte"),
     ("%%kaptain_train a --file train.py" + BODY, "--file and a cell exclude each other"),
     ("%kaptain_train a --file none.py", "there is no file none.py"),
     ("%kaptain_train a --file notebook.ipynb", "is a notebook"),
@@ -123,6 +125,7 @@ BAD: list[tuple[str, str]] = [
     ("%kaptain_deploy a --port 70000", "write a whole number from 0 to 65535"),
     ("%kaptain_deploy a --canary 101", "write a whole number from 0 to 100"),
     ("%kaptain_deploy a --min-replicas 3 --max-replicas 2", "--max-replicas is below --min-replicas"),
+    ("%kaptain_deploy a --model-uri ~nobody-of-that-name/x", "is no path"),
     ("%kaptain_deploy a --model-uri /nowhere", "nowhere"),
     # the verbs
     ("%kaptain rusn", "%kaptain has no verb 'rusn': did you mean 'runs'?"),

@@ -55,6 +55,8 @@ def test_files(tmp_path: Path) -> None:
         ("bad.txt", "line 2: 'what is this' is no requirement"),
         ("binary.txt", "is not a text in UTF-8"),
         ("/", "cannot be read"),
+        ("~nobody-of-that-name/needs.txt", "is no path"),
+        ("a\0.txt", "is no path"),
         ("!!", "names no package"),
         ("numpy==", "names no package"),
     ],

@@ -1,0 +1,233 @@
+"""Endpoints in containers: deployed, asked, swapped and shared under load, undeployed; never a refused request."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from kaptain_magics.core.events import EndpointChanged, Event, StateChanged
+from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.core.names import new_hex
+from kaptain_magics.core.resources import Resources
+from kaptain_magics.core.specs import EndpointSpec, ImageSpec
+from kaptain_magics.core.states import EndpointState, RunState
+from kaptain_magics.errors import NotFoundError, ServingError
+from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.docker import DockerTarget
+from tests.seaweed import SeaweedFS
+
+pytestmark = pytest.mark.docker
+
+
+ALWAYS = "import numpy as np\n\n\ndef predict(inputs):\n    return np.full(len(next(iter(inputs.values()))), {})\n"
+
+
+@pytest.fixture(scope="module")
+def target(docker_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerTarget]:
+    import docker
+
+    from kaptain_magics.targets.docker.container import owner
+
+    home = tmp_path_factory.mktemp("serving")
+    target = DockerTarget(Surroundings(home=home, cache=home / "cache", settings={"docker_host": docker_host}))
+    yield target
+    client = docker.DockerClient(base_url=docker_host)
+    mine = {"label": f"kaptain.owner={owner(home)}"}
+    for found in client.containers.list(all=True, filters=mine):
+        found.remove(force=True)
+    for volume in client.volumes.list(filters=mine):
+        volume.remove(force=True)
+    client.close()
+
+
+@pytest.fixture
+def spec(docker_base_image: str, tmp_path: Path) -> Callable[..., EndpointSpec]:
+    def make(source: str, name: str = "dev-mnist", **changes: Any) -> EndpointSpec:
+        folder = tmp_path / new_hex(32)
+        folder.mkdir()
+        (folder / "model.py").write_text(source)
+        endpoint = EndpointSpec(
+            name=name,
+            run_id="run",
+            model_id="dev/mnist",
+            revision=folder.name,
+            artifact_uri=folder.as_uri(),
+            framework=ModelFramework.PYTHON,
+            image=ImageSpec(base_image=docker_base_image),
+            timeout=120.0,
+        )
+        return msgspec.structs.replace(endpoint, **changes)
+
+    return make
+
+
+def deploy(target: DockerTarget, endpoint: EndpointSpec) -> tuple[StateChanged, list[Event]]:
+    events = list(target.deploy(endpoint))
+    assert isinstance(events[-1], StateChanged)
+    return events[-1], events
+
+
+def ask(url: str, headers: dict[str, str] | None = None) -> Any:
+    body = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [0.5, 0.5]}]}).encode()
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json", **(headers or {})})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())["outputs"][0]["data"][0]
+
+
+class Load:
+    """Clients that ask without a pause until they are told to stop."""
+
+    def __init__(self, url: str, clients: int = 2) -> None:
+        self.url, self.answers, self.errors = url, list[Any](), list[str]()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.answers.append(ask(self.url))
+            except OSError as error:
+                self.errors.append(repr(error))
+            time.sleep(0.01)
+
+    def wait_for(self, more: int) -> None:
+        enough, until = len(self.answers) + more, time.monotonic() + 60
+        while len(self.answers) < enough and time.monotonic() < until:
+            time.sleep(0.02)
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_an_endpoint_lives_from_deploy_to_undeploy(target: DockerTarget, spec: Callable[..., EndpointSpec]) -> None:
+    first = spec(ALWAYS.format(1), resources=Resources.simple(cpu="1", memory="400M"))
+    last, events = deploy(target, first)
+    assert last.state is RunState.SUCCEEDED, last
+    states = [event.state for event in events if isinstance(event, EndpointChanged)]
+    assert states == [EndpointState.PENDING, EndpointState.READY]
+    status = target.endpoint("dev-mnist")
+    assert status.state is EndpointState.READY
+    assert status.url.startswith("http://127.0.0.1:")
+    assert status.traffic == {first.revision: 100}
+    assert ask(status.url) == 1
+    assert [one.name for one in target.endpoints()] == ["dev-mnist"]
+    assert [line for line in target.clean() if "dev-mnist" in line] == []
+
+    refused, _ = deploy(target, spec(ALWAYS.format(9)))
+    assert (refused.state, refused.reason) == (RunState.FAILED, "dev-mnist is deployed already")
+    with pytest.raises(ServingError, match="has no canary"):
+        target.set_traffic("dev-mnist", 50)
+
+    with Load(status.url) as load:
+        load.wait_for(20)
+        second = spec(ALWAYS.format(2), replace=True)
+        assert deploy(target, second)[0].state is RunState.SUCCEEDED
+        load.wait_for(20)
+        third = spec(ALWAYS.format(3), canary_percent=25)
+        assert deploy(target, third)[0].state is RunState.SUCCEEDED
+        shared = len(load.answers)
+        load.wait_for(100)
+        part = load.answers[shared + 10 : shared + 110]
+        target.set_traffic("dev-mnist", 100)
+        load.wait_for(30)
+    assert load.errors == []
+    assert {1, 2, 3} == set(load.answers)
+    assert 15 <= part.count(3) <= 35
+    assert load.answers[-1] == 3
+    after = target.endpoint("dev-mnist")
+    assert (after.url, after.traffic) == (status.url, {third.revision: 100})
+
+    broken, events = deploy(target, spec("raise RuntimeError('this model is broken')", replace=True))
+    assert broken.state is RunState.FAILED
+    assert "this model is broken" in broken.reason
+    assert ask(status.url) == 3
+
+    target.undeploy("dev-mnist")
+    with pytest.raises(NotFoundError):
+        target.endpoint("dev-mnist")
+    with pytest.raises(OSError, match=r"refused|reset"):
+        ask(status.url)
+
+
+def test_nothing_is_left_of_endpoints_that_are_gone(
+    target: DockerTarget, spec: Callable[..., EndpointSpec], docker_host: str
+) -> None:
+    import docker
+
+    failed, _ = deploy(target, spec("raise RuntimeError('no')", name="never-there"))
+    assert failed.state is RunState.FAILED
+    client = docker.DockerClient(base_url=docker_host)
+    left = [found.name for found in client.containers.list(all=True) if "never-there" in str(found.name)]
+    left += [volume.name for volume in client.volumes.list() if "never-there" in volume.name]
+    client.close()
+    assert left == []
+
+
+def test_a_server_that_was_killed_comes_back(
+    target: DockerTarget, spec: Callable[..., EndpointSpec], docker_host: str
+) -> None:
+    import docker
+
+    assert deploy(target, spec(ALWAYS.format(4), name="phoenix"))[0].state is RunState.SUCCEEDED
+    url = target.endpoint("phoenix").url
+    client = docker.DockerClient(base_url=docker_host)
+    (server,) = [
+        found
+        for found in client.containers.list(filters={"label": "kaptain.endpoint=phoenix"})
+        if found.labels["kaptain.kind"] == "server"
+    ]
+    server.exec_run(["python", "-c", "import os; os.kill(int(open('/proc/1/task/1/children').read().split()[0]), 9)"])
+    client.close()
+    until = time.monotonic() + 60
+    answer = None
+    while answer is None and time.monotonic() < until:
+        try:
+            answer = ask(url)
+        except OSError:
+            time.sleep(0.1)
+    assert answer == 4
+    target.undeploy("phoenix")
+
+
+def test_out_of_memory_while_loading_is_named(target: DockerTarget, spec: Callable[..., EndpointSpec]) -> None:
+    greedy = spec(
+        "kept = [bytearray(10_000_000) for _ in range(100)]", name="greedy", resources=Resources.simple(memory="100M")
+    )
+    last, _ = deploy(target, greedy)
+    assert last.state is RunState.FAILED
+    assert last.reason.startswith("out of memory")
+    assert "--memory" in last.hint
+
+
+def test_a_model_comes_from_an_s3_server(
+    docker_host: str, spec: Callable[..., EndpointSpec], seaweed: SeaweedFS, tmp_path: Path
+) -> None:
+    from kaptain_magics.storage import open_store
+
+    local = spec(ALWAYS.format(5), name="from-s3")
+    uri = f"s3://serving-{new_hex(8)}/models/{local.revision}"
+    open_store(uri, dict(seaweed.env)).put(Path(local.artifact_uri.removeprefix("file://")), uri)
+    around = Surroundings(
+        home=tmp_path, cache=tmp_path / "cache", settings={"docker_host": docker_host}, storage_env=dict(seaweed.env)
+    )
+    target = DockerTarget(around)
+    last, _ = deploy(target, msgspec.structs.replace(local, artifact_uri=uri))
+    assert last.state is RunState.SUCCEEDED, last
+    assert ask(target.endpoint("from-s3").url) == 5
+    target.undeploy("from-s3")
+    target.clean(force=True)

@@ -103,7 +103,7 @@ def test_the_tutorials_deployment(target: KubernetesTarget, namespace: Cluster) 
         target.undeploy("dev-mnist")
         with pytest.raises(NotFoundError):
             target.endpoint("dev-mnist")
-    assert ours(namespace) == []
+    eventually(lambda: ours(namespace) == [])
 
 
 def test_canary_promoted_and_rolled_back(target: KubernetesTarget, namespace: Cluster) -> None:
@@ -158,7 +158,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_one_before(target: KubernetesT
         assert (end.state, "unpickling failed" in end.reason) == (RunState.FAILED, True)
         with pytest.raises(NotFoundError):
             target.endpoint("dev-mnist")
-        assert ours(namespace) == []
+        eventually(lambda: ours(namespace) == [])
         controller.fail = ""  # type: ignore[attr-defined]
         assert last(list(target.deploy(one))).state is RunState.SUCCEEDED
         controller.fail = "unpickling failed"  # type: ignore[attr-defined]
@@ -174,7 +174,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_one_before(target: KubernetesT
 def test_nobody_reconciles(target: KubernetesTarget, namespace: Cluster) -> None:
     end = last(list(target.deploy(endpoint(timeout=2.0))))
     assert (end.state, "2 s" in end.reason) == (RunState.FAILED, True)
-    assert ours(namespace) == []
+    eventually(lambda: ours(namespace) == [])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -228,11 +228,29 @@ class Cluster:
                 raise
         return self.patch(manifest["kind"], manifest["metadata"]["name"], manifest)
 
-    def replace(self, manifest: Manifest) -> Manifest:
-        """Replace an object; the manifest has the version that it was read with."""
-        where = self.path(manifest["kind"], manifest["metadata"]["name"], manifest["apiVersion"])
-        made: Manifest = self.request("PUT", where, None, manifest)
-        return made
+    def rewrite(self, kind: str, name: str, change: Callable[[Manifest], None]) -> Manifest | None:
+        """Read an object, change it in place and replace it, again where a controller was faster.
+
+        Args:
+            kind: Its kind.
+            name: Its name.
+            change: Changes the object that it is given; may be called several times.
+
+        Returns:
+            The object as the server keeps it, or ``None`` when it is not there.
+        """
+        while True:
+            thing = self.get(kind, name)
+            if thing is None:
+                return None
+            change(thing)
+            try:
+                changed: Manifest = self.request("PUT", self.path(kind, name), None, thing)
+            except ApiError as error:
+                if error.reason != "Conflict":
+                    raise
+            else:
+                return changed
 
     def patch(self, kind: str, name: str, change: Mapping[str, Any], subresource: str = "") -> Manifest:
         """Merge a change into an object."""

@@ -83,8 +83,8 @@ class KServeServing:
         *parts, service = self.objects(endpoint)
         try:
             yield from self._parts.create(endpoint, parts)
-            kept = self._change(before, service) if before is not None else self._shop.cluster.create(service)
-            end = yield from self._wait(endpoint, kept, before)
+            kept = self._shop.cluster.rewrite(_KIND, endpoint.name, lambda now: _change(now, service))
+            end = yield from self._wait(endpoint, kept or self._shop.cluster.create(service), before)
         except BaseException:
             self._undo(endpoint, before)
             raise
@@ -103,24 +103,6 @@ class KServeServing:
         )
         yield StateChanged(state=RunState.SUCCEEDED)
 
-    def _change(self, before: Manifest, service: Manifest) -> Manifest:
-        """Replace the specification, a canary's with the one before written down."""
-        about = before["metadata"]
-        noted = about.setdefault("annotations", {})
-        if "canaryTrafficPercent" in service["spec"]["predictor"]:
-            if BASELINE not in noted:
-                service["metadata"]["annotations"] |= {
-                    BASELINE: json.dumps(before["spec"]["predictor"]),
-                    BASELINE_REVISION: about["labels"].get(labels.REVISION, "1"),
-                }
-        else:
-            for name in (BASELINE, BASELINE_REVISION):
-                noted.pop(name, None)
-        noted |= service["metadata"]["annotations"]
-        about["labels"] = about.get("labels", {}) | service["metadata"]["labels"]
-        changed = {**before, "spec": service["spec"]}
-        return self._shop.cluster.replace(changed)
-
     def _undo(self, endpoint: EndpointSpec, before: Manifest | None) -> None:
         """Take a failed deployment back: the endpoint is as it was before."""
         cluster = self._shop.cluster
@@ -129,10 +111,7 @@ class KServeServing:
                 cluster.delete(_KIND, endpoint.name)
                 self._parts.remove_common(endpoint.name)
                 return
-            now = cluster.get(_KIND, endpoint.name)
-            if now is not None:
-                before["metadata"]["resourceVersion"] = now["metadata"]["resourceVersion"]
-                cluster.replace(before)
+            cluster.rewrite(_KIND, endpoint.name, lambda now: _restore(now, before))
 
     def _wait(
         self, endpoint: EndpointSpec, kept: Manifest, before: Manifest | None
@@ -294,23 +273,8 @@ class KServeServing:
 
     def set_traffic(self, name: str, canary_percent: int) -> None:
         """Give the canary a share; 100 makes it the only revision, 0 brings the one before back."""
-        service = self._shop.cluster.get(_KIND, name)
-        if service is None:
+        if self._shop.cluster.rewrite(_KIND, name, lambda service: _move_traffic(service, canary_percent)) is None:
             raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
-        predictor, noted = service["spec"]["predictor"], service["metadata"].get("annotations", {})
-        if BASELINE not in noted:
-            raise ServingError(f"endpoint {name} has no canary", "deploy one: %kaptain_deploy --canary 30")
-        if 0 < canary_percent < 100:
-            predictor["canaryTrafficPercent"] = canary_percent
-        else:
-            if canary_percent:
-                predictor.pop("canaryTrafficPercent", None)
-            else:
-                service["spec"]["predictor"] = json.loads(noted[BASELINE])
-                service["metadata"]["labels"][labels.REVISION] = noted[BASELINE_REVISION]
-            for annotation in (BASELINE, BASELINE_REVISION):
-                noted.pop(annotation)
-        self._shop.cluster.replace(service)
 
     def undeploy(self, name: str) -> None:
         """Remove the endpoint and what belongs to it."""
@@ -318,6 +282,50 @@ class KServeServing:
             raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
         self._parts.remove_common(name)
         portforward.forget(self._shop.cluster, name)
+
+
+def _change(now: Manifest, service: Manifest) -> None:
+    """Give an InferenceService a new specification, with the one before a canary written down."""
+    about = now["metadata"]
+    noted, given = about.setdefault("annotations", {}), dict(service["metadata"]["annotations"])
+    if "canaryTrafficPercent" not in service["spec"]["predictor"]:
+        for name in (BASELINE, BASELINE_REVISION):
+            noted.pop(name, None)
+    elif BASELINE not in noted:
+        given[BASELINE] = json.dumps(now["spec"]["predictor"])
+        given[BASELINE_REVISION] = about["labels"].get(labels.REVISION, "1")
+    about["annotations"] = noted | given
+    about["labels"] = about.get("labels", {}) | service["metadata"]["labels"]
+    now["spec"] = service["spec"]
+
+
+def _restore(now: Manifest, before: Manifest) -> None:
+    """Make an InferenceService what it was."""
+    now["spec"] = before["spec"]
+    for part in ("labels", "annotations"):
+        now["metadata"][part] = before["metadata"].get(part, {})
+
+
+def _move_traffic(service: Manifest, percent: int) -> None:
+    """Give the canary a share; 100 makes it the only revision, 0 brings the one before back.
+
+    Raises:
+        ServingError: There is no canary.
+    """
+    predictor, noted = service["spec"]["predictor"], service["metadata"].get("annotations", {})
+    if BASELINE not in noted:
+        name = service["metadata"]["name"]
+        raise ServingError(f"endpoint {name} has no canary", "deploy one: %kaptain_deploy --canary 30")
+    if 0 < percent < 100:
+        predictor["canaryTrafficPercent"] = percent
+        return
+    if percent:
+        predictor.pop("canaryTrafficPercent", None)
+    else:
+        service["spec"]["predictor"] = json.loads(noted[BASELINE])
+        service["metadata"]["labels"][labels.REVISION] = noted[BASELINE_REVISION]
+    for annotation in (BASELINE, BASELINE_REVISION):
+        noted.pop(annotation)
 
 
 def _component(service: Manifest) -> dict[str, Any]:

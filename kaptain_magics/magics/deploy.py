@@ -45,12 +45,13 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
         given["canary_percent"] = arguments.get("canary")
     if "env" in arguments.options:
         given["env"] = dict(arguments.get("env"))
-    if "serving" in arguments.options:
-        given["serving_config"] = dict(arguments.get("serving"))
     if "requirements" in arguments.options:
         given["requirements"] = read_requirements(arguments.get("requirements"))
     given["resources"], given["image"] = read_resources(arguments), read_image(arguments, workspace)
     before = _last_deployment(workspace, model_id)
+    if arguments.given("serving", "signature"):
+        told = dict(arguments.get("serving", ())) | arguments.given("signature")
+        given["serving_config"] = (before.serving_config if before is not None else {}) | told
     if before is not None:
         same = {name: getattr(before, name) for name in _SAME_AS_BEFORE}
         given = same | {name: value for name, value in given.items() if value is not None}

@@ -101,6 +101,7 @@ DEPLOY = Command(
         Option("replace", "swap an endpoint that is there, without a refused request"),
         Option("canary", "share of requests for it beside what is deployed", "PERCENT", readers.percent),
         _REQUIREMENTS,
+        Option("signature", "inputs and outputs of the model, as JSON", "FILE|JSON", complete="file"),
         Option("serving", "an option of the model server", "NAME=VALUE", readers.pair, many=True),
         *_RESOURCES,
         Option("workers", "server processes of a replica (1)", "N", readers.whole(1, 1000)),

@@ -152,7 +152,8 @@ class _Options(ast.NodeVisitor):
     def _parse_call(self, node: ast.Call) -> None:
         given = [*node.args, *(k.value for k in node.keywords if k.arg == "args")]
         self.parses = True
-        self._heard.append(not (given and isinstance(given[0], (ast.List, ast.Tuple))))
+        own = given and (isinstance(given[0], (ast.List, ast.Tuple)) or _is_text(given[0]))
+        self._heard.append(not own)
 
     def _add_argument(self, node: ast.Call) -> None:
         flags = list(_texts(node))
@@ -209,6 +210,10 @@ def _last_name(node: ast.expr | None) -> str:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name
     return ""
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _texts(node: ast.Call) -> Iterator[str]:

@@ -14,6 +14,7 @@ from kaptain_magics.errors import ScriptError
 
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)")
 _REAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_OWN_LIST = re.compile(r"\bparse(?:_known)?_args\(\s*(?:args\s*=\s*)?[\[(\"']")
 _YES = {"1", "true", "yes", "y", "on"}
 _NO = {"0", "false", "no", "n", "off"}
 
@@ -123,11 +124,15 @@ def _unknown(script: Script, name: str) -> ScriptError:
     names = sorted(p.name for p in script.parameters if not p.name.startswith("-")) or sorted(
         p.name for p in script.parameters
     )
+    word = name.lstrip("-")
+    if _OWN_LIST.search(script.source) and word not in names:
+        return ScriptError(
+            f"the script takes no `{word}`: it parses a list of its own, not its command line", "write parse_args()"
+        )
     if not names:
-        word = name.lstrip("-")
         return ScriptError(
             f"the script takes no hyperparameters, so no `{word}`",
             f'assign it at top level ({word} = ...) or add parser.add_argument("--{word}")',
         )
-    near = did_you_mean(name.lstrip("-"), names)
+    near = did_you_mean(word, names)
     return ScriptError(f"the script takes no `{name}`", f"it takes {', '.join(names)}" + (f"; {near}" if near else ""))

@@ -50,6 +50,14 @@ def test_options_of_a_command_line_arrive_under_their_own_names(notebook: Notebo
     assert run.metrics["accuracy"].latest == pytest.approx(0.8)
 
 
+def test_variables_are_filled_in_as_ipython_does(notebook: Notebook) -> None:
+    notebook.run("import numpy as np\nrate, where = 0.25, 'dev/filled'\nparams = {'gamma': np.float64(0.5)}")
+    run = notebook.run("%%kaptain_train {where} gamma={rate * 2} --args $rate\n" + TRAIN)
+    assert (run.model_id, run.hyperparameters, run.record.job.args) == ("dev/filled", {"gamma": 0.5}, ("0.25",))
+    run = notebook.run("%%kaptain_train dev/filled params \\\n  --cpu {rate}\n" + TRAIN)
+    assert (run.hyperparameters, run.record.job.resources.cpu_limit) == ({"gamma": 0.5}, "0.25")
+
+
 def test_a_failure_is_one_message_with_the_cells_line_numbers(notebook: Notebook, capsys: Capture) -> None:
     error = notebook.error("%%kaptain_train dev/bad \\\n  --timeout 60\nx = 1\nraise ValueError('boom')\n")
     shown = capsys.readouterr().out

@@ -87,6 +87,7 @@ def test_the_source_is_untouched_and_the_imports_are_in_order() -> None:
         ("import click\n@click.option('--quick', is_flag=True)\ndef main(quick): pass", {"quick": Binding.SWITCH}),
         (with_options('"--c"').replace("parse_known_args()", "parse_args([]), 0"), {}),  # the command line is ignored
         (with_options('"--c"').replace("parse_known_args()", "parse_known_args(args=['--c', '1'])"), {}),
+        (with_options('"--c"').replace("parse_known_args()", "parse_known_args('')"), {}),
     ],
 )
 def test_parameters_are_found(source: str, expected: dict[str, Binding]) -> None:
@@ -137,7 +138,7 @@ GOOD = [
     "with open('x') as f, open('y') as (g):\n    print(f, g)",
     "match 3:\n    case {'a': a, **rest}:\n        print(a, rest)\n    case [b, *c] | (b, c):\n        print(b, c)",
     "match 3:\n    case d if d:\n        print(d)",
-    "def outer():\n    n = 0\n    def inner():\n        nonlocal n\n        n += later()\n    return inner\ndef later(): pass",
+    "def outer():\n    n = 0\n    def inner():\n        nonlocal n\n        n += later()\ndef later(): pass",
     "from math import *\nprint(sqrt(2), anything)",
     "exec('a = 1')\nprint(a)",
     "globals()['a'] = 1\nprint(a)",

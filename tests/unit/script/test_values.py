@@ -23,6 +23,7 @@ p.add_argument("-q")
 args = p.parse_args()
 """)
 PLAIN = capture("gamma = 0.1\nepochs = 3\nname = 'x'\nshuffle = True\nseed = None\n")
+DEAF = capture("import argparse\np = argparse.ArgumentParser()\np.add_argument('--c')\nargs = p.parse_args([])\n")
 OPEN = Script(name="x.py", source="", open_options=True)
 
 
@@ -59,6 +60,7 @@ def test_typed(script: Script, texts: dict[str, str], values: dict[str, object])
         (PLAIN, {"gamma": "abc"}, "the script has a number there (gamma = 0.1, line 1)"),
         (PLAIN, {"shuffle": "2"}, "write true or false"),
         (capture("print(1)"), {"c": "1"}, "the script takes no hyperparameters"),
+        (DEAF, {"c": "1"}, "it parses a list of its own, not its command line\nwrite parse_args()"),
     ],
 )
 def test_what_does_not_fit_is_refused(script: Script, texts: dict[str, str], message: str) -> None:

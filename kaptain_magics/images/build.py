@@ -184,14 +184,11 @@ def push_built(engine: Engine, image: str, access: Access) -> Generator[str, Non
     """
     reference = Reference.parse(image)
     login = access.logins.of(reference.registry)
-    auth: dict[str, str] | None = None
-    if login is not None:
-        auth = {"username": login.username, "password": login.secret}
-        if login.identity_token:
-            auth = {"identitytoken": login.identity_token}
     client = engine.client
     with engine.told(image):
-        lines: Any = client.api.push(image, stream=True, decode=True, auth_config=auth or {})
+        lines: Any = client.api.push(
+            image, stream=True, decode=True, auth_config=login.for_engine if login is not None else {}
+        )
         for line in lines:
             if "error" in line:
                 raise _refused(str(line["error"]), reference)

@@ -65,10 +65,10 @@ class ImageBuilder:
             settings={"Dockerfile": self._text},
         )
         registry = Registries(access).of(self._reference)
-        if (registry.labels(self._reference) or {}).get(CHECKSUM) == checksum:
+        there = registry.found(self._reference)
+        if there is not None and there[1].get(CHECKSUM) == checksum:
             yield skipping(self.image_name)
-            digest = registry.digest_of(self._reference) or ""
-            return Published(self.image_name, digest, checksum, skipped=True)
+            return Published(self.image_name, there[0], checksum, skipped=True)
         if not engine.answers():
             raise TargetError(
                 "a Dockerfile needs a Docker engine, and there is none",

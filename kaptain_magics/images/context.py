@@ -23,6 +23,7 @@ _SECRET_FILES = (
     ".env", ".env.*", ".netrc", "_netrc", ".pypirc", ".git-credentials", ".npmrc", ".dockercfg", "id_rsa", "id_dsa",
     "id_ecdsa", "id_ed25519", "*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "kubeconfig", "credentials.json",
 )  # fmt: skip
+_SECRET_FILE = re.compile("|".join(map(fnmatch.translate, _SECRET_FILES)))
 _PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
@@ -173,7 +174,7 @@ def _folder(folder: Path, prefix: str, left_out: list[str] | None, above: tuple[
 def _secret(name: str, is_folder: bool) -> bool:
     if is_folder:
         return name in _SECRET_FOLDERS
-    return any(fnmatch.fnmatch(name, pattern) for pattern in _SECRET_FILES)
+    return _SECRET_FILE.fullmatch(name) is not None
 
 
 def _sorted(entries: list[Entry]) -> tuple[Entry, ...]:

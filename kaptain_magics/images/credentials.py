@@ -33,6 +33,13 @@ class Login:
     secret: str = ""
     identity_token: str = ""
 
+    @property
+    def for_engine(self) -> dict[str, str]:
+        """The login as a Docker engine takes it."""
+        if self.identity_token:
+            return {"identitytoken": self.identity_token}
+        return {"username": self.username, "password": self.secret}
+
     def __repr__(self) -> str:
         return "Login(***)"
 

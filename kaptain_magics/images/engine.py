@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.errors import TargetError, WorkloadError
+from kaptain_magics.images.credentials import Logins
+from kaptain_magics.images.reference import Reference
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -67,12 +69,15 @@ class Engine:
 
     Args:
         settings: ``docker_host`` names its address; empty means ``DOCKER_HOST``, then the current Docker context.
+            ``docker_config`` names the folder of Docker's configuration.
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         named = settings.get("docker_host") or os.environ.get("DOCKER_HOST") or _of_context()
         self.address = named or ("" if sys.platform == "win32" else "unix:///var/run/docker.sock")
         self._version = "auto"
+        folder = settings.get("docker_config", "")
+        self._logins = Logins(Path(folder) if folder else None)
 
     @functools.cached_property
     def client(self) -> DockerClient:
@@ -172,7 +177,9 @@ class Engine:
         client = self.client
         with self.told(name):
             try:
-                for line in client.api.pull(repository, tag or "latest", stream=True, decode=True):
+                login = self._logins.of(Reference.parse(name).registry)
+                options = {"auth_config": login.for_engine} if login is not None else {}
+                for line in client.api.pull(repository, tag or "latest", stream=True, decode=True, **options):
                     if "error" in line:
                         raise WorkloadError(f"image {name} cannot be pulled: {line['error']}", _PULL_HINT)
                     yield ""

@@ -16,6 +16,8 @@ from kaptain_magics.errors import CredentialsError, ImageError
 from kaptain_magics.images.credentials import Login, Logins
 
 if TYPE_CHECKING:
+    import ssl
+
     from urllib3 import BaseHTTPResponse, PoolManager
 
 _CONNECT, _READ = 10.0, 60.0  # seconds
@@ -59,7 +61,7 @@ class RegistryHttp:
         self._pool: PoolManager | None = None
         self._plain = registry in access.plain_http or _loopback(registry)
         self._scheme = "http" if self._plain and not _authority(registry, access) else "https"
-        self._authorization: dict[str, str] = {}  # by scope
+        self._authorization: dict[str, str] = {}  # tokens by scope; a password under no scope
         self._login: Login | None = None
         self._asked = False
 
@@ -124,8 +126,9 @@ class RegistryHttp:
         base = f"{self._scheme}://{self.registry}"
         url = urljoin(base, path)
         sent = {"User-Agent": "kaptain-magics", **(headers or {})}
-        if urlsplit(url).netloc == self.registry and scope in self._authorization:  # never to another host
-            sent["Authorization"] = self._authorization[scope]
+        if urlsplit(url).netloc == self.registry:  # never to another host
+            known = self._authorization.get(scope) or self._authorization.get("")
+            sent |= {"Authorization": known} if known else {}
         try:
             answer = self._connections().request(
                 method, url, headers=sent, body=body, redirect=method in ("GET", "HEAD"), preload_content=not stream
@@ -140,29 +143,19 @@ class RegistryHttp:
             raise _UnreachableError(_short(error)) from error
         if answer.status == 400 and self._scheme == "http" and "Docker-Distribution-Api-Version" not in answer.headers:
             answer.drain_conn()  # a server that wants HTTPS says so like this
-            self._scheme = "https"
+            self._scheme, self._pool = "https", None
             return self._send(method, path, scope, headers, body, stream)
         return answer
 
     def _connections(self) -> PoolManager:
         if self._pool is None:
-            import ssl
-
             import urllib3
-            from urllib3.util import Timeout
+            from urllib3.util import Retry, Timeout
 
-            context = ssl.create_default_context()
-            authority = _authority(self.registry, self._access)
-            if authority:
-                try:
-                    context.load_verify_locations(authority)
-                except (OSError, ssl.SSLError) as error:
-                    raise ImageError(
-                        f"the certificate {authority} cannot be used: {error.strerror or 'it is no certificate'}",
-                        "name a PEM file with registry_certificate",
-                    ) from error
+            redirects = Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)  # to where blobs lie
+            context = _trust(_authority(self.registry, self._access)) if self._scheme == "https" else None
             self._pool = urllib3.PoolManager(
-                maxsize=4, retries=False, timeout=Timeout(_CONNECT, _READ), ssl_context=context
+                maxsize=4, retries=redirects, timeout=Timeout(_CONNECT, _READ), ssl_context=context
             )
         return self._pool
 
@@ -175,8 +168,8 @@ class RegistryHttp:
         login = self._login
         if kind == "bearer":
             self._authorization[scope] = f"Bearer {self._token(dict(_CHALLENGE.findall(challenge)), scope)}"
-        elif login is not None and scope not in self._authorization:
-            self._authorization[scope] = _basic(login)
+        elif login is not None and "" not in self._authorization:
+            self._authorization[""] = _basic(login)
         else:
             raise self._refusal(answer, "GET", scope)
 
@@ -256,6 +249,22 @@ def _authority(registry: str, access: Access) -> str:
             return str(path)
     usual = Path.home() / ".tls" / "certificate.crt"
     return str(usual) if usual.is_file() else ""
+
+
+def _trust(authority: str) -> ssl.SSLContext:
+    """Return what makes connections safe: the system's authorities, and one more where it is named."""
+    import ssl
+
+    context = ssl.create_default_context()
+    if authority:
+        try:
+            context.load_verify_locations(authority)
+        except (OSError, ssl.SSLError) as error:
+            raise ImageError(
+                f"the certificate {authority} cannot be used: {error.strerror or 'it is no certificate'}",
+                "name a PEM file with registry_certificate",
+            ) from error
+    return context
 
 
 def _is_tls(error: Exception) -> bool:

@@ -145,9 +145,10 @@ class Publisher:
                 return Published(recipe.image, "", checksum, skipped=True)
         else:
             registry = self._registries.of(target)
-            if (registry.labels(target, recipe.platform) or {}).get(CHECKSUM) == checksum:
+            there = registry.found(target, recipe.platform)
+            if there is not None and there[1].get(CHECKSUM) == checksum:
                 yield skipping(recipe.image)
-                return Published(recipe.image, registry.digest_of(target) or "", checksum, skipped=True)
+                return Published(recipe.image, there[0], checksum, skipped=True)
         if self._by_engine(base):
             yield from self._build(recipe, base, checksum)
             if local_only:

@@ -82,10 +82,16 @@ class Registry:
         Raises:
             ImageError: There is no such image.
         """
+        found = self._manifest(image)
+        if found is None:
+            raise ImageError(f"there is no image {image}", "check its name and tag")
+        return found
+
+    def _manifest(self, image: Reference) -> Manifest | None:
         path = f"/v2/{image.repository}/manifests/{image.version}"
         answer = self._http.request("GET", path, scope=_pull(image), headers={"Accept": _ALL}, expect=(200, 404))
         if answer.status == 404:
-            raise ImageError(f"there is no image {image}", "check its name and tag")
+            return None
         body = answer.data
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         if image.digest and image.digest != digest:
@@ -126,12 +132,13 @@ class Registry:
         found: dict[str, Any] = json.loads(body)
         return found
 
-    def labels(self, image: Reference, platform: str = "linux/amd64") -> dict[str, str] | None:
-        """Return the labels of an image, ``None`` where it is not there."""
-        if self.digest_of(image) is None:
+    def found(self, image: Reference, platform: str = "linux/amd64") -> tuple[str, dict[str, str]] | None:
+        """Return an image's digest and labels, ``None`` where it is not there."""
+        manifest = self._manifest(image)
+        if manifest is None:
             return None
-        config = self.config(image, self.platform_manifest(image, platform))
-        return dict(config.get("config", {}).get("Labels") or {})
+        single = self.platform_manifest(image, platform) if manifest.is_index else manifest
+        return manifest.digest, dict(self.config(image, single).get("config", {}).get("Labels") or {})
 
     def read_blob(self, image: Reference, digest: str) -> Iterator[bytes]:
         """Yield a blob piece by piece.

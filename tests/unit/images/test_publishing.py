@@ -282,8 +282,8 @@ def test_a_dockerfile_of_ones_own_is_built_pushed_and_skipped(
     published, lines = build()
     assert lines[0] == "Building Docker image."
     image = Reference.parse(name)
-    labels = Registries(Access.of(pushed)).of(image).labels(image)
-    assert labels == {"checksum": published.checksum}
+    found = Registries(Access.of(pushed)).of(image).found(image)
+    assert found == (published.digest, {"checksum": published.checksum})
     assert build()[1] == [skipped(name)]
     (tmp_path / "set" / "a.txt").write_text("b")
     assert not build()[0].skipped

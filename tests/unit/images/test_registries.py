@@ -63,7 +63,7 @@ def test_blobs_and_manifests_come_back_as_they_were(serve: Serve, tmp_path: Path
     known = Reference.parse(tiny.name)
     registry = registries(tmp_path).of(known)
     assert registry.digest_of(known) == tiny.digest
-    assert registry.labels(known) == {"maker": "tests"}
+    assert registry.found(known) == (tiny.digest, {"maker": "tests"})
     assert registry.manifest(known).digest == tiny.digest
     image = reference(server)
     for size in (0, 1, 100_000, 20 << 20):
@@ -73,7 +73,7 @@ def test_blobs_and_manifests_come_back_as_they_were(serve: Serve, tmp_path: Path
         assert b"".join(registry.read_blob(image, digest)) == data
     assert not registry.has_blob(image, digest_of(b"never sent"))
     assert registry.digest_of(image) is None
-    assert registry.labels(image) is None
+    assert registry.found(image) is None
     with pytest.raises(ImageError, match="there is no image"):
         registry.manifest(image)
 
@@ -318,3 +318,48 @@ def test_connections_are_shared(tmp_path: Path) -> None:
     one = Registries(access(tmp_path))
     image = Reference.parse("localhost:1/a")
     assert one.of(image) is one.of(image)
+
+
+def test_a_blob_behind_a_redirect_is_read_without_the_login(docker_config: Config) -> None:
+    """Registries of clouds keep blobs elsewhere; what guards the registry is nothing to them."""
+    blob = b"layer" * 1000
+    seen: list[str] = []
+
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization", ""))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(blob)))
+            self.end_headers()
+            self.wfile.write(blob)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    elsewhere = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+
+    class Guarded(Elsewhere):
+        def do_GET(self) -> None:
+            if self.headers.get("Authorization") is None:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="tests"')
+            else:
+                self.send_response(307)
+                self.send_header("Location", f"http://127.0.0.1:{elsewhere.server_port}/blob")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    guarded = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Guarded)
+    for server in (elsewhere, guarded):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    image = Reference.parse(f"127.0.0.1:{guarded.server_port}/team/model:1")
+    try:
+        registry = registries(docker_config(auths={image.registry: auth()})).of(image)
+        assert b"".join(registry.read_blob(image, digest_of(blob))) == blob
+        with pytest.raises(ImageError, match="damaged"):
+            list(registry.read_blob(image, digest_of(b"something else")))
+    finally:
+        for server in (elsewhere, guarded):
+            server.shutdown()
+            server.server_close()
+    assert seen == ["", ""]

@@ -28,6 +28,7 @@ def unload(shell: Any) -> None:
     magics = shell.magics_manager.registry.pop(_LOADED, None)
     if magics is None:
         return
+    magics.session.close()
     for kind, table in magics.magics.items():
         for name in table:
             shell.magics_manager.magics[kind].pop(name, None)

@@ -236,7 +236,9 @@ class _Parser:
         try:
             self._add(option, option.read(value))
         except ValueError as error:
-            raise usage_error(f"{name} {value!r}", str(error)) from None
+            secret = option.metavar == "NAME=VALUE" and "=" in value
+            shown = f"{value.partition('=')[0]}=…" if secret else value
+            raise usage_error(f"{name} {shown!r}", str(error)) from None
 
     def _add(self, option: Option, value: Any) -> None:
         if option.many:

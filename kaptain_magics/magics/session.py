@@ -26,7 +26,7 @@ class Session:
     def __init__(self, shell: Any) -> None:
         self.shell = shell
         self._shown: tuple[object, int] = (None, -1)
-        self._formatted = False
+        self._formatted: tuple[type, ...] = ()
 
     # ---- variables -----------------------------------------------------------------------------------------------
 
@@ -127,10 +127,15 @@ class Session:
         if not self._formatted and getattr(self.shell, "kernel", None) is not None:
             from kaptain_magics.model import Deployment, Endpoint, Study, TrainingRun
 
-            self._formatted = True
-            for cls in (Deployment, Endpoint, Study, TrainingRun):
+            self._formatted = (Deployment, Endpoint, Study, TrainingRun)
+            for cls in self._formatted:
                 formatter.for_type(cls, self._display)
         return result
+
+    def close(self) -> None:
+        """Leave the display of results to IPython again."""
+        for cls in self._formatted:
+            self.shell.display_formatter.ipython_display_formatter.pop(cls, None)
 
     def _display(self, value: Any) -> None:
         from kaptain_magics import views

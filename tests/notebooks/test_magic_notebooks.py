@@ -42,6 +42,8 @@ def test_a_result_is_shown_once_and_kept(client: Any) -> None:
         "again = %kaptain_train dev/kernel --file train.py",
         "%kaptain attach",
         "%kaptain",
+        "%unload_ext kaptain_magics",
+        "run",
     )
     Path(notebook.resources["metadata"]["path"], "train.py").write_text("print('from a file')")
     cells = notebook.execute().cells[1:]
@@ -57,6 +59,7 @@ def test_a_result_is_shown_once_and_kept(client: Any) -> None:
         assert "accuracy" in card.outputs[0].data["text/html"]
         assert "trained" in card.outputs[0].data["text/plain"]
     assert "dev/kernel" in cells[5].outputs[0].data["text/html"]
+    assert [o.output_type for o in cells[7].outputs] == ["execute_result"]
 
 
 @pytest.mark.parametrize(

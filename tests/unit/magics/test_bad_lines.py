@@ -42,7 +42,7 @@ BAD: list[tuple[str, str]] = [
     ("%%kaptain_train a --detach=yes" + BODY, "--detach takes no value"),
     ("%%kaptain_train a --on-interrupt wait" + BODY, "--on-interrupt 'wait' is unknown: write stop or detach"),
     ("%%kaptain_train a --on kubernets" + BODY, "did you mean 'kubernetes'?"),
-    ("%%kaptain_train a --env 1=2" + BODY, "write NAME=VALUE"),
+    ("%%kaptain_train a --env 1=s3cret" + BODY, "--env '1=…': write NAME=VALUE"),
     ("%%kaptain_train a --env NO_SUCH_VARIABLE" + BODY, "this environment has no NO_SUCH_VARIABLE"),
     ("%%kaptain_train a --metric 1+1=x.y-z" + BODY, "write METRIC=VARIABLE"),
     ("%%kaptain_train a --into 1x" + BODY, "write the name of a variable"),

@@ -132,7 +132,7 @@ def test_bad_cells_of_domains(cell: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     st.lists(
         st.sampled_from(

@@ -126,7 +126,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(
     st.sampled_from(COMMANDS),
     st.lists(FRAGMENTS | st.text(max_size=8), max_size=8).map(" ".join) | st.lists(FRAGMENTS, max_size=6).map("".join),

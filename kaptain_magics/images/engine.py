@@ -178,7 +178,7 @@ class Engine:
         with self.told(name):
             try:
                 login = self._logins.of(Reference.parse(name).registry)
-                options = {"auth_config": login.for_engine} if login is not None else {}
+                options: Any = {"auth_config": login.for_engine} if login is not None else {}
                 for line in client.api.pull(repository, tag or "latest", stream=True, decode=True, **options):
                     if "error" in line:
                         raise WorkloadError(f"image {name} cannot be pulled: {line['error']}", _PULL_HINT)

@@ -121,6 +121,12 @@ class Engine:
             return False
         return sys.platform == "linux" and "Desktop" not in self.info.get("OperatingSystem", "")
 
+    @property
+    def platform(self) -> str:
+        """The platform of its containers, such as ``linux/amd64``."""
+        machine = str(self.info.get("Architecture", "x86_64"))
+        return "linux/" + {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
     # ---- images --------------------------------------------------------------------------------------------------
 
     def image(self, name: str) -> Image | None:

@@ -295,3 +295,44 @@ def test_a_build_that_fails_says_which_step(pushed: dict[str, str], registry: Lo
     builder = ImageBuilder(f"{registry.address}/kaptain-test/bad:1", text, settings=pushed, cache=tmp_path)
     with pytest.raises(ImageError, match="false"):
         run(builder.build_image())
+
+
+# ---- BuildKit's command ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def buildx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for the Docker command with BuildKit: notes what it is told, takes the context, builds nothing."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = folder / "docker"
+    script.write_text(
+        f'#!/bin/sh\n[ "$2" = version ] && exit 0\necho "$@" > {tmp_path}/told\ncat > {tmp_path}/context.tar\n'
+        f"cat {tmp_path}/says 2>/dev/null\n[ ! -e {tmp_path}/says ]\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    return tmp_path
+
+
+@pytest.mark.docker
+def test_buildkit_gets_the_whole_context(buildx: Path, docker_host: str, docker_base_image: str) -> None:
+    from kaptain_magics.images.build import build_image
+    from kaptain_magics.images.context import Entry
+    from kaptain_magics.images.engine import Engine
+
+    engine = Engine({"docker_host": docker_host})
+
+    def build() -> tuple[str, list[str]]:
+        parts = {"context": [Entry("a/b.txt", b"content")]}
+        return run(build_image(engine, docker_base_image, "FROM x\n", parts, {"checksum": "1"}, "linux/amd64"))
+
+    assert build()[0].startswith("sha256:")
+    told = (buildx / "told").read_text()
+    assert told == f"buildx build --progress=plain --load --tag {docker_base_image} --platform linux/amd64 -\n"
+    with tarfile.open(buildx / "context.tar") as tar:
+        assert tar.extractfile("Dockerfile").read() == b'FROM x\nLABEL checksum="1"\n'  # type: ignore[union-attr]
+        assert tar.extractfile("context/a/b.txt").read() == b"content"  # type: ignore[union-attr]
+    (buildx / "says").write_text("#5 [2/3] RUN false\n#5 0.123 sh: no\nERROR: failed to solve: exit code: 1\n")
+    with pytest.raises(ImageError, match="failed to solve: exit code: 1"):
+        build()

@@ -47,7 +47,9 @@ def main(arguments: list[str]) -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*libraries, os.environ.get("PYTHONPATH", "")]))
     WORK.mkdir(parents=True, exist_ok=True)
     _fetch_work(plan.get("work_uri", ""))
-    os.chdir(built or WORK)
+    if built:
+        link(Path(built), WORK)
+    os.chdir(WORK)
     os.environ.update(worker_environment(os.environ))
     place(plan, os.environ.get("KAPTAIN_TRIAL_PARAMETERS", ""))
     from kaptain_magics.runtime import launch
@@ -90,6 +92,13 @@ def unpack(archive: Path, folder: Path) -> None:
     safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with tarfile.open(archive) as opened:
         opened.extractall(folder, **safe)
+
+
+def link(image: Path, work: Path) -> None:
+    """Show what lies in a built image's folder in a folder that can be written to."""
+    for path in image.iterdir():
+        if not path.name.startswith(".") and not (work / path.name).exists():
+            (work / path.name).symlink_to(path)
 
 
 def _fetch_work(uri: str) -> None:

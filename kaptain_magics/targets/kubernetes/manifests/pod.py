@@ -75,7 +75,7 @@ def job_template(job: JobSpec, setup: Setup, env: Mapping[str, str] | None = Non
     if setup.storage:
         main["envFrom"] = [{"secretRef": {"name": setup.storage}}]
     pod = pod_spec([main], setup)
-    if job.requirements:
+    if job.requirements and not job.image.image_name:  # a built image has them
         install = {
             **_container(INIT, setup, msgspec.structs.replace(job.resources, gpu_limit=0)),
             "command": ["python3", "-u", f"{MOUNT}/start.py", "install"],

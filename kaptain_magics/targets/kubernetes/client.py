@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _PATIENCE = 60.0  # seconds that an API server which has answered before may be away
 _FIRST_PATIENCE = 3.0
-_PASSING = (429, 500, 502, 503, 504)
+_PASSING = (429, 502, 503, 504)
 MERGE = "application/merge-patch+json"
 
 
@@ -124,28 +124,36 @@ class Cluster:
         pause, again = 0.1, False
         while True:
             try:
-                with_body = json.dumps(body).encode() if body is not None else None
-                response = self.open(method, where, query, with_body, content, timeout=30.0)
-                data = response.data
+                status, data = self._ask(method, where, query, body, content)
             except UnreachableError:
                 if time.monotonic() > until:
                     raise
             else:
-                if response.status < 300:
+                if status < 300:
                     self._met = True
                     return json.loads(data) if data else {}
-                if response.status == 409 and again and method == "POST" and isinstance(body, dict):
+                if status == 409 and again and method == "POST" and isinstance(body, dict):
                     return self.request("GET", f"{where}/{body['metadata']['name']}")  # made before the answer was lost
-                error = api_error(response.status, data)
-                if (
-                    response.status not in _PASSING
-                    or (response.status == 500 and self._met)
-                    or time.monotonic() > until
-                ):
-                    raise error
+                passing = status in _PASSING or (status == 500 and b"etcd" in data)
+                if not passing or time.monotonic() > until:
+                    raise api_error(status, data)
             again = True
             time.sleep(pause)
             pause = min(pause * 1.6, 2.0)
+
+    def _ask(
+        self, method: str, where: str, query: Mapping[str, str] | None, body: Any, content: str
+    ) -> tuple[int, bytes]:
+        from urllib3.exceptions import HTTPError
+
+        sent = json.dumps(body).encode() if body is not None else None
+        response = self.open(method, where, query, sent, content)
+        try:
+            return response.status, response.data
+        except (HTTPError, OSError) as error:
+            raise UnreachableError(
+                f"the Kubernetes API server at {self.host} broke off: {type(error).__name__}"
+            ) from error
 
     def open(
         self,

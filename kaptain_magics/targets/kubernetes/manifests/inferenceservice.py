@@ -15,6 +15,7 @@ from kaptain_magics.targets.kubernetes.manifests.pod import (
     Setup,
     container_security,
     metadata,
+    own_environment,
     requirements,
     variables,
 )
@@ -117,7 +118,7 @@ def _model(endpoint: EndpointSpec) -> Manifest:
 
 def _own(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     """Return a pod of our server; KServe brings the model to it."""
-    env = {"HOME": ROOT, "PYTHONUNBUFFERED": "1", **endpoint.env, "STORAGE_URI": endpoint.artifact_uri}
+    env = {**own_environment(endpoint.resources), **endpoint.env, "STORAGE_URI": endpoint.artifact_uri}
     container: Manifest = {
         "name": CONTAINER,
         "image": setup.image,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ ROOT = "/home/kaptain"  # an empty volume to work in
 WORK = f"{ROOT}/work"
 INIT = "requirements"  # name of the init container
 USER = 1000
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 GRACE = 10  # seconds between asking a job to end and ending it
 
 
@@ -79,7 +81,7 @@ def job_template(job: JobSpec, setup: Setup, env: Mapping[str, str] | None = Non
         install = {
             **_container(INIT, setup, msgspec.structs.replace(job.resources, gpu_limit=0)),
             "command": ["python3", "-u", f"{MOUNT}/start.py", "install"],
-            "env": variables({"HOME": ROOT, **job.env}),
+            "env": variables({**own_environment(Resources()), **job.env}),
         }
         pod["initContainers"] = [install]
     pod["restartPolicy"] = "Never"
@@ -103,8 +105,7 @@ def template_metadata(job: JobSpec, setup: Setup, /, **more: str) -> Manifest:
 def job_environment(job: JobSpec) -> dict[str, str]:
     """Return what a job finds in its environment, without the credentials."""
     env = {
-        "PYTHONUNBUFFERED": "1",
-        "HOME": ROOT,
+        **own_environment(job.resources),
         "MODEL_LIFECYCLE_PHASE": job.phase,
         "GPUS": str(job.resources.gpu_limit),
         "KAPTAIN_FRAMEWORK": job.framework.value,
@@ -117,6 +118,14 @@ def job_environment(job: JobSpec) -> dict[str, str]:
     if job.trial is not None:
         env["KAPTAIN_TRIAL"] = str(job.trial)
     return env | job.env
+
+
+def own_environment(resources: Resources) -> dict[str, str]:
+    """Return what every Python process of ours needs in a container without a user's name and home."""
+    env = {"PYTHONUNBUFFERED": "1", "HOME": ROOT, "USER": "kaptain"}
+    if resources.cores is not None:  # libraries count the node's cores, not the container's share
+        env |= dict.fromkeys(_THREADS, str(max(1, math.ceil(resources.cores))))
+    return env
 
 
 def variables(env: Mapping[str, str]) -> list[Manifest]:

@@ -15,6 +15,7 @@ from kaptain_magics.targets.kubernetes.manifests.pod import (
     Setup,
     container_security,
     metadata,
+    own_environment,
     pod_spec,
     requirements,
     variables,
@@ -116,7 +117,7 @@ def _server_pod(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     wanted = requirements(resources)
     if wanted:
         common["resources"] = wanted
-    env = {"HOME": ROOT, "PYTHONUNBUFFERED": "1", **endpoint.env}
+    env = {**own_environment(endpoint.resources), **endpoint.env}
     fetch: Manifest = {
         "name": FETCH,
         **common,

@@ -142,6 +142,7 @@ class _Study(_Teller):
         self._best: float | None = None
         self._begun = time.monotonic()
         self._shown = 0.0
+        self._done = 0
         self._bar: Any = None  # from the first trial on
 
     def tell(self, event: AnyEvent | None) -> None:
@@ -172,7 +173,7 @@ class _Study(_Teller):
             from tqdm import tqdm
 
             bar_format = "Progress: {percentage:3.0f}%|{bar:25}|{n_fmt}/{total_fmt} [{desc}]"
-            self._bar = tqdm(total=self._spec.trials, file=sys.stdout, bar_format=bar_format, delay=1e-9)
+            self._bar = tqdm(total=self._spec.trials, initial=self._done, file=sys.stdout, bar_format=bar_format)
         minutes, seconds = divmod(int(time.monotonic() - self._begun), 60)
         best = "" if self._best is None else f" {self._spec.objectives[0]}: {self._best:.4g},"
         count = self._counts
@@ -186,7 +187,8 @@ class _Study(_Teller):
         self._shown = time.monotonic()
 
     def close(self) -> None:
-        """End the progress line once trials have begun."""
-        if self._bar is not None and not self._bar.disable:
+        """End the progress line; another one begins where trials go on."""
+        if self._bar is not None:
             self._bar.refresh()
             self._bar.close()
+            self._done, self._bar = self._bar.n, None

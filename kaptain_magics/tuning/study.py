@@ -211,7 +211,7 @@ class _Loop:
         elif trial.state is not before:
             self._emit(trial.changed())
         elif isinstance(event, Noted):
-            self._note(event)
+            self._note(trial, event)
         elif isinstance(event, MetricReported) and self._stopper is not None and not trial.halted.is_set():
             news = trial.intermediate(event)
             if news is not None and self._stopper.report(trial.number, *news):
@@ -314,10 +314,12 @@ class _Loop:
                 if isinstance(news, BaseException) or (isinstance(news, StateChanged) and news.state.terminal):
                     self._running.pop(trial.number, None)
 
-    def _note(self, note: Noted) -> None:
-        """Pass on what a trial's job had to say, once for all trials."""
-        if note.text not in self._notes and len(self._notes) < _NOTES_AT_MOST:
-            self._notes.add(note.text)
+    def _note(self, trial: Trial, note: Noted) -> None:
+        """Pass on what a trial's job had to say, once for all trials, whatever names and numbers are in it."""
+        words = note.text.replace(trial.job.name, "").split()
+        gist = " ".join(word for word in words if not any(letter.isdigit() for letter in word))
+        if gist not in self._notes and len(self._notes) < _NOTES_AT_MOST:
+            self._notes.add(gist)
             self._emit(note)
 
     def _announce_pending(self) -> None:

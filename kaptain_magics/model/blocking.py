@@ -156,7 +156,8 @@ class _Study(_Teller):
             value = event.metrics.get(self._spec.objectives[0])
             if event.state is TrialState.SUCCEEDED and value is not None and self._improves(value.latest):
                 self._best = value.latest
-            self._show(ended=event.state.terminal and (before is None or not before.terminal))
+            if before is None or not before.terminal:
+                self._show(ended=event.state.terminal)
         elif event is None:
             if self._states and time.monotonic() - self._shown > 1.0:
                 self._show()
@@ -173,7 +174,9 @@ class _Study(_Teller):
             from tqdm import tqdm
 
             bar_format = "Progress: {percentage:3.0f}%|{bar:25}|{n_fmt}/{total_fmt} [{desc}]"
-            self._bar = tqdm(total=self._spec.trials, initial=self._done, file=sys.stdout, bar_format=bar_format)
+            self._bar = tqdm(
+                total=self._spec.trials, initial=self._done, file=sys.stdout, bar_format=bar_format, delay=1e-9
+            )
         minutes, seconds = divmod(int(time.monotonic() - self._begun), 60)
         best = "" if self._best is None else f" {self._spec.objectives[0]}: {self._best:.4g},"
         count = self._counts

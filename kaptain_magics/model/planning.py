@@ -68,7 +68,7 @@ def build_job(
 
     run_id = new_run_id()
     stage = "trained" if phase == "train" else "tuned"
-    files = tuple(str(Path(f).expanduser().resolve()) for f in options.get("files", ()))
+    files = tuple(str(_absolute(f)) for f in options.get("files", ()))
     for path in files:
         if not Path(path).exists():
             raise ScriptError(f"there is no file or folder {path}", "check --files")
@@ -100,6 +100,13 @@ def build_job(
         image=options.get("image") or ImageSpec(base_image=workspace.settings.base_image),
         cluster=options.get("cluster") or ClusterOptions(),
     )
+
+
+def _absolute(path: str) -> Path:
+    try:
+        return Path(path).expanduser().resolve()
+    except RuntimeError as error:  # ~somebody who does not exist
+        raise ScriptError(f"{path}: {error}", "write the whole path") from error
 
 
 def _positive(seconds: float | None, what: str) -> float | None:
@@ -274,7 +281,7 @@ def choose_revision(workspace: Workspace, model_id: str, model_uri: str) -> Revi
         return known[-1]
     uri = model_uri.rstrip("/")
     if "://" not in uri:
-        uri = Path(uri).expanduser().resolve().as_uri()
+        uri = _absolute(uri).as_uri()
     for revision in known:
         if revision.uri == uri:
             return revision

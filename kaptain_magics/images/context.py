@@ -17,7 +17,18 @@ FOLDER = "/kaptain"  # where a context lies in an image
 RUNTIME = ".kaptain"  # folder in it, on PYTHONPATH, that holds the packages of the runtime
 PACKAGES = ".packages"  # folder in it, on PYTHONPATH, that holds installed requirements
 
-_SKIPPED = {"__pycache__", ".git", ".hg", ".svn", ".ipynb_checkpoints", ".DS_Store", ".mypy_cache", ".pytest_cache"}
+_SKIPPED = {
+    "__pycache__",
+    ".git",
+    ".hg",
+    ".svn",
+    ".venv",
+    ".ipynb_checkpoints",
+    ".DS_Store",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+}
 _SECRET_FOLDERS = {".aws", ".docker", ".kube", ".ssh", ".gnupg", ".azure"}
 _SECRET_FILES = (
     ".env", ".env.*", ".netrc", "_netrc", ".pypirc", ".git-credentials", ".npmrc", ".dockercfg", "id_rsa", "id_dsa",

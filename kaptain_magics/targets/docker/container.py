@@ -20,6 +20,7 @@ from kaptain_magics.images.context import FOLDER, PACKAGES, RUNTIME
 PLAN = f"{FOLDER}/{RUNTIME}/plan.json"
 SENT = f"{FOLDER}/{RUNTIME}/sent.pkl"
 FETCHED = f"{FOLDER}/{RUNTIME}/fetched.pkl"
+MOUNTED = f"{FOLDER}/.mounted"  # where a volume with the packages that an image lacks is mounted
 MANAGED = {"kaptain.managed-by": "kaptain-magics"}
 
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
@@ -62,7 +63,7 @@ def job_environment(job: JobSpec, storage_env: Mapping[str, str]) -> dict[str, s
         "KAPTAIN_RUN_ID": job.run_id,
         "KAPTAIN_CHANNEL": "stdout",
         "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": f"{FOLDER}/{RUNTIME}:{FOLDER}/{PACKAGES}",
+        "PYTHONPATH": search_path(),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     if job.trial is not None:
@@ -70,6 +71,12 @@ def job_environment(job: JobSpec, storage_env: Mapping[str, str]) -> dict[str, s
     if job.resources.cores is not None:
         env |= dict.fromkeys(THREADS, str(max(1, math.ceil(job.resources.cores))))
     return {**env, **job.env}
+
+
+def search_path(images_own: str = "") -> str:
+    """Return where Python looks for modules: the runtime, packages that we brought, then the image's own choice."""
+    ours = [f"{FOLDER}/{RUNTIME}", MOUNTED, f"{FOLDER}/{PACKAGES}"]
+    return ":".join(dict.fromkeys([*ours, *filter(None, images_own.split(":"))]))
 
 
 def job_container(job: JobSpec, *, env: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, Any]:

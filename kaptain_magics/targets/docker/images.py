@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ class ReadyImage(NamedTuple):
         name: Its name, for messages.
         id: Its id in the engine.
         user: The user that it names.
+        path: The ``PYTHONPATH`` that it sets.
         volumes: Volumes with the packages that it lacks, as ``containers.create`` takes them.
         built: Whether it was built for the job and holds its script.
     """
@@ -35,6 +37,7 @@ class ReadyImage(NamedTuple):
     name: str
     id: str
     user: str = ""
+    path: str = ""
     volumes: Mapping[str, dict[str, str]] = MappingProxyType({})
     built: bool = False
 
@@ -52,6 +55,8 @@ class Images:
         self._insides = Insides(surroundings.cache)
         self._publisher = Publisher(surroundings.cache, surroundings.settings, engine)
         self._complete: dict[tuple[str, ...], ReadyImage] = {}
+        self._built: dict[tuple[object, ...], ReadyImage] = {}
+        self._building = threading.Lock()
 
     def at_hand(self, image: ImageSpec, wanted: Sequence[str]) -> ReadyImage | None:
         """Return the image when nothing has to be made or fetched first.
@@ -63,8 +68,6 @@ class Images:
         Raises:
             TargetError: The engine does not answer.
         """
-        if image.image_name:
-            return None
         found = self._local(base_image(image, self._around.settings))
         if found is None or not wanted:
             return found
@@ -86,8 +89,12 @@ class Images:
         """
         return (yield from self._completed((yield from self._pulled(base_image(image, self._around.settings))), wanted))
 
+    def built(self, job: JobSpec) -> ReadyImage | None:
+        """Return the image that was built for the job's script before, such as for another trial of its study."""
+        return self._built.get(_recipe_of(job))
+
     def build(self, job: JobSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
-        """Build, push or find the image that the job names, and have it in the engine.
+        """Build, push or find the image that the job names, and have it in the engine; one at a time.
 
         Yields:
             Lines for the reader, empty ones while work goes on.
@@ -97,6 +104,17 @@ class Images:
             ImageError: The image cannot be made.
             TargetError: The engine does not answer.
         """
+        while not self._building.acquire(timeout=0.2):
+            yield ""
+        try:
+            found = self.built(job)
+            if found is None:
+                found = self._built[_recipe_of(job)] = yield from self._build(job, wanted)
+            return found
+        finally:
+            self._building.release()
+
+    def _build(self, job: JobSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
         base = base_image(job.image, self._around.settings)
         name = with_tag(job.image.image_name, job.model_id, job.framework.value)
         made = recipe(name, base, job.script.name, job.script.source, job.files, job.requirements)
@@ -140,7 +158,9 @@ class Images:
         image = self._engine.image(name)
         if image is None:
             return None
-        return ReadyImage(name, str(image.id), str(image.attrs.get("Config", {}).get("User") or ""))
+        config = image.attrs.get("Config") or {}
+        env = dict(line.partition("=")[::2] for line in config.get("Env") or ())
+        return ReadyImage(name, str(image.id), str(config.get("User") or ""), env.get("PYTHONPATH", ""))
 
     def reach(self, env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
         """Let a container reach an object store that listens on this machine's loopback address.
@@ -167,3 +187,14 @@ class Images:
             f"the object store {env['S3_ENDPOINT']} is on this machine only, the Docker engine on another one",
             "name an address that both reach: %config KaptainMagics.s3_endpoint",
         )
+
+
+def _recipe_of(job: JobSpec) -> tuple[object, ...]:
+    return (
+        job.image,
+        job.script.name,
+        job.script.source,
+        job.files,
+        job.requirements,
+        job.upload_uri.partition(":")[0],
+    )

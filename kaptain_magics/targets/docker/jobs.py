@@ -66,7 +66,10 @@ class DockerJobs:
         data = {"folder": job.folder, "metrics": "\n".join(job.metric_names)}
         if job.timeout is not None:
             data["timeout"] = repr(job.timeout)
-        ready = self._images.at_hand(job.image, _wanted(job))
+        if job.image.image_name:
+            ready = self._images.built(job)
+        else:
+            ready = self._images.at_hand(job.image, _wanted(job))
         if ready is None:
             self._waiting[job.name] = _Job(job)
         else:
@@ -75,6 +78,8 @@ class DockerJobs:
 
     def _start(self, job: JobSpec, image: ReadyImage) -> None:
         settings = {**self._settings(job, image.user), "volumes": dict(image.volumes)}
+        if "PYTHONPATH" not in job.env:
+            settings["environment"]["PYTHONPATH"] = settings_of.search_path(image.path)
         with job_archive(job, built=image.built) as archive:
             with self._engine.told(image.name):
                 made = self._engine.client.containers.create(image.id, **settings)

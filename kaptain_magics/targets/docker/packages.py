@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from kaptain_magics.files import locked
-from kaptain_magics.images.context import FOLDER, PACKAGES, Entry
+from kaptain_magics.images.context import Entry
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.layers import files_below
-from kaptain_magics.targets.docker.container import MANAGED, owner
+from kaptain_magics.targets.docker.container import MANAGED, MOUNTED, owner
 from kaptain_magics.targets.docker.files import archive, put_in
 
 _COMPLETE = ".complete"
@@ -30,7 +30,7 @@ class Volume:
     @property
     def mounts(self) -> dict[str, dict[str, str]]:
         """How a container mounts it."""
-        return {self.name: {"bind": f"{FOLDER}/{PACKAGES}", "mode": "ro"}}
+        return {self.name: {"bind": MOUNTED, "mode": "ro"}}
 
     def fill(self, engine: Engine, image_id: str) -> None:
         """Make the volume and put the packages into it, once; a container that never starts takes them in.
@@ -41,18 +41,17 @@ class Volume:
         from docker import errors
 
         labels = {**MANAGED, "kaptain.owner": owner(self._home), "kaptain.kind": "packages"}
-        place = f"{FOLDER}/{PACKAGES}"
         with locked(self._cache / "docker" / f".{self.name}.lock", patience=600.0), engine.told():
             engine.client.volumes.create(self.name, labels=labels)
             helper = engine.client.containers.create(
-                image_id, ["true"], labels=labels, volumes={self.name: {"bind": place, "mode": "rw"}}
+                image_id, ["true"], labels=labels, volumes={self.name: {"bind": MOUNTED, "mode": "rw"}}
             )
             try:
                 try:
-                    pieces, _ = helper.get_archive(f"{place}/{_COMPLETE}")
+                    pieces, _ = helper.get_archive(f"{MOUNTED}/{_COMPLETE}")
                     list(pieces)
                 except errors.NotFound:
-                    put_in(engine, helper, archive(files_below(self._folder), place))
-                    put_in(engine, helper, archive([Entry(_COMPLETE, b"")], place))
+                    put_in(engine, helper, archive(files_below(self._folder), MOUNTED))
+                    put_in(engine, helper, archive([Entry(_COMPLETE, b"")], MOUNTED))
             finally:
                 helper.remove(force=True)

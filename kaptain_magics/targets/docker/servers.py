@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import KaptainError, ServingError
-from kaptain_magics.images.context import FOLDER, PACKAGES, RUNTIME, Entry, runtime_entries
+from kaptain_magics.images.context import FOLDER, RUNTIME, Entry, runtime_entries
 from kaptain_magics.images.engine import Engine, GoneError
 from kaptain_magics.images.layers import files_below
 from kaptain_magics.targets.base import Surroundings
@@ -157,7 +157,7 @@ class Servers:
             "labels": {**labels, "kaptain.endpoint": spec.name},
             "environment": {
                 **settings_of.nameless(user),
-                "PYTHONPATH": f"{FOLDER}/{RUNTIME}:{FOLDER}/{PACKAGES}",
+                "PYTHONPATH": settings_of.search_path(image.path),
                 "PYTHONUNBUFFERED": "1",
                 "PYTHONDONTWRITEBYTECODE": "1",
             },

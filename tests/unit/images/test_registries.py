@@ -363,3 +363,30 @@ def test_a_blob_behind_a_redirect_is_read_without_the_login(docker_config: Confi
             server.shutdown()
             server.server_close()
     assert seen == ["", ""]
+
+
+def test_a_busy_registry_is_asked_again(tmp_path: Path) -> None:
+    asked: list[float] = []
+
+    class Busy(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(time.monotonic())
+            self.send_response((503, 429, 200)[min(len(asked), 3) - 1])
+            if len(asked) == 2:
+                self.send_header("Retry-After", "1")
+            self.send_header("Docker-Content-Digest", digest_of(b""))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    image = Reference.parse(f"127.0.0.1:{server.server_port}/team/model:1")
+    try:
+        assert registries(tmp_path).of(image).digest_of(image) == digest_of(b"")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert len(asked) == 3
+    assert asked[2] - asked[1] >= 1.0

@@ -116,6 +116,12 @@ def test_a_folder_below_root_is_opened_for_other_users(job: JobSpec) -> None:
     assert "root/.kaptain" not in modes
 
 
+def test_the_images_own_search_path_comes_last() -> None:
+    ours = "/kaptain/.kaptain:/kaptain/.mounted:/kaptain/.packages"
+    assert container.search_path() == ours
+    assert container.search_path("/opt/lib:/kaptain/.packages") == f"{ours}:/opt/lib"
+
+
 @pytest.mark.parametrize(
     ("said", "meaning"),
     [

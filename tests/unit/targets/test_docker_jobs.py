@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,13 @@ def test_an_image_is_built_pushed_run_and_skipped(
             "published to the registry."
         ]
         assert "['--gamma', '2']" in again.log
+        target = rig.open()
+        jobs = [rig.job(source, image=image, parameters={"gamma": n}) for n in (3, 4)]
+        refs = [target.submit(job) for job in jobs]
+        with ThreadPoolExecutor() as pool:
+            streams = list(pool.map(lambda ref: list(target.follow(ref)), refs))
+        assert [len(notes(events)) for events in streams] in ([1, 0], [0, 1])  # trials of a study build once
+        assert notes(outcome(target, rig.job(source, image=image, parameters={"gamma": 5})).events) == []
     finally:
         client.images.remove(name, force=True)
 

@@ -1,9 +1,8 @@
-"""Endpoints in containers: deployed, asked, swapped and shared under load, undeployed; never a refused request."""
+"""What the docker target adds to the suite of all serving targets."""
 
 from __future__ import annotations
 
 import json
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,13 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from kaptain_magics.core.events import EndpointChanged, Event, StateChanged
+from kaptain_magics.core.events import Event, StateChanged
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec, ImageSpec
-from kaptain_magics.core.states import EndpointState, RunState
-from kaptain_magics.errors import NotFoundError, ServingError
+from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.targets.docker import DockerTarget
 from tests.seaweed import SeaweedFS
@@ -82,88 +80,6 @@ def ask(url: str, headers: dict[str, str] | None = None) -> Any:
         return json.loads(answer.read())["outputs"][0]["data"][0]
 
 
-class Load:
-    """Clients that ask without a pause until they are told to stop."""
-
-    def __init__(self, url: str, clients: int = 2) -> None:
-        self.url, self.answers, self.errors = url, list[Any](), list[str]()
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.answers.append(ask(self.url))
-            except OSError as error:
-                self.errors.append(repr(error))
-            time.sleep(0.01)
-
-    def wait_for(self, more: int) -> None:
-        enough, until = len(self.answers) + more, time.monotonic() + 60
-        while len(self.answers) < enough and time.monotonic() < until:
-            time.sleep(0.02)
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-
-def test_an_endpoint_lives_from_deploy_to_undeploy(target: DockerTarget, spec: Callable[..., EndpointSpec]) -> None:
-    first = spec(ALWAYS.format(1), resources=Resources.simple(cpu="1", memory="400M"))
-    last, events = deploy(target, first)
-    assert last.state is RunState.SUCCEEDED, last
-    states = [event.state for event in events if isinstance(event, EndpointChanged)]
-    assert states == [EndpointState.PENDING, EndpointState.READY]
-    status = target.endpoint("dev-mnist")
-    assert status.state is EndpointState.READY
-    assert status.url.startswith("http://127.0.0.1:")
-    assert status.traffic == {first.revision: 100}
-    assert ask(status.url) == 1
-    assert [one.name for one in target.endpoints()] == ["dev-mnist"]
-    assert [line for line in target.clean() if "dev-mnist" in line] == []
-
-    refused, _ = deploy(target, spec(ALWAYS.format(9)))
-    assert (refused.state, refused.reason) == (RunState.FAILED, "dev-mnist is deployed already")
-    with pytest.raises(ServingError, match="has no canary"):
-        target.set_traffic("dev-mnist", 50)
-
-    with Load(status.url) as load:
-        load.wait_for(20)
-        second = spec(ALWAYS.format(2), replace=True)
-        assert deploy(target, second)[0].state is RunState.SUCCEEDED
-        load.wait_for(20)
-        third = spec(ALWAYS.format(3), canary_percent=25)
-        assert deploy(target, third)[0].state is RunState.SUCCEEDED
-        shared = len(load.answers)
-        load.wait_for(100)
-        part = load.answers[shared + 10 : shared + 110]
-        target.set_traffic("dev-mnist", 100)
-        load.wait_for(30)
-    assert load.errors == []
-    assert {1, 2, 3} == set(load.answers)
-    assert 15 <= part.count(3) <= 35
-    assert load.answers[-1] == 3
-    after = target.endpoint("dev-mnist")
-    assert (after.url, after.traffic) == (status.url, {third.revision: 100})
-
-    broken, events = deploy(target, spec("raise RuntimeError('this model is broken')", replace=True))
-    assert broken.state is RunState.FAILED
-    assert "this model is broken" in broken.reason
-    assert ask(status.url) == 3
-
-    target.undeploy("dev-mnist")
-    with pytest.raises(NotFoundError):
-        target.endpoint("dev-mnist")
-    with pytest.raises(OSError, match=r"refused|reset"):
-        ask(status.url)
-
-
 def test_nothing_is_left_of_endpoints_that_are_gone(
     target: DockerTarget, spec: Callable[..., EndpointSpec], docker_host: str
 ) -> None:
@@ -184,6 +100,7 @@ def test_a_server_that_was_killed_comes_back(
     import docker
 
     assert deploy(target, spec(ALWAYS.format(4), name="phoenix"))[0].state is RunState.SUCCEEDED
+    assert [line for line in target.clean() if "phoenix" in line] == []
     url = target.endpoint("phoenix").url
     client = docker.DockerClient(base_url=docker_host)
     (server,) = [

@@ -22,6 +22,7 @@ from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunKind, RunState, TrialState
 from kaptain_magics.errors import NotFoundError, RunFailedError, StateError
 from kaptain_magics.state import RunFolder, RunRecord
+from kaptain_magics.targets.base import ServerLogs
 
 if TYPE_CHECKING:
     from kaptain_magics.model.endpoint import Endpoint
@@ -227,6 +228,21 @@ class Study(Handle):
         self._catch_up()
         return [self._trials[number] for number in sorted(self._trials)]
 
+    def log(self, lines: int | None = None) -> str:
+        """Return the logs of all trials, one after another.
+
+        Args:
+            lines: How many lines of their end; ``None`` for the whole.
+        """
+        parts = []
+        for trial in self.trials:
+            path = self.folder.path / "trials" / str(trial.number) / "log.txt"
+            with contextlib.suppress(OSError):
+                text = path.read_text("utf-8", "replace").rstrip("\n")
+                parts.append(f"[{trial.name}] trial {trial.number} {trial.state}:\n{text}")
+        text = "\n".join(parts)
+        return text if lines is None else "\n".join(text.splitlines()[-lines:])
+
     @property
     def best(self) -> TrialChanged | None:
         """The best trial so far."""
@@ -259,6 +275,18 @@ class Study(Handle):
 
 class Deployment(Handle):
     """The deployment of an endpoint."""
+
+    def log(self, lines: int | None = None) -> str:
+        """Return the server's log, where its target keeps one.
+
+        Args:
+            lines: How many lines of its end; ``None`` for the whole.
+        """
+        target = self._workspace.target(self.target)
+        if not isinstance(target, ServerLogs):
+            return ""
+        text = target.server_log(self.name)
+        return text if lines is None else "\n".join(text.splitlines()[-lines:])
 
     @property
     def framework(self) -> str:

@@ -139,6 +139,18 @@ class ServingTarget(Protocol):
         """Remove the endpoint and its canary after their requests in flight are answered."""
 
 
+@runtime_checkable
+class ServerLogs(Protocol):
+    """A serving target whose servers' logs can be read."""
+
+    def server_log(self, name: str) -> str:
+        """Return the log of the server that has an endpoint's requests.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+
+
 class StudyRef(JobRef, frozen=True, kw_only=True):
     """A study that a target runs by itself."""
 

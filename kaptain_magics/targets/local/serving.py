@@ -141,6 +141,10 @@ class LocalServing:
                 found.append(self.endpoint(path.parent.name))
         return found
 
+    def server_log(self, name: str) -> str:
+        """Return the log of the server that has the endpoint's requests."""
+        return self._instance(name, self._book.read(name).stable.instance).log.read_text("utf-8", "replace")
+
     def set_traffic(self, name: str, canary_percent: int) -> None:
         """Give the canary so many percent: 100 promotes it, 0 rolls it back."""
         if not 0 <= canary_percent <= 100:

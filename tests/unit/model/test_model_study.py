@@ -19,6 +19,7 @@ from tests.waiting import until
 
 SOURCE = """
 import time
+print("a trial")
 import numpy as np
 from sklearn.linear_model import LinearRegression
 import kaptain
@@ -54,6 +55,8 @@ def test_a_study_keeps_its_best_model_and_nothing_else(workspace: Workspace) -> 
     study = begin(workspace, trials=6)
     assert study.wait(120) is RunState.SUCCEEDED, study.reason
     assert len(study.trials) == 6
+    assert study.log(1)
+    assert study.log().count("] trial ") == 6
     assert study.best is not None
     assert study.best_parameters == min((t.parameters for t in study.trials), key=lambda p: abs(float(p["c"]) - 0.3))
     assert objects(workspace, "trials") == set()
@@ -152,6 +155,7 @@ def test_the_contracts_calls_from_tune_to_undeploy(
         until(lambda: abs(model.predict([[1.0, 2.0]])[0] - 3.0) < 1e-9)  # a kept-alive connection may lag a second
         assert endpoint.url in endpoint.curl()
         assert endpoint.url in endpoint.snippet()
+        assert "listening on 127.0.0.1" in workspace.run("dev/study").log()
         (row,) = workspace.endpoints()
         assert row.state is EndpointState.READY
         assert model.state == "deployed"

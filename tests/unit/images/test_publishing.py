@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -208,10 +209,11 @@ def pushed(
     if Registries(Access.of(settings)).of(image).digest_of(image) is None:
         auth = {"username": "kaptain", "password": registry.password}
         client.api.push(base, auth_config=auth)
-    before = {tag for one in client.images.list() for tag in one.tags}
     yield {**settings, "base": base}
-    for tag in {tag for one in client.images.list() for tag in one.tags} - before:
-        client.images.remove(tag, force=True)
+    for one in client.images.list():
+        names = [*one.tags, *(one.attrs.get("RepoDigests") or ())]
+        if any(re.search(r"kaptain-test/(engine|none|own|kept|bad)[-:]", name) for name in names):
+            client.images.remove(one.id, force=True)
     client.close()
 
 

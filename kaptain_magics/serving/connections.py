@@ -13,6 +13,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from kaptain_magics.serving.accepting import Acceptor
 from kaptain_magics.serving.errors import error_body
 from kaptain_magics.serving.limits import Limits
 
@@ -179,27 +180,30 @@ class HttpServer:
         self.released = False
         self.closing = False
         self._loop = asyncio.get_running_loop()
-        self._listening: list[tuple[asyncio.Server, socket.socket, bool]] = []
+        self._acceptors: list[tuple[Acceptor, bool]] = []
         self._empty = asyncio.Event()
         self._tick()
 
-    async def listen(self, listener: socket.socket, private: bool = False) -> None:
-        """Accept on a listening socket. The socket stays open when it is released, for whoever shares it."""
-        mine = listener.dup()
-        mine.setblocking(False)
-        make = self._loop.create_unix_server if listener.family == socket.AF_UNIX else self._loop.create_server
-        server = await make(functools.partial(Connection, self, private), sock=mine, backlog=1024)
-        self._listening.append((server, listener, private))
+    def listen(self, listener: socket.socket, private: bool = False) -> None:
+        """Accept on a listening socket. It stays open when it is released, for whoever shares it."""
+        make = functools.partial(Connection, self, private)
+
+        async def welcome(client: socket.socket) -> None:
+            await self._loop.connect_accepted_socket(make, client)
+
+        acceptor = Acceptor(listener, welcome)
+        acceptor.start()
+        self._acceptors.append((acceptor, private))
         if not private:
             self.released = False
 
     def release(self) -> None:
         """Accept on the public sockets no more; their connections end after their next answer."""
         self.released = True
-        for server, _, private in self._listening:
+        for acceptor, private in self._acceptors:
             if not private:
-                server.close()
-        self._listening = [entry for entry in self._listening if entry[2]]
+                acceptor.stop()
+        self._acceptors = [entry for entry in self._acceptors if entry[1]]
         for connection in list(self.connections):
             if not connection.private:
                 connection.end()
@@ -214,44 +218,30 @@ class HttpServer:
             Whether everything was answered.
         """
         self.closing = True
-        for server, listener, private in self._listening:
-            server.close()
-            waiting = _accept_all(listener)
-            listener.close()
-            make = functools.partial(Connection, self, private)
-            for client in waiting:
-                await self._loop.connect_accepted_socket(make, client)
+        for acceptor, _ in self._acceptors:
+            acceptor.close()
         for connection in list(self.connections):
             connection.end()
-        for _ in range(3):  # connections that the loop has accepted and not told of yet
-            await asyncio.sleep(0)
-        if not self.connections:
-            return True
-        try:
-            await asyncio.wait_for(self._empty.wait(), seconds)
-        except TimeoutError:
-            for connection in list(self.connections):
-                connection.transport.abort()
-            return False
+        for acceptor, _ in self._acceptors:
+            if acceptor.tasks:
+                await asyncio.wait(acceptor.tasks, timeout=seconds)
+        until = self._loop.time() + seconds
+        while self.connections:
+            self._empty.clear()
+            try:
+                await asyncio.wait_for(self._empty.wait(), until - self._loop.time())
+            except TimeoutError:
+                for connection in list(self.connections):
+                    connection.transport.abort()
+                return False
         return True
 
     def lost(self, connection: Connection) -> None:
         """A connection has ended."""
         self.connections.discard(connection)
-        if self.closing and not self.connections:
+        if not self.connections:
             self._empty.set()
 
     def _tick(self) -> None:
         self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         self._loop.call_later(1.0, self._tick)
-
-
-def _accept_all(listener: socket.socket) -> list[socket.socket]:
-    """Return the clients whose connections the kernel has made already: closing the socket would reset them."""
-    listener.setblocking(False)
-    accepted = []
-    try:
-        while True:
-            accepted.append(listener.accept()[0])
-    except OSError:
-        return accepted

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from kaptain_magics.errors import ConfigError, KaptainError
+from kaptain_magics.serving.accepting import Acceptor
 from kaptain_magics.serving.control import ControlSocket, bind, hold_state, take_listeners
 from kaptain_magics.serving.errors import RequestError, error_body
 from kaptain_magics.serving.http1 import CHUNK, Head, read_body, read_head
@@ -104,9 +105,8 @@ class Router:
         self._backends = [Backend(path) for path in options.backends]
         self._percent = options.percent
         self._share = 50  # so that the canary's requests are spread evenly
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._clients: dict[asyncio.StreamWriter, bool] = {}  # and whether a request of it is in flight
-        self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._stop = asyncio.Event()
 
@@ -117,31 +117,30 @@ class Router:
             loop.add_signal_handler(number, self._stop.set)
         await self._stop.wait()
         self._closing = True
-        for server in self._servers:
-            server.close()
-        loop.call_later(_LINGER, self._close_idle)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._drain_seconds)
+        for acceptor in self._acceptors:
+            acceptor.close()
+        until = loop.time() + self._drain_seconds
+        await asyncio.sleep(_LINGER)
+        for writer, busy in list(self._clients.items()):
+            if not busy:
+                writer.close()
+        for acceptor in self._acceptors:
+            if acceptor.tasks:
+                await asyncio.wait(acceptor.tasks, timeout=until - loop.time())
 
     async def command(self, command: dict[str, Any]) -> dict[str, Any]:
         """Carry out a command: ``accept``, ``route`` or ``status``."""
         match command.get("do"):
-            case "accept" if not self._servers:
-                for listener in self._listeners:
-                    mine = listener.dup()
-                    mine.setblocking(False)
-                    self._servers.append(await asyncio.start_server(self._connected, sock=mine, limit=CHUNK))
+            case "accept" if not self._acceptors:
+                self._acceptors = [Acceptor(listener, self._welcome) for listener in self._listeners]
+                for acceptor in self._acceptors:
+                    acceptor.start()
             case "route":
                 old, self._backends = self._backends, [Backend(path) for path in command["backends"]]
                 self._percent = int(command["percent"])
                 for backend in old:
                     backend.close()
-        return {"ready": True, "accepting": bool(self._servers), "percent": self._percent}
-
-    def _close_idle(self) -> None:
-        for writer, busy in list(self._clients.items()):
-            if not busy:
-                writer.close()
+        return {"ready": True, "accepting": bool(self._acceptors), "percent": self._percent}
 
     def _choose(self) -> list[Backend]:
         """Return the server for the next request, then the others in case that it is gone."""
@@ -154,10 +153,12 @@ class Router:
             return [canary, stable]
         return [stable, canary]
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def _welcome(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=CHUNK)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, client)
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         self._clients[writer] = False
         try:
             await self._serve(reader, writer)
@@ -167,8 +168,12 @@ class Router:
             pass  # the client went away, or is too slow
         finally:
             del self._clients[writer]
-            self._tasks.discard(task)
             writer.close()
+            try:
+                async with asyncio.timeout(_READ):
+                    await writer.wait_closed()
+            except (OSError, TimeoutError):
+                transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -79,7 +79,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         if self._eager:
-            await self._listen()
+            self._listen()
         threading.Thread(target=self._load, name="loader", daemon=True).start()
         if self._options.hold:
             self._loop.call_later(self._options.patience, self._lose_patience)
@@ -98,7 +98,7 @@ class Server:
             case "accept":
                 self._commanded = self._wanted = True
                 if self._listening:
-                    await self._accept()
+                    self._accept()
             case "release":
                 self._wanted = self._accepting = False
                 self.http.release()
@@ -115,19 +115,19 @@ class Server:
             "in_flight": self._metrics.in_flight,
         }
 
-    async def _listen(self) -> None:
+    def _listen(self) -> None:
         self._listening = True
         for listener in self._private:
-            await self.http.listen(listener, private=True)
+            self.http.listen(listener, private=True)
         if self._wanted:
-            await self._accept()
+            self._accept()
 
-    async def _accept(self) -> None:
+    def _accept(self) -> None:
         if self._accepting or self.http.closing:
             return
         self._accepting = True
         for listener in self._public:
-            await self.http.listen(listener)
+            self.http.listen(listener)
 
     def _load(self) -> None:
         """Verify and load in a thread of its own, so that health checks are answered meanwhile."""
@@ -151,7 +151,7 @@ class Server:
             await self._grpc.start(self._options.host, self._options.grpc_port)
         self.served.open(model)
         if not self._eager:
-            await self._listen()
+            self._listen()
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

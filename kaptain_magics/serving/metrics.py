@@ -71,7 +71,8 @@ class Metrics:
 
     def text(self, model: str, revision: str) -> str:
         """Return all counters in Prometheus' text format."""
-        return "\n".join(self._lines(f'model="{model}",revision="{revision}"')) + "\n"
+        labels = f'model="{_quoted(model)}",revision="{_quoted(revision)}"'
+        return "\n".join(self._lines(labels)) + "\n"
 
     def _lines(self, labels: str) -> Iterator[str]:
         yield "# HELP kaptain_requests_total Inference requests answered."
@@ -95,3 +96,7 @@ class Metrics:
             yield f"# HELP {name} {told}"
             yield f"# TYPE {name} {kind}"
             yield f"{name}{{{labels}}} {self._sum(place):.0f}"
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -54,7 +54,9 @@ class Workers:
 
     def run(self, control: ControlSocket | None) -> int:
         """Serve until a signal ends it; returns the exit code."""
-        awake, wakened = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        awake, wakened = os.pipe()
+        os.set_blocking(awake, False)
+        os.set_blocking(wakened, False)
         signal.set_wakeup_fd(wakened, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)

@@ -25,7 +25,7 @@ from kaptain_magics.tuning.space import Choices, Point, Space
 
 Array: TypeAlias = "NDArray[np.float64]"
 
-_MOST = 200  # observations in the model: the best and the latest; its cost grows with their third power
+_MOST = 150  # observations in the model: the best and the latest; its cost grows with their third power
 _CANDIDATES = 1024
 _ROUNDS = 4  # of candidates around the best, each round nearer
 _LENGTHS = np.geomspace(0.05, 4.0, 7)  # length scales to begin with
@@ -108,10 +108,10 @@ class GaussianSearch:
         """Return the model with the likeliest length scales and noise, by coordinate search from the last ones."""
         size = len(self._grid.names) + 1
         starts = [np.log(np.append(np.full(size - 1, length), n)) for length in _LENGTHS for n in _NOISES]
-        if self._theta is not None:
-            starts = [self._theta]
-        best = max((_Process(x, y, theta, self._grid.columns) for theta in starts), key=lambda m: m.likelihood)
         step = 1.0
+        if self._theta is not None:
+            starts, step = [self._theta], 0.3
+        best = max((_Process(x, y, theta, self._grid.columns) for theta in starts), key=lambda m: m.likelihood)
         while step > 0.2:
             before = best.likelihood
             for k in range(size):

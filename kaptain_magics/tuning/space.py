@@ -14,7 +14,8 @@ from typing import overload
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer, Value
 
 _COUNTABLE = 2**53  # beyond it a float cannot tell whole numbers apart
-_DIGITS = 12  # significant digits of min + k * step, so that 0.1 + 2 * 0.1 is 0.3
+_FINEST = 1e12  # the bounds' size in steps up to which steps are kept apart
+_DIGITS = 12  # significant digits of min + k * step at least, so that 0.1 + 2 * 0.1 is 0.3
 
 Point = Mapping[str, float]
 """A place on every axis: from 0 to 1 on a ``Line``, an index on ``Choices``."""
@@ -95,6 +96,7 @@ class _Ladder(Sequence[float]):
 
     def __init__(self, low: float, high: float, step: float, rungs: int) -> None:
         self._low, self._high, self._step, self._rungs = low, high, step, rungs
+        self._digits = max(_DIGITS, 4 + math.ceil(math.log10(max(abs(low), abs(high), step) / step)))
 
     def __len__(self) -> int:
         return self._rungs
@@ -108,20 +110,19 @@ class _Ladder(Sequence[float]):
             return [self[i] for i in range(*index.indices(self._rungs))]
         if not 0 <= index < self._rungs:
             raise IndexError(index)
-        return min(float(f"{self._low + index * self._step:.{_DIGITS}g}"), self._high) if index else self._low
+        return min(float(f"{self._low + index * self._step:.{self._digits}g}"), self._high) if index else self._low
 
     def index(self, value: Value, start: int = 0, stop: int | None = None) -> int:  # noqa: ARG002 - as in Sequence
         rung = round((float(value) - self._low) / self._step)
-        if not 0 <= rung < self._rungs or not math.isclose(self[rung], float(value), abs_tol=self._step * 1e-6):
+        if not 0 <= rung < self._rungs or not math.isclose(self[rung], float(value), abs_tol=self._step * 1e-2):
             raise ValueError(value)
         return rung
 
 
 def _double(domain: Double) -> Axis:
-    if domain.step is not None:
-        steps = (domain.max - domain.min) / domain.step * (1 + 1e-12)
-        if steps < _COUNTABLE:
-            return Choices(_Ladder(domain.min, domain.max, domain.step, math.floor(steps) + 1), ordered=True)
+    if domain.step is not None and max(abs(domain.min), abs(domain.max)) / domain.step < _FINEST:
+        steps = math.floor((domain.max - domain.min) / domain.step * (1 + 1e-12))
+        return Choices(_Ladder(domain.min, domain.max, domain.step, steps + 1), ordered=True)
     if domain.min == domain.max:
         return Choices((domain.min,), ordered=True)
     return Line(domain.min, domain.max, log=domain.log)

@@ -189,7 +189,7 @@ def test_bayesian_optimisation_does_not_slow_down_for_ever(studies) -> None:
     for number in range(500):
         parameters = make_search(studies.spec(domains=BOWL)).ask(number)
         search.tell(ended(number, parameters), -bowl(parameters))
-    assert len(search._known) == 200
+    assert len(search._known) == 150
     assert max(value for _, value in search._known) == pytest.approx(
         max(-bowl(make_search(studies.spec(domains=BOWL)).ask(n)) for n in range(500))
     )

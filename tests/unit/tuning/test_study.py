@@ -228,7 +228,7 @@ def test_stopping_kills_what_runs_and_keeps_what_is_done(studies) -> None:
     result = studies.run(objective, domains=X, trials=50, parallel=2)
     assert (result.state, result.reason) == (RunState.STOPPED, "the study was stopped")
     assert studies.states() == [S, S, K, K]
-    assert result.best.number == 0
+    assert result.best.number in (0, 1)
     assert studies.target.running == 0
 
 

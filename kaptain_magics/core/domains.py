@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -21,7 +22,7 @@ class Domain(msgspec.Struct, frozen=True):
 
 
 def _number(value: object, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
         raise DomainError(f"{what} {value!r} is not a finite number", "write for example Double(1e-4, 1e-1, log=True)")
     return value
 
@@ -127,9 +128,11 @@ class Discrete(Domain, frozen=True, tag="discrete"):
         values = _choices("Discrete", self.values)
         for value in values:
             try:
-                float(value)
-            except ValueError:
-                raise DomainError(f"Discrete: {value!r} is not a number", "use Categorical for texts") from None
+                usable = math.isfinite(float(value))
+            except (ValueError, OverflowError):
+                usable = False
+            if not usable:
+                raise DomainError(f"Discrete: {value!r} is not a number", "use Categorical for texts")
         msgspec.structs.force_setattr(self, "values", values)
 
     def contains(self, value: Value) -> bool:

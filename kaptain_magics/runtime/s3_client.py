@@ -49,7 +49,8 @@ class S3Client:
     Args:
         env: ``S3_ENDPOINT``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_REGION``,
             ``S3_FORCE_PATH_STYLE``, ``S3_SIGNATURE_VERSION``, ``S3_USE_HTTPS``, ``AWS_CA_BUNDLE``; and
-            ``KAPTAIN_STORAGE_PATIENCE``, the seconds to wait for a server that went away (30).
+            ``KAPTAIN_STORAGE_PATIENCE``, the seconds to wait for a server that is away (30 where it has answered
+            before, a few where it has not).
 
     Raises:
         TransferError: A setting cannot be used.
@@ -59,6 +60,7 @@ class S3Client:
         self.endpoint = endpoint_of(env)
         self._anonymous = not env.get("AWS_ACCESS_KEY_ID")
         self._patience = _patience(env)
+        self._first = self._patience if env.get("KAPTAIN_STORAGE_PATIENCE") else min(_FIRST, self._patience)
         self._answered = False
         if env.get("S3_SIGNATURE_VERSION", "").lower() not in ("", "s3v4", "v4", "4"):
             raise TransferError(f"S3_SIGNATURE_VERSION {env['S3_SIGNATURE_VERSION']!r} is too old", "use s3v4")
@@ -123,7 +125,7 @@ class S3Client:
             except Exception as error:
                 failure = self._explain(error)
                 waited = time.monotonic() - started
-                patience = self._patience if self._answered else min(_FIRST, self._patience)
+                patience = self._patience if self._answered else self._first
                 if not isinstance(failure, _AwayError) or waited + delay > patience or stopped.is_set():
                     raise failure from None
             else:

@@ -54,17 +54,17 @@ class Doctor:
 
     def _permissions(self) -> Iterator[Check]:
         for purpose, wanted in (("jobs", _JOBS), ("endpoints", self._serving_needs())):
-            missing = [
-                f"{verb} {name.lower()}"
-                for name, verbs in wanted.items()
-                for verb in verbs
-                if not self._shop.cluster.allowed(verb, *name.split("/"))
-            ]
+            missing = []
+            for name, verbs in wanted.items():
+                denied = [verb for verb in verbs if not self._shop.cluster.allowed(verb, *name.split("/"))]
+                if denied:
+                    kind, _, part = name.partition("/")
+                    missing.append(f"{', '.join(denied)} {KINDS[kind].plural}" + (f"/{part}" if part else ""))
             if missing:
                 yield Check(
                     f"permissions for {purpose}",
                     purpose != "jobs",
-                    f"this user may not {', '.join(missing)}",
+                    f"this user may not {'; '.join(missing)}",
                     f"ask the cluster's administrator for a role in namespace {self._shop.cluster.namespace}",
                 )
             else:

@@ -19,6 +19,7 @@ WORK = f"{ROOT}/work"
 INIT = "requirements"  # name of the init container
 USER = 1000
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+STORAGE_PATIENCE = "120"  # seconds that a store may be away when a model is saved: hours of training may hang on it
 GRACE = 10  # seconds between asking a job to end and ending it
 
 
@@ -115,6 +116,7 @@ def job_environment(job: JobSpec) -> dict[str, str]:
     }
     if job.upload_uri:
         env["TRAINED_MODEL_UPLOAD_PATH"] = job.upload_uri
+        env["KAPTAIN_STORAGE_PATIENCE"] = STORAGE_PATIENCE
     if job.trial is not None:
         env["KAPTAIN_TRIAL"] = str(job.trial)
     return env | job.env

@@ -17,7 +17,7 @@ from kaptain_magics.targets.base import JobRef
 
 _SEEN_AT_MOST = 20  # names of metrics that are remembered for a message
 _LOG_TAIL = 64 * 1024
-_PRINTED = re.compile(rb"([A-Za-z][\w./-]*)\s*=\s*[+-]?\.?\d")
+_PRINTED = re.compile(rb"([A-Za-z][\w./-]*)\s*=\s*[+-]?(?:\.?\d|nan|inf)", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d[\d.]*(?:e[+-]?\d+)?", re.IGNORECASE)
 
 _ENDS = {
@@ -113,7 +113,10 @@ class Trial:
 
     def _never_reported(self) -> tuple[str, str]:
         wanted = self._objectives[0]
-        seen = list(dict.fromkeys([*self._metrics, *self._others, *_printed(Path(self.job.folder) / "log.txt")]))
+        printed = _printed(Path(self.job.folder) / "log.txt")
+        if wanted in printed:  # and yet not taken for a metric
+            return f"metric `{wanted}` was printed, but not as a finite number", ""
+        seen = list(dict.fromkeys([*self._metrics, *self._others, *printed]))
         hint = did_you_mean(wanted, seen) or (
             f'report it in the script with kaptain.log_metrics({wanted}=...) or print(f"{wanted}={{...}}")'
         )

@@ -199,6 +199,11 @@ def test_metrics_that_were_only_printed_are_seen_too(studies) -> None:
     result = studies.run(objective, domains=X, trials=2)
     assert result.reason.endswith("metric `accuracy` never reported; seen: val-acc, loss")
     assert "kaptain.log_metrics(accuracy=...)" in result.hint
+    studies.folder /= "nan"
+    (studies.folder / "trials/0").mkdir(parents=True)
+    (studies.folder / "trials/0/log.txt").write_text("accuracy=NaN\n")
+    diverged = studies.run(lambda job, p: None, domains=X, trials=1)
+    assert diverged.reason.endswith("metric `accuracy` was printed, but not as a finite number")
     studies.folder /= "other"
     assert studies.run(lambda job, p: None, domains=X, trials=2).reason.endswith("never reported; seen: none")
 

@@ -207,7 +207,7 @@ def test_raw_clients(routed: Routed) -> None:
         assert answer.startswith(b"HTTP/1.1 " + status)
         assert b'{"error":' in answer
     too_large = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n\r\n"
-    answer = raw(routed.port, too_large + b" " * 100_000)
+    answer = raw(routed.port, too_large)  # no body: a close with unread bytes may reset the answer away
     assert answer.startswith(b"HTTP/1.1 413 ")
     with socket.create_connection(("127.0.0.1", routed.port), timeout=60) as connection:
         connection.sendall(head + b"\r\n" + sent[:5])  # and leaves

@@ -1,4 +1,4 @@
-"""Kernel, supervisor, worker and job are killed at work: nothing is lost, nothing is shown as running, nothing stays."""
+"""Kernel, supervisor, worker and job are killed at work: nothing is lost, shown as running, or left behind."""
 
 from __future__ import annotations
 

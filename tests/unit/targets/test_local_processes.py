@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,8 @@ from kaptain_magics.targets.local import environments, processes
 
 
 @pytest.fixture
-def workspace(home: Path) -> Iterator[Workspace]:
-    yield Workspace(Settings.load())
+def workspace(home: Path) -> Workspace:
+    return Workspace(Settings.load())
 
 
 def train(workspace: Workspace, source: str, **options: object) -> TrainingRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,7 @@ def test_without_names_only_whole_lines_count() -> None:
 def test_lines_may_be_cut_anywhere(cuts: list[int]) -> None:
     text = b"accuracy=0.25\nnothing\naccuracy=0.75\nend"
     places = [0, *sorted(min(c, len(text)) for c in cuts), len(text)]
-    pieces = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(places)]
     assert found(MetricScanner(["accuracy"]), *pieces) == [("accuracy", 0.25), ("accuracy", 0.75)]
 
 

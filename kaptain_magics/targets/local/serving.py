@@ -334,13 +334,14 @@ class LocalServing:
     def _why_not_ready(self, name: str, deployed: Deployed) -> str:
         """Return why an endpoint does not answer; empty when it does."""
         stable = self._instance(name, deployed.stable.instance)
+        answers = stable.ask({"do": "status"}).get("ready")
         if not stable.alive:
             words = stable.last_words()
             return f"its server was killed, or the machine was restarted: {words}".rstrip(": ")
+        if not answers:
+            return "its server does not answer"
         if deployed.router and not self._instance(name, deployed.router).alive:
             return "the router of its canary was killed: promote or roll back the canary"
-        if not stable.ask({"do": "status"}).get("ready"):
-            return "its server does not answer"
         return ""
 
     def _turn(self, name: str) -> Any:

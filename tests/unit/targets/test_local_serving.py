@@ -29,6 +29,7 @@ from kaptain_magics.errors import KaptainError, ServingError, TargetError
 from kaptain_magics.serving.client import predict
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.targets.local import instances
+from kaptain_magics.targets.local.endpoints import base_environment
 from kaptain_magics.targets.local.serving import LocalServing
 from tests.servers import ADDER, JSON, predictor, tensor
 from tests.waiting import until
@@ -103,9 +104,9 @@ def test_a_killed_server_is_failed_with_the_reason(make: Make, folder: Path, tmp
     target = make()
     url = succeed(target, spec(folder))
     os.kill(processes(tmp_path)["a"], signal.SIGKILL)
-    until(lambda: target.endpoint(NAME).state is EndpointState.FAILED, 30)
+    until(lambda: "its server was killed, or the machine was restarted" in target.endpoint(NAME).reason, 30)
     status = target.endpoint(NAME)
-    assert "its server was killed, or the machine was restarted" in status.reason
+    assert status.state is EndpointState.FAILED
     assert status.replicas == 0
     assert [s.state for s in target.endpoints()] == [EndpointState.FAILED]
     with pytest.raises(ServingError, match="does not answer"):
@@ -206,6 +207,7 @@ import msgspec, sys
 from pathlib import Path
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.local.endpoints import base_environment
 from kaptain_magics.targets.local.serving import LocalServing
 home = Path(sys.argv[1])
 spec = msgspec.json.decode(sys.argv[2], type=EndpointSpec)
@@ -248,7 +250,7 @@ def test_a_server_that_nobody_takes_ends_itself(tmp_path: Path, folder: Path, ma
         "control": str(instance.control),
         "state": str(instance.state),
     }
-    started = instance.start(instances.launch_process, instances.SERVER, options, os.environ, sys.executable)
+    started = instance.start(instances.launch_process, instances.SERVER, options, base_environment(), sys.executable)
     until(lambda: started.poll() is not None, 60, "ended")
     assert started.poll() == 0
     assert "nobody took this server into use" in instance.log.read_text()

@@ -8,6 +8,7 @@ template. KServe's servers are real pods where the predictor brings its own cont
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import re
@@ -20,8 +21,10 @@ from kaptain_magics.core.names import new_hex
 from kaptain_magics.errors import KaptainError
 from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
 from kaptain_magics.targets.kubernetes.explain import condition
+from tests.cluster.rig import eventually
 
 Thing = dict[str, Any]
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 COLLECTOR = "metrics-logger-and-collector"
 # What Katib's collector does: it finds the script among the pod's processes when it starts, waits for its end, and
 # passes the output on; a script that has ended by then has lost its metrics.
@@ -455,29 +458,92 @@ class KServeStandIn(StandIn):
 
 
 def install(cluster: Cluster, path: Any) -> list[str]:
-    """Install the definitions in a file and wait until the server has them; returns the names of the new ones."""
+    """Install the definitions in a file and wait until the server serves them; returns the names of the new ones."""
     import yaml
 
     made = []
     for definition in yaml.safe_load_all(path.read_text("utf-8")):
         try:
-            cluster.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", None, definition)
+            cluster.request("POST", DEFINITIONS, None, definition)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
-            continue
-        made.append(definition["metadata"]["name"])
-    for name in made:
-        where = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
-        until = time.monotonic() + 60
-        while not condition(cluster.request("GET", where), "Established"):
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        else:
+            made.append(definition["metadata"]["name"])
+        spec = definition["spec"]
+        eventually(
+            lambda: spec["names"]["plural"] in _served(cluster, f"{spec['group']}/{spec['versions'][0]['name']}")
+        )
     return made
+
+
+def _served(cluster: Cluster, group_version: str) -> list[str]:
+    groups = cluster.request("GET", "/apis")["groups"]
+    if group_version not in [version["groupVersion"] for group in groups for version in group["versions"]]:
+        return []
+    try:
+        return [resource["name"] for resource in cluster.request("GET", f"/apis/{group_version}")["resources"]]
+    except ApiError:
+        return []
 
 
 def uninstall(cluster: Cluster, names: list[str]) -> None:
     """Remove definitions, and with them all their objects."""
     for name in names:
         with suppress(ApiError):
-            cluster.request("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
+            cluster.request("DELETE", f"{DEFINITIONS}/{name}")
+    listed = lambda: [d["metadata"]["name"] for d in cluster.request("GET", DEFINITIONS)["items"]]  # noqa: E731
+    eventually(lambda: not set(names) & set(listed()))
+
+
+class TrainingStandIn(StandIn):
+    """The operators of PyTorchJob, TFJob and TrainJob: they make the workers' pods and say when the first one ended."""
+
+    def reconcile(self) -> None:
+        for kind, field in (("PyTorchJob", "pytorchReplicaSpecs"), ("TFJob", "tfReplicaSpecs")):
+            for job in self.cluster.list(kind):
+                replicas = job["spec"][field]
+                workers = [
+                    (role.lower(), number, spec["template"])
+                    for role, spec in replicas.items()
+                    for number in range(spec["replicas"])
+                ]
+                world = {"WORLD_SIZE": str(len(workers)), "MASTER_ADDR": f"{job['metadata']['name']}-master-0"}
+                self._run_job(job, workers, world, "Succeeded")
+        for job in self.cluster.list("TrainJob"):
+            spec, (manager,) = job["spec"], job["spec"]["runtimePatches"]
+            (replicated,) = manager["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+            patch = replicated["template"]["spec"]["template"]
+            (node,) = patch["spec"]["containers"]
+            container = {**node, **{key: spec["trainer"][key] for key in ("image", "command", "env")}}
+            template = {"metadata": patch["metadata"], "spec": {**patch["spec"], "containers": [container]}}
+            count = spec["trainer"]["numNodes"]
+            self._run_job(job, [("node", n, template) for n in range(count)], {"PET_NNODES": str(count)}, "Complete")
+
+    def _run_job(self, job: Thing, workers: list[tuple[str, int, Thing]], world: dict[str, str], done: str) -> None:
+        if any(condition(job, kind) for kind in (done, "Failed")):
+            return
+        name = job["metadata"]["name"]
+        there = {pod["metadata"]["name"]: pod for pod in self.cluster.list("Pod", f"kaptain-magics/job={name}")}
+        for rank, (role, number, template) in enumerate(workers):
+            if f"{name}-{role}-{number}" not in there:
+                self._pod(job, role, number, template, {**world, "RANK": str(rank)})
+        phases = {pod.get("status", {}).get("phase") for pod in there.values()}
+        if "Failed" in phases:
+            self.set_status(job, {"conditions": with_condition(job, "Failed", "JobFailed", "a worker failed")})
+        elif len(there) == len(workers) and phases == {"Succeeded"}:
+            self.set_status(job, {"conditions": with_condition(job, done, "JobSucceeded", "all workers succeeded")})
+
+    def _pod(self, job: Thing, role: str, number: int, template: Thing, env: dict[str, str]) -> None:
+        made = json.loads(json.dumps(template))
+        made["spec"]["restartPolicy"] = "Never"
+        made["spec"]["containers"][0]["env"] += [{"name": k, "value": v} for k, v in env.items()]
+        labels = made["metadata"]["labels"] | {"training.kubeflow.org/replica-type": role}
+        about = {
+            "name": f"{job['metadata']['name']}-{role}-{number}",
+            "labels": labels,
+            "ownerReferences": [_owner(job)],
+        }
+        annotations = {"batch.kubernetes.io/job-completion-index": str(number)} if role == "node" else {}
+        about["annotations"] = made["metadata"].get("annotations", {}) | annotations
+        self.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": made["spec"]})

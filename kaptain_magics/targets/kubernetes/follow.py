@@ -92,7 +92,7 @@ class JobFollower:
     # ---- the loop ------------------------------------------------------------------------------------------------
 
     def _follow(self, feed: Feed) -> Generator[Event, None, StateChanged]:
-        ended_at = 0.0
+        begun, ended_at = time.monotonic(), 0.0
         while True:
             for item in _joined(feed, feed.next(_TICK)):
                 verdict = yield from self._take(feed, item)
@@ -112,6 +112,8 @@ class JobFollower:
                 if problem is not None:
                     return self._failed(problem, f"; waited {self._patience:g} s")
                 self._blocked_since = 0.0
+            elif not self._pods and not self._queued() and time.monotonic() - begun > self._patience:
+                return self._nobody_there()
 
     def _take(self, feed: Feed, item: Item) -> Generator[Event, None, StateChanged | None]:
         if isinstance(item, Piece):
@@ -234,6 +236,16 @@ class JobFollower:
         """Whether the job itself says that it has ended."""
         ends = ("Complete", "Failed", "Succeeded")
         return any(explain.condition(self._job, end) for end in ends)
+
+    def _nobody_there(self) -> StateChanged:
+        what = f"{self._kind.lower()} {self._ref.name}"
+        hint = f"see whether the controller of {self._kind} runs: kubectl describe {what}"
+        return self._failed(Problem(f"the cluster has made no pod for {what} in {self._patience:g} s", hint))
+
+    def _queued(self) -> bool:
+        """Whether somebody holds the job back for now, as queues of the cluster do."""
+        spec = self._job.get("spec", {})
+        return bool(spec.get("suspend") or spec.get("runPolicy", {}).get("suspend"))
 
     def _ended(self) -> bool:
         if "job" in self._gone or self._finished():

@@ -28,6 +28,7 @@ from kaptain_magics.targets.kubernetes.rollout import last_log
 from kaptain_magics.targets.kubernetes.watch import Change, Feed, Item, Trouble
 from kaptain_magics.targets.reading import explain as explain_exit
 
+NUMBER = "kaptain-magics/number"  # annotation of a Trial
 COLLECTOR = "metrics-logger-and-collector"  # Katib's container beside the script; it has the script's output
 _KLOG = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d.*\n?", re.M)  # what the collector says of itself
 _NAME = "kaptain-trial-name"  # stands for the trial's name until the manifest is whole
@@ -169,6 +170,9 @@ class _StudyFollower:
         self._experiment = found
         deadline = time.monotonic() + (self._spec.timeout or float("inf"))
         yield Noted(text=f"Creating experiment {self._spec.name} in namespace {self._cluster.namespace}")
+        for trial in self._cluster.list("Trial", f"katib.kubeflow.org/experiment={self._spec.name}"):
+            if NUMBER in trial["metadata"].get("annotations", {}):
+                self._number(trial)  # before those that have none get the next ones
         with Feed(self._cluster) as feed:
             feed.watch("experiment", "Experiment", fields=f"metadata.name={self._spec.name}")
             feed.watch("trials", "Trial", labels=f"katib.kubeflow.org/experiment={self._spec.name}")
@@ -226,7 +230,7 @@ class _StudyFollower:
 
     def _trial(self, trial: Manifest) -> Iterator[Event]:
         name = trial["metadata"]["name"]
-        number = self._numbers.setdefault(name, len(self._numbers))
+        number = self._number(trial)
         state = _state(trial)
         known = self._trials.get(name)
         if known is not None and (known.state.terminal or known.state is state):
@@ -253,6 +257,17 @@ class _StudyFollower:
         if log:
             yield LogWritten(text=f"[{name}] logs:\n{log}", source=name)
         yield changed
+
+    def _number(self, trial: Manifest) -> int:
+        """Return a trial's number, noted with the trial so that every reader gives it the same."""
+        name, noted = trial["metadata"]["name"], trial["metadata"].get("annotations", {}).get(NUMBER)
+        if name not in self._numbers:
+            self._numbers[name] = int(noted) if noted else max(self._numbers.values(), default=-1) + 1
+            if not noted:
+                with suppress(KaptainError):
+                    change = {"metadata": {"annotations": {NUMBER: str(self._numbers[name])}}}
+                    self._cluster.patch("Trial", name, change)
+        return self._numbers[name]
 
     def _parameters(self, trial: Manifest) -> dict[str, Value]:
         assigned = trial["spec"].get("parameterAssignments") or ()

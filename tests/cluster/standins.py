@@ -470,21 +470,20 @@ def install(cluster: Cluster, path: Any) -> list[str]:
                 raise
         else:
             made.append(definition["metadata"]["name"])
-        spec = definition["spec"]
-        eventually(
-            lambda: spec["names"]["plural"] in _served(cluster, f"{spec['group']}/{spec['versions'][0]['name']}")
-        )
+        eventually(functools.partial(_served, cluster, definition["spec"]))
     return made
 
 
-def _served(cluster: Cluster, group_version: str) -> list[str]:
+def _served(cluster: Cluster, spec: Thing) -> bool:
+    group_version = f"{spec['group']}/{spec['versions'][0]['name']}"
     groups = cluster.request("GET", "/apis")["groups"]
     if group_version not in [version["groupVersion"] for group in groups for version in group["versions"]]:
-        return []
+        return False
     try:
-        return [resource["name"] for resource in cluster.request("GET", f"/apis/{group_version}")["resources"]]
+        resources = cluster.request("GET", f"/apis/{group_version}")["resources"]
     except ApiError:
-        return []
+        return False
+    return spec["names"]["plural"] in [resource["name"] for resource in resources]
 
 
 def uninstall(cluster: Cluster, names: list[str]) -> None:

@@ -17,7 +17,7 @@ from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
 from kaptain_magics.targets.kubernetes.explain import Problem
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.pod import INIT
-from kaptain_magics.targets.kubernetes.watch import Change, Feed, Item, Piece, Trouble
+from kaptain_magics.targets.kubernetes.watch import Feed, Item, Piece, Trouble
 from kaptain_magics.targets.output import OutputReader
 from kaptain_magics.targets.reading import explain as explain_exit
 
@@ -343,6 +343,3 @@ def _joined(feed: Feed, first: Item | None) -> Iterator[Item]:
             yield last
             last = item
     yield last
-
-
-__all__ = ["Change", "JobFollower"]

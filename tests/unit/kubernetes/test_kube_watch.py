@@ -14,7 +14,8 @@ import pytest
 
 from kaptain_magics.errors import TargetError
 from kaptain_magics.targets.kubernetes.client import ApiError, Cluster, UnreachableError
-from kaptain_magics.targets.kubernetes.watch import Change, Feed, Item, Piece, Trouble, _Stamps, nanoseconds
+from kaptain_magics.targets.kubernetes.stamps import Stamps, nanoseconds
+from kaptain_magics.targets.kubernetes.watch import Change, Feed, Item, Piece, Trouble
 
 Answer = Callable[["ApiServer", dict[str, str]], None]
 
@@ -239,7 +240,7 @@ def test_a_pod_that_is_gone_ends_its_log(serve: Any) -> None:
 
 
 def test_long_lines_lose_the_stamps_of_their_parts() -> None:
-    stamps = _Stamps()
+    stamps = Stamps()
     text = b"x" * 40_000
     stamp = b"2026-11-22T13:00:00.123456789Z "
     cut = stamp + text[:16384] + stamp + text[16384:32768] + stamp + text[32768:]

@@ -46,6 +46,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         context: Context in it.
         namespace: Namespace; empty means the context's.
         service_account: Service account of pods.
+        run_as_user: Numeric user of containers on a cluster; anything but a number leaves it to the cluster.
+        cluster_tuner: What runs studies on a cluster: ``auto`` (Katib where it is there), ``katib`` or ``jobs``.
+        cluster_serving: What serves on a cluster: ``auto`` (KServe where it is there), ``kserve`` or ``plain``.
+        kserve_mode: KServe's mode, ``serverless`` or ``raw``; empty takes serverless where Knative is there.
+        pending_timeout: Seconds that something may keep a pod on a cluster from starting before it is given up.
         registry: Registry whose plain-HTTP access is allowed, such as ``registry.local:5000``.
         warm: Whether jobs fork from a warm worker where that is safe.
         on_interrupt: What interrupting a waiting cell does: ``stop`` or ``detach``.
@@ -66,6 +71,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     context: str = ""
     namespace: str = ""
     service_account: str = ""
+    run_as_user: str = "1000"
+    cluster_tuner: str = "auto"
+    cluster_serving: str = "auto"
+    kserve_mode: str = ""
+    pending_timeout: float = 300.0
     registry: str = ""
     warm: bool = True
     on_interrupt: str = "stop"

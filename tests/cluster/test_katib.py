@@ -18,7 +18,7 @@ from kaptain_magics.storage import open_store
 from kaptain_magics.targets.base import NativeTuner
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.client import Cluster
-from tests.cluster.rig import BUCKET, kubectl, ours, surroundings
+from tests.cluster.rig import BUCKET, eventually, kubectl, ours, surroundings
 from tests.cluster.standins import KatibStandIn, install, uninstall
 from tests.seaweed import SeaweedFS
 
@@ -212,6 +212,18 @@ def test_another_process_goes_on_with_a_study(target: KubernetesTarget, namespac
     assert last(events).state is RunState.SUCCEEDED
     assert sorted(t.number for t in trials_of(events).values()) == [0, 1]
     assert trials_of(events)[first.name].number == first.number
+
+
+def test_what_a_killed_study_leaves_is_cleaned(target: KubernetesTarget, namespace: Cluster) -> None:
+    spec = study("import time\ntime.sleep(600)\n", domains={"--gamma": Double(0.1, 0.2)})
+    with KatibStandIn(namespace):
+        target.start(spec)
+        eventually(lambda: any(name.startswith("Job/") for name in ours(namespace)))
+        shown = target.clean()
+        assert any(line.startswith(f"experiment/{spec.name}") for line in shown)
+        target.clean(force=True)
+        eventually(lambda: ours(namespace) == [])
+    assert namespace.get("Experiment", spec.name) is None
 
 
 def test_the_dry_run_is_accepted(target: KubernetesTarget, kubeconfig: Path, namespace: Cluster) -> None:

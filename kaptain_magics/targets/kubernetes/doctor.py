@@ -15,8 +15,8 @@ _JOBS = {
     "Secret": ("create", "get", "list", "patch", "delete"),
     "Pod": ("get", "list", "watch"),
     "Pod/log": ("get",),
-    "Event": ("list", "watch"),
 }
+_REASONS = {"Event": ("list", "watch"), "ResourceQuota": ("list",), "LimitRange": ("list",)}
 _SERVING = {
     "Deployment": ("create", "get", "list", "watch", "patch", "delete"),
     "Service": ("create", "get", "list", "patch", "delete"),
@@ -53,7 +53,7 @@ class Doctor:
         return found
 
     def _permissions(self) -> Iterator[Check]:
-        for purpose, wanted in (("jobs", _JOBS), ("endpoints", self._serving_needs())):
+        for purpose, wanted in (("jobs", _JOBS), ("reasons", _REASONS), ("endpoints", self._serving_needs())):
             missing = []
             for name, verbs in wanted.items():
                 denied = [verb for verb in verbs if not self._shop.cluster.allowed(verb, *name.split("/"))]
@@ -77,6 +77,8 @@ class Doctor:
         return {"InferenceService": ("create", "get", "list", "watch", "update", "delete"), **kept}
 
     def _quota(self) -> Iterator[Check]:
+        if not self._shop.cluster.allowed("list", "ResourceQuota"):
+            return
         for quota in self._shop.cluster.list("ResourceQuota"):
             name, status = quota["metadata"]["name"], quota.get("status", {})
             hard, used = status.get("hard") or quota["spec"].get("hard", {}), status.get("used", {})

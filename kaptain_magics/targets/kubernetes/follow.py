@@ -72,7 +72,7 @@ class JobFollower:
             )
             return
         self._job = job
-        if not self._after:
+        if not self._after and "trial" not in self._ref.data:
             yield from self._announce()
         with Feed(self._cluster) as feed:
             feed.watch("job", self._kind, fields=f"metadata.name={self._ref.name}")
@@ -196,7 +196,8 @@ class JobFollower:
             if not self._running:
                 self._running = True
                 yield StateChanged(state=RunState.RUNNING)
-                yield Noted(text=f"Master Node Training Model started in pod: {name}.")
+                if "trial" not in self._ref.data:
+                    yield Noted(text=f"Master Node Training Model started in pod: {name}.")
             return
 
     def _enter(self, uid: str, name: str) -> Iterator[Event]:

@@ -224,6 +224,7 @@ class KubernetesJobs:
             "work": made.work_uri,
             "fetched": made.fetched_uri,
             "timeout": f"{job.timeout:g}" if job.timeout is not None else "",
+            "trial": "1" if job.trial is not None else "",
             "force": "1" if job.cluster.force_cleanup else "",
         }
         kept = {name: text for name, text in data.items() if text}
@@ -281,10 +282,16 @@ class KubernetesJobs:
     def find(self, name: str) -> JobRef | None:
         """Find a job by its name, whoever submitted it."""
         for kind in JOB_KINDS:
-            if kind == "Job" or self._shop.discovery.has(kind):
+            if kind != "Job" and not self._shop.discovery.has(kind):
+                continue
+            try:
                 found = self._shop.cluster.get(kind, name)
-                if found is not None and REF in found["metadata"].get("annotations", {}):
-                    return self.ref_of(found)
+            except ApiError as error:
+                if kind == "Job" or error.code != 403:
+                    raise
+                continue  # what may not be read was not made by this user
+            if found is not None and REF in found["metadata"].get("annotations", {}):
+                return self.ref_of(found)
         return None
 
     def ref_of(self, workload: Manifest) -> JobRef:
@@ -311,7 +318,7 @@ class KubernetesJobs:
             job = msgspec.structs.replace(found, data=found.data | job.data)
 
         def tidy(remove: bool) -> Iterator[Event]:
-            return self._tidy(job, remove)
+            return _told(job, self._tidy(job, remove))
 
         patience = self._shop.pending_patience
         yield from JobFollower(self._shop.cluster, job, after, patience, tidy).events()
@@ -342,7 +349,7 @@ class KubernetesJobs:
         with suppress(KaptainError):
             if "payload" in data:
                 self._shop.cluster.delete("Secret", data["payload"])
-            if (remove or data.get("force")) and self._shop.cluster.delete(data["kind"], job.name):
+            if (remove or data.get("force") or "trial" in data) and self._shop.cluster.delete(data["kind"], job.name):
                 yield Noted(text=f"Deleting {data['kind'].lower()} {job.name} in namespace {data['namespace']}.")
 
     def stop(self, job: JobRef) -> None:
@@ -365,6 +372,13 @@ class KubernetesJobs:
         for name in (*job.data.get("secrets", "").split(","), job.data.get("payload", "")):
             if name:
                 cluster.delete("Secret", name)
+
+
+def _told(job: JobRef, events: Iterator[Event]) -> Iterator[Event]:
+    """Yield events, of a trial without the lines on what was made and removed: there are many trials."""
+    for event in events:
+        if not (isinstance(event, Noted) and not event.warning and "trial" in job.data):
+            yield event
 
 
 def _with_folder(ref: JobRef, job: JobSpec) -> JobRef:

@@ -16,7 +16,7 @@ from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus
-from kaptain_magics.targets.kubernetes import explain, labels, portforward, traffic
+from kaptain_magics.targets.kubernetes import explain, labels, portforward
 from kaptain_magics.targets.kubernetes.endpoints import (
     EndpointParts,
     address,
@@ -121,8 +121,7 @@ class KServeServing:
         earlier = _component(before or {}).get("latestCreatedRevision", "") if before else ""
         until = time.monotonic() + endpoint.timeout
         told: dict[str, Problem] = {}
-        row = ""
-        yield Noted(text=traffic.HEADER)
+        seen: EndpointChanged | None = None
         with Feed(self._shop.cluster) as feed:
             feed.watch("service", _KIND, fields=f"metadata.name={endpoint.name}")
             feed.watch("pods", "Pod", labels=f"{_PODS}={endpoint.name}")
@@ -137,10 +136,12 @@ class KServeServing:
                         return StateChanged(
                             state=RunState.STOPPED, reason=f"{endpoint.name} was deleted on the cluster"
                         )
-                    text = _row(item.thing)
-                    if text != row:
-                        row = text
-                        yield Noted(text=text)
+                    pending = EndpointChanged(
+                        name=endpoint.name, state=EndpointState.PENDING, traffic=_shares(item.thing)
+                    )
+                    if pending != seen:
+                        seen = pending
+                        yield pending
                     if _is_ready(item.thing, generation, earlier):
                         if self._answers(endpoint, until):
                             return None
@@ -333,29 +334,13 @@ def _component(service: Manifest) -> dict[str, Any]:
     return found
 
 
-def _row(service: Manifest) -> str:
-    """Return a row of KServe's watch table."""
-    status = service.get("status", {})
-    ready = next((c.get("status", "") for c in status.get("conditions") or () if c.get("type") == "Ready"), "Unknown")
-    prev = latest = None
-    for part in _component(service).get("traffic") or ():
-        if part.get("latestRevision"):
-            latest = int(part.get("percent") or 0)
-            prev = prev or 0
-        elif part.get("tag") == "prev":
-            prev = int(part.get("percent") or 0)
-    return traffic.row(
-        service["metadata"]["name"], ready, prev, latest, status.get("url", "") if ready == "True" else ""
-    )
-
-
 def _shares(service: Manifest) -> dict[str, int]:
-    """Return the percentages by our revisions."""
+    """Return the percentages by our revisions, the newest last."""
     about = service["metadata"]
     newest = about.get("labels", {}).get(labels.REVISION, "1")
     before = about.get("annotations", {}).get(BASELINE_REVISION, "")
     shares: dict[str, int] = {}
-    for part in _component(service).get("traffic") or ({"latestRevision": True, "percent": 100},):
+    for part in sorted(_component(service).get("traffic") or (), key=lambda part: bool(part.get("latestRevision"))):
         revision = newest if part.get("latestRevision") else before
         if revision and part.get("percent"):
             shares[revision] = shares.get(revision, 0) + int(part["percent"])

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from http.client import HTTPException
 
-from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
+from kaptain_magics.core.events import EndpointChanged, Event, StateChanged
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import NotFoundError, ServingError
@@ -68,7 +68,6 @@ class PlainServing:
         old = stable if endpoint.canary_percent is None else []
         old += [d for d in before if _role(d) == CANARY]
         yield from self._parts.create(endpoint, objects)
-        yield Noted(text=traffic.HEADER)
         try:
             end = yield from self._wait(endpoint)
         except BaseException:
@@ -124,7 +123,8 @@ class PlainServing:
 
     def _status(self, name: str, deployments: list[Manifest]) -> EndpointStatus:
         main = next((d for d in deployments if _role(d) == STABLE), deployments[0])["metadata"]
-        ready = {d["metadata"]["labels"][labels.REVISION]: _ready(d) for d in deployments}
+        stable_first = sorted(deployments, key=lambda d: _role(d) == CANARY)
+        ready = {d["metadata"]["labels"][labels.REVISION]: _ready(d) for d in stable_first}
         running = sum(ready.values())
         protocol = main["annotations"].get(serving.PROTOCOL, "v2")
         cluster_url = address(f"http://{name}.{self._shop.cluster.namespace}.svc.cluster.local", name, protocol)

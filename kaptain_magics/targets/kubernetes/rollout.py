@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import suppress
 
-from kaptain_magics.core.events import Event, Noted, StateChanged
+from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
 from kaptain_magics.core.specs import EndpointSpec
-from kaptain_magics.core.states import RunState
+from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError
-from kaptain_magics.targets.kubernetes import explain, traffic
+from kaptain_magics.targets.kubernetes import explain
 from kaptain_magics.targets.kubernetes.client import Cluster
 from kaptain_magics.targets.kubernetes.explain import Problem
 from kaptain_magics.targets.kubernetes.kinds import Manifest
@@ -34,17 +34,16 @@ class Rollout:
         self._until = time.monotonic() + endpoint.timeout
         self._problems: dict[str, Problem] = {}
         self._told: set[str] = set()
-        self._row = ""
 
     def watch(self, feed: Feed) -> Generator[Event, None, StateChanged | None]:
         """Yield what happens until the revision is ready (``None``) or cannot be (its last state)."""
         watched: set[str] = set()
+        yield EndpointChanged(name=self._endpoint.name, state=EndpointState.PENDING)
         while True:
             item = feed.next(_TICK)
             if isinstance(item, Change) and not item.gone:
                 if item.source == "deployments":
                     ready = settled(item.thing, max(1, self._endpoint.min_replicas))
-                    yield from self._line(ready)
                     if ready:
                         return None
                     for condition in item.thing.get("status", {}).get("conditions") or ():
@@ -71,13 +70,6 @@ class Rollout:
                         return failed
             if time.monotonic() > self._until:
                 return self._late()
-
-    def _line(self, ready: bool) -> Iterator[Event]:
-        where = f"http://{self._endpoint.name}.{self._cluster.namespace}.svc.cluster.local"
-        text = traffic.row(self._endpoint.name, "True" if ready else "Unknown", 0, 100, where if ready else "")
-        if text != self._row:
-            self._row = text
-            yield Noted(text=text)
 
     def _note(self, source: str, problem: Problem | None) -> Generator[Event, None, StateChanged | None]:
         if problem is None:

@@ -9,6 +9,7 @@ from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import ConfigError, KaptainError
 from kaptain_magics.targets.base import EndpointStatus
+from kaptain_magics.targets.kubernetes.client import ApiError
 from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.kserve import KServeServing
@@ -39,7 +40,12 @@ class KubernetesServing:
         return self._shop.discovery.has("InferenceService")
 
     def _for(self, name: str) -> KServeServing | PlainServing:
-        there = self._has_kserve and self._shop.cluster.get("InferenceService", name) is not None
+        try:
+            there = self._has_kserve and self._shop.cluster.get("InferenceService", name) is not None
+        except ApiError as error:
+            if error.code != 403:
+                raise
+            there = False  # what may not be read was not made by this user
         return self._kserve if there else self._plain
 
     def objects(self, endpoint: EndpointSpec) -> list[Manifest]:

@@ -1,4 +1,4 @@
-"""How replicas share an endpoint's requests, and the table that a deployment is watched by."""
+"""How replicas share an endpoint's requests."""
 
 from __future__ import annotations
 
@@ -42,12 +42,3 @@ def shares(ready: Mapping[str, int]) -> dict[str, int]:
     largest = max(found, key=lambda revision: ready[revision])
     found[largest] += 100 - sum(found.values())
     return found
-
-
-HEADER = f"{'NAME':<20} {'READY':<10} {'PREV':<25} {'LATEST':<25} URL"
-
-
-def row(name: str, ready: str, prev: int | None = None, latest: int | None = None, url: str = "") -> str:
-    """Return a row of the table of the contract: name, readiness, percentages, URL."""
-    prev_text, latest_text = ("" if value is None else str(value) for value in (prev, latest))
-    return f"{name:<20} {ready:<10} {prev_text:<25} {latest_text:<25} {url}".rstrip()

@@ -44,14 +44,6 @@ def test_shares_add_up() -> None:
     assert traffic.shares({"a": 0}) == {}
 
 
-def test_rows_of_the_table() -> None:
-    assert traffic.row("dev-mnist", "Unknown") == "dev-mnist            Unknown"
-    row = traffic.row("dev-mnist", "True", 0, 100, "http://dev-mnist.demo.example.com")
-    assert row.split() == ["dev-mnist", "True", "0", "100", "http://dev-mnist.demo.example.com"]
-    assert row.index("0") == traffic.HEADER.index("PREV")
-    assert row.index("100") == traffic.HEADER.index("LATEST")
-
-
 def test_turns_are_even() -> None:
     choose = portforward.take_turns()
     first = [choose(["a", "b", "c"])[0] for _ in range(30)]

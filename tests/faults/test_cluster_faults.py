@@ -28,6 +28,7 @@ from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.client import Cluster
 from tests.cluster.rig import BUCKET, eventually, fresh_namespace, make_bucket, ours, surroundings
+from tests.conftest import absent
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
@@ -81,7 +82,7 @@ class ApiServerProcess:
     def __init__(self) -> None:
         self._noted = RUN / "pids" / "kube-apiserver"
         if not self._noted.exists():
-            pytest.skip("the API server's process is not known")
+            absent("cluster", "the API server's process is not known")
 
     def kill(self) -> list[str]:
         pid = int(self._noted.read_text().split()[0])
@@ -188,7 +189,7 @@ class Registry:
         import socket
 
         if shutil.which("docker-registry") is None:
-            pytest.skip("there is no docker-registry")
+            absent("cluster", "there is no docker-registry")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"

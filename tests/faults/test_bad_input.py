@@ -82,7 +82,11 @@ PASSING: dict[str, tuple[str, str]] = {  # what the script does: its text, what 
 def nothing_is_left(notebook: Notebook, home: Path) -> Iterator[None]:
     """After every test nothing runs that it has started, and every run has ended."""
     yield
-    until(lambda: not sleepers(), what="the end of what a script left behind")
+    try:
+        until(lambda: not sleepers(), seconds=20, what="the end of what a script left behind")
+    finally:
+        for process in sleepers():  # one failure is enough
+            process.kill()
     if (home / "runs").is_dir():
         assert all(summary.state.terminal for summary in Workspace().runs())
         assert not list(home.rglob(".*.part*")) + list(home.rglob("*.tmp"))

@@ -286,10 +286,10 @@ def _connect(path: Path) -> socket.socket | None:
 
 
 def _spawn_zygote(options: dict[str, Any], env: Mapping[str, str], python: str, pass_fds: tuple[int, ...] = ()) -> None:
-    from kaptain_magics.targets.local.zygote import THREAD_LIMITS
+    from kaptain_magics.targets.local.zygote import NO_MARK, THREAD_LIMITS
 
     full = {**env, **(dict.fromkeys(THREAD_LIMITS, "1") if "preload" in options else {})}
-    full["KAPTAIN_ZYGOTE"] = json.dumps(options)
+    full |= {"KAPTAIN_ZYGOTE": json.dumps(options), "KAPTAIN_JOB": NO_MARK}
     try:
         child = subprocess.Popen(
             [python, "-P", str(_ZYGOTE)], env=full, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

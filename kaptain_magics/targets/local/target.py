@@ -166,7 +166,7 @@ class LocalJobs:
             "KAPTAIN_FRAMEWORK": job.framework.value,
             "KAPTAIN_RUN_ID": job.run_id,
             "KAPTAIN_CHANNEL": f"file:{Path(job.folder) / 'channel.jsonl'}",
-            "KAPTAIN_JOB": f"{job.name}-{new_hex(6)}",
+            "KAPTAIN_JOB": new_hex(32),
             **({"KAPTAIN_TRIAL": str(job.trial)} if job.trial is not None else {}),
         }
         if job.resources.cores is not None:

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _ALWAYS = ("import kaptain_magics.runtime.launch", "import kaptain_magics.runtime.channel")  # what every job runs
 _SUBREAPER = 36  # prctl: orphans of a job become children of this process, so that they can be ended with it
+NO_MARK = "-" * 32  # what a worker has as KAPTAIN_JOB; a job has 32 other characters there
 _pools: list[Any] = []  # threadpoolctl's controller of the libraries that are loaded
 
 
@@ -225,18 +226,45 @@ class Zygote:
         """End what is left of a job: its process group, and orphans that left the group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(job.pid, signal.SIGKILL)
-        if not job.token:
-            return
-        mark = f"KAPTAIN_JOB={job.token}".encode()
+        until = time.monotonic() + 1.0
         with contextlib.suppress(OSError):
-            with open(f"/proc/self/task/{threading.get_native_id()}/children") as file:
-                children = [int(pid) for pid in file.read().split()]
-            for pid in children:
-                if pid in self.jobs:
-                    continue
-                with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-                    if mark in file.read().split(b"\0"):
-                        os.kill(pid, signal.SIGKILL)
+            while job.token and time.monotonic() < until:  # an orphan's children become orphans when it has ended
+                orphans = [pid for pid in _children() if pid not in self.jobs and _marked(pid, job.token)]
+                if not orphans:
+                    return
+                for pid in orphans:
+                    os.kill(pid, signal.SIGKILL)
+                    while not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() < until:
+                        time.sleep(0.001)
+
+
+def _children() -> list[int]:
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{threading.get_native_id()}/children") as file:
+        return [int(pid) for pid in file.read().split()]
+    return []
+
+
+def _marked(pid: int, token: str) -> bool:
+    """Whether a process has a job's token in the environment that it began with."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        return f"KAPTAIN_JOB={token}".encode() in file.read().split(b"\0")
+    return False
+
+
+def _mark(token: str) -> None:
+    """Write a job's token where the kernel looks for this process's first environment; its own forks inherit that.
+
+    ``os.environ`` alone reaches only the programs that the job executes.
+    """
+    if len(token) == len(NO_MARK):
+        with contextlib.suppress(Exception):
+            import ctypes
+
+            getenv = ctypes.CDLL(None).getenv
+            getenv.restype = ctypes.c_void_p
+            place = getenv(b"KAPTAIN_JOB")
+            if place and ctypes.string_at(place) == NO_MARK.encode():
+                ctypes.memmove(place, token.encode(), len(NO_MARK))
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], int]:
@@ -270,6 +298,7 @@ def _write_exit(path: str, result: dict[str, Any]) -> None:
 
 
 def _run(request: dict[str, Any]) -> int:
+    _mark(request["env"].get("KAPTAIN_JOB", ""))
     for name in os.environ.keys() - request["env"].keys():
         del os.environ[name]
     os.environ |= {name: text for name, text in request["env"].items() if os.environ.get(name) != text}

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kaptain_magics.config import Settings
@@ -59,6 +60,25 @@ print(json.dumps(me))
         "session": True,
         "path": True,
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are found by Linux's /proc")
+def test_forks_that_left_their_session_end_with_the_job(workspace: Workspace) -> None:
+    source = """
+import os, time
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        time.sleep(86400)
+    os.write(writing, f"{os.getpid()} {child}".encode())
+    time.sleep(86400)
+print(os.read(reading, 100).decode())
+"""
+    for pid in train(workspace, source).log().split():
+        assert not psutil.pid_exists(int(pid))
 
 
 def test_an_imported_thread_forbids_the_fork_silently(

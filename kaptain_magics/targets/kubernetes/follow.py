@@ -100,7 +100,10 @@ class JobFollower:
                     return verdict
             yield from self._start_log(feed)
             if self._ended():
-                ended_at = ended_at or time.monotonic()
+                if not ended_at:
+                    ended_at = time.monotonic()
+                    self._look_at_pods()
+                    yield from self._start_log(feed)
                 waited = time.monotonic() - ended_at
                 if (self._log_ended or not self._pod or waited > _LAST_LOG) and (
                     self._known() or waited > _LAST_VERDICT
@@ -143,6 +146,12 @@ class JobFollower:
                 return self._failed(problem)
             yield from self._warn(problem)
         return None
+
+    def _look_at_pods(self) -> None:
+        """Ask for the pods: the watch of the job may tell its end before that of the pods tells their beginning."""
+        with suppress(KaptainError):
+            for pod in self._cluster.list("Pod", f"{labels.JOB}={self._ref.name}"):
+                self._pods[pod["metadata"]["uid"]] = pod
 
     def _trouble(self, trouble: Trouble) -> Generator[Event, None, StateChanged | None]:
         hint = getattr(trouble.error, "hint", "")

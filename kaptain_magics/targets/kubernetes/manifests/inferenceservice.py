@@ -25,9 +25,9 @@ MODE = "serving.kserve.io/deploymentMode"
 SERVERLESS, RAW = "Serverless", "RawDeployment"
 SECRET_KIND = "Secret"  # of a transformer's volumes; the other one is ConfigMap
 # Frameworks whose saved folder KServe's own servers load as it is; the others are served by our server under KServe.
+# (Its server for XGBoost takes a folder with one file alone, and ours has the checksums beside the model.)
 FORMATS = {
     ModelFramework.SKLEARN: "sklearn",
-    ModelFramework.XGBOOST: "xgboost",
     ModelFramework.TENSORFLOW: "tensorflow",
     ModelFramework.MLFLOW: "mlflow",
 }

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from kaptain_magics.core.states import RunKind
+from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
 from kaptain_magics.targets.base import Check, Housekeeping
 
 if TYPE_CHECKING:
     from kaptain_magics.model.workspace import Workspace
+
+_STARTING = 5.0  # seconds until the supervisor that puts a killed study in order is at work
+_TIDYING = 60.0  # seconds that it may take
 
 
 class _Leftover(NamedTuple):
@@ -21,6 +25,8 @@ class _Leftover(NamedTuple):
 
 def clean(workspace: Workspace, force: bool) -> list[str]:
     """Find what is left behind and, with ``force``, remove it; see ``Workspace.clean``."""
+    if force:
+        _settle(workspace)
     lines = []
     for leftover in [*_folders(workspace), *_objects(workspace)]:
         lines.append(leftover.text)
@@ -34,6 +40,23 @@ def clean(workspace: Workspace, force: bool) -> list[str]:
         except KaptainError as error:
             lines.append(f"{name}: cannot be cleaned now: {error.message}")
     return lines
+
+
+def _settle(workspace: Workspace) -> None:
+    """Wait until killed studies are put in order: the best model is kept before anything of theirs is removed."""
+    from kaptain_magics.supervisor.tune import TIDIED
+
+    studies = [
+        s.record.run_id for s in workspace.runs() if s.record.kind is RunKind.TUNE and s.state is RunState.FAILED
+    ]
+    for folder in map(workspace.folder, studies):
+        begun, worked = time.monotonic(), False
+        while not (folder.path / TIDIED).exists():
+            working = folder.lock.held_by_other()
+            if (worked and not working) or time.monotonic() - begun > (_TIDYING if working else _STARTING):
+                break  # it cannot be done now; ``workspace.runs()`` begins it again
+            worked = working
+            time.sleep(0.02)
 
 
 def _folders(workspace: Workspace) -> Iterator[_Leftover]:

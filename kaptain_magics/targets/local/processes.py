@@ -27,7 +27,9 @@ from kaptain_magics.files import locked
 
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's frameworks do not survive a fork
 _ZYGOTE = Path(__file__).with_name("zygote.py")
-_VOLATILE = ("KAPTAIN_", "JPY_", "LINES", "COLUMNS", "_", "OLDPWD", "PWD", "SHLVL", "CLICOLOR", "GIT_PAGER", "PAGER")
+_VOLATILE = (
+    "KAPTAIN_", "PYTEST_", "JPY_", "LINES", "COLUMNS", "_", "OLDPWD", "PWD", "SHLVL", "CLICOLOR", "GIT_PAGER", "PAGER",
+)  # fmt: skip
 _CUDA = ("torch", "tensorflow", "jax", "cupy")
 
 

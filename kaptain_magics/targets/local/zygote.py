@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.util
+import itertools
 import json
 import os
 import selectors
@@ -27,6 +28,9 @@ from typing import Any, NoReturn
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _ALWAYS = ("import kaptain_magics.runtime.launch", "import kaptain_magics.runtime.channel")  # what every job runs
+_ONCE = {  # what a library computes at its first call and keeps: cheap, public, without threads
+    "sklearn.utils": "sys.modules['sklearn.utils'].check_array([[0.0]])",  # looks through all installed packages
+}
 _SUBREAPER = 36  # prctl: orphans of a job become children of this process, so that they can be ended with it
 NO_MARK = "-" * 32  # what a worker has as KAPTAIN_JOB; a job has 32 other characters there
 _pools: list[Any] = []  # threadpoolctl's controller of the libraries that are loaded
@@ -34,8 +38,9 @@ _pools: list[Any] = []  # threadpoolctl's controller of the libraries that are l
 
 def preload(statements: list[str]) -> str:
     """Execute import statements of installed modules; returns why a fork would not be safe, empty when it is."""
-    scratch: dict[str, Any] = {"__name__": "kaptain_preload"}
-    for statement in filter(_installed, [*statements, *_ALWAYS]):
+    scratch: dict[str, Any] = {"__name__": "kaptain_preload", "sys": sys}
+    once = (call for module, call in _ONCE.items() if module in sys.modules)
+    for statement in itertools.chain(filter(_installed, [*statements, *_ALWAYS]), once):
         # the script will meet the same failure itself, and say so in its own log
         with contextlib.suppress(BaseException):
             exec(compile(statement, "<preload>", "exec"), scratch)

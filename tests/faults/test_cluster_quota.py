@@ -1,0 +1,96 @@
+"""A quota is used up in the middle of a study: it waits where waiting helps, else it ends and can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kaptain_magics.core.states import RunState, TrialState
+from kaptain_magics.errors import KaptainError
+from kaptain_magics.model import Workspace
+from kaptain_magics.model.handles import Study
+from kaptain_magics.targets.kubernetes.client import Cluster
+from tests.cluster.rig import eventually, fresh_namespace
+from tests.seaweed import SeaweedFS
+from tests.shell import Notebook
+
+pytestmark = [pytest.mark.cluster, pytest.mark.s3]
+SCRIPT = "import time\nc = 0.5\ntime.sleep(1)\nprint(f'accuracy={c}', flush=True)\n"
+TUNE = (
+    "%kaptain_tune dev/quota c=Double(0,1) --trials 6 --parallel 2 --failed-trials 3 --algorithm random --seed 1 "
+    "--objective accuracy --file train.py --cpu 0.4 --memory 200M"
+)
+
+
+@pytest.fixture
+def cluster(
+    home: Path,
+    tmp_path: Path,
+    kubeconfig: Path,
+    cluster_image: str,
+    pod_storage: SeaweedFS,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Cluster]:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(SCRIPT)
+    with fresh_namespace(kubeconfig) as made:
+        settings = {
+            "KAPTAIN_TARGET": "kubernetes",
+            "KAPTAIN_KUBECONFIG": str(kubeconfig),
+            "KAPTAIN_NAMESPACE": made.namespace,
+            "KAPTAIN_BASE_IMAGE": cluster_image,
+            "KAPTAIN_STORAGE_URI": f"s3://kaptain/{tmp_path.name}",
+            **pod_storage.env,
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        yield made
+
+
+def set_quota(cluster: Cluster, cpu: str) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "small"},
+        "spec": {"hard": {"requests.cpu": cpu}},
+    }
+    cluster.create(quota)
+    eventually(lambda: cluster.list("ResourceQuota")[0].get("status", {}).get("hard"))
+
+
+def begun(notebook: Notebook) -> Study:
+    notebook.run(f"{TUNE} --detach")
+    study = notebook.variables["_kaptain"]
+    eventually(lambda: any(trial.state is TrialState.SUCCEEDED for trial in study.trials))
+    assert isinstance(study, Study)
+    return study
+
+
+def test_a_study_waits_for_room(notebook: Notebook, cluster: Cluster) -> None:
+    study = begun(notebook)
+    set_quota(cluster, "0.5")  # one trial at a time
+    assert study.wait(200) is RunState.SUCCEEDED, study.reason
+    assert [trial.state for trial in study.trials] == [TrialState.SUCCEEDED] * 6
+
+
+def test_a_study_without_room_ends_and_goes_on_later(notebook: Notebook, cluster: Cluster) -> None:
+    study = begun(notebook)
+    set_quota(cluster, "0.1")  # no trial any more
+    assert study.wait(200) is RunState.FAILED
+    assert "quota small is used up" in study.reason, study.reason
+    kept = {trial.number: trial.parameters for trial in study.trials if trial.state is TrialState.SUCCEEDED}
+    assert kept
+    with pytest.raises(KaptainError, match="quota small"):
+        study.raise_for_failure()
+    cluster.delete("ResourceQuota", "small")
+    eventually(lambda: not cluster.list("ResourceQuota"))
+    again = Workspace().resume(study.run_id)
+    assert again.wait(200) is RunState.SUCCEEDED, again.reason
+    finished = {trial.number: trial.parameters for trial in again.trials if trial.state is TrialState.SUCCEEDED}
+    assert kept.items() <= finished.items()
+    assert len(finished) > len(kept)
+    assert len(again.trials) == 6
+    Workspace().clean(force=True)
+    assert not cluster.list("Job", "app.kubernetes.io/managed-by=kaptain")

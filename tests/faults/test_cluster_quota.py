@@ -19,7 +19,7 @@ from tests.shell import Notebook
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
 SCRIPT = "import time\nc = 0.5\ntime.sleep(1)\nprint(f'accuracy={c}', flush=True)\n"
 TUNE = (
-    "%kaptain_tune dev/quota c=Double(0,1) --trials 6 --parallel 2 --failed-trials 3 --algorithm random --seed 1 "
+    "%kaptain_tune dev/quota c=Double(0,1) --trials 12 --parallel 2 --failed-trials 3 --algorithm random --seed 1 "
     "--objective accuracy --file train.py --cpu 0.4 --memory 200M"
 )
 
@@ -72,7 +72,7 @@ def test_a_study_waits_for_room(notebook: Notebook, cluster: Cluster) -> None:
     study = begun(notebook)
     set_quota(cluster, "0.5")  # one trial at a time
     assert study.wait(200) is RunState.SUCCEEDED, study.reason
-    assert [trial.state for trial in study.trials] == [TrialState.SUCCEEDED] * 6
+    assert [trial.state for trial in study.trials] == [TrialState.SUCCEEDED] * 12
 
 
 def test_a_study_without_room_ends_and_goes_on_later(notebook: Notebook, cluster: Cluster) -> None:
@@ -91,6 +91,6 @@ def test_a_study_without_room_ends_and_goes_on_later(notebook: Notebook, cluster
     finished = {trial.number: trial.parameters for trial in again.trials if trial.state is TrialState.SUCCEEDED}
     assert kept.items() <= finished.items()
     assert len(finished) > len(kept)
-    assert len(again.trials) == 6
+    assert len(again.trials) == 12
     Workspace().clean(force=True)
     assert not cluster.list("Job", "app.kubernetes.io/managed-by=kaptain")

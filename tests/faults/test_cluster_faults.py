@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -76,13 +77,14 @@ def gone(cluster: Cluster) -> None:
 # ---- the API server, pods, nodes ------------------------------------------------------------------------------------
 
 
-class ApiServerProcess:
-    """The cluster's API server: ended and started again with its own command line."""
+class ClusterProcess:
+    """A process of the cluster: killed, and started again with its own command line."""
 
-    def __init__(self) -> None:
-        self._noted = RUN / "pids" / "kube-apiserver"
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._noted = RUN / "pids" / name
         if not self._noted.exists():
-            absent("cluster", "the API server's process is not known")
+            absent("cluster", f"the process of {name} is not known")
 
     def kill(self) -> list[str]:
         pid = int(self._noted.read_text().split()[0])
@@ -92,7 +94,7 @@ class ApiServerProcess:
         return command
 
     def start(self, command: list[str]) -> None:
-        with open(RUN / "logs" / "kube-apiserver.log", "ab") as output:
+        with open(RUN / "logs" / f"{self._name}.log", "ab") as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
@@ -102,7 +104,7 @@ class ApiServerProcess:
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # the cluster's, not the test's
 def test_the_api_server_restarts_in_the_middle_of_a_log(target: KubernetesTarget, namespace: Cluster) -> None:
-    server = ApiServerProcess()
+    server = ClusterProcess("kube-apiserver")
     ref = target.submit(job(SLOW.format(200)))
     events: list[Event] = []
     restarted = False
@@ -159,6 +161,34 @@ def test_a_container_killed_on_its_node(target: KubernetesTarget, namespace: Clu
         client.close()
     assert (last(events).state, last(events).exit_code) == (RunState.FAILED, -9)
     assert "signal 9" in last(events).reason
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # the cluster's, not the test's
+def test_the_container_runtime_of_the_node_is_killed(target: KubernetesTarget, docker_host: str) -> None:
+    import docker
+
+    runtime = ClusterProcess("dockerd")
+    ref = target.submit(job(SLOW.format(1000)))
+    events: list[Event] = []
+    killed = False
+    for event in target.follow(ref):
+        events.append(event)
+        if not killed and log(events).count("\n") > 5:
+            command = runtime.kill()
+            try:
+                time.sleep(2.0)
+            finally:
+                runtime.start(command)
+            killed = True
+    assert killed
+    assert last(events).state is RunState.FAILED  # this runtime ends its containers when it starts again
+    assert last(events).reason
+    told = log(events).splitlines()
+    assert told == [f"line {i}" for i in range(len(told))]
+    client = docker.DockerClient(base_url=docker_host)
+    eventually(lambda: with_suppressed(client.ping))
+    client.close()
+    assert last(run(target, job("print('works again')"))).state is RunState.SUCCEEDED
 
 
 def test_out_of_memory_is_named(target: KubernetesTarget) -> None:
@@ -249,11 +279,11 @@ def test_the_registry_is_away_for_a_while(target: KubernetesTarget, docker_host:
         client.close()
 
 
-def with_suppressed(work: Callable[[], Any]) -> None:
-    try:
-        work()
-    except Exception:  # it is only tidied up
-        pass
+def with_suppressed(work: Callable[[], Any]) -> Any:
+    """Return what the work returns, ``None`` where it fails: it is only tidied up, or tried again."""
+    with contextlib.suppress(Exception):
+        return work()
+    return None
 
 
 # ---- storage --------------------------------------------------------------------------------------------------------

@@ -42,11 +42,18 @@ def substitute(tree: ast.Module, assignments: Mapping[str, Any]) -> ast.Module:
         )
         for target in targets:
             if isinstance(target, ast.Name) and target.id in missing and getattr(node, "value", None) is not None:
-                value = ast.Constant(missing.pop(target.id))
+                value = ast.Constant(_as_flag(missing.pop(target.id), node.value))
                 node.value = ast.copy_location(value, node.value)  # type: ignore[attr-defined]
     if missing:
         raise CaptureError(f"the script has no top-level assignment of {', '.join(sorted(missing))}")
     return tree
+
+
+def _as_flag(given: Any, default: ast.expr | None) -> Any:
+    """Return the truth value that was given where the script has one; libraries do not take a number for it."""
+    if isinstance(default, ast.Constant) and isinstance(default.value, bool):
+        return {"1": True, "true": True, "0": False, "false": False}.get(str(given).lower(), given)
+    return given
 
 
 def run(plan: Mapping[str, Any]) -> int:

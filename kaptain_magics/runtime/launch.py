@@ -37,19 +37,18 @@ def substitute(tree: ast.Module, assignments: Mapping[str, Any]) -> ast.Module:
     """
     missing = dict(assignments)
     for node in tree.body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id in missing and getattr(node, "value", None) is not None:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+            continue
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            if isinstance(target, ast.Name) and target.id in missing:
                 value = ast.Constant(_as_flag(missing.pop(target.id), node.value))
-                node.value = ast.copy_location(value, node.value)  # type: ignore[attr-defined]
+                node.value = ast.copy_location(value, node.value)
     if missing:
         raise CaptureError(f"the script has no top-level assignment of {', '.join(sorted(missing))}")
     return tree
 
 
-def _as_flag(given: Any, default: ast.expr | None) -> Any:
+def _as_flag(given: Any, default: ast.expr) -> Any:
     """Return the truth value that was given where the script has one; libraries do not take a number for it."""
     if isinstance(default, ast.Constant) and isinstance(default.value, bool):
         return {"1": True, "true": True, "0": False, "false": False}.get(str(given).lower(), given)

@@ -101,11 +101,15 @@ class Integer(Domain, frozen=True, tag="integer"):
         return isinstance(value, (int, float)) and value == int(value) and self.min <= value <= self.max
 
 
+def _plain(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 def _choices(kind: str, values: object) -> tuple[Value, ...]:
     """Check the values and return them; truth values become ``true`` and ``false``, as a command line has them."""
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise DomainError(f"{kind} needs a list of values, not {values!r}", f"write for example {kind}([1, 2, 3])")
-    values = [str(value).lower() if isinstance(value, bool) else value for value in values]
+    values = [_plain(value) for value in values]
     for value in values:
         if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
             raise DomainError(f"{kind}: {value!r} is neither a number nor a text", "use numbers or texts only")
@@ -162,7 +166,7 @@ class Categorical(Domain, frozen=True, tag="categorical"):
 
     def contains(self, value: Value) -> bool:
         """Whether ``value`` is one of the choices."""
-        return value in self.values
+        return _plain(value) in self.values
 
 
 AnyDomain = Double | Integer | Discrete | Categorical

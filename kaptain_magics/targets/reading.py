@@ -104,6 +104,8 @@ _LAST_ERROR = re.compile(
     r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|Iteration)|kaptain)(?::\s*(.*))?$"
 )
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")  # Python 3.13 colours tracebacks where FORCE_COLOR is set, as kernels do
+_FULL = "see with df -h whether the disk is full; %kaptain clean --force removes the working folders of ended runs"
+_UNWRITTEN = 120  # Python's exit code when it cannot flush its streams
 _OURS = "kaptain_magics.runtime."
 _MODULE = re.compile(r"No module named '([\w.]+)'")
 _SIGNALS = {
@@ -146,6 +148,8 @@ def explain(exit_code: int, log_tail: str) -> tuple[str, str]:
             return text, f"name the package that brings it: --requirements {missing[1].partition('.')[0]}"
         if match[1] == "FileNotFoundError":
             return text, "the script runs in a folder of its own: bring files along with --files PATH"
-        return text, ""
+        return text, _FULL if "[Errno 28]" in line else ""
+    if exit_code == _UNWRITTEN:
+        return "the script's output could not be written when it ended", _FULL
     last = f": {lines[-1].strip()[:200]}" if lines else ""
     return f"the script ended with exit code {exit_code}{last}", ""

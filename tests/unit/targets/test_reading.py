@@ -67,6 +67,8 @@ def test_a_cut_character_waits_for_its_end(text: str) -> None:
         (1, "kaptain: `c` is missing", "`c` is missing", ""),
         (3, "giving up", "exit code 3: giving up", ""),
         (3, "", "exit code 3", ""),
+        (120, "half a li", "could not be written", "disk is full"),
+        (1, "OSError: [Errno 28] No space left on device", "No space left", "disk is full"),
         (-9, "", "signal 9 (SIGKILL", ""),
         (137, "", "signal 9 (SIGKILL", ""),
         (-11, "", "SIGSEGV", ""),

@@ -18,12 +18,13 @@ from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChang
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, ServingError
-from kaptain_magics.files import locked, write_whole
+from kaptain_magics.files import locked
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.targets.base import EndpointStatus, Surroundings
-from kaptain_magics.targets.docker.endpoints import Book, Deployed, Placed, reachable, url_of
+from kaptain_magics.targets.docker.endpoints import Deployed, Placed
 from kaptain_magics.targets.docker.images import SERVING_PACKAGES, Images, ReadyImage
 from kaptain_magics.targets.docker.servers import Servers
+from kaptain_magics.targets.endpoints import Book, check_deployment, check_percentage, no_canary, url_of
 
 _T = TypeVar("_T")
 _PATIENCE = 120.0  # seconds for another process that changes the same endpoint
@@ -41,7 +42,7 @@ class DockerServing:
     def __init__(self, surroundings: Surroundings, engine: Engine, images: Images) -> None:
         self._around, self._images = surroundings, images
         self._folder = surroundings.home / "docker" / "endpoints"
-        self._book = Book(self._folder)
+        self._book = Book(self._folder, Deployed)
         self._servers = Servers(engine, surroundings)
         self._cancelled = threading.Event()
 
@@ -63,7 +64,7 @@ class DockerServing:
             if image is None:
                 image = yield from _told(self._images.prepare(endpoint.image, wanted), self._stop_if_cancelled)
             with _Model(endpoint, self._around) as folder:
-                placed = self._servers.start(endpoint, image, folder, self._token(endpoint), made)
+                placed = self._servers.start(endpoint, image, folder, self._book.token(endpoint), made)
             yield Noted(text=f"Waiting for the server of {endpoint.name} to load its model.")
             self._servers.wait_ready(placed.server, endpoint.timeout, self._stop_if_cancelled)
             self._put(endpoint, placed, image, made)
@@ -96,7 +97,7 @@ class DockerServing:
         return EndpointStatus(
             name=name,
             state=EndpointState.FAILED if reason else EndpointState.READY,
-            url=url_of(deployed),
+            url=url_of(deployed.host, deployed.port, spec),
             model_id=spec.model_id,
             framework=spec.framework.value,
             protocol=spec.protocol,
@@ -104,7 +105,7 @@ class DockerServing:
             requests=requests,
             replicas=0 if reason else 1,
             reason=reason,
-            headers=self._headers(name),
+            headers=self._book.headers(name),
         )
 
     def endpoints(self) -> list[EndpointStatus]:
@@ -113,12 +114,11 @@ class DockerServing:
 
     def set_traffic(self, name: str, canary_percent: int) -> None:
         """Give the canary so many percent: 100 promotes it, 0 rolls it back."""
-        if not 0 <= canary_percent <= 100:
-            raise ServingError(f"{canary_percent} is not a percentage", "write a whole number from 0 to 100")
+        check_percentage(canary_percent)
         with self._turn(name):
             deployed = self._book.read(name)
             if deployed.canary is None:
-                raise ServingError(f"{name} has no canary", "deploy one: %kaptain_deploy ... --canary 30")
+                raise no_canary(name)
             stays = deployed.canary if canary_percent == 100 else deployed.stable
             beside = None if canary_percent in (0, 100) else deployed.canary
             self._settle(deployed, stays, beside, canary_percent)
@@ -176,13 +176,7 @@ class DockerServing:
 
     def _check(self, spec: EndpointSpec, deployed: Deployed | None) -> None:
         alive = deployed is not None and not self._servers.why_not_ready(deployed)
-        if spec.canary_percent is not None:
-            if not 0 < spec.canary_percent < 100:
-                raise ServingError(f"a canary gets 1 to 99 percent, not {spec.canary_percent}", "write for example 30")
-            if not alive:
-                raise ServingError(f"{spec.name} has no revision beside which a canary could run", "deploy one first")
-        elif alive and not spec.replace:
-            raise ServingError(f"{spec.name} is deployed already", "add --replace to swap it without a refused request")
+        check_deployment(spec, alive)
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled.is_set():
@@ -192,21 +186,6 @@ class DockerServing:
         return locked(self._folder / f".{name}.lock", _PATIENCE)
 
     # ---- what a server needs -------------------------------------------------------------------------------------
-
-    def _token(self, spec: EndpointSpec) -> str:
-        """Return the endpoint's token; beyond this machine one is made."""
-        path = self._folder / spec.name / "token"
-        if path.exists():
-            return path.read_text()
-        if reachable(spec.host) == spec.host and spec.host.startswith(("127.", "localhost", "::1")):
-            return ""
-        token = secrets.token_urlsafe(24)
-        write_whole(path, token.encode())
-        return token
-
-    def _headers(self, name: str) -> dict[str, str]:
-        path = self._folder / name / "token"
-        return {"Authorization": f"Bearer {path.read_text()}"} if path.exists() else {}
 
     def _as_before(self, name: str, error: KaptainError) -> Event:
         """Return how the endpoint is after a deployment that failed: as before, if it was there."""

@@ -1,4 +1,4 @@
-"""What is written down of the local target's endpoints, and what follows from it."""
+"""What is written down of the local target's endpoints, and what a server of theirs is started with."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from urllib.request import url2pathname
 
 import msgspec
 
-from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec
-from kaptain_magics.errors import NotFoundError, ServingError, StateError
-from kaptain_magics.files import write_whole
+from kaptain_magics.errors import ServingError
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _WORKSPACE = ("AWS_", "S3_", "KAPTAIN_TOKEN", "KAPTAIN_HOME")
@@ -51,46 +49,6 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
         """All its instances, the one that accepts its requests first."""
         canary = self.canary.instance if self.canary is not None else ""
         return [name for name in (self.router, self.stable.instance, canary) if name]
-
-
-class Book:
-    """The endpoints that are written down.
-
-    Args:
-        folder: A folder with one for every endpoint.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def read(self, name: str) -> Deployed:
-        """Return an endpoint.
-
-        Raises:
-            NotFoundError: There is none of that name.
-        """
-        deployed = self.find(name)
-        if deployed is None:
-            known = [path.parent.name for path in self.folder.glob("*/endpoint.json")]
-            raise NotFoundError(
-                f"there is no endpoint {name!r}",
-                did_you_mean(name, known) or f"deploy it first: %kaptain_deploy {name}",
-            )
-        return deployed
-
-    def find(self, name: str) -> Deployed | None:
-        """Return an endpoint, if there is one of that name."""
-        path = self.folder / name / "endpoint.json"
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Deployed)
-        except FileNotFoundError:
-            return None
-        except (OSError, msgspec.MsgspecError) as error:
-            raise StateError(f"{path} cannot be read: {error}", "remove the file, then deploy again") from error
-
-    def write(self, name: str, deployed: Deployed) -> None:
-        """Write an endpoint down."""
-        write_whole(self.folder / name / "endpoint.json", msgspec.json.encode(deployed))
 
 
 def artifact(spec: EndpointSpec) -> Path:
@@ -135,17 +93,3 @@ def is_free(host: str, port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def reachable(host: str) -> str:
-    """Return the address at which a listening address is reached from this machine."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
-
-
-def url_of(deployed: Deployed) -> str:
-    """Return where to send requests from here."""
-    host = reachable(deployed.host)
-    base = f"http://[{host}]" if ":" in host else f"http://{host}"
-    spec = deployed.stable.spec
-    path = f"/v1/models/{spec.name}:predict" if spec.protocol == "v1" else f"/v2/models/{spec.name}/infer"
-    return f"{base}:{deployed.port}{path}"

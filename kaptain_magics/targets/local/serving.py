@@ -8,7 +8,6 @@ one follows another. A router process stands before them only while there is a c
 from __future__ import annotations
 
 import http.client
-import secrets
 import shutil
 import sys
 import threading
@@ -23,18 +22,23 @@ from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChang
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, TargetError
-from kaptain_magics.files import locked, write_whole
+from kaptain_magics.files import locked
 from kaptain_magics.targets.base import EndpointStatus, Surroundings
-from kaptain_magics.targets.local.endpoints import (
+from kaptain_magics.targets.endpoints import (
     Book,
+    check_deployment,
+    check_percentage,
+    no_canary,
+    reachable,
+    url_of,
+)
+from kaptain_magics.targets.local.endpoints import (
     Deployed,
     Placed,
     artifact,
     base_environment,
     environment,
     is_free,
-    reachable,
-    url_of,
 )
 from kaptain_magics.targets.local.instances import (
     ROUTER,
@@ -67,7 +71,7 @@ class LocalServing:
         interpreter: Callable[[Sequence[str]], str] = lambda _: sys.executable,
     ) -> None:
         self._folder = surroundings.home / "local" / "endpoints"
-        self._book = Book(self._folder)
+        self._book = Book(self._folder, Deployed)
         self._launch = launch
         self._interpreter = interpreter
         self._cancelled = threading.Event()
@@ -122,7 +126,7 @@ class LocalServing:
         return EndpointStatus(
             name=name,
             state=EndpointState.FAILED if reason else EndpointState.READY,
-            url=url_of(deployed),
+            url=url_of(deployed.host, deployed.port, spec),
             model_id=spec.model_id,
             framework=spec.framework.value,
             protocol=spec.protocol,
@@ -130,15 +134,15 @@ class LocalServing:
             requests=requests,
             replicas=0 if reason else 1,
             reason=reason,
-            headers=self._headers(name),
+            headers=self._book.headers(name),
         )
 
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints of this target."""
         found = []
-        for path in sorted(self._folder.glob("*/endpoint.json")):
+        for name in self._book.names():
             with suppress(NotFoundError):
-                found.append(self.endpoint(path.parent.name))
+                found.append(self.endpoint(name))
         return found
 
     def server_log(self, name: str) -> str:
@@ -147,12 +151,11 @@ class LocalServing:
 
     def set_traffic(self, name: str, canary_percent: int) -> None:
         """Give the canary so many percent: 100 promotes it, 0 rolls it back."""
-        if not 0 <= canary_percent <= 100:
-            raise ServingError(f"{canary_percent} is not a percentage", "write a whole number from 0 to 100")
+        check_percentage(canary_percent)
         with self._turn(name):
             deployed = self._book.read(name)
             if deployed.canary is None:
-                raise ServingError(f"{name} has no canary", "deploy one: %kaptain_deploy ... --canary 30")
+                raise no_canary(name)
             if canary_percent in (0, 100):
                 self._settle(name, deployed, deployed.canary if canary_percent else deployed.stable)
             else:
@@ -169,7 +172,7 @@ class LocalServing:
             for instance in leaving:
                 instance.wait(_DRAIN + 5)
                 instance.remove()
-            (self._folder / name / "endpoint.json").unlink(missing_ok=True)
+            self._book.remove(name)
         shutil.rmtree(self._folder / name, ignore_errors=True)
 
     # ---- starting a server -----------------------------------------------------------------------------------
@@ -184,7 +187,7 @@ class LocalServing:
         port, handover = spec.port, ""
         if deployed is not None:
             port, handover = self._port(spec, deployed)
-        token = self._token(spec)
+        token = self._book.token(spec)
         python = self._interpreter(spec.requirements)
         instance = Instance.make(self._folder / spec.name)
         made.append(instance)
@@ -217,13 +220,7 @@ class LocalServing:
 
     def _check(self, spec: EndpointSpec, deployed: Deployed | None) -> None:
         alive = deployed is not None and not self._why_not_ready(spec.name, deployed)
-        if spec.canary_percent is not None:
-            if not 0 < spec.canary_percent < 100:
-                raise ServingError(f"a canary gets 1 to 99 percent, not {spec.canary_percent}", "write for example 30")
-            if not alive:
-                raise ServingError(f"{spec.name} has no revision beside which a canary could run", "deploy one first")
-        elif alive and not spec.replace:
-            raise ServingError(f"{spec.name} is deployed already", "add --replace to swap it without a refused request")
+        check_deployment(spec, alive)
 
     def _port(self, spec: EndpointSpec, deployed: Deployed) -> tuple[int, str]:
         """Return the port to bind, or the control socket of whoever hands its listening socket over."""
@@ -236,21 +233,6 @@ class LocalServing:
         if spec.port:
             return spec.port, ""
         return (deployed.port if is_free(deployed.host, deployed.port) else 0), ""
-
-    def _token(self, spec: EndpointSpec) -> str:
-        """Return the endpoint's token; beyond this machine one is made."""
-        path = self._folder / spec.name / "token"
-        if path.exists():
-            return path.read_text()
-        if spec.host.startswith(("127.", "localhost", "::1")):
-            return ""
-        token = secrets.token_urlsafe(24)
-        write_whole(path, token.encode())
-        return token
-
-    def _headers(self, name: str) -> dict[str, str]:
-        path = self._folder / name / "token"
-        return {"Authorization": f"Bearer {path.read_text()}"} if path.exists() else {}
 
     # ---- moving the requests ----------------------------------------------------------------------------------
 

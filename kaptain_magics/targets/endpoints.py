@@ -1,0 +1,137 @@
+"""What targets share that publish their endpoints on ports of this machine: the book of them, addresses, refusals."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import msgspec
+
+from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.errors import NotFoundError, ServingError, StateError
+from kaptain_magics.files import write_whole
+
+_D = TypeVar("_D", bound=msgspec.Struct)
+_OWN = ("127.", "localhost", "::1")  # beginnings of addresses that only this machine reaches
+
+
+class Book(Generic[_D]):
+    """The endpoints that are written down, and the tokens that they ask for.
+
+    Args:
+        folder: A folder with one for every endpoint.
+        kind: What is written down of each.
+    """
+
+    def __init__(self, folder: Path, kind: type[_D]) -> None:
+        self._folder, self._kind = folder, kind
+
+    def names(self) -> list[str]:
+        """Return the names of all endpoints."""
+        return sorted(path.parent.name for path in self._folder.glob("*/endpoint.json"))
+
+    def read(self, name: str) -> _D:
+        """Return an endpoint.
+
+        Raises:
+            NotFoundError: There is none of that name.
+            StateError: It cannot be read.
+        """
+        deployed = self.find(name)
+        if deployed is None:
+            hint = did_you_mean(name, self.names()) or f"deploy it first: %kaptain_deploy {name}"
+            raise NotFoundError(f"there is no endpoint {name!r}", hint)
+        return deployed
+
+    def find(self, name: str) -> _D | None:
+        """Return an endpoint, if there is one of that name.
+
+        Raises:
+            StateError: It cannot be read.
+        """
+        path = self._folder / name / "endpoint.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=self._kind)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise StateError(f"{path} cannot be read: {error}", "remove the file, then deploy again") from error
+
+    def write(self, name: str, deployed: _D) -> None:
+        """Write an endpoint down."""
+        write_whole(self._folder / name / "endpoint.json", msgspec.json.encode(deployed))
+
+    def remove(self, name: str) -> None:
+        """Forget an endpoint."""
+        (self._folder / name / "endpoint.json").unlink(missing_ok=True)
+
+    def token(self, spec: EndpointSpec) -> str:
+        """Return the endpoint's token; where other machines reach the endpoint one is made."""
+        path = self._folder / spec.name / "token"
+        if path.exists():
+            return path.read_text()
+        if spec.host.startswith(_OWN):
+            return ""
+        token = secrets.token_urlsafe(24)
+        write_whole(path, token.encode())
+        return token
+
+    def headers(self, name: str) -> dict[str, str]:
+        """Return the headers that a request to the endpoint needs."""
+        path = self._folder / name / "token"
+        return {"Authorization": f"Bearer {path.read_text()}"} if path.exists() else {}
+
+
+def check_deployment(spec: EndpointSpec, alive: bool) -> None:
+    """Look whether a revision may be deployed.
+
+    Args:
+        spec: The deployment.
+        alive: Whether an endpoint of its name answers.
+
+    Raises:
+        ServingError: It may not.
+    """
+    if spec.canary_percent is not None:
+        if not 0 < spec.canary_percent < 100:
+            raise ServingError(f"a canary gets 1 to 99 percent, not {spec.canary_percent}", "write for example 30")
+        if not alive:
+            raise ServingError(f"{spec.name} has no revision beside which a canary could run", "deploy one first")
+    elif alive and not spec.replace:
+        raise ServingError(f"{spec.name} is deployed already", "add --replace to swap it without a refused request")
+
+
+def check_percentage(percent: int) -> None:
+    """Look whether a canary can be given so many percent.
+
+    Raises:
+        ServingError: It is not a percentage.
+    """
+    if not 0 <= percent <= 100:
+        raise ServingError(f"{percent} is not a percentage", "write a whole number from 0 to 100")
+
+
+def no_canary(name: str) -> ServingError:
+    """Return the refusal to move the requests of an endpoint without a canary."""
+    return ServingError(f"{name} has no canary", "deploy one: %kaptain_deploy ... --canary 30")
+
+
+def reachable(host: str) -> str:
+    """Return the address at which a listening address is reached from this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+
+
+def url_of(host: str, port: int, spec: EndpointSpec) -> str:
+    """Return where to send requests from here.
+
+    Args:
+        host: Address that the endpoint listens on.
+        port: Its port.
+        spec: The revision that gets the requests.
+    """
+    host = reachable(host)
+    base = f"http://[{host}]" if ":" in host else f"http://{host}"
+    path = f"/v1/models/{spec.name}:predict" if spec.protocol == "v1" else f"/v2/models/{spec.name}/infer"
+    return f"{base}:{port}{path}"

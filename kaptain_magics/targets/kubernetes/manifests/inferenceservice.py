@@ -11,10 +11,9 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.pod import (
     MOUNT,
-    ROOT,
     Setup,
-    container_security,
     metadata,
+    our_container,
     own_environment,
     requirements,
     variables,
@@ -119,22 +118,13 @@ def _model(endpoint: EndpointSpec) -> Manifest:
 def _own(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     """Return a pod of our server; KServe brings the model to it."""
     env = {**own_environment(endpoint.resources), **endpoint.env, "STORAGE_URI": endpoint.artifact_uri}
-    container: Manifest = {
-        "name": CONTAINER,
-        "image": setup.image,
-        "workingDir": ROOT,
+    container = {
+        **our_container(CONTAINER, setup, endpoint.resources),
         "command": ["python3", "-u", f"{MOUNT}/serve.py"],
         "env": variables(env),
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": f"/v2/models/{endpoint.name}/ready", "port": PORT}},
-        "securityContext": container_security(),
-        "volumeMounts": [
-            {"name": "payload", "mountPath": MOUNT, "readOnly": True},
-            {"name": "work", "mountPath": ROOT},
-        ],
     }
-    if wanted := requirements(endpoint.resources):
-        container["resources"] = wanted
     volumes = [{"name": "payload", "secret": {"secretName": setup.payload}}, {"name": "work", "emptyDir": {}}]
     return {"containers": [container], "volumes": volumes}
 

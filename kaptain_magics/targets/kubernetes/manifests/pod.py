@@ -71,7 +71,7 @@ def job_template(job: JobSpec, setup: Setup, env: Mapping[str, str] | None = Non
         **more: Further labels.
     """
     main: dict[str, Any] = {
-        **_container(job.framework.value, setup, job.resources),
+        **our_container(job.framework.value, setup, job.resources),
         "command": ["python3", "-u", f"{MOUNT}/start.py"],
         "env": variables(job_environment(job) | dict(env or {})),
     }
@@ -80,7 +80,7 @@ def job_template(job: JobSpec, setup: Setup, env: Mapping[str, str] | None = Non
     pod = pod_spec([main], setup)
     if job.requirements and not job.image.image_name:  # a built image has them
         install = {
-            **_container(INIT, setup, msgspec.structs.replace(job.resources, gpu_limit=0)),
+            **our_container(INIT, setup, msgspec.structs.replace(job.resources, gpu_limit=0)),
             "command": ["python3", "-u", f"{MOUNT}/start.py", "install"],
             "env": variables({**own_environment(Resources()), **job.env}),
         }
@@ -153,12 +153,13 @@ def pod_spec(containers: list[Manifest], setup: Setup) -> Manifest:
     return spec
 
 
-def _container(name: str, setup: Setup, resources: Resources) -> Manifest:
+def our_container(name: str, setup: Setup, resources: Resources) -> Manifest:
+    """Return what every container of ours has: the mounted payload, a folder to work in, and its resources."""
     container: Manifest = {
         "name": name,
         "image": setup.image,
         "workingDir": ROOT,
-        "securityContext": container_security(),
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [
             {"name": "payload", "mountPath": MOUNT, "readOnly": True},
             {"name": "work", "mountPath": ROOT},
@@ -168,11 +169,6 @@ def _container(name: str, setup: Setup, resources: Resources) -> Manifest:
     if wanted:
         container["resources"] = wanted
     return container
-
-
-def container_security() -> Manifest:
-    """Return the security context of every container."""
-    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 def requirements(resources: Resources) -> Manifest:

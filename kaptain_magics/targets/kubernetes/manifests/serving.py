@@ -13,11 +13,10 @@ from kaptain_magics.targets.kubernetes.manifests.pod import (
     MOUNT,
     ROOT,
     Setup,
-    container_security,
     metadata,
+    our_container,
     own_environment,
     pod_spec,
-    requirements,
     variables,
 )
 
@@ -105,22 +104,9 @@ def _server_pod(endpoint: EndpointSpec, setup: Setup) -> Manifest:
             memory_limit=resources.memory_limit,
             gpu_limit=resources.gpu_limit,
         )
-    common: Manifest = {
-        "image": setup.image,
-        "workingDir": ROOT,
-        "securityContext": container_security(),
-        "volumeMounts": [
-            {"name": "payload", "mountPath": MOUNT, "readOnly": True},
-            {"name": "work", "mountPath": ROOT},
-        ],
-    }
-    wanted = requirements(resources)
-    if wanted:
-        common["resources"] = wanted
     env = {**own_environment(endpoint.resources), **endpoint.env}
     fetch: Manifest = {
-        "name": FETCH,
-        **common,
+        **our_container(FETCH, setup, resources),
         "command": ["python3", "-u", f"{MOUNT}/serve.py", "fetch"],
         "env": variables({**env, "KAPTAIN_ARTIFACT": endpoint.artifact_uri}),
     }
@@ -128,8 +114,7 @@ def _server_pod(endpoint: EndpointSpec, setup: Setup) -> Manifest:
         fetch["envFrom"] = [{"secretRef": {"name": setup.storage}}]
     ready = {"httpGet": {"path": f"/v2/models/{endpoint.name}/ready", "port": "http"}}
     server = {
-        "name": CONTAINER,
-        **common,
+        **our_container(CONTAINER, setup, resources),
         "command": ["python3", "-u", f"{MOUNT}/serve.py"],
         "env": variables(env),
         "ports": [{"name": "http", "containerPort": PORT}],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.model.blocking import logger
 from kaptain_magics.model.workspace import Workspace
-from kaptain_magics.targets.base import ClusterKeeper
+from kaptain_magics.targets.base import ClusterKeeper, EndpointStatus
 
 _KINDS = ("TFJob", "PyTorchJob", "TrainJob", "Job")
 
@@ -15,6 +16,12 @@ def _keeper() -> ClusterKeeper:
     if not isinstance(target, ClusterKeeper):
         raise TargetError("this target has no cluster", "name one with --on kubernetes")
     return target
+
+
+def _endpoint_line(endpoint: EndpointStatus) -> str:
+    shares = ", ".join(f"{percent} % to {revision[:8]}" for revision, percent in endpoint.traffic.items())
+    parts = [endpoint.name, endpoint.state, f"model {endpoint.model_id}" if endpoint.model_id else "", shares]
+    return "  ".join(part for part in parts if part)
 
 
 def _tell(lines: list[str]) -> None:
@@ -43,8 +50,8 @@ def list_experiments() -> None:
 
 
 def list_inference_services() -> None:
-    """Tell the InferenceServices."""
-    _tell(_keeper().list_resources("InferenceService"))
+    """Tell the endpoints, whether KServe serves them or plain Deployments."""
+    _tell([_endpoint_line(endpoint) for endpoint in Workspace().serving("kubernetes").endpoints()])
 
 
 def delete_resource(kind: str, name: str) -> None:
@@ -86,8 +93,15 @@ def delete_experiment(name: str) -> None:
 
 
 def delete_inference_service(name: str) -> None:
-    """Remove an InferenceService."""
-    delete_resource("InferenceService", name)
+    """Remove an endpoint with all that belongs to it.
+
+    Raises:
+        NotFoundError: There is none of that name.
+    """
+    serving = Workspace().serving("kubernetes")
+    line = _endpoint_line(serving.endpoint(name))
+    serving.undeploy(name)
+    _tell([line])
 
 
 def delete_jobs(force: bool = False) -> None:
@@ -101,17 +115,22 @@ def delete_experiments(force: bool = False) -> None:
 
 
 def delete_inference_services(force: bool = False) -> None:
-    """Remove the InferenceServices that are not ready, with ``force`` all."""
-    _tell(_keeper().delete_all(("InferenceService",), force))
+    """Remove the endpoints that are not ready, with ``force`` all."""
+    serving = Workspace().serving("kubernetes")
+    gone = [one for one in serving.endpoints() if force or one.state is not EndpointState.READY]
+    for endpoint in gone:
+        serving.undeploy(endpoint.name)
+    _tell([_endpoint_line(endpoint) for endpoint in gone])
 
 
 def clean(force: bool = False) -> None:
-    """Tell stale Secrets and ServiceAccounts and, with ``force``, remove them."""
+    """Tell what killed runs have left: Secrets, ServiceAccounts, work that nobody follows. With ``force`` remove it."""
     _tell(_keeper().clean(force))
 
 
 def clean_all(force: bool = False) -> None:
     """Remove completed workloads and tell what is stale; with ``force`` remove everything."""
     keeper = _keeper()
-    _tell(keeper.delete_all((*_KINDS, "Experiment", "InferenceService"), force))
+    _tell(keeper.delete_all((*_KINDS, "Experiment"), force))
+    delete_inference_services(force)
     _tell(keeper.clean(force))

@@ -14,6 +14,7 @@ from kaptain_magics.targets.base import Check, Housekeeping
 if TYPE_CHECKING:
     from kaptain_magics.model.workspace import Workspace
 
+_CARRIED = ("work.tar.gz", "fetched.pkl")  # ends of the names of passing objects beside a model
 _STARTING = 5.0  # seconds until the supervisor that puts a killed study in order is at work
 _TIDYING = 60.0  # seconds that it may take
 
@@ -28,7 +29,7 @@ def clean(workspace: Workspace, force: bool) -> list[str]:
     if force:
         _settle(workspace)
     lines = []
-    for leftover in [*_folders(workspace), *_objects(workspace)]:
+    for leftover in [*_folders(workspace), *_objects(workspace), *_carried(workspace)]:
         lines.append(leftover.text)
         if force:
             leftover.remove()
@@ -88,6 +89,19 @@ def _objects(workspace: Workspace) -> Iterator[_Leftover]:
             place = f"{base}/{record.model_id}/deploy/{record.endpoint.revision}"
         if place and place not in deployed and any(True for _ in store.list(place)):
             yield _Leftover(f"objects under {place}", lambda p=place: store.delete(p))  # type: ignore[misc]
+
+
+def _carried(workspace: Workspace) -> Iterator[_Leftover]:
+    """Objects beside a model that carried files into a job or variables out of it; an ended run removes its own."""
+    store, base = workspace.objects(), workspace.settings.models_uri
+    jobs = [s.record.job for s in workspace.runs() if s.state.terminal and s.record.target == "kubernetes"]
+    models = {job.upload_uri.rstrip("/") for job in jobs if job is not None and job.upload_uri.startswith(f"{base}/")}
+    for place in sorted({model.rpartition("/")[0] for model in models}):
+        for entry in store.list(place):
+            name, _, end = entry.path.partition(".")
+            if f"{place}/{name}" in models and end in _CARRIED:
+                uri = f"{place}/{entry.path}"
+                yield _Leftover(f"object {uri}", lambda u=uri: store.delete(u))  # type: ignore[misc]
 
 
 def doctor(workspace: Workspace) -> list[Check]:

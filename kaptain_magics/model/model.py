@@ -206,11 +206,8 @@ class Model(Plannable):
         if len(endpoint.status().traffic) > 1 and not model_uri:
             endpoint.set_canary(canary_traffic_percentage)
             return
-        deploy_and_tell(
-            lambda: self.plan_deployment(
-                model_uri=model_uri or "", canary_percent=canary_traffic_percentage, replace=True, **kwargs
-            )
-        )
+        asked = {"protocol": endpoint.status().protocol, "model_uri": model_uri or "", "replace": True, **kwargs}
+        deploy_and_tell(lambda: self.plan_deployment(canary_percent=canary_traffic_percentage, **asked))
 
     def promote_canary(self) -> None:
         """Give the canary all requests.

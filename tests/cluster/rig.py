@@ -162,6 +162,18 @@ def surroundings(
     )
 
 
+def environment(kubeconfig: Path, cluster: Cluster, image: str, storage: SeaweedFS, prefix: str) -> dict[str, str]:
+    """The environment of a kernel that works on the cluster and keeps its models under a prefix of its own."""
+    return {
+        "KAPTAIN_TARGET": "kubernetes",
+        "KAPTAIN_KUBECONFIG": str(kubeconfig),
+        "KAPTAIN_NAMESPACE": cluster.namespace,
+        "KAPTAIN_BASE_IMAGE": image,
+        "KAPTAIN_STORAGE_URI": f"s3://{BUCKET}/{prefix}",
+        **storage.env,
+    }
+
+
 def kubectl(kubeconfig: Path, *arguments: str, stdin: str = "") -> str:
     """Run kubectl and return what it says."""
     done = subprocess.run(

@@ -20,7 +20,7 @@ from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.model import Workspace
 from kaptain_magics.state import RunFolder
 from kaptain_magics.targets.kubernetes.client import Cluster
-from tests.cluster.rig import eventually, fresh_namespace
+from tests.cluster.rig import environment, eventually, fresh_namespace
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
@@ -64,15 +64,7 @@ def workspace(
     pod_storage: SeaweedFS,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Workspace:
-    settings = {
-        "KAPTAIN_TARGET": "kubernetes",
-        "KAPTAIN_KUBECONFIG": str(kubeconfig),
-        "KAPTAIN_NAMESPACE": cluster.namespace,
-        "KAPTAIN_BASE_IMAGE": cluster_image,
-        "KAPTAIN_STORAGE_URI": f"s3://kaptain/{tmp_path.name}",
-        **pod_storage.env,
-    }
-    for name, value in settings.items():
+    for name, value in environment(kubeconfig, cluster, cluster_image, pod_storage, tmp_path.name).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     return Workspace()

@@ -12,7 +12,7 @@ from kaptain_magics.errors import KaptainError
 from kaptain_magics.model import Workspace
 from kaptain_magics.model.handles import Study
 from kaptain_magics.targets.kubernetes.client import Cluster
-from tests.cluster.rig import eventually, fresh_namespace
+from tests.cluster.rig import environment, eventually, fresh_namespace
 from tests.seaweed import SeaweedFS
 from tests.shell import Notebook
 
@@ -36,15 +36,7 @@ def cluster(
     monkeypatch.chdir(tmp_path)
     Path("train.py").write_text(SCRIPT)
     with fresh_namespace(kubeconfig) as made:
-        settings = {
-            "KAPTAIN_TARGET": "kubernetes",
-            "KAPTAIN_KUBECONFIG": str(kubeconfig),
-            "KAPTAIN_NAMESPACE": made.namespace,
-            "KAPTAIN_BASE_IMAGE": cluster_image,
-            "KAPTAIN_STORAGE_URI": f"s3://kaptain/{tmp_path.name}",
-            **pod_storage.env,
-        }
-        for name, value in settings.items():
+        for name, value in environment(kubeconfig, made, cluster_image, pod_storage, tmp_path.name).items():
             monkeypatch.setenv(name, value)
         yield made
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from kaptain_magics.errors import KaptainError
+from kaptain_magics.core.resources import quantity
+from kaptain_magics.errors import ConfigError, KaptainError
 from kaptain_magics.images.reference import Reference
 from kaptain_magics.targets.base import Check
 from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import KINDS
 
-_JOBS = {
+Needs = Mapping[str, tuple[str, ...]]  # verbs by kind
+
+_JOBS: Needs = {
     "Job": ("create", "get", "list", "watch", "patch", "delete"),
     "Secret": ("create", "get", "list", "patch", "delete"),
     "Pod": ("get", "list", "watch"),
     "Pod/log": ("get",),
 }
-_REASONS = {"Event": ("list", "watch"), "ResourceQuota": ("list",), "LimitRange": ("list",)}
-_SERVING = {
+_STUDIES: Needs = {
+    "Experiment": ("create", "get", "list", "watch", "delete"),
+    "Trial": ("list", "watch"),
+}
+_REASONS: Needs = {"Event": ("list", "watch"), "ResourceQuota": ("list",), "LimitRange": ("list",)}
+_SERVING: Needs = {
     "Deployment": ("create", "get", "list", "watch", "patch", "delete"),
     "Service": ("create", "get", "list", "patch", "delete"),
     "ServiceAccount": ("create", "get", "list", "patch", "delete"),
@@ -38,7 +45,7 @@ class Doctor:
         self._shop = workshop
 
     def check(self) -> list[Check]:
-        """Return what was found; only what jobs cannot do without makes a check fail."""
+        """Return what was found."""
         try:
             cluster = self._shop.cluster
             version = self._shop.discovery.version
@@ -53,7 +60,7 @@ class Doctor:
         return found
 
     def _permissions(self) -> Iterator[Check]:
-        for purpose, wanted in (("jobs", _JOBS), ("reasons", _REASONS), ("endpoints", self._serving_needs())):
+        for purpose, wanted in self._needs():
             missing = []
             for name, verbs in wanted.items():
                 denied = [verb for verb in verbs if not self._shop.cluster.allowed(verb, *name.split("/"))]
@@ -63,14 +70,26 @@ class Doctor:
             if missing:
                 yield Check(
                     f"permissions for {purpose}",
-                    purpose != "jobs",
+                    False,
                     f"this user may not {'; '.join(missing)}",
                     f"ask the cluster's administrator for a role in namespace {self._shop.cluster.namespace}",
                 )
             else:
                 yield Check(f"permissions for {purpose}", True, "all that are needed")
 
-    def _serving_needs(self) -> dict[str, tuple[str, ...]]:
+    def _needs(self) -> Iterator[tuple[str, Needs]]:
+        """Yield what each purpose needs, as far as the cluster has the kinds."""
+        has = self._shop.discovery.has
+        yield "jobs", _JOBS
+        if has("Experiment"):
+            yield "studies", _STUDIES
+        for kind in ("PyTorchJob", "TFJob", "TrainJob"):
+            if has(kind):
+                yield f"{kind}s", {kind: _JOBS["Job"]}
+        yield "endpoints", self._serving_needs()
+        yield "reasons", _REASONS
+
+    def _serving_needs(self) -> Needs:
         if not self._shop.discovery.has("InferenceService"):
             return _SERVING
         kept = {name: _SERVING[name] for name in ("ServiceAccount", "Pod/portforward")}
@@ -92,7 +111,10 @@ class Doctor:
             }
             missing = [word for word in needs if word not in defaults]
             hint = f"always name {' and '.join('--' + word for word in missing)}" if missing else ""
-            yield Check(f"quota {name}", True, f"used: {text}", hint)
+            full = [what for what, limit in hard.items() if _at_limit(used.get(what, "0"), limit)]
+            if full:
+                hint = f"wait until other work has ended, or remove it: %kaptain clean; {hint}".removesuffix("; ")
+            yield Check(f"quota {name}", not full, f"used{' up' if full else ''}: {text}", hint)
 
     def _image(self) -> Iterator[Check]:
         name = self._shop.around.settings.get("base_image", "")
@@ -132,3 +154,10 @@ class Doctor:
             if there or without:
                 group = KINDS[kind].api_version
                 yield Check(name, True, f"there ({group})" if there else f"not there: {without}")
+
+
+def _at_limit(used: str, limit: str) -> bool:
+    try:
+        return used == limit or quantity(used, "used") >= quantity(limit, "limit")
+    except ConfigError:  # a unit that is not known here
+        return False

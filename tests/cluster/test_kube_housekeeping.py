@@ -1,0 +1,113 @@
+"""``kaptain.utils``, ``%kaptain clean`` and ``%kaptain doctor`` on a real cluster."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import kaptain
+import pytest
+
+from kaptain_magics.core.specs import Capture
+from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import NotFoundError, TargetError
+from kaptain_magics.model import Workspace
+from kaptain_magics.script import capture
+from kaptain_magics.targets.kubernetes.client import Cluster
+from tests.cluster.rig import environment, eventually, fresh_namespace, ours
+from tests.seaweed import SeaweedFS
+
+pytestmark = [pytest.mark.cluster, pytest.mark.s3]
+SCRIPT = """
+from sklearn.dummy import DummyClassifier
+clf = DummyClassifier().fit([[0], [1]], [0, 1])
+"""
+
+
+@pytest.fixture
+def cluster(
+    home: Path,
+    tmp_path: Path,
+    kubeconfig: Path,
+    cluster_image: str,
+    pod_storage: SeaweedFS,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Cluster]:
+    monkeypatch.chdir(tmp_path)
+    with fresh_namespace(kubeconfig) as made:
+        for name, value in environment(kubeconfig, made, cluster_image, pod_storage, tmp_path.name).items():
+            monkeypatch.setenv(name, value)
+        yield made
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "kaptain-log")
+    return caplog
+
+
+def lines(told: pytest.LogCaptureFixture) -> list[str]:
+    said = [record.getMessage() for record in told.records]
+    told.clear()
+    return said
+
+
+def test_the_contracts_functions(cluster: Cluster, told: pytest.LogCaptureFixture) -> None:
+    workspace = Workspace()
+    model = workspace.model("dev/keep")
+    run = model.plan_training(capture(SCRIPT), capture=Capture(model="clf")).start()
+    assert run.wait(120) is RunState.SUCCEEDED, run.reason
+    endpoint = model.plan_deployment().start()
+    assert endpoint.wait(120) is RunState.SUCCEEDED, endpoint.reason
+    lines(told)
+
+    kaptain.utils.list_jobs()
+    assert [line.split()[:2] for line in lines(told)] == [[f"job/{run.record.name}", "ended"]]
+    kaptain.utils.list_inference_services()
+    (line,) = lines(told)
+    assert line.startswith("dev-keep  ready  model dev/keep  100 % to ")
+    kaptain.utils.list_experiments()
+    assert lines(told) == ["nothing found"]
+    kaptain.utils.diagnose()
+    assert any("deployment/dev-keep" in line for line in lines(told))
+    kaptain.utils.clean(force=True)
+    assert not any("deployment" in line for line in lines(told))  # it is served, and no leftover
+    kaptain.utils.delete_inference_services()
+    assert lines(told) == ["nothing found"]
+
+    with pytest.raises(TargetError, match="no job 'other'"):
+        kaptain.utils.delete_job("other")
+    with pytest.raises(NotFoundError, match="other"):
+        kaptain.utils.delete_inference_service("other")
+    kaptain.utils.delete_inference_service("dev-keep")
+    assert lines(told)[-1].startswith("dev-keep  ready")
+    eventually(lambda: not cluster.list("Deployment"))
+    again = model.plan_deployment().start()
+    assert again.wait(120) is RunState.SUCCEEDED, again.reason
+    kaptain.utils.clean_all(force=True)
+    eventually(lambda: ours(cluster) == [])
+    kaptain.utils.list_all_resources()
+    assert lines(told)[-1] == "nothing found"
+
+
+def test_what_a_killed_job_carried_is_removed_from_the_store(cluster: Cluster) -> None:
+    workspace = Workspace()
+    run = workspace.model("dev/keep").plan_training(capture(SCRIPT), capture=Capture(model="clf")).start()
+    assert run.wait(120) is RunState.SUCCEEDED, run.reason
+    store, uri = workspace.objects(), f"{run.artifact_uri}.work.tar.gz"
+    store.write(uri, b"left by a supervisor that was killed")
+    assert any(uri in line for line in workspace.clean())
+    workspace.clean(force=True)
+    assert not store.exists(uri)
+    assert store.exists(run.artifact_uri)
+
+
+def test_a_quota_that_is_used_up_is_found_by_the_doctor(cluster: Cluster) -> None:
+    spec = {"hard": {"pods": "0", "requests.cpu": "2"}}
+    cluster.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "tight"}, "spec": spec})
+    eventually(lambda: cluster.list("ResourceQuota")[0].get("status", {}).get("hard"))
+    (check,) = [check for check in Workspace().doctor() if check.name == "quota tight"]
+    assert not check.ok
+    assert "used up" in check.detail
+    assert "--cpu" in check.hint

@@ -132,6 +132,9 @@ MADE: dict[str, Callable[[], Any]] = {
     "inferenceservice-own": lambda: kserve.inference_service(
         endpoint(framework=ModelFramework.PYTORCH, env={"A": "b"}), SETUP, kserve.SERVERLESS
     ),
+    "inferenceservice-own-raw": lambda: kserve.inference_service(
+        endpoint(framework=ModelFramework.PYTORCH), SETUP, kserve.RAW
+    ),
     "inferenceservice-transformer": lambda: kserve.inference_service(
         endpoint(
             transformer={
@@ -207,34 +210,65 @@ def test_kserves_own_schema_takes_them(name: str) -> None:
         jsonschema.Draft7Validator(spec).validate({"predictor": {"unheard": 1}})
 
 
+def pods(node: Any) -> list[Manifest]:
+    """Every pod in a manifest: whatever has containers."""
+    if isinstance(node, list):
+        return [pod for item in node for pod in pods(item)]
+    if not isinstance(node, dict):
+        return []
+    return ([node] if "containers" in node else []) + [pod for item in node.values() for pod in pods(item)]
+
+
 PODS = {
-    "job": lambda made: made["spec"]["template"]["spec"],
-    "job-full": lambda made: made["spec"]["template"]["spec"],
-    "pytorchjob": lambda made: made["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"],
-    "deployment": lambda made: made[0]["spec"]["template"]["spec"],
+    "job": 1,
+    "job-full": 1,
+    "job-disruption": 1,
+    "job-indexed": 1,
+    "pytorchjob": 2,
+    "tfjob": 2,
+    "trainjob": 1,
+    "trainjob-overrides": 1,
+    "experiment": 1,
+    "deployment": 1,
+    "inferenceservice-own": 1,
+    "inferenceservice-own-raw": 1,
+    "inferenceservice-transformer": 1,
 }
+VOLUMES = ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"]
 
 
-@pytest.mark.parametrize("name", PODS)
+@pytest.mark.parametrize("name", MADE)
 def test_pods_pass_the_restricted_standard(name: str) -> None:
-    pod = PODS[name](MADE[name]())
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] > 0
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in [*pod["containers"], *pod.get("initContainers", [])]:
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
-        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    allowed = {
-        "configMap",
-        "csi",
-        "downwardAPI",
-        "emptyDir",
-        "ephemeral",
-        "persistentVolumeClaim",
-        "projected",
-        "secret",
-    }
-    assert all(set(volume) - {"name"} <= allowed for volume in pod["volumes"])
+    found = pods(MADE[name]())
+    assert len(found) == PODS.get(name, 0)
+    for pod in found:
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            security = {**pod.get("securityContext", {}), **container["securityContext"]}
+            assert security["runAsNonRoot"] is True
+            assert security.get("runAsUser", 1) > 0
+            assert ("runAsUser" in security) is (name != "job-disruption")  # which leaves the user to the cluster
+            assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert not {"privileged", "procMount"} & set(security)
+        assert all(set(volume) - {"name"} <= set(VOLUMES) for volume in pod.get("volumes", []))
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+
+
+@pytest.mark.parametrize("name", [name for name in MADE if name.startswith("inferenceservice")])
+def test_what_kserve_runs_is_unprivileged_and_has_resources(name: str) -> None:
+    spec = MADE[name]()["spec"]
+    predictor = spec["predictor"]
+    parts = [
+        predictor.get("model"),
+        *predictor.get("containers", []),
+        *spec.get("transformer", {}).get("containers", []),
+    ]
+    for part in filter(None, parts):
+        assert part["securityContext"]["allowPrivilegeEscalation"] is False
+        assert part["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert part["resources"]["requests"] == {"cpu": "0.5", "memory": "500M"}
+    assert ("securityContext" in predictor) is (name == "inferenceservice-own-raw")  # Knative refuses it
 
 
 def test_no_secret_stands_in_a_pod() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import ServingError
@@ -15,7 +17,10 @@ from kaptain_magics.targets.kubernetes.manifests.pod import (
     metadata,
     our_container,
     own_environment,
+    pod_security,
     requirements,
+    unprivileged,
+    user_security,
     variables,
 )
 from kaptain_magics.targets.kubernetes.manifests.serving import PORT
@@ -68,7 +73,7 @@ def inference_service(endpoint: EndpointSpec, setup: Setup, mode: str) -> Manife
     about["annotations"][MODE] = mode
     spec: Manifest = {"predictor": _predictor(endpoint, setup, mode)}
     if endpoint.transformer:
-        spec["transformer"] = _transformer(endpoint.transformer)
+        spec["transformer"] = _transformer(endpoint, setup) | _pod_security(setup, mode)
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -83,7 +88,7 @@ def _predictor(endpoint: EndpointSpec, setup: Setup, mode: str) -> Manifest:
         "minReplicas": endpoint.min_replicas,
     }
     if own_server(endpoint):
-        predictor |= _own(endpoint, setup)
+        predictor |= _own(endpoint, setup) | _pod_security(setup, mode)
     else:
         predictor["model"] = _model(endpoint)
     if endpoint.max_replicas is not None:
@@ -105,6 +110,7 @@ def _model(endpoint: EndpointSpec) -> Manifest:
         "modelFormat": {"name": FORMATS.get(endpoint.framework, endpoint.framework.value)},
         "protocolVersion": endpoint.protocol,
         "storageUri": endpoint.artifact_uri,
+        "securityContext": unprivileged() | {"seccompProfile": {"type": "RuntimeDefault"}},  # the user is the runtime's
     }
     if runtime := endpoint.serving_config.get("runtime"):
         model["runtime"] = runtime
@@ -120,6 +126,7 @@ def _own(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     env = {**own_environment(endpoint.resources), **endpoint.env, "STORAGE_URI": endpoint.artifact_uri}
     container = {
         **our_container(CONTAINER, setup, endpoint.resources),
+        "securityContext": _restricted(setup),
         "command": ["python3", "-u", f"{MOUNT}/serve.py"],
         "env": variables(env),
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
@@ -129,8 +136,25 @@ def _own(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     return {"containers": [container], "volumes": volumes}
 
 
-def _transformer(transformer: Mapping[str, Any]) -> Manifest:
-    container: Manifest = {"name": "kserve-container", "image": transformer["image_name"]}
+def _restricted(setup: Setup) -> Manifest:
+    """Return what a container needs to pass the restricted standard by itself: Knative takes none of it of a pod."""
+    return unprivileged() | user_security(setup)
+
+
+def _pod_security(setup: Setup, mode: str) -> Manifest:
+    """Return what is said of a whole pod where that is possible: it holds for KServe's own containers too."""
+    return {"securityContext": pod_security(setup)} if mode == RAW else {}
+
+
+def _transformer(endpoint: EndpointSpec, setup: Setup) -> Manifest:
+    transformer: Mapping[str, Any] = endpoint.transformer
+    container: Manifest = {
+        "name": CONTAINER,
+        "image": transformer["image_name"],
+        "securityContext": _restricted(setup),
+    }
+    if wanted := requirements(msgspec.structs.replace(endpoint.resources, gpu_limit=0)):
+        container["resources"] = wanted
     if transformer.get("args"):
         container["args"] = list(transformer["args"])
     volumes, mounts = [], []

@@ -137,13 +137,10 @@ def variables(env: Mapping[str, str]) -> list[Manifest]:
 
 def pod_spec(containers: list[Manifest], setup: Setup) -> Manifest:
     """Return what all pods have in common: they pass the restricted Pod Security standard."""
-    security: Manifest = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    if setup.user is not None:
-        security |= {"runAsUser": setup.user, "runAsGroup": setup.group, "fsGroup": setup.user}
     spec: Manifest = {
         "automountServiceAccountToken": bool(setup.service_account),
         "enableServiceLinks": False,
-        "securityContext": security,
+        "securityContext": pod_security(setup),
         "containers": containers,
     }
     if setup.service_account:
@@ -153,13 +150,32 @@ def pod_spec(containers: list[Manifest], setup: Setup) -> Manifest:
     return spec
 
 
+def pod_security(setup: Setup) -> Manifest:
+    """Return as whom a pod's processes run, and who owns its volumes."""
+    owner = {} if setup.user is None else {"fsGroup": setup.user}
+    return user_security(setup) | owner
+
+
+def user_security(setup: Setup) -> Manifest:
+    """Return as whom processes run, as a pod or a container can have it."""
+    security: Manifest = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    if setup.user is not None:
+        security |= {"runAsUser": setup.user, "runAsGroup": setup.group}
+    return security
+
+
+def unprivileged() -> Manifest:
+    """Return what the restricted standard asks of every container, besides its user."""
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
 def our_container(name: str, setup: Setup, resources: Resources) -> Manifest:
     """Return what every container of ours has: the mounted payload, a folder to work in, and its resources."""
     container: Manifest = {
         "name": name,
         "image": setup.image,
         "workingDir": ROOT,
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": unprivileged(),
         "volumeMounts": [
             {"name": "payload", "mountPath": MOUNT, "readOnly": True},
             {"name": "work", "mountPath": ROOT},

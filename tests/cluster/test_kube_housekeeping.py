@@ -12,7 +12,7 @@ import pytest
 from kaptain_magics.core.specs import Capture
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, TargetError
-from kaptain_magics.model import Workspace
+from kaptain_magics.model import Workspace, blocking
 from kaptain_magics.script import capture
 from kaptain_magics.targets.kubernetes.client import Cluster
 from tests.cluster.rig import environment, eventually, fresh_namespace, ours
@@ -41,54 +41,65 @@ def cluster(
         yield made
 
 
+class Told(logging.Handler):
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(record.getMessage())
+
+    def lines(self) -> list[str]:
+        said, self._lines = self._lines, []
+        return said
+
+
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, "kaptain-log")
-    return caplog
+def told() -> Iterator[Told]:
+    handler, logger = Told(), blocking.logger()
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
 
 
-def lines(told: pytest.LogCaptureFixture) -> list[str]:
-    said = [record.getMessage() for record in told.records]
-    told.clear()
-    return said
-
-
-def test_the_contracts_functions(cluster: Cluster, told: pytest.LogCaptureFixture) -> None:
+def test_the_contracts_functions(cluster: Cluster, told: Told) -> None:
     workspace = Workspace()
     model = workspace.model("dev/keep")
     run = model.plan_training(capture(SCRIPT), capture=Capture(model="clf")).start()
     assert run.wait(120) is RunState.SUCCEEDED, run.reason
     endpoint = model.plan_deployment().start()
     assert endpoint.wait(120) is RunState.SUCCEEDED, endpoint.reason
-    lines(told)
+    told.lines()
 
     kaptain.utils.list_jobs()
-    assert [line.split()[:2] for line in lines(told)] == [[f"job/{run.record.name}", "ended"]]
+    assert [line.split()[:2] for line in told.lines()] == [[f"job/{run.record.name}", "ended"]]
     kaptain.utils.list_inference_services()
-    (line,) = lines(told)
+    (line,) = told.lines()
     assert line.startswith("dev-keep  ready  model dev/keep  100 % to ")
     kaptain.utils.list_experiments()
-    assert lines(told) == ["nothing found"]
+    assert told.lines() == ["nothing found"]
     kaptain.utils.diagnose()
-    assert any("deployment/dev-keep" in line for line in lines(told))
+    assert any("deployment/dev-keep" in line for line in told.lines())
     kaptain.utils.clean(force=True)
-    assert not any("deployment" in line for line in lines(told))  # it is served, and no leftover
+    assert not any("deployment" in line for line in told.lines())  # it is served, and no leftover
     kaptain.utils.delete_inference_services()
-    assert lines(told) == ["nothing found"]
+    assert told.lines() == ["nothing found"]
 
     with pytest.raises(TargetError, match="no job 'other'"):
         kaptain.utils.delete_job("other")
     with pytest.raises(NotFoundError, match="other"):
         kaptain.utils.delete_inference_service("other")
     kaptain.utils.delete_inference_service("dev-keep")
-    assert lines(told)[-1].startswith("dev-keep  ready")
+    assert told.lines()[-1].startswith("dev-keep  ready")
     eventually(lambda: not cluster.list("Deployment"))
     again = model.plan_deployment().start()
     assert again.wait(120) is RunState.SUCCEEDED, again.reason
     kaptain.utils.clean_all(force=True)
     eventually(lambda: ours(cluster) == [])
     kaptain.utils.list_all_resources()
-    assert lines(told)[-1] == "nothing found"
+    assert told.lines()[-1] == "nothing found"
 
 
 def test_what_a_killed_job_carried_is_removed_from_the_store(cluster: Cluster) -> None:

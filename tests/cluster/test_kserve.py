@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
 from kaptain_magics.core.frameworks import ModelFramework
@@ -171,6 +172,19 @@ def test_nobody_reconciles(target: KubernetesTarget, namespace: Cluster) -> None
     end = last(list(target.deploy(endpoint(timeout=2.0))))
     assert (end.state, "2 s" in end.reason) == (RunState.FAILED, True)
     eventually(lambda: ours(namespace) == [])
+
+
+def test_requirements_are_served_or_refused_aloud(target: KubernetesTarget, namespace: Cluster) -> None:
+    spec = endpoint(requirements=("pandas>=2", "polars"))
+    (payload,) = [thing for thing in yaml.safe_load_all(target.render(spec)) if "-server-" in thing["metadata"]["name"]]
+    assert "requirements.txt" in payload["data"]  # serve.py installs them
+    named = msgspec.structs.replace(spec, serving_config={"runtime": "team-runtime"})
+    with KServeStandIn(namespace):
+        events = list(target.deploy(named))
+        assert last(events).state is RunState.SUCCEEDED, events
+        (warning,) = [event for event in events if isinstance(event, Noted) and event.warning]
+        assert ("team-runtime" in warning.text, "requirements" in warning.text) == (True, True)
+        target.undeploy("dev-mnist")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,10 @@ class KServeServing:
         if before is None and endpoint.canary_percent is not None:
             raise no_canary_yet(endpoint.name)
         *parts, service = self.objects(endpoint)
+        if endpoint.requirements and not manifests.own_server(endpoint):
+            text = f"runtime {endpoint.serving_config['runtime']} has its own libraries: the requirements are ignored"
+            hint = f"leave the runtime out, or name {manifests.OWN_RUNTIME}: Kaptain's server installs them"
+            yield Noted(text=text, warning=True, hint=hint)
         try:
             yield from self._parts.create(endpoint, parts)
             kept = self._shop.cluster.rewrite(_KIND, endpoint.name, lambda now: _change(now, service))

@@ -302,6 +302,28 @@ def test_kserve_has_no_canary_without_knative() -> None:
         kserve.inference_service(endpoint(canary_percent=30), SETUP, kserve.RAW)
 
 
+@pytest.mark.parametrize(
+    ("changes", "own"),
+    [
+        ({"protocol": "v1"}, False),
+        ({"protocol": "v2"}, False),
+        ({"framework": ModelFramework.TENSORFLOW, "protocol": "v1"}, False),
+        ({"framework": ModelFramework.TENSORFLOW, "protocol": "v2"}, True),
+        ({"framework": ModelFramework.MLFLOW, "protocol": "v1"}, True),
+        ({"framework": ModelFramework.MLFLOW, "protocol": "v2"}, False),
+        ({"framework": ModelFramework.XGBOOST}, True),
+        ({"requirements": ("pandas",)}, True),
+        ({"requirements": ("pandas",), "serving_config": {"runtime": "team-runtime"}}, False),
+        ({"framework": ModelFramework.TENSORFLOW, "serving_config": {"runtime": "kserve-tritonserver"}}, False),
+        ({"serving_config": {"runtime": "kaptain"}}, True),
+    ],
+)
+def test_our_server_serves_what_kserves_own_cannot(changes: dict[str, Any], own: bool) -> None:
+    assert kserve.own_server(endpoint(**changes)) is own
+    predictor = kserve.inference_service(endpoint(**changes), SETUP, kserve.SERVERLESS)["spec"]["predictor"]
+    assert ("containers" in predictor, "model" in predictor) == (own, not own)
+
+
 def test_storage_annotations() -> None:
     env = {"S3_ENDPOINT": "http://minio.kubeflow:9000", "AWS_REGION": "us-east-1", "S3_FORCE_PATH_STYLE": "true"}
     assert kserve.storage_annotations(env) == {

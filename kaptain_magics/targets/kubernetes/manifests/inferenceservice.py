@@ -28,12 +28,13 @@ from kaptain_magics.targets.kubernetes.manifests.serving import PORT
 MODE = "serving.kserve.io/deploymentMode"
 SERVERLESS, RAW = "Serverless", "RawDeployment"
 SECRET_KIND = "Secret"  # of a transformer's volumes; the other one is ConfigMap
-# Frameworks whose saved folder KServe's own servers load as it is; the others are served by our server under KServe.
-# (Its server for XGBoost takes a folder with one file alone, and ours has the checksums beside the model.)
-FORMATS = {
-    ModelFramework.SKLEARN: "sklearn",
-    ModelFramework.TENSORFLOW: "tensorflow",
-    ModelFramework.MLFLOW: "mlflow",
+# Frameworks whose saved folder KServe's own servers load as it is, and the protocols that these servers speak; all else
+# is served by our server under KServe. (Its server for XGBoost takes a folder with one file alone, and ours has the
+# checksums beside the model.)
+PROTOCOLS = {
+    ModelFramework.SKLEARN: ("v1", "v2"),
+    ModelFramework.TENSORFLOW: ("v1",),
+    ModelFramework.MLFLOW: ("v2",),
 }
 FOLDER = "/mnt/models"  # where KServe's storage initializer puts the model
 CONTAINER = "kserve-container"
@@ -41,9 +42,10 @@ OWN_RUNTIME = "kaptain"  # value of serving_config["runtime"] that asks for our 
 
 
 def own_server(endpoint: EndpointSpec) -> bool:
-    """Whether our server serves the endpoint under KServe."""
-    runtime = endpoint.serving_config.get("runtime", "")
-    return runtime == OWN_RUNTIME or (not runtime and endpoint.framework not in FORMATS)
+    """Whether our server serves the endpoint under KServe: where KServe's own cannot, or lack its requirements."""
+    if runtime := endpoint.serving_config.get("runtime"):
+        return runtime == OWN_RUNTIME
+    return bool(endpoint.requirements) or endpoint.protocol not in PROTOCOLS.get(endpoint.framework, ())
 
 
 def inference_service(endpoint: EndpointSpec, setup: Setup, mode: str) -> Manifest:
@@ -107,7 +109,7 @@ def _predictor(endpoint: EndpointSpec, setup: Setup, mode: str) -> Manifest:
 def _model(endpoint: EndpointSpec) -> Manifest:
     """Return the model for one of KServe's own servers, or for the runtime that is named."""
     model: Manifest = {
-        "modelFormat": {"name": FORMATS.get(endpoint.framework, endpoint.framework.value)},
+        "modelFormat": {"name": endpoint.framework.value},
         "protocolVersion": endpoint.protocol,
         "storageUri": endpoint.artifact_uri,
         "securityContext": unprivileged() | {"seccompProfile": {"type": "RuntimeDefault"}},  # the user is the runtime's

@@ -11,7 +11,7 @@ from tests.browser import lab as parts
 from tests.conftest import absent
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[parts.Lab]:
     """A running JupyterLab with a page."""
     missing = parts.missing()

@@ -94,7 +94,7 @@ def test_the_contracts_functions(cluster: Cluster, told: Told) -> None:
     kaptain.utils.delete_inference_service("dev-keep")
     assert told.lines()[-1].startswith("dev-keep  ready")
     eventually(lambda: not cluster.list("Deployment"))
-    again = model.plan_deployment().start()
+    again = model.plan_deployment(replace=True).start()
     assert again.wait(120) is RunState.SUCCEEDED, again.reason
     kaptain.utils.clean_all(force=True)
     eventually(lambda: ours(cluster) == [])

@@ -626,6 +626,7 @@ def test_what_a_killed_deployment_leaves_is_cleaned(
             revision=new_hex(32),
             artifact_uri=f"s3://{BUCKET}/models/not/there",
             framework=ModelFramework.PYTHON,
+            resources=Resources.simple("500", "1G"),  # no node has so much: it waits until it is killed
         )
         process = started(DEPLOYER, target, spec)
         assert process.stdout is not None

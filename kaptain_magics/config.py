@@ -7,6 +7,7 @@ files and are read by the process that needs them.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         cluster_serving: What serves on a cluster: ``auto`` (KServe where it is there), ``kserve`` or ``plain``.
         kserve_mode: KServe's mode, ``serverless`` or ``raw``; empty takes serverless where Knative is there.
         pending_timeout: Seconds that something may keep a pod on a cluster from starting before it is given up.
-        registry: Registry whose plain-HTTP access is allowed, such as ``registry.local:5000``.
+        docker_config: Docker's ``config.json`` with the logins of registries, or its folder; empty: the usual place.
+        registry: The private registry, ``host[:port]``, that ``registry_certificate`` belongs to; empty: every one.
+        registry_certificate: File with the certificate (PEM) of its authority.
+        insecure_registries: Registries (``host[:port]``, commas between) that may be spoken to without encryption, and
+            so get logins in clear; those on this machine always may.
+        image_builder: What builds images: ``engine`` (Docker), ``none`` (no engine needed), empty for what is there.
+        image_platform: Platform of images, such as ``linux/arm64``; empty means Linux on this machine's processor.
         warm: Whether jobs fork from a warm worker where that is safe.
         on_interrupt: What interrupting a waiting cell does: ``stop`` or ``detach``.
         tracking_uri: MLflow tracking URI; empty logs nothing.
@@ -76,7 +83,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cluster_serving: str = "auto"
     kserve_mode: str = ""
     pending_timeout: float = 300.0
+    docker_config: str = ""
     registry: str = ""
+    registry_certificate: str = ""
+    insecure_registries: str = ""
+    image_builder: str = ""
+    image_platform: str = ""
     warm: bool = True
     on_interrupt: str = "stop"
     tracking_uri: str = ""
@@ -87,9 +99,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"on_interrupt {self.on_interrupt!r} is unknown", "write stop or detach")
         if self.log_lines < 1:
             raise ConfigError(f"log_lines {self.log_lines} is less than 1", "write how many lines a view shows")
-        for name in ("home", "cache"):
-            full = os.path.abspath(Path(getattr(self, name)).expanduser())
-            msgspec.structs.force_setattr(self, name, full)
+        if self.image_builder not in ("", "engine", "none"):
+            raise ConfigError(
+                f"image_builder {self.image_builder!r} is unknown", "write engine or none, or leave it out"
+            )
+        if self.image_platform and not re.fullmatch(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?", self.image_platform):
+            raise ConfigError(f"image_platform {self.image_platform!r} is none", "write for example linux/amd64")
+        for name in ("home", "cache", "docker_config", "registry_certificate"):
+            path = getattr(self, name)
+            if path:
+                msgspec.structs.force_setattr(self, name, os.path.abspath(Path(path).expanduser()))
 
     @classmethod
     def load(cls, overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -48,11 +48,18 @@ class Logins:
     """The logins in Docker's configuration.
 
     Args:
-        folder: Folder of ``config.json``; ``None`` means ``DOCKER_CONFIG``, then ``~/.docker``.
+        path: The file ``config.json``, or its folder; ``None`` means ``DOCKER_CONFIG``, then ``~/.docker``.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.path = (folder or Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")) / "config.json"
+    def __init__(self, path: Path | None = None) -> None:
+        path = path or Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+        self.path = path if path.is_file() else path / "config.json"
+
+    @classmethod
+    def under(cls, settings: Mapping[str, str]) -> Logins:
+        """Return the logins that the setting ``docker_config`` names."""
+        named = settings.get("docker_config", "")
+        return cls(Path(named) if named else None)
 
     def of(self, registry: str) -> Login | None:
         """Return the login of a registry, ``None`` where there is none.

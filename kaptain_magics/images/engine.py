@@ -69,15 +69,14 @@ class Engine:
 
     Args:
         settings: ``docker_host`` names its address; empty means ``DOCKER_HOST``, then the current Docker context.
-            ``docker_config`` names the folder of Docker's configuration.
+            ``docker_config`` names Docker's configuration.
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         named = settings.get("docker_host") or os.environ.get("DOCKER_HOST") or _of_context()
         self.address = named or ("" if sys.platform == "win32" else "unix:///var/run/docker.sock")
         self._version = "auto"
-        folder = settings.get("docker_config", "")
-        self._logins = Logins(Path(folder) if folder else None)
+        self._logins = Logins.under(settings)
 
     @functools.cached_property
     def client(self) -> DockerClient:

@@ -32,20 +32,29 @@ class Access(NamedTuple):
         logins: The logins.
         plain_http: Registries (``host[:port]``) that may be spoken to without encryption; loopback always may.
         certificate: File with the certificate of a private authority, beside those of the system.
+        private: The one registry that the certificate is for; empty for all.
         patience: Seconds for which an unreachable or busy registry is asked again.
     """
 
     logins: Logins
     plain_http: tuple[str, ...] = ()
     certificate: str = ""
+    private: str = ""
     patience: float = 45.0
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Access:
-        """Return the access that settings name: ``registry``, ``registry_certificate``, ``docker_config``."""
-        folder = settings.get("docker_config", "")
-        plain = tuple(filter(None, re.split(r"[,\s]+", settings.get("registry", ""))))
-        return cls(Logins(Path(folder) if folder else None), plain, settings.get("registry_certificate", ""))
+        """Return the access that settings name.
+
+        Args:
+            settings: ``docker_config``, ``insecure_registries``, ``registry``, ``registry_certificate``.
+        """
+        return cls(
+            Logins.under(settings),
+            tuple(filter(None, re.split(r"[,\s]+", settings.get("insecure_registries", "")))),
+            settings.get("registry_certificate", ""),
+            re.sub(r"^https?://|/+$", "", settings.get("registry", "")),
+        )
 
 
 class RegistryHttp:
@@ -60,7 +69,7 @@ class RegistryHttp:
         self.registry, self._access = registry, access
         self._pool: PoolManager | None = None
         self._plain = registry in access.plain_http or _loopback(registry)
-        self._scheme = "http" if self._plain and not _authority(registry, access) else "https"
+        self._scheme = "http" if self._plain and not _docker_authority(registry, access) else "https"
         self._authorization: dict[str, str] = {}  # tokens by scope; a password under no scope
         self._login: Login | None = None
         self._asked = False
@@ -137,8 +146,8 @@ class RegistryHttp:
             if _is_tls(error):
                 raise ImageError(
                     f"the certificate of the registry {self.registry} is not trusted, or it does not speak HTTPS",
-                    "name its authority's certificate (registry_certificate), or allow plain HTTP: "
-                    f"%config KaptainMagics.registry = '{self.registry}'",
+                    "name its authority's certificate with KAPTAIN_REGISTRY_CERTIFICATE, or allow plain HTTP with "
+                    f"KAPTAIN_INSECURE_REGISTRIES={self.registry}",
                 ) from error
             raise _UnreachableError(_short(error)) from error
         if answer.status == 400 and self._scheme == "http" and "Docker-Distribution-Api-Version" not in answer.headers:
@@ -240,15 +249,24 @@ def _loopback(registry: str) -> bool:
 
 
 def _authority(registry: str, access: Access) -> str:
-    """Return the file with the certificate of a registry's private authority: the named one, or Docker's own."""
-    if access.certificate:
+    """Return the file with the certificate of a registry's private authority; empty where there is none."""
+    if access.certificate and access.private in ("", registry):
         return str(Path(access.certificate).expanduser())
+    return _docker_authority(registry, access) or _usual_authority(registry, access)
+
+
+def _docker_authority(registry: str, access: Access) -> str:
+    """Return the certificate that Docker has for exactly this registry, which says that it speaks HTTPS."""
     for folder in (Path("/etc/docker/certs.d"), access.logins.path.parent / "certs.d"):
         path = folder / registry / "ca.crt"
         if path.is_file():
             return str(path)
+    return ""
+
+
+def _usual_authority(registry: str, access: Access) -> str:
     usual = Path.home() / ".tls" / "certificate.crt"
-    return str(usual) if usual.is_file() else ""
+    return str(usual) if access.private in ("", registry) and usual.is_file() else ""
 
 
 def _trust(authority: str) -> ssl.SSLContext:
@@ -262,7 +280,7 @@ def _trust(authority: str) -> ssl.SSLContext:
         except (OSError, ssl.SSLError) as error:
             raise ImageError(
                 f"the certificate {authority} cannot be used: {error.strerror or 'it is no certificate'}",
-                "name a PEM file with registry_certificate",
+                "name a PEM file with KAPTAIN_REGISTRY_CERTIFICATE",
             ) from error
     return context
 
@@ -298,4 +316,4 @@ def _short(error: Exception) -> str:
 
 def _unreachable_hint(http: RegistryHttp) -> str:
     hint = "check the name and the network"
-    return hint if http._plain else f"{hint}; plain HTTP: %config KaptainMagics.registry = '{http.registry}'"
+    return hint if http._plain else f"{hint}; plain HTTP needs KAPTAIN_INSECURE_REGISTRIES={http.registry}"

@@ -107,8 +107,7 @@ class Publisher:
 
     Args:
         cache: Folder for things that can be made again.
-        settings: ``docker_host``, ``docker_config``, ``registry``, ``registry_certificate``; ``image_builder`` may be
-            ``engine`` or ``none`` to leave no choice.
+        settings: Those of ``Engine`` and ``Access``, and ``image_builder``.
         engine: The engine; made of the settings when absent.
     """
 

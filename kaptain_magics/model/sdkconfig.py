@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import os
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from kaptain_magics.config import Settings
 from kaptain_magics.errors import ConfigError
+from kaptain_magics.files import disk_error, write_whole
 from kaptain_magics.model.workspace import Workspace
 
 DEFAULT_REGION = "us-east-1"
@@ -49,9 +52,11 @@ class DockerConfigurationProvider(FileBasedConfigurationProvider):
 
     Args:
         config_json: The file's text.
+        config_path: Where it was read.
     """
 
     config_json: str = field(repr=False)
+    config_path: str | None = None
 
     @classmethod
     def default(cls) -> DockerConfigurationProvider:
@@ -65,7 +70,7 @@ class DockerConfigurationProvider(FileBasedConfigurationProvider):
     @classmethod
     def from_file(cls, path: str) -> Self:
         """Read the credentials from a file."""
-        return cls(_text(path, "docker login writes it"))
+        return cls(_text(path, "docker login writes it"), path)
 
     def get_secret_body(self) -> dict[str, str]:
         """Return the content of a ``kubernetes.io/dockerconfigjson`` Secret."""
@@ -184,7 +189,7 @@ class Config:
     Args:
         docker_config_provider: Registry credentials; only needed where an image is pushed or pulled.
         storage_config_provider: The object store; a directory when not given.
-        docker_registry_url: ``host:port`` of a private registry.
+        docker_registry_url: ``host:port`` of a private registry that speaks HTTPS.
         docker_registry_certificate_provider: Its authority's certificate.
         base_dir: Where relative paths begin.
         base_model_storage_uri: Folder of the object store for all models.
@@ -208,9 +213,42 @@ class Config:
         uri = self.base_model_storage_uri
         if not uri and self.storage_config_provider is not None:
             uri = "s3://kaptain/models"
-        settings = Settings.load({"storage_uri": uri, "registry": self.docker_registry_url})
+        docker, certificate = self.docker_config_provider, self.docker_registry_certificate_provider
+        private = Path(Settings.load().cache) / "registries"
+        settings = Settings.load(
+            {
+                "storage_uri": uri,
+                "registry": self.docker_registry_url,
+                "docker_config": docker and _file(docker.config_json, docker.config_path, private / "login"),
+                "registry_certificate": certificate
+                and _file(certificate.certificate_body, certificate.certificate_path, private / "authority"),
+            }
+        )
         provider = self.storage_config_provider
         return Workspace(settings, provider.get_secret_body() if provider is not None else None)
+
+
+def _file(text: str, path: str | None, private: Path) -> str:
+    """Return a file with that text: the one that it was read from, else one that only this user can read.
+
+    A run goes on without the process that started it, so what it needs must lie somewhere.
+
+    Raises:
+        StateError: The file cannot be written.
+    """
+    with suppress(OSError, ValueError):
+        if path and Path(path).expanduser().read_text("utf-8") == text:
+            return path
+    try:
+        for known in private.glob("*/text"):
+            if known.read_text("utf-8") == text:
+                return str(known)
+        private.mkdir(parents=True, exist_ok=True)
+        kept = Path(tempfile.mkdtemp(dir=private)) / "text"
+    except OSError as error:
+        raise disk_error(error, private) from error
+    write_whole(kept, text.encode())
+    return str(kept)
 
 
 def _text(path: str, hint: str) -> str:

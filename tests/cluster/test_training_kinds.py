@@ -78,10 +78,29 @@ def test_several_workers(
         assert log(events) == "worker 0 of 2\n"
         failing = job("raise ValueError('one worker')", framework=framework)
         end = last(run(target, failing))
-        assert (end.state, "one worker" in end.reason) == (RunState.FAILED, True)
+        assert (end.state, "one worker" in end.reason) == (RunState.FAILED, True), end
         running = target.submit(job("import time\ntime.sleep(600)", framework=framework))
         target.stop(running)
         assert last(list(target.follow(running))).state is RunState.STOPPED
+
+
+def test_another_worker_fails_first(target: KubernetesTarget, namespace: Cluster) -> None:
+    source = "import os, time\nif os.environ['RANK'] == '0':\n    time.sleep(600)\nraise ValueError('second worker')\n"
+    with TrainingStandIn(namespace):
+        end = last(run(target, job(source)))
+    assert (end.state, end.exit_code) == (RunState.FAILED, 1)
+    assert "worker-0: " in end.reason
+    assert "second worker" in end.reason
+
+
+def test_a_train_job_ends_after_its_timeout(target: KubernetesTarget, namespace: Cluster) -> None:
+    source = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
+    spec = job(source, framework=ModelFramework.PYTHON, timeout=8.0)
+    with TrainingStandIn(namespace):  # a Trainer that has no deadlines
+        events = run(target, spec)
+    assert (last(events).state, last(events).reason) == (RunState.FAILED, "timed out after 8 s")
+    assert log(events) == "begun\n"
+    assert namespace.get("TrainJob", spec.name) is None
 
 
 def test_nobody_makes_the_pods(kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path) -> None:

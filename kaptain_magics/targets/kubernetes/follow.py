@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
+from datetime import datetime
 
 import msgspec
 
@@ -17,6 +18,7 @@ from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
 from kaptain_magics.targets.kubernetes.explain import Problem
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.pod import INIT
+from kaptain_magics.targets.kubernetes.rollout import last_log
 from kaptain_magics.targets.kubernetes.watch import Feed, Item, Piece, Trouble
 from kaptain_magics.targets.output import OutputReader
 from kaptain_magics.targets.reading import explain as explain_exit
@@ -87,6 +89,9 @@ class JobFollower:
         for secret in filter(None, self._ref.data.get("secrets", "").split(",")):
             yield Noted(text=f"Creating secret {secret} {where}")
         yield Noted(text=f"Creating {self._kind.lower()} {self._ref.name} {where}")
+        if self._kind == "TrainJob" and "ttl" in self._ref.data and "ttlSecondsAfterFinished" not in self._job["spec"]:
+            text = "the TrainJobs of this cluster have no time to live: the ended job stays"
+            yield Noted(text=text, warning=True, hint="have it removed at its end: force_cleanup=True")
         yield Noted(text="Waiting for Master Node Training Model to start...")
 
     # ---- the loop ------------------------------------------------------------------------------------------------
@@ -110,6 +115,9 @@ class JobFollower:
                 ):
                     yield from self._out(self._reader.finish())
                     return self._verdict()
+            elif self._overdue():
+                yield from self._out(self._reader.finish())
+                return self._timed_out()
             elif self._blocked_since and time.monotonic() - self._blocked_since > self._patience:
                 problem = self._problem()
                 if problem is not None:
@@ -284,12 +292,7 @@ class JobFollower:
         if failed is None:
             return StateChanged(state=RunState.SUCCEEDED, exit_code=0)
         if failed.get("reason") == "DeadlineExceeded":
-            limit = self._ref.data.get("timeout", "?")
-            reason = f"timed out after {limit} s"
-            problem = self._problem()
-            if problem is not None and not self._running:
-                reason += f": {problem.sentence}"
-            return StateChanged(state=RunState.FAILED, reason=reason, hint="give it more time with --timeout")
+            return self._timed_out()
         problem = explain.pod_problem(pod) if pod else None
         memory = explain.out_of_memory(pod, self._container)
         if memory:
@@ -299,28 +302,50 @@ class JobFollower:
         if code:
             reason, hint = explain_exit(code, self._reader.tail)
             return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
-        return self._init_failed(pod) or StateChanged(
-            state=RunState.FAILED,
-            reason=f"the job failed: {failed.get('message') or failed.get('reason', 'without a reason')}",
-            hint=f"kubectl describe {self._kind.lower()} {self._ref.name}",
+        return (
+            self._init_failed(pod)
+            or self._other_failed()
+            or StateChanged(
+                state=RunState.FAILED,
+                reason=f"the job failed: {failed.get('message') or failed.get('reason', 'without a reason')}",
+                hint=f"kubectl describe {self._kind.lower()} {self._ref.name}",
+            )
         )
+
+    def _overdue(self) -> bool:
+        """Whether the job's time is up where nobody on the cluster looks at it: older Trainers have no deadline."""
+        limit = self._ref.data.get("timeout")
+        if self._kind != "TrainJob" or not limit or not self._pods:
+            return False
+        begun = min(datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) for pod in self._pods.values())
+        return time.time() - begun.timestamp() > float(limit)
+
+    def _timed_out(self) -> StateChanged:
+        reason = f"timed out after {self._ref.data.get('timeout', '?')} s"
+        problem = self._problem()
+        if problem is not None and not self._running:
+            reason += f": {problem.sentence}"
+        return StateChanged(state=RunState.FAILED, reason=reason, hint="give it more time with --timeout")
 
     def _init_failed(self, pod: Manifest) -> StateChanged | None:
         state = explain.terminated(pod, INIT) if pod else None
         if not state or not state.get("exitCode"):
             return None
         memory = explain.out_of_memory(pod, INIT)
-        last = [line for line in self._init_log(pod).splitlines() if "ERROR" in line] or [""]
+        last = [line for line in last_log(self._cluster, pod, INIT).splitlines() if "ERROR" in line] or [""]
         reason = memory or f"the requirements cannot be installed: {last[-1].removeprefix('ERROR: ').strip()[:300]}"
         hint = "give it more with --memory" if memory else "check --requirements, or use a base image that has them"
         return StateChanged(state=RunState.FAILED, reason=reason.rstrip(": "), hint=hint, exit_code=state["exitCode"])
 
-    def _init_log(self, pod: Manifest) -> str:
-        where = f"{self._cluster.path('Pod', pod['metadata']['name'])}/log"
-        with suppress(KaptainError):
-            answer = self._cluster.open("GET", where, {"container": INIT, "tailLines": "50"}, accept="*/*")
-            return answer.data.decode("utf-8", "replace") if answer.status < 300 else ""
-        return ""
+    def _other_failed(self) -> StateChanged | None:
+        """Return the end of another worker, where that is what ended the job."""
+        for pod in self._pods.values():
+            code = (explain.terminated(pod, self._container) or {}).get("exitCode")
+            if code:
+                reason, hint = explain_exit(code, last_log(self._cluster, pod, self._container))
+                named = f"{pod['metadata']['name']}: {reason}"
+                return StateChanged(state=RunState.FAILED, reason=named, hint=hint, exit_code=code)
+        return None
 
     def _stop_reason(self) -> str:
         asked = STOPPED in self._job["metadata"].get("annotations", {})

@@ -224,6 +224,9 @@ class KubernetesJobs:
             "work": made.work_uri,
             "fetched": made.fetched_uri,
             "timeout": f"{job.timeout:g}" if job.timeout is not None else "",
+            "ttl": ""
+            if job.cluster.ttl_seconds_after_finished is None
+            else str(job.cluster.ttl_seconds_after_finished),
             "trial": "1" if job.trial is not None else "",
             "force": "1" if job.cluster.force_cleanup else "",
         }

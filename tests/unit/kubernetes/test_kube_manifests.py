@@ -277,6 +277,24 @@ def test_no_secret_stands_in_a_pod() -> None:
     assert '"value": "hidden' not in text
 
 
+LIMITED = job(workers=2, timeout=59.5, cluster=ClusterOptions(ttl_seconds_after_finished=600))
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        lambda: jobs.batch_job(LIMITED, SETUP)["spec"],
+        lambda: jobs.indexed_job(LIMITED, SETUP)[-1]["spec"],
+        lambda: jobs.pytorch_job(LIMITED, SETUP)["spec"]["runPolicy"],
+        lambda: jobs.tf_job(LIMITED, SETUP)["spec"]["runPolicy"],
+        lambda: jobs.train_job(LIMITED, SETUP)["spec"],
+    ],
+    ids=["Job", "Indexed Job", "PyTorchJob", "TFJob", "TrainJob"],
+)
+def test_every_kind_of_job_has_its_limits(limits: Callable[[], Manifest]) -> None:
+    assert (limits()["activeDeadlineSeconds"], limits()["ttlSecondsAfterFinished"]) == (60, 600)
+
+
 def test_service_meshes_are_told_to_stay_away() -> None:
     template = MADE["job"]()["spec"]["template"]["metadata"]
     assert template["annotations"]["sidecar.istio.io/inject"] == "false"

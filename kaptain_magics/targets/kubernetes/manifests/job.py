@@ -93,7 +93,7 @@ def train_job(job: JobSpec, setup: Setup, style: str = PATCHES[0]) -> Manifest:
         "trainer": trainer,
         style: [_patch(style, template["metadata"], patch)],
     }
-    return _object("TrainJob", job, setup, spec)
+    return _object("TrainJob", job, setup, _limits(job) | spec)  # a Trainer that does not know a limit drops it
 
 
 def _patch(style: str, about: Manifest, pod: Manifest) -> Manifest:

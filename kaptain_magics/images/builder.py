@@ -60,7 +60,7 @@ class ImageBuilder:
             entries += folder_entries(self._folder / name, Path(name).as_posix().lstrip("./"))
         checksum = image_digest(
             entries,
-            FileDigests(self._cache / "images" / "files.msgpack"),
+            FileDigests.under(self._cache),
             base="",
             settings={"Dockerfile": self._text},
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kaptain_magics.errors import ImageError
+from kaptain_magics.images.requirements import check_no_password, without_paths
 
 FOLDER = "/kaptain"  # where a context lies in an image
 RUNTIME = ".kaptain"  # folder in it, on PYTHONPATH, that holds the packages of the runtime
@@ -35,7 +36,6 @@ _SECRET_FILES = (
     "id_ecdsa", "id_ed25519", "*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "kubeconfig", "credentials.json",
 )  # fmt: skip
 _SECRET_FILE = re.compile("|".join(map(fnmatch.translate, _SECRET_FILES)))
-_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
 class Entry(NamedTuple):
@@ -79,7 +79,7 @@ def training_context(name: str, source: str, files: Iterable[str], requirements:
     left_out: list[str] = []
     entries = [*own_entries(name, source, files, left_out), *runtime_entries(RUNTIME)]
     if requirements:
-        entries.append(requirements_entry(requirements))
+        entries.append(requirements_entry(without_paths(requirements)))
     return Context(_sorted(entries), tuple(left_out))
 
 
@@ -123,12 +123,7 @@ def requirements_entry(requirements: Sequence[str]) -> Entry:
     Raises:
         ImageError: A line holds a password.
     """
-    for number, line in enumerate(requirements, start=1):
-        if _PASSWORD.search(line):
-            raise ImageError(
-                f"line {number} of the requirements holds a password",
-                "put the index into pip's own configuration (pip config set global.extra-index-url ...)",
-            )
+    check_no_password(requirements)
     return Entry("requirements.txt", "".join(f"{line}\n" for line in requirements).encode())
 
 

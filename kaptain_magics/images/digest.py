@@ -44,6 +44,11 @@ class FileDigests:
         with suppress(OSError, msgspec.MsgspecError):
             self._known = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, _Known])
 
+    @classmethod
+    def under(cls, cache: Path) -> FileDigests:
+        """Return what is remembered in the folder for things that can be made again."""
+        return cls(cache / "images" / "files.msgpack")
+
     def of(self, path: Path) -> str:
         """Return the file's sha256 (hex).
 

@@ -17,7 +17,8 @@ from kaptain_magics.files import write_whole
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.reference import Reference
 from kaptain_magics.images.registry import Manifest, Registry
-from kaptain_magics.images.wheels import Platform, normalised
+from kaptain_magics.images.requirements import bare, normalised
+from kaptain_magics.images.wheels import Platform
 
 _LOOK = """
 import json, platform, re, sys
@@ -66,22 +67,24 @@ class Inside(msgspec.Struct, frozen=True):
         environment = {"python_version": self.python, "platform_machine": self.machine, "sys_platform": "linux"}
         lines, options = [], []
         for line in requirements:
-            text = re.sub(r"(?:^|\s)#.*", "", line).strip()
-            if not text:
-                continue
+            text = bare(line)
             if text.startswith("-"):
-                options.append(text)
+                options.append(line)
+                continue
+            if not text:
                 continue
             try:
                 wanted = Requirement(text)
             except InvalidRequirement:  # a path or an address: pip's to judge
-                lines.append(text)
+                lines.append(line)
                 continue
             if wanted.marker is not None and not wanted.marker.evaluate(environment):
                 continue
             version = self.installed.get(normalised(wanted.name))
             if version is None or wanted.url or not wanted.specifier.contains(version, prereleases=True):
-                lines.append(text)
+                lines.append(line)
+        if lines and any("--hash" in line for line in requirements):
+            return list(requirements)  # with hashes pip wants them all
         return [*options, *lines] if lines else []
 
 

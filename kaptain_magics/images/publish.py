@@ -17,6 +17,7 @@ from kaptain_magics.images.layers import files_below, make_layer
 from kaptain_magics.images.push import push_image
 from kaptain_magics.images.reference import DOCKER_HUB, Reference
 from kaptain_magics.images.registry import Manifest, Registries
+from kaptain_magics.images.requirements import is_local, local_files, shown
 from kaptain_magics.images.wheels import install
 
 CHECKSUM = "checksum"  # the label that holds an image's digest
@@ -164,11 +165,12 @@ class Publisher:
     def checksum(self, recipe: Recipe, base: Base | None = None) -> str:
         """Return the digest of everything that an image is made of, whether it exists or not."""
         base = base or self._find_base(recipe.base)
+        files = FileDigests.under(self._cache)
         return image_digest(
             recipe.context.entries,
-            FileDigests(self._cache / "images" / "files.msgpack"),
+            files,
             base=base.digest,
-            requirements=recipe.requirements,
+            requirements=(*recipe.requirements, *(files.of(path) for path in local_files(recipe.requirements))),
             entrypoint=entrypoint(recipe.script),
             settings={"platform": recipe.platform, **environment()},
         )
@@ -225,9 +227,11 @@ class Publisher:
                 inside = yield from self._inside_of(base)
                 missing = inside.missing(recipe.requirements)
                 if missing:
-                    yield "Fetching requirements that the base image lacks: " + ", ".join(missing)
+                    yield "Fetching requirements that the base image lacks: " + shown(missing)
                     packages = yield from install(missing, inside.platform, self._cache, inside.installed)
             except (ImageError, TargetError):  # no wheel, or no Python to ask: pip in the image has the last word
+                if any(map(is_local, recipe.requirements)):
+                    raise
                 packages, pip = None, True
         text = dockerfile(recipe.base, recipe.script, packages=packages is not None, pip=pip)
         parts = {"context": list(recipe.context.entries)}
@@ -272,7 +276,7 @@ class Publisher:
         missing = inside.missing(recipe.requirements)
         if not missing:
             return None
-        yield "Fetching requirements that the base image lacks: " + ", ".join(missing)
+        yield "Fetching requirements that the base image lacks: " + shown(missing)
         return (yield from install(missing, inside.platform, self._cache, inside.installed))
 
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kaptain_magics.errors import ImageError
 from kaptain_magics.files import disk_error, locked
+from kaptain_magics.images.digest import FileDigests
+from kaptain_magics.images.requirements import local_files, masked, name_of, normalised
 
 _TICK = 0.2  # seconds between two looks at pip
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "ppc64le": "ppc64le", "s390x": "s390x"}
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}  # by the minor version of glibc
 _OLDEST_GLIBC = 28  # minor version that images of today have at least
-_PASSWORD = re.compile(r"(://)[^/\s@]+@")
 
 
 class Platform(NamedTuple):
@@ -75,7 +75,10 @@ def install(
     Raises:
         ImageError: There are no such wheels, or pip cannot reach its index.
     """
-    parts = [*requirements, "", *platform.tags, platform.python, json.dumps(sorted((installed or {}).items()))]
+    files = FileDigests.under(cache)
+    local = [files.of(path) for path in local_files(requirements)]
+    files.save()
+    parts = [*requirements, *local, "", *platform.tags, platform.python, json.dumps(sorted((installed or {}).items()))]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     folder = cache / "wheels" / key
     if folder.is_dir():
@@ -96,7 +99,7 @@ def _install(
     requirements: Sequence[str], platform: Platform, scratch: Path, installed: Mapping[str, str]
 ) -> Generator[str, None, None]:
     wanted = scratch / "requirements.txt"
-    wanted.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
+    _write(wanted, requirements)
     (scratch / "packages").mkdir()
     fits = ["--only-binary=:all:", "--implementation", "cp", "--python-version", platform.python]
     for tag in platform.tags:
@@ -104,30 +107,63 @@ def _install(
     command = ["install", "--quiet", "--no-input", "--no-warn-conflicts", "--no-compile", "--ignore-installed", *fits]
     command += ["--target", str(scratch / "packages")]
     if installed:
-        have = scratch / "constraints.txt"
-        have.write_text("".join(f"{name}=={version}\n" for name, version in installed.items()), encoding="utf-8")
-        report = scratch / "report.json"
-        resolve = [*command, "--dry-run", "--report", str(report), "-r", str(wanted)]
-        status, said = yield from _pip([*resolve, "-c", str(have)], scratch)
-        if status:  # the image's versions do not do
-            status, said = yield from _pip(resolve, scratch)
-        if status:
-            raise _failure(said, platform)
-        found = [item["metadata"] for item in json.loads(report.read_bytes())["install"]]
-        missing = [m for m in found if installed.get(normalised(m["name"])) != m["version"]]
-        if not missing:
+        chosen = yield from _resolve(command, wanted, platform, scratch, installed)
+        lacked = {name for name, item in chosen.items() if _lacked(item, installed)}
+        if not lacked:
             return
-        wanted.write_text("".join(f"{m['name']}=={m['version']}\n" for m in missing), encoding="utf-8")
-        command.append("--no-deps")
+        kept = [line for line in requirements if (name := name_of(line)) not in chosen or name in lacked]
+        drawn = [_line(chosen[name]) for name in sorted(lacked) if not chosen[name]["requested"]]
+        _write(wanted, [*kept, *drawn])
+        _write(scratch / "chosen.txt", [f"{name}=={item['metadata']['version']}" for name, item in chosen.items()])
+        command += ["--no-deps", "-c", str(scratch / "chosen.txt")]
     status, said = yield from _pip([*command, "-r", str(wanted)], scratch)
     if status:
         raise _failure(said, platform)
     shutil.rmtree(scratch / "packages" / "bin", ignore_errors=True)  # its scripts name this machine's Python
+    _forget_origins(scratch / "packages")
 
 
-def normalised(name: str) -> str:
-    """Return a distribution's name as indexes compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def _resolve(
+    command: Sequence[str], wanted: Path, platform: Platform, scratch: Path, installed: Mapping[str, str]
+) -> Generator[str, None, dict[str, Any]]:
+    """Return pip's report on every package that it would install, by normalised name; the image's versions first."""
+    have, report = scratch / "constraints.txt", scratch / "report.json"
+    _write(have, [f"{name}=={version}" for name, version in installed.items()])
+    resolve = [*command, "--dry-run", "--report", str(report), "-r", str(wanted)]
+    status, said = yield from _pip([*resolve, "-c", str(have)], scratch)
+    if status:  # the image's versions do not do
+        status, said = yield from _pip(resolve, scratch)
+    if status:
+        raise _failure(said, platform)
+    return {normalised(item["metadata"]["name"]): item for item in json.loads(report.read_bytes())["install"]}
+
+
+def _lacked(item: Mapping[str, Any], installed: Mapping[str, str]) -> bool:
+    found = item["metadata"]
+    return bool(item["is_direct"]) or installed.get(normalised(found["name"])) != found["version"]
+
+
+def _line(item: Mapping[str, Any]) -> str:
+    """Return the line that asks for a package that another one needs: just what pip chose."""
+    found = item["metadata"]
+    return (
+        f"{found['name']} @ {item['download_info']['url']}"
+        if item["is_direct"]
+        else f"{found['name']}=={found['version']}"
+    )
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _forget_origins(packages: Path) -> None:
+    """Remove what pip notes of where a package came from: a path of this machine, or an address that is private."""
+    for origin in packages.glob("*.dist-info/direct_url.json"):
+        origin.unlink()
+        record = origin.with_name("RECORD")
+        lines = record.read_text("utf-8").splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if "direct_url.json," not in line), encoding="utf-8")
 
 
 def _pip(arguments: list[str], scratch: Path) -> Generator[str, None, tuple[int, str]]:
@@ -153,7 +189,7 @@ def _pip(arguments: list[str], scratch: Path) -> Generator[str, None, tuple[int,
 def _failure(said: str, platform: Platform) -> ImageError:
     lines = [line.removeprefix("ERROR:").strip() for line in said.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in said.splitlines() if line.startswith("ERROR:")]
-    reason = _PASSWORD.sub(r"\1***@", (errors or lines or ["pip said nothing"])[-1])
+    reason = masked((errors or lines or ["pip said nothing"])[-1])
     if "No module named pip" in said:
         return ImageError("pip is not installed beside this notebook", "python -m ensurepip")
     return ImageError(

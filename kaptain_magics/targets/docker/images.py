@@ -13,6 +13,7 @@ from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.inside import Insides
 from kaptain_magics.images.publish import CHECKSUM, Publisher, recipe
 from kaptain_magics.images.reference import with_tag
+from kaptain_magics.images.requirements import shown
 from kaptain_magics.images.wheels import install
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.targets.docker.container import MANAGED, base_image, loopback, owner
@@ -146,7 +147,7 @@ class Images:
         inside = self._insides.in_engine(self._engine, found.name, found.id, labels)
         missing = inside.missing(wanted)
         if missing:
-            yield "Installing requirements that the image lacks: " + ", ".join(missing)
+            yield "Installing requirements that the image lacks: " + shown(missing)
             folder = yield from install(missing, inside.platform, self._around.cache, inside.installed)
             volume = Volume(folder, self._around.cache, self._around.home)
             volume.fill(self._engine, found.id)

@@ -22,6 +22,7 @@ from kaptain_magics.images.reference import Reference
 from kaptain_magics.images.registry import Manifest, Registries
 from tests.engine import LockedRegistry
 from tests.unit.images.conftest import Cutter, Server, push_tiny, reference
+from tests.unit.images.test_requirements_of_images import wheel
 
 T = TypeVar("T")
 Serve = Callable[..., Server]
@@ -156,6 +157,19 @@ def test_requirements_become_a_layer_of_wheels(bench: Bench) -> None:
     assert "kaptain/.packages/tomli_w/__init__.py" in members
     assert not [name for name in members if "/numpy" in name]
     assert "kaptain/requirements.txt" in members
+
+
+def test_a_package_of_this_machine_goes_in_and_its_path_does_not(bench: Bench, tmp_path: Path) -> None:
+    own = wheel(tmp_path / "dist", "kaptain_own", "1.0")
+    wanted = ("--no-index", f"kaptain-own @ {own.as_uri()}")
+    first, _ = bench.publish(bench.recipe(requirements=wanted))
+    _, config, members, content = bench.look(first.name)
+    assert "kaptain/.packages/kaptain_own/__init__.py" in members
+    assert str(tmp_path).encode() not in content
+    assert str(tmp_path) not in json.dumps(config)
+    wheel(tmp_path / "dist", "kaptain_own", "1.0", origin="built anew")
+    second, _ = bench.publish(bench.recipe(requirements=wanted))
+    assert second.checksum != first.checksum
 
 
 def test_requirements_that_do_not_exist_are_named(bench: Bench) -> None:

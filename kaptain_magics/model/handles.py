@@ -20,7 +20,7 @@ from kaptain_magics.core.events import (
 )
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunKind, RunState, TrialState
-from kaptain_magics.errors import NotFoundError, RunFailedError, StateError
+from kaptain_magics.errors import NotFoundError, RunFailedError, ScriptError, StateError
 from kaptain_magics.state import RunFolder, RunRecord
 from kaptain_magics.targets.base import ServerLogs
 
@@ -217,6 +217,11 @@ class TrainingRun(Handle):
             return dict(pickle.loads(path.read_bytes()))  # written by this user's own job
         except FileNotFoundError:
             return {}
+        except Exception as error:  # a value's own code may raise anything
+            raise ScriptError(
+                f"what was fetched cannot be made here: {error}",
+                "fetch data (numbers, arrays, tables), or have its class in a module that both sides import",
+            ) from error
 
 
 class Study(Handle):

@@ -9,10 +9,11 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain
 from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import ClusterOptions
 from kaptain_magics.core.states import Direction
-from kaptain_magics.errors import MetricsTypeError, ModelError, NotFoundError, ServingError
+from kaptain_magics.errors import MetricsTypeError, ModelError, NotFoundError, ObjectiveError, ServingError
 from kaptain_magics.model import planning
 from kaptain_magics.model.blocking import deploy_and_tell, follow_and_tell
 from kaptain_magics.model.endpoint import Endpoint
@@ -137,7 +138,7 @@ class Model(Plannable):
             domains=hyperparameters,
             objectives=objectives,
             goal=objective_goal,
-            direction=Direction(objective_type),
+            direction=_direction(objective_type),
             trials=trials,
             parallel=parallel_trials,
             failed_trials=failed_trials,
@@ -314,6 +315,14 @@ def _resources(cpu: str | float | None, memory: str | None, gpus: int | None, re
     if cpu is not None or memory is not None or gpus is not None:
         raise ModelError("resources and cpu, memory or gpus exclude each other", "give either of them")
     return resources
+
+
+def _direction(name: str) -> Direction:
+    try:
+        return Direction(name)
+    except ValueError:
+        hint = did_you_mean(name, list(Direction)) or "write maximize or minimize"
+        raise ObjectiveError(f"unknown objective type {name!r}", hint) from None
 
 
 def _cluster(ttl: int | None, cleanup: bool | None, delete: bool | None = None) -> ClusterOptions:

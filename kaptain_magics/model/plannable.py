@@ -104,7 +104,8 @@ class Plannable:
         self.id = id
         self.name = name or id
         self.description, self.version, self.framework_version = description, version, framework_version
-        self.framework, self.main_file = framework, main_file
+        self.framework = ModelFramework.of(framework) if framework is not None else None
+        self.main_file = main_file
         self.image_name, self.base_image = image_name, base_image
         self.extra_files, self.requirements = list(extra_files or ()), requirements
         self.labels = list(labels or ())
@@ -261,8 +262,8 @@ class Plannable:
         name = planning.endpoint_name(self.id)
         if not replace and canary_percent is None and any(e.name == name for e in self.workspace.registry.endpoints()):
             raise ServingError(f"{name} is deployed already", "add --replace to swap it without a refused request")
-        if canary_percent is not None and not 0 <= canary_percent <= 100:
-            raise ServingError(f"{canary_percent} is not a percentage", "write a whole number from 0 to 100")
+        if canary_percent is not None and not 0 < canary_percent < 100:
+            raise ServingError(f"a canary gets 1 to 99 percent, not {canary_percent}", "write for example 30")
         config = dict(serving_config if serving_config is not None else self.serving_config)
         spec = EndpointSpec(
             name=name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
-from kaptain_magics.core.domains import AnyDomain, Value
+from kaptain_magics.core.domains import AnyDomain, Domain, Value
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_job_name, new_run_id, sanitize
 from kaptain_magics.core.resources import Resources
@@ -144,6 +144,10 @@ def build_study(
 
     if not domains:
         raise DomainError("there is nothing to search", "name a domain, such as c=Double(0.01, 1)")
+    for name, domain in domains.items():
+        if not isinstance(domain, Domain):
+            raise DomainError(f"{name}={domain!r} is no domain", f"write for example {name}=Double(0.01, 1)")
+    objectives = (objectives,) if isinstance(objectives, str) else objectives
     if not objectives or not all(objectives):
         raise ObjectiveError("no objective is named", "name the metric to optimise: --objective accuracy")
     for what, number in (("trials", trials), ("parallel", parallel), ("failed_trials", failed_trials)):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import time
+import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -84,12 +86,21 @@ class Plan(Generic[_H]):
         )
 
 
+class _Sender(pickle.Pickler):
+    """Pickles what a job can make again: it does not have the classes and functions of the notebook."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, type | types.FunctionType) and value.__module__ == "__main__":
+            raise pickle.PicklingError(f"the job does not have the notebook's {value.__qualname__}")
+        return NotImplemented
+
+
 def _pickled(values: Mapping[str, Any]) -> bytes:
     if not values:
         return b""
     for name, value in values.items():
         try:
-            pickle.dumps(value)
+            _Sender(io.BytesIO()).dump(value)
         except Exception as error:  # a value's own __reduce__ may raise anything
             raise ScriptError(
                 f"`{name}` cannot be sent: {error}", "make it in the cell, or send data instead of open things"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -63,6 +64,7 @@ class MetricScanner:
     """
 
     def __init__(self, names: Sequence[str] = ()) -> None:
+        self._asked = bool(names)
         if names:
             any_name = b"|".join(re.escape(n.encode()) for n in names)
             self._pattern = re.compile(rb"(?<![\w.|-])(" + any_name + rb")\s*=\s*(" + _NUMBER + rb")(?![\w.])")
@@ -86,7 +88,9 @@ class MetricScanner:
     def _found(self, data: bytes) -> Iterator[MetricReported]:
         if b"=" in data:
             for match in self._pattern.finditer(data):
-                yield MetricReported(name=match[1].decode(), value=float(match[2]))
+                value = float(match[2])
+                if self._asked or math.isfinite(value):  # what was not asked for is no metric where it overflows
+                    yield MetricReported(name=match[1].decode(), value=value)
 
 
 def unfinished(data: bytes) -> int:
@@ -134,18 +138,20 @@ def explain(exit_code: int, log_tail: str) -> tuple[str, str]:
     if number and not (exit_code == 130 and "KeyboardInterrupt" in log_tail):
         return f"the script was ended by signal {number} ({_SIGNALS.get(number, 'see `man 7 signal`')})", ""
     lines = [line for line in _COLOURS.sub("", log_tail).splitlines() if line.strip()]
-    for line in reversed(lines[-40:]):
+    for place in reversed(range(max(0, len(lines) - 40), len(lines))):
+        line = lines[place]
         match = _LAST_ERROR.match(line.strip())
         if match is None:
             continue
         if match[1] == "kaptain":
             return (match[2] or "").strip(), ""
         if match[1].startswith(_OURS) and match[2]:
-            return match[2].strip(), ""
+            return match[2].strip(), lines[place + 1].strip() if place + 1 < len(lines) else ""
         text = f"the script raised {match[1]}" + (f": {match[2].strip()}" if match[2] else "")
         missing = _MODULE.search(line)
         if missing:
-            return text, f"name the package that brings it: --requirements {missing[1].partition('.')[0]}"
+            name = missing[1].partition(".")[0]
+            return text, f"name the package that brings it: --requirements {name}; or bring the file: --files {name}.py"
         if match[1] == "FileNotFoundError":
             return text, "the script runs in a folder of its own: bring files along with --files PATH"
         return text, _FULL if "[Errno 28]" in line else ""

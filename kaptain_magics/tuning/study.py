@@ -26,7 +26,8 @@ from kaptain_magics.tuning.algorithms import check_study, make_search, make_stop
 from kaptain_magics.tuning.trial import Trial, alike, objective_value
 
 _TICK = 0.1  # seconds between looks at ``stopping`` and the clock
-_ALIKE = 2  # first trials that fail alike before the study gives up
+_ALIKE = 2  # first trials that fail alike before the study gives up,
+_TOLERANT = 4  # unless it was told to bear more failures than this
 _FAREWELL = 60.0  # seconds that stopped trials have to end
 _LAST_WAIT = 10.0  # the same after an error of this process
 _NOTES_AT_MOST = 50  # different notes of trials that are passed on
@@ -263,7 +264,12 @@ class _Loop:
         elif failed >= max(spec.failed_trials, 1):
             what = "1 trial" if failed == 1 else f"{failed} trials"
             self._close(RunState.FAILED, f"{what} failed, the last one: {self._why}", self._hint)
-        elif self._best is None and failed == self._ended == _ALIKE and alike(self._why_before, self._why):
+        elif (
+            spec.failed_trials <= _TOLERANT
+            and self._best is None
+            and failed == self._ended == _ALIKE
+            and alike(self._why_before, self._why)
+        ):
             self._close(RunState.FAILED, f"the first {failed} trials failed alike: {self._why}", self._hint)
 
     def _look_around(self) -> None:
@@ -331,7 +337,7 @@ class _Loop:
 
     def _verdict(self) -> tuple[RunState, str, str]:
         """Return how a study ended that nothing cut short."""
-        done = sum(self._counts.values())
+        done = sum(count for state, count in self._counts.items() if state is not TrialState.KILLED)
         if self._best is None:
             return RunState.FAILED, f"no trial succeeded: {self._why or 'none reported the objective'}", self._hint
         what = "every combination was tried" if self._exhausted else "all trials are done"

@@ -30,6 +30,7 @@ _ZYGOTE = Path(__file__).with_name("zygote.py")
 _VOLATILE = (
     "KAPTAIN_", "PYTEST_", "JPY_", "LINES", "COLUMNS", "_", "OLDPWD", "PWD", "SHLVL", "CLICOLOR", "GIT_PAGER", "PAGER",
 )  # fmt: skip
+_WORKERS = 12  # idle workers of a user at most
 _CUDA = ("torch", "tensorflow", "jax", "cupy")
 
 
@@ -170,6 +171,7 @@ class WarmWorker:
             if connection is not None:
                 return connection
             path.unlink(missing_ok=True)
+            _retire(path.parent)
             options = {"socket": str(path), "preload": list(self._preload), "later": list(self._later)}
             _spawn_zygote(options, self._env, self._python)
             until = time.monotonic() + 30.0
@@ -277,10 +279,19 @@ def _socket_folder() -> Path:
     return folder
 
 
+def _retire(folder: Path) -> None:
+    """Let go of the oldest workers where there are many; without a socket they end when they have nothing to do."""
+    with contextlib.suppress(OSError):
+        sockets = sorted((path.stat().st_mtime, path) for path in folder.iterdir() if path.is_socket())
+        for _, path in sockets[: max(0, len(sockets) - _WORKERS + 1)]:
+            path.unlink(missing_ok=True)
+
+
 def _connect(path: Path) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(str(path))
+        os.utime(path)  # when it was used last
     except OSError:
         connection.close()
         return None

@@ -151,7 +151,7 @@ class LocalJobs:
         key = (python, job.script.source)
         if key not in self._workers:
             env = {**os.environ, **job.env}
-            statements = import_statements(job.script.source)
+            statements = [s for s in import_statements(job.script.source) if not _is_standard(s)]
             self._workers[key] = processes.WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
 
@@ -287,6 +287,11 @@ def import_statements(source: str) -> list[str]:
         for node in tree.body
         if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level)
     ]
+
+
+def _is_standard(statement: str) -> bool:
+    """Whether a statement imports from the standard library: so little that all such scripts share a worker."""
+    return statement.split()[1].partition(".")[0].rstrip(",") in sys.stdlib_module_names and "," not in statement
 
 
 class _Files:

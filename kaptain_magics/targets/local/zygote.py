@@ -27,10 +27,18 @@ import time
 from typing import Any, NoReturn
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_ALWAYS = ("import kaptain_magics.runtime.launch", "import kaptain_magics.runtime.channel")  # what every job runs
+_ALWAYS = (  # what every job runs, and what many scripts import
+    "import kaptain_magics.runtime.launch",
+    "import kaptain_magics.runtime.channel",
+    "import argparse",
+    "import logging",
+    "import random",
+    "import subprocess",
+)
 _ONCE = {  # what a library computes at its first call and keeps: cheap, public, without threads
     "sklearn.utils": "sys.modules['sklearn.utils'].check_array([[0.0]])",  # looks through all installed packages
 }
+_LOOK = 10.0  # seconds between looks at its own idleness
 _SUBREAPER = 36  # prctl: orphans of a job become children of this process, so that they can be ended with it
 NO_MARK = "-" * 32  # what a worker has as KAPTAIN_JOB; a job has 32 other characters there
 _pools: list[Any] = []  # threadpoolctl's controller of the libraries that are loaded
@@ -89,7 +97,7 @@ class Zygote:
         first: A client that is connected already.
         unsafe: Why nothing may be forked.
         later: Import statements for the first quiet moment.
-        idle: Seconds without a job after which the worker ends itself.
+        idle: Seconds without a job after which the worker ends itself; it does so too when its socket was removed.
     """
 
     def __init__(
@@ -101,6 +109,7 @@ class Zygote:
         idle: float = 600.0,
     ) -> None:
         self.listener, self.unsafe, self.later, self.idle = listener, unsafe, later, idle
+        self.inode = os.stat(listener.getsockname()).st_ino if listener is not None else 0
         self.jobs: dict[int, Job] = {}
         self.selector = selectors.DefaultSelector()
         self.wakeup, writer = os.pipe()
@@ -119,7 +128,7 @@ class Zygote:
         """Serve until idle for too long, or until the only client's job has ended."""
         quiet_since = time.monotonic()
         while self.listener is not None or self.jobs or self.waiting:
-            ready = self.selector.select(timeout=0.3 if self.later else 30.0)
+            ready = self.selector.select(timeout=0.3 if self.later else _LOOK)
             if self.later and not ready:
                 self.unsafe, self.later = preload(self.later), None
             for key, _ in ready:
@@ -132,8 +141,12 @@ class Zygote:
                     self._reap()
                 else:
                     self._hear(key)
-            if not self.jobs and not self.waiting and time.monotonic() - quiet_since > self.idle:
+            if not self.jobs and not self.waiting and (time.monotonic() - quiet_since > self.idle or self._retired()):
                 return
+
+    def _retired(self) -> bool:
+        """Whether nobody can find this worker any more: there were too many."""
+        return self.listener is not None and not _is_at(self.listener.getsockname(), self.inode)
 
     def _welcome(self, connection: socket.socket) -> None:
         self.waiting += 1
@@ -272,6 +285,12 @@ def _mark(token: str) -> None:
                 ctypes.memmove(place, token.encode(), len(NO_MARK))
 
 
+def _is_at(path: str, inode: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_ino == inode
+    return False
+
+
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], int]:
     data, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 1)
     while data and not data.endswith(b"\n"):
@@ -379,11 +398,12 @@ def main() -> None:
         listener.bind(options["socket"])
         listener.listen(128)
     sys.path.extend(p for p in options.get("paths", ()) if p not in sys.path)
+    unsafe = preload(options.get("preload", []))
+    worker = Zygote(listener, first, unsafe, options.get("later"), options.get("idle", 600.0))
     try:
-        unsafe = preload(options.get("preload", []))
-        Zygote(listener, first, unsafe, options.get("later"), options.get("idle", 600.0)).serve()
+        worker.serve()
     finally:
-        if listener is not None:
+        if listener is not None and _is_at(options["socket"], worker.inode):
             with contextlib.suppress(OSError):
                 os.unlink(options["socket"])
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from kaptain_magics.errors import TargetError
 from kaptain_magics.model import TrainingRun, Workspace
 from kaptain_magics.script import capture
 from kaptain_magics.targets.local import environments, processes
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -96,6 +100,43 @@ def test_an_imported_thread_forbids_the_fork_silently(
     (packages / "quiet.py").write_text("import os\nhome = os.getpid()\n")
     forked = "False\n" if processes.CAN_FORK else "True\n"
     assert train(workspace, source.replace("threaded", "quiet")).log() == forked
+
+
+def test_workers_are_few(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="kpt"))  # sockets need short paths
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(processes, "_WORKERS", 2)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "own-packages"))
+    (tmp_path / "own-packages").mkdir()
+    try:
+        for number in range(4):
+            (tmp_path / "own-packages" / f"part{number}.py").write_text("")
+            worker = processes.WarmWorker([f"import part{number}"], dict(os.environ))
+            worker.connect().close()
+            assert worker.usable
+        sockets = [path for path in folder.rglob("*") if path.is_socket()]
+        assert len(sockets) == 2
+        shared = [processes.WarmWorker([], dict(os.environ), later=()) for _ in range(2)]
+        for worker in shared:
+            worker.connect().close()
+        assert shared[0]._path == shared[1]._path
+    finally:
+        until(lambda: not workers_of(folder) or end(workers_of(folder)))
+        shutil.rmtree(folder)
+
+
+def workers_of(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(folder) in process.environ().get("KAPTAIN_ZYGOTE", ""):
+                found.append(process)
+    return found
+
+
+def end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        process.kill()
 
 
 def test_a_module_beside_the_script_is_never_kept_warm(workspace: Workspace, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class Cluster:
     Args:
         configuration: Configuration of the ``kubernetes`` package.
         namespace: The namespace.
-        inside: Whether this process itself runs in the cluster.
+        inside: Whether this process itself runs in this very cluster, where services have addresses.
     """
 
     def __init__(self, configuration: Any, namespace: str, inside: bool = False) -> None:
@@ -85,7 +85,7 @@ class Cluster:
                 return cls(configuration, settings.get("namespace") or _own_namespace(), inside=True)
             config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
             namespace = settings.get("namespace") or _namespace_of_context(kubeconfig, context)
-            return cls(configuration, namespace, inside=IN_CLUSTER.exists())
+            return cls(configuration, namespace)  # of any cluster, also where this process runs in a pod
         except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
             raise TargetError(
                 f"there is no usable Kubernetes configuration: {str(error).splitlines()[0]}",

@@ -91,9 +91,10 @@ def study(**changes: Any) -> StudySpec:
     return StudySpec(**{**given, **changes})
 
 
-def trial_job() -> Manifest:
+def trial_job(kind: Callable[[JobSpec, Setup], Manifest] = jobs.batch_job, **changes: Any) -> Manifest:
     name = experiment.placeholder(experiment.TRIAL)
-    made = jobs.batch_job(job(name="x", env={"KAPTAIN_TRIAL_PARAMETERS": experiment.trial_parameters(study())}), SETUP)
+    env = {"KAPTAIN_TRIAL_PARAMETERS": experiment.trial_parameters(study())}
+    made = kind(job(name="x", env=env, **changes), SETUP)
     return json.loads(json.dumps(made).replace('"x"', json.dumps(name)))  # type: ignore[no-any-return]
 
 
@@ -119,6 +120,12 @@ MADE: dict[str, Callable[[], Any]] = {
     "trainjob": lambda: jobs.train_job(TORCH, SETUP),
     "trainjob-overrides": lambda: jobs.train_job(TORCH, SETUP, "podTemplateOverrides"),
     "experiment": lambda: experiment.experiment(study(), SETUP, trial_job(), "sklearn"),
+    "experiment-pytorchjob": lambda: experiment.experiment(
+        study(), SETUP, trial_job(jobs.pytorch_job, framework=ModelFramework.PYTORCH, workers=3), "pytorch"
+    ),
+    "experiment-tfjob": lambda: experiment.experiment(
+        study(), SETUP, trial_job(jobs.tf_job, framework=ModelFramework.TENSORFLOW, workers=2), "tensorflow"
+    ),
     "deployment": lambda: [
         serving.deployment(endpoint(max_replicas=4), SETUP, "dev-mnist-0a1b2c3d", serving.STABLE),
         serving.service(endpoint(), SETUP),
@@ -229,6 +236,8 @@ PODS = {
     "trainjob": 1,
     "trainjob-overrides": 1,
     "experiment": 1,
+    "experiment-pytorchjob": 2,
+    "experiment-tfjob": 2,
     "deployment": 1,
     "inferenceservice-own": 1,
     "inferenceservice-own-raw": 1,
@@ -298,6 +307,18 @@ def test_every_kind_of_job_has_its_limits(limits: Callable[[], Manifest]) -> Non
 def test_service_meshes_are_told_to_stay_away() -> None:
     template = MADE["job"]()["spec"]["template"]["metadata"]
     assert template["annotations"]["sidecar.istio.io/inject"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("name", "container", "primary"),
+    [("experiment-pytorchjob", "pytorch", "master"), ("experiment-tfjob", "tensorflow", "chief")],
+)
+def test_katib_finds_the_first_of_several_workers(name: str, container: str, primary: str) -> None:
+    template = MADE[name]()["spec"]["trialTemplate"]
+    assert template["primaryContainerName"] == container
+    assert template["primaryPodLabels"] == {"training.kubeflow.org/replica-type": primary}
+    assert '"Succeeded"' in template["successCondition"]
+    assert all(pod["containers"][0]["name"] == container for pod in pods(template["trialSpec"]))
 
 
 def test_katib_gets_no_choice_that_it_would_break() -> None:

@@ -6,7 +6,6 @@ files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 import msgspec
@@ -16,12 +15,17 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.states import Direction
 
+YES = frozenset({"1", "true", "yes", "y", "on"})
+"""Words for a truth value, in lower case."""
+
 
 class Binding(StrEnum):
     """How a script takes a hyperparameter."""
 
     OPTION = "option"  # --name value
-    SWITCH = "switch"  # --name, present or absent
+    SWITCH = "switch"  # --name, present or absent (or its opposite)
+    NEGATED = "negated"  # only the opposite, present or absent
+    COUNT = "count"  # --name as often as the number says
     ASSIGNMENT = "assignment"  # a top-level `name = ...` of plain code, replaced
 
 
@@ -34,6 +38,7 @@ class Parameter(msgspec.Struct, frozen=True):
         default: The source text of its default, empty when unknown.
         line: Its line in the script, from 1.
         flag: The option that it stands for where the name is only its ``dest``, such as ``--learning-rate``.
+        off: The option that says the opposite, such as ``--no-shuffle``.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Parameter(msgspec.Struct, frozen=True):
     default: str = ""
     line: int = 0
     flag: str = ""
+    off: str = ""
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +66,10 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...] = ()
     imports: tuple[str, ...] = ()
     open_options: bool = False
+
+    def parameter(self, name: str) -> Parameter | None:
+        """Return the hyperparameter that the command line spells ``name`` (``gamma`` or ``--gamma``)."""
+        return next((p for p in self.parameters if name in (p.name, f"--{p.name}") and not p.flag), None)
 
 
 class Capture(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -164,24 +174,29 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def argv(self) -> tuple[str, ...]:
         """The script's command line: options of the hyperparameters, then the further arguments."""
-        return (*_options(self.parameters, self.bindings), *self.args)
+        options = (word for name, value in self.parameters.items() for word in self.words(name, value))
+        return (*options, *self.args)
 
     @property
     def assignments(self) -> dict[str, Value]:
         """The hyperparameters that replace a top-level assignment."""
         return {k: v for k, v in self.parameters.items() if self.bindings.get(k) is Binding.ASSIGNMENT}
 
-
-def _options(parameters: Mapping[str, Value], bindings: Mapping[str, Binding]) -> Iterator[str]:
-    for name, value in parameters.items():
-        binding = bindings.get(name, Binding.OPTION)
-        flag = name if name.startswith("-") else f"--{name}"
-        if binding is Binding.SWITCH:
-            if str(value).lower() in ("1", "true", "yes", "y", "on"):
-                yield flag
-        elif binding is Binding.OPTION:
-            yield flag
-            yield str(value)
+    def words(self, name: str, value: Value) -> tuple[str, ...]:
+        """Return what a hyperparameter of this value puts on the command line."""
+        parameter = self.script.parameter(name)
+        flag, text = name if name.startswith("-") else f"--{name}", str(value)
+        yes = text.lower() in YES
+        match self.bindings.get(name, Binding.OPTION):
+            case Binding.SWITCH if yes:
+                return (flag,)
+            case Binding.SWITCH | Binding.NEGATED:
+                return () if yes or parameter is None or not parameter.off else (parameter.off,)
+            case Binding.COUNT:
+                return (flag,) * (int(text) if text.isdecimal() else yes)
+            case Binding.OPTION:
+                return (flag, text)
+        return ()
 
 
 class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -47,7 +47,7 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         return session.carry_out(plan, arguments, on_interrupt)
 
     from kaptain_magics.model.planning import last_script
-    from kaptain_magics.script.values import canonical
+    from kaptain_magics.script.values import canonical, check_domain
 
     sent = session.values(arguments.get("send", ()), "--send")
     script = read_script(session, arguments, None, sent)
@@ -60,6 +60,8 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
     if last is not None:
         search = {"objectives": last.objectives, "direction": last.direction, "goal": last.goal} | search
         domains = domains or dict(last.domains)
+    for name, domain in domains.items():
+        check_domain(known, name, domain)
     plan = model.plan_tuning(
         script,
         domains={canonical(known, name): domain for name, domain in domains.items()},

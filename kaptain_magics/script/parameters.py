@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kaptain_magics.core.specs import Binding, Parameter
 
 _PARSING = {"parse_args", "parse_known_args", "parse_intermixed_args", "parse_known_intermixed_args"}
-_SWITCHES = {"store_true", "store_false", "store_const", "append_const", "count", "BooleanOptionalAction"}
+_CONSTANTS = {"store_const", "append_const"}
+_SWITCHES = {"store_true", "store_false", *_CONSTANTS}
 _OTHER_PARSERS = {
     *("absl", "argh", "clize", "configargparse", "cyclopts", "defopt", "docopt", "fire", "getopt", "hydra"),
     *("jsonargparse", "optparse", "plac", "sacred", "simple_parsing", "tap", "typer", "tyro"),
@@ -165,40 +166,71 @@ class _Options(ast.NodeVisitor):
         kind = action.value if isinstance(action, ast.Constant) else _last_name(action)
         if not flags or kind in ("help", "version"):
             return
-        binding = Binding.SWITCH if kind in _SWITCHES else Binding.OPTION
-        dest = keywords.get("dest")
+        dest, default = keywords.get("dest"), keywords.get("default")
         names = [dest.value] if isinstance(dest, ast.Constant) and isinstance(dest.value, str) else []
-        self._take(node, flags, names, binding, keywords.get("default"))
         if kind == "BooleanOptionalAction":
-            self._take(node, [f"--no-{f[2:]}" for f in flags if f.startswith("--")], [], binding, None)
+            self._take_pair(node, flags, [f"--no-{f[2:]}" for f in flags if f.startswith("--")], names, default)
+            return
+        if kind == "store_false":
+            self._take_negated(node, _long(flags), names, default)
+        binding = Binding.COUNT if kind == "count" else Binding.SWITCH if kind in _SWITCHES else Binding.OPTION
+        self._take(node, flags, [] if kind in _CONSTANTS else names, binding, default)
 
     def _click_option(self, node: ast.Call) -> None:
         texts = list(_texts(node))
         keywords = {k.arg: k.value for k in node.keywords if k.arg}
-        flags = [part.strip() for text in texts if text.startswith("-") for part in text.split("/")]
-        flags = [flag if flag.startswith("-") else f"--{flag}" for flag in flags if flag]
-        switch = any("/" in text for text in texts) or any(
-            isinstance(keywords.get(k), ast.Constant) and keywords[k].value  # type: ignore[attr-defined]
-            for k in ("is_flag", "count")
-        )
-        if flags:
-            names = [text for text in texts if text.isidentifier()]
-            both = switch and len(flags) > 1
-            binding = Binding.SWITCH if switch else Binding.OPTION
-            self._take(node, flags, [] if both else names, binding, keywords.get("default"))
+        names, default = [text for text in texts if text.isidentifier()], keywords.get("default")
+        pairs = [text.partition("/") for text in texts if text.startswith("-")]
+        flags, opposites = _dashed(on for on, _, _ in pairs), _dashed(off for _, _, off in pairs)
+        if flags and opposites:
+            self._take_pair(node, flags, opposites, names, default)
+        elif flags:
+            binding = Binding.SWITCH if _is_true(keywords.get("is_flag")) else Binding.OPTION
+            self._take(node, flags, names, Binding.COUNT if _is_true(keywords.get("count")) else binding, default)
+
+    def _take_pair(
+        self, node: ast.Call, flags: list[str], opposites: list[str], names: list[str], default: ast.expr | None
+    ) -> None:
+        self._take(node, flags, names, Binding.SWITCH, default, _long(opposites))
+        self._take(node, opposites, [], Binding.SWITCH, None, _long(flags))
+
+    def _take_negated(self, node: ast.Call, flag: str, names: list[str], default: ast.expr | None) -> None:
+        """Take the variable that a flag makes false; the name of ``--no-x`` alone is the flag's, not a variable's."""
+        for name in names or [flag.removeprefix("--")]:
+            if names or not name.startswith(("no-", "no_")):
+                parameter = Parameter(name, Binding.NEGATED, self._text(default), node.lineno, off=flag)
+                self.found.setdefault(name, parameter)
 
     def _take(
-        self, node: ast.Call, flags: list[str], names: list[str], binding: Binding, default: ast.expr | None
+        self,
+        node: ast.Call,
+        flags: list[str],
+        names: list[str],
+        binding: Binding,
+        default: ast.expr | None,
+        off: str = "",
     ) -> None:
-        text = "" if default is None else ast.get_source_segment(self._source, default) or ""
-        long = [flag for flag in flags if flag.startswith("--")]
+        text = self._text(default)
         for flag in flags:
-            name = flag[2:] if flag.startswith("--") else flag
-            self.found.setdefault(name, Parameter(name, binding, text, node.lineno))
+            name = flag.removeprefix("--")
+            self.found.setdefault(name, Parameter(name, binding, text, node.lineno, off=off))
         for name in names:
-            flag = (long or flags)[0]
-            if name not in self.found:
-                self.found[name] = Parameter(name, binding, text, node.lineno, flag)
+            self.found.setdefault(name, Parameter(name, binding, text, node.lineno, _long(flags), off))
+
+    def _text(self, node: ast.expr | None) -> str:
+        return "" if node is None else ast.get_source_segment(self._source, node) or ""
+
+
+def _long(flags: list[str]) -> str:
+    return next((flag for flag in flags if flag.startswith("--")), flags[0] if flags else "")
+
+
+def _dashed(flags: Iterable[str]) -> list[str]:
+    return [flag if flag.startswith("-") else f"--{flag}" for flag in map(str.strip, flags) if flag]
+
+
+def _is_true(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and bool(node.value)
 
 
 def _called(node: ast.Call) -> str:

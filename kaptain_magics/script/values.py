@@ -7,16 +7,17 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
-from kaptain_magics.core.domains import Value
+from kaptain_magics.core.domains import AnyDomain, Double, Integer, Value
 from kaptain_magics.core.names import did_you_mean
-from kaptain_magics.core.specs import Binding, Parameter, Script
+from kaptain_magics.core.specs import YES, Binding, Parameter, Script
 from kaptain_magics.errors import ScriptError
 
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)")
 _REAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _OWN_LIST = re.compile(r"\bparse(?:_known)?_args\(\s*(?:args\s*=\s*)?[\[(\"']")
-_YES = {"1", "true", "yes", "y", "on"}
 _NO = {"0", "false", "no", "n", "off"}
+_FLAGS = (Binding.SWITCH, Binding.NEGATED, Binding.COUNT)
+_FLAGS = (Binding.SWITCH, Binding.NEGATED, Binding.COUNT)
 
 
 def bindings(script: Script, names: Iterable[str]) -> dict[str, Binding]:
@@ -34,7 +35,7 @@ def bindings(script: Script, names: Iterable[str]) -> dict[str, Binding]:
     """
     found = {}
     for name in names:
-        parameter = next((p for p in script.parameters if name in (p.name, f"--{p.name}") and not p.flag), None)
+        parameter = script.parameter(name)
         if parameter is None and not script.open_options:
             raise _unknown(script, name)
         found[name] = parameter.binding if parameter else Binding.OPTION
@@ -81,6 +82,18 @@ def typed(script: Script, texts: Mapping[str, str]) -> dict[str, Value]:
     return values
 
 
+def check_domain(script: Script, name: str, domain: AnyDomain) -> None:
+    """Check that a script takes what is searched where it has a flag.
+
+    Raises:
+        ScriptError: It does not.
+    """
+    parameter = _find(script, name)
+    if parameter is not None and _is_flag(parameter):
+        for value in (domain.min, domain.max) if isinstance(domain, Double | Integer) else domain.values:
+            _typed(parameter, name, str(value))
+
+
 def read_value(text: str) -> Value:
     """Return the number that a text spells, else the text."""
     if _INTEGER.fullmatch(text) and abs(int(text)) < 2**63:
@@ -91,17 +104,12 @@ def read_value(text: str) -> Value:
 
 
 def _typed(parameter: Parameter, name: str, text: str) -> Value:
-    try:
-        default = ast.literal_eval(parameter.default)
-    except (ValueError, SyntaxError, TypeError):
-        default = None
-    if parameter.binding is Binding.SWITCH or isinstance(default, bool):
-        word = text.lower()
-        if word not in _YES | _NO:
-            raise ScriptError(
-                f"{name}={text}: the script has a flag there (line {parameter.line})", "write true or false"
-            )
-        return int(word in _YES) if parameter.binding is Binding.ASSIGNMENT else str(word in _YES).lower()
+    default = _default(parameter)
+    if parameter.binding is Binding.COUNT:
+        return _times(parameter, name, text)
+    if _is_flag(parameter):
+        yes = _truth(parameter, name, text)
+        return int(yes) if parameter.binding is Binding.ASSIGNMENT else str(yes).lower()
     if isinstance(default, str):
         return text
     value = read_value(text)
@@ -109,6 +117,42 @@ def _typed(parameter: Parameter, name: str, text: str) -> Value:
         there = f"{parameter.name} = {parameter.default}, line {parameter.line}"
         raise ScriptError(f"{name}={text}: the script has a number there ({there})", "write a number")
     return value
+
+
+def _default(parameter: Parameter) -> object:
+    """Return the default where it is a literal."""
+    try:
+        return ast.literal_eval(parameter.default)
+    except (ValueError, SyntaxError, TypeError):
+        return None
+
+
+def _is_flag(parameter: Parameter) -> bool:
+    return parameter.binding in _FLAGS or isinstance(_default(parameter), bool)
+
+
+def _times(parameter: Parameter, name: str, text: str) -> int:
+    if text.isdecimal():
+        return int(text)
+    if text.lower() not in YES | _NO:
+        raise ScriptError(
+            f"{name}={text}: the script counts a flag there (line {parameter.line})", "write how often: 0, 1, 2"
+        )
+    return int(text.lower() in YES)
+
+
+def _truth(parameter: Parameter, name: str, text: str) -> bool:
+    word = text.lower()
+    if word not in YES | _NO:
+        raise ScriptError(f"{name}={text}: the script has a flag there (line {parameter.line})", "write true or false")
+    yes, only = word in YES, parameter.binding is Binding.SWITCH
+    one_way = parameter.binding is Binding.NEGATED or (only and not parameter.off)
+    if one_way and _default(parameter) is only and yes is not only:
+        raise ScriptError(
+            f"{name}={text}: the script's flag can only say {only}, which is its default too (line {parameter.line})",
+            "give that option action=argparse.BooleanOptionalAction",
+        )
+    return yes
 
 
 def _find(script: Script, name: str) -> Parameter | None:

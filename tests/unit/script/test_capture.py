@@ -65,7 +65,7 @@ def test_the_source_is_untouched_and_the_imports_are_in_order() -> None:
             dict.fromkeys(("lr", "learning-rate", "rate"), Binding.OPTION),
         ),
         (with_options('"--fast", action="store_true"'), {"fast": Binding.SWITCH}),
-        (with_options('"-v", action="count"'), {"-v": Binding.SWITCH}),
+        (with_options('"-v", action="count"'), {"-v": Binding.COUNT}),
         (with_options('"--x", action=argparse.BooleanOptionalAction'), {"x": Binding.SWITCH, "no-x": Binding.SWITCH}),
         (with_options('"data"'), {}),
         (with_options('"--version", action="version"'), {}),

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kaptain_magics.core.domains import AnyDomain, Categorical, Double, Integer
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import Binding, JobSpec, Script
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.script import bindings, capture, typed
-from kaptain_magics.script.values import canonical, read_value
+from kaptain_magics.script.values import canonical, check_domain, read_value
 
 OPTIONS = capture("""
 import argparse
@@ -83,18 +84,114 @@ def test_bindings_take_the_command_lines_own_spelling() -> None:
     assert canonical(OPEN, "any_name") == "any_name"
 
 
-def test_a_job_puts_them_on_its_command_line() -> None:
-    values = typed(OPTIONS, {"g": "2", "rate": "0.5", "fast": "true"})
-    job = JobSpec(
+def command_line(script: Script, texts: dict[str, str], args: tuple[str, ...] = ()) -> tuple[str, ...]:
+    values = typed(script, texts)
+    return JobSpec(
         name="j",
         run_id="r",
         model_id="m",
-        script=OPTIONS,
+        script=script,
         framework=ModelFramework.PYTHON,
         parameters=values,
-        bindings=bindings(OPTIONS, values),
-    )
-    assert job.argv == ("-g", "2", "--learning-rate", "0.5", "--fast")
+        bindings=bindings(script, values),
+        args=args,
+    ).argv
+
+
+def test_a_job_puts_them_on_its_command_line() -> None:
+    texts = {"g": "2", "rate": "0.5", "fast": "true"}
+    assert command_line(OPTIONS, texts, ("x",)) == ("-g", "2", "--learning-rate", "0.5", "--fast", "x")
+
+
+FLAGS = capture("""
+import argparse
+p = argparse.ArgumentParser()
+p.add_argument("--no-x", action="store_false", dest="x")
+p.add_argument("--shuffle", action="store_false")
+p.add_argument("--no-log", action="store_false")
+p.add_argument("-p", "--plot", action=argparse.BooleanOptionalAction, dest="draw", default=True)
+p.add_argument("--always", action="store_true", default=True)
+p.add_argument("--never", action="store_false", default=False)
+p.add_argument("-v", "--verbose", action="count")
+p.add_argument("--sgd", action="store_const", const="sgd", dest="optimizer")
+args = p.parse_args()
+""")
+CLICK = capture("""
+import click
+@click.command()
+@click.option("--drop/--no-drop", "dropped")
+@click.option("--loud/--quiet", default=True)
+@click.option("-v", count=True)
+def main(dropped, loud, v): pass
+main()
+""")
+
+
+@pytest.mark.parametrize(
+    ("script", "texts", "words"),
+    [
+        (FLAGS, {"x": "True"}, ()),
+        (FLAGS, {"x": "False"}, ("--no-x",)),
+        (FLAGS, {"no_x": "true"}, ("--no-x",)),
+        (FLAGS, {"--shuffle": "no"}, ("--shuffle",)),
+        (FLAGS, {"shuffle": "yes"}, ()),
+        (FLAGS, {"no-log": "yes"}, ("--no-log",)),
+        (FLAGS, {"plot": "false"}, ("--no-plot",)),
+        (FLAGS, {"draw": "false"}, ("--no-plot",)),
+        (FLAGS, {"p": "true"}, ("-p",)),
+        (FLAGS, {"p": "false"}, ("--no-plot",)),
+        (FLAGS, {"no_plot": "false"}, ("--plot",)),
+        (FLAGS, {"always": "true"}, ("--always",)),
+        (FLAGS, {"never": "false"}, ("--never",)),
+        (FLAGS, {"v": "2"}, ("-v", "-v")),
+        (FLAGS, {"verbose": "true"}, ("--verbose",)),
+        (FLAGS, {"verbose": "0"}, ()),
+        (FLAGS, {"sgd": "true"}, ("--sgd",)),
+        (CLICK, {"drop": "false"}, ("--no-drop",)),
+        (CLICK, {"dropped": "true"}, ("--drop",)),
+        (CLICK, {"loud": "0"}, ("--quiet",)),
+        (CLICK, {"quiet": "0"}, ("--loud",)),
+        (CLICK, {"v": "3"}, ("-v", "-v", "-v")),
+    ],
+)
+def test_flags_say_what_was_asked_for(script: Script, texts: dict[str, str], words: tuple[str, ...]) -> None:
+    assert command_line(script, texts) == words
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"always": "false"}, "can only say True, which is its default too (line 8)"),
+        ({"never": "true"}, "can only say False, which is its default too (line 9)"),
+        ({"v": "-1"}, "the script counts a flag there (line 10)"),
+        ({"sgd": "adam"}, "the script has a flag there (line 11)"),
+        ({"optimizer": "sgd"}, "the script takes no `optimizer`"),
+    ],
+)
+def test_flags_refuse_what_they_cannot_say(texts: dict[str, str], message: str) -> None:
+    with pytest.raises(ScriptError) as caught:
+        typed(FLAGS, texts)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "domain", "fits"),
+    [
+        ("x", Categorical(["yes", "no"]), True),  # type: ignore[arg-type]
+        ("v", Integer(0, 3), True),
+        ("draw", Integer(0, 1), True),
+        ("draw", Double(0, 1), False),
+        ("always", Categorical([True, False]), False),  # type: ignore[arg-type]
+        ("v", Integer(-1, 3), False),
+        ("sgd", Categorical(["sgd"]), False),  # type: ignore[arg-type]
+    ],
+)
+def test_a_search_of_a_flag_is_one_of_truth_values(name: str, domain: AnyDomain, fits: bool) -> None:
+    if fits:
+        check_domain(FLAGS, name, domain)
+    else:
+        with pytest.raises(ScriptError):
+            check_domain(FLAGS, name, domain)
 
 
 @pytest.mark.parametrize(

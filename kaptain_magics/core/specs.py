@@ -23,6 +23,7 @@ class Binding(StrEnum):
     """How a script takes a hyperparameter."""
 
     OPTION = "option"  # --name value
+    TRUTH = "truth"  # --name true, or an empty word for false: argparse's type=bool
     SWITCH = "switch"  # --name, present or absent (or its opposite)
     NEGATED = "negated"  # only the opposite, present or absent
     COUNT = "count"  # --name as often as the number says
@@ -194,6 +195,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return () if yes or parameter is None or not parameter.off else (parameter.off,)
             case Binding.COUNT:
                 return (flag,) * (int(text) if text.isdecimal() else yes)
+            case Binding.TRUTH:
+                return (flag, "true" if yes else "")
             case Binding.OPTION:
                 return (flag, text)
         return ()

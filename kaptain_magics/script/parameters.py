@@ -173,7 +173,8 @@ class _Options(ast.NodeVisitor):
             return
         if kind == "store_false":
             self._take_negated(node, _long(flags), names, default)
-        binding = Binding.COUNT if kind == "count" else Binding.SWITCH if kind in _SWITCHES else Binding.OPTION
+        binding = Binding.TRUTH if _last_name(keywords.get("type")) == "bool" else Binding.OPTION
+        binding = Binding.SWITCH if kind in _SWITCHES else Binding.COUNT if kind == "count" else binding
         self._take(node, flags, [] if kind in _CONSTANTS else names, binding, default)
 
     def _click_option(self, node: ast.Call) -> None:

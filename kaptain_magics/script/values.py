@@ -16,8 +16,8 @@ _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)")
 _REAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _OWN_LIST = re.compile(r"\bparse(?:_known)?_args\(\s*(?:args\s*=\s*)?[\[(\"']")
 _NO = {"0", "false", "no", "n", "off"}
-_FLAGS = (Binding.SWITCH, Binding.NEGATED, Binding.COUNT)
-_FLAGS = (Binding.SWITCH, Binding.NEGATED, Binding.COUNT)
+_FLAGS = (Binding.TRUTH, Binding.SWITCH, Binding.NEGATED, Binding.COUNT)
+_FLAGS = (Binding.TRUTH, Binding.SWITCH, Binding.NEGATED, Binding.COUNT)
 
 
 def bindings(script: Script, names: Iterable[str]) -> dict[str, Binding]:

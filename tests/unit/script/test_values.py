@@ -114,6 +114,7 @@ p.add_argument("--always", action="store_true", default=True)
 p.add_argument("--never", action="store_false", default=False)
 p.add_argument("-v", "--verbose", action="count")
 p.add_argument("--sgd", action="store_const", const="sgd", dest="optimizer")
+p.add_argument("--warm", type=bool, default=True)
 args = p.parse_args()
 """)
 CLICK = capture("""
@@ -147,6 +148,8 @@ main()
         (FLAGS, {"verbose": "true"}, ("--verbose",)),
         (FLAGS, {"verbose": "0"}, ()),
         (FLAGS, {"sgd": "true"}, ("--sgd",)),
+        (FLAGS, {"warm": "false"}, ("--warm", "")),
+        (FLAGS, {"warm": "on"}, ("--warm", "true")),
         (CLICK, {"drop": "false"}, ("--no-drop",)),
         (CLICK, {"dropped": "true"}, ("--drop",)),
         (CLICK, {"loud": "0"}, ("--quiet",)),
@@ -163,6 +166,7 @@ def test_flags_say_what_was_asked_for(script: Script, texts: dict[str, str], wor
     [
         ({"always": "false"}, "can only say True, which is its default too (line 8)"),
         ({"never": "true"}, "can only say False, which is its default too (line 9)"),
+        ({"warm": "hot"}, "the script has a flag there (line 12)"),
         ({"v": "-1"}, "the script counts a flag there (line 10)"),
         ({"sgd": "adam"}, "the script has a flag there (line 11)"),
         ({"optimizer": "sgd"}, "the script takes no `optimizer`"),
@@ -178,6 +182,8 @@ def test_flags_refuse_what_they_cannot_say(texts: dict[str, str], message: str) 
     ("name", "domain", "fits"),
     [
         ("x", Categorical(["yes", "no"]), True),  # type: ignore[arg-type]
+        ("warm", Categorical([True, False]), True),  # type: ignore[arg-type]
+        ("warm", Categorical(["hot", "cold"]), False),  # type: ignore[arg-type]
         ("v", Integer(0, 3), True),
         ("draw", Integer(0, 1), True),
         ("draw", Double(0, 1), False),

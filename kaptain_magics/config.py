@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         context: Context in it.
         namespace: Namespace; empty means the context's.
         service_account: Service account of pods.
+        image_pull_secrets: Names of Secrets in the namespace that pull images, commas between.
         run_as_user: Numeric user of containers on a cluster; anything but a number leaves it to the cluster.
         cluster_tuner: What runs studies on a cluster: ``auto`` (Katib where it is there), ``katib`` or ``jobs``.
         cluster_serving: What serves on a cluster: ``auto`` (KServe where it is there), ``kserve`` or ``plain``.
@@ -78,6 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     context: str = ""
     namespace: str = ""
     service_account: str = ""
+    image_pull_secrets: str = ""
     run_as_user: str = "1000"
     cluster_tuner: str = "auto"
     cluster_serving: str = "auto"

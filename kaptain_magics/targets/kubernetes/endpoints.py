@@ -105,7 +105,7 @@ class EndpointParts:
             image=image,
             payload=server_name(endpoint),
             storage=f"{endpoint.name}-secret",
-            pull_secrets=(*own, *endpoint.cluster.image_pull_secrets),
+            pull_secrets=(*own, *self._shop.pull_secrets, *endpoint.cluster.image_pull_secrets),
             service_account=endpoint.cluster.service_account,
             user=int(user) if user.isdigit() else None,
         )

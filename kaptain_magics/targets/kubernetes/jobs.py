@@ -88,6 +88,12 @@ class Workshop:
         """The images of jobs."""
         return Images(self.around.cache, self.around.settings)
 
+    @property
+    def pull_secrets(self) -> tuple[str, ...]:
+        """Names of the pull secrets that the settings name."""
+        named = self.around.settings.get("image_pull_secrets", "").split(",")
+        return tuple(filter(None, map(str.strip, named)))
+
     def setup(self, job: JobSpec, **names: str) -> Setup:
         """Return what a job's manifests need besides the spec."""
         user = self.around.settings.get("run_as_user", str(USER))
@@ -95,7 +101,9 @@ class Workshop:
             owner=self.owner,
             namespace=self.cluster.namespace,
             image=self.images.of(job),
-            pull_secrets=tuple(filter(None, (names.get("registry", ""), *job.cluster.image_pull_secrets))),
+            pull_secrets=tuple(
+                filter(None, (names.get("registry", ""), *self.pull_secrets, *job.cluster.image_pull_secrets))
+            ),
             payload=names["payload"],
             storage=names.get("storage", ""),
             service_account=job.cluster.service_account or self.around.settings.get("service_account", ""),

@@ -74,6 +74,27 @@ def test_values_are_sent_and_brought_back(notebook: Notebook) -> None:
     assert notebook.variables["total"] == 60
 
 
+def test_what_cannot_be_sent_or_brought_back_is_said_in_one_line(notebook: Notebook, capsys: Capture) -> None:
+    notebook.run("class Own:\n    pass\nown = Own()\ndef helper():\n    pass\nOwn.__module__ = helper.__module__ = '__main__'")
+    for name in ("own", "helper"):
+        error = notebook.error(f"%%kaptain_train dev/send --send {name}\nprint(1)\n")
+        assert f"`{name}` cannot be sent: the job does not have the notebook's" in str(error)
+    error = notebook.error("%%kaptain_train dev/send --fetch k\nclass K:\n    pass\nk = K()\n")
+    assert "cannot be made here" in str(error)
+    assert "kaptain_magics/model" not in capsys.readouterr().out
+
+
+def test_a_number_that_overflows_is_no_metric(notebook: Notebook) -> None:
+    run = notebook.run("%%kaptain_train dev/huge\nprint('auc=1e400')\nprint('loss=0.5')\n")
+    assert list(run.metrics) == ["loss"]
+
+
+def test_the_next_step_of_a_jobs_own_error_is_told(notebook: Notebook) -> None:
+    error = notebook.error("%%kaptain_train dev/word --metric loss=loss\nloss = 'high'\n")
+    assert isinstance(error, RunFailedError)
+    assert "report one number" in error.hint
+
+
 def test_files_requirements_environment_and_arguments(notebook: Notebook) -> None:
     Path("data").mkdir()
     Path("data/rows.txt").write_text("seven")

@@ -12,7 +12,14 @@ import pytest
 from kaptain_magics.core.domains import Discrete, Double
 from kaptain_magics.core.specs import Capture
 from kaptain_magics.core.states import Direction, EndpointState, RunState, TrialState
-from kaptain_magics.errors import NotFoundError, ServingError, StateError
+from kaptain_magics.errors import (
+    DomainError,
+    FrameworkError,
+    NotFoundError,
+    ObjectiveError,
+    ServingError,
+    StateError,
+)
 from kaptain_magics.model import Model, Study, Workspace
 from kaptain_magics.script import capture
 from tests.waiting import until
@@ -191,3 +198,19 @@ def test_a_study_of_a_trained_model_takes_over_what_it_was_trained_with(workspac
     study = model.plan_tuning(domains={"c": Discrete([3])}, objectives=["accuracy"], trials=1).start()
     assert study.wait(60) is RunState.SUCCEEDED, study.reason
     assert study.metrics["accuracy"].latest == 60.0
+
+
+def test_the_contracts_calls_refuse_what_is_no_domain_direction_or_framework(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(SOURCE)
+    model = Model(id="dev/refuse", name="Refuse", main_file="train.py")
+    with pytest.raises(DomainError, match=r"c=0\.1 is no domain"):
+        model.tune(hyperparameters={"c": 0.1}, objectives=["accuracy"])  # type: ignore[dict-item]
+    with pytest.raises(ObjectiveError, match="unknown objective type 'minimise'") as refused:
+        model.tune(hyperparameters={"c": Double(0, 1)}, objectives=["accuracy"], objective_type="minimise")
+    assert "minimize" in refused.value.hint
+    with pytest.raises(FrameworkError, match="unknown framework 'scikit'"):
+        Model(id="dev/refuse", name="Refuse", main_file="train.py", framework="scikit")  # type: ignore[arg-type]
+    assert not list((home / "runs").glob("*"))

@@ -156,6 +156,16 @@ def test_first_trials_that_fail_alike_end_the_study(studies) -> None:
     assert studies.states() == [F, F]
 
 
+def test_a_study_told_to_bear_failures_bears_those_that_are_alike(studies) -> None:
+    def objective(job, parameters):
+        if job.spec.trial < 3:
+            raise ValueError("not there")
+        return 1.0
+
+    result = studies.run(objective, domains=X, trials=5, failed_trials=20)
+    assert (result.state, studies.states()) == (RunState.SUCCEEDED, [F, F, F, S, S])
+
+
 def test_first_trials_that_fail_differently_do_not(studies) -> None:
     def objective(job, parameters):
         if job.spec.trial < 2:

@@ -25,6 +25,10 @@ from pathlib import Path
 from typing import Any
 
 
+_YES = {"1", "true", "yes", "y", "on"}
+_NO = {"0", "false", "no", "n", "off"}
+
+
 class CaptureError(Exception):
     """A variable that was asked for is not there when the script has ended."""
 
@@ -51,7 +55,8 @@ def substitute(tree: ast.Module, assignments: Mapping[str, Any]) -> ast.Module:
 def _as_flag(given: Any, default: ast.expr) -> Any:
     """Return the truth value that was given where the script has one; libraries do not take a number for it."""
     if isinstance(default, ast.Constant) and isinstance(default.value, bool):
-        return {"1": True, "true": True, "0": False, "false": False}.get(str(given).lower(), given)
+        word = str(given).lower()
+        return True if word in _YES else False if word in _NO else given
     return given
 
 

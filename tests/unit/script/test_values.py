@@ -200,6 +200,12 @@ def test_a_search_of_a_flag_is_one_of_truth_values(name: str, domain: AnyDomain,
             check_domain(FLAGS, name, domain)
 
 
+def test_a_search_of_a_truth_value_has_no_other_words() -> None:
+    check_domain(PLAIN, "shuffle", Categorical(["no", "off"]))
+    with pytest.raises(ScriptError, match="write true or false"):
+        check_domain(PLAIN, "shuffle", Categorical(["no", "never"]))
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("1", 1), ("-3", -3), ("007", 7.0), ("1e400", "1e400"), ("nan", "nan"), ("inf", "inf"), ("", ""), (".5", 0.5)],

@@ -15,7 +15,7 @@ from kaptain_magics.errors import NotFoundError, TargetError
 from kaptain_magics.model import Workspace, blocking
 from kaptain_magics.script import capture
 from kaptain_magics.targets.kubernetes.client import Cluster
-from tests.cluster.rig import environment, eventually, fresh_namespace, ours
+from tests.cluster.rig import environment, eventually, fresh_namespace
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
@@ -97,9 +97,7 @@ def test_the_contracts_functions(cluster: Cluster, told: Told) -> None:
     again = model.plan_deployment(replace=True).start()
     assert again.wait(120) is RunState.SUCCEEDED, again.reason
     kaptain.utils.clean_all(force=True)
-    eventually(lambda: ours(cluster) == [])
-    kaptain.utils.list_all_resources()
-    assert told.lines()[-1] == "nothing found"
+    eventually(lambda: kaptain.utils.list_all_resources() or told.lines() == ["nothing found"])
 
 
 def test_what_a_killed_job_carried_is_removed_from_the_store(cluster: Cluster) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import IO, Any, cast
 
@@ -20,6 +21,9 @@ from kaptain_magics.images.reference import Reference
 
 _IN_MEMORY = 32 << 20
 _TICK = 0.2
+_AWAY = re.compile(
+    r"refused|reset|no such host|timeout|timed out|EOF|unavailable|broken pipe|unreachable|bad gateway", re.I
+)
 
 
 def dockerfile(base: str, script: str, *, packages: bool, pip: bool) -> str:
@@ -176,7 +180,7 @@ def _failed(said: Sequence[str]) -> ImageError:
 
 
 def push_built(engine: Engine, image: str, access: Access) -> Generator[str, None, None]:
-    """Push an image from the engine to its registry.
+    """Push an image from the engine to its registry; one that is away for a while is waited for.
 
     Raises:
         CredentialsError: The registry asks for another login.
@@ -184,15 +188,30 @@ def push_built(engine: Engine, image: str, access: Access) -> Generator[str, Non
     """
     reference = Reference.parse(image)
     login = access.logins.of(reference.registry)
+    until, pause = time.monotonic() + access.patience, 1.0
+    while True:
+        said = yield from _push(engine, image, login.for_engine if login is not None else {})
+        if not said:
+            return
+        if not _AWAY.search(said) or time.monotonic() + pause > until:
+            raise _refused(said, reference)
+        again = time.monotonic() + pause
+        while time.monotonic() < again:
+            time.sleep(_TICK)
+            yield ""
+        pause *= 2
+
+
+def _push(engine: Engine, image: str, login: Mapping[str, str]) -> Generator[str, None, str]:
+    """Push once; returns what went wrong."""
     client = engine.client
     with engine.told(image):
-        lines: Any = client.api.push(
-            image, stream=True, decode=True, auth_config=login.for_engine if login is not None else {}
-        )
+        lines: Any = client.api.push(image, stream=True, decode=True, auth_config=dict(login))
         for line in lines:
             if "error" in line:
-                raise _refused(str(line["error"]), reference)
+                return str(line["error"])
             yield ""
+    return ""
 
 
 def _refused(said: str, image: Reference) -> ImageError | CredentialsError:

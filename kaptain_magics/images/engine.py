@@ -50,7 +50,7 @@ _SENTENCES = (  # what the engine says, what it means, what to do
     (
         r"(?:exec format error|does not match the (?:detected host|specified) platform)",
         "the image is made for another kind of processor than the Docker engine's",
-        "use an image for this platform",
+        "use an image for this platform, or name the platform of built ones with KAPTAIN_IMAGE_PLATFORM",
     ),
     (
         r"permission denied",
@@ -123,8 +123,7 @@ class Engine:
     @property
     def platform(self) -> str:
         """The platform of its containers, such as ``linux/amd64``."""
-        machine = str(self.info.get("Architecture", "x86_64"))
-        return "linux/" + {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+        return docker_platform(str(self.info.get("Architecture", "x86_64")))
 
     # ---- images --------------------------------------------------------------------------------------------------
 
@@ -241,6 +240,11 @@ class Engine:
             f"the Docker engine at {self.address or 'its usual address'} does not answer",
             "start it (systemctl start docker, or Docker Desktop), or name another one with DOCKER_HOST",
         )
+
+
+def docker_platform(machine: str) -> str:
+    """Return the platform of containers on a processor that its system calls ``machine``."""
+    return "linux/" + {"x86_64": "amd64", "aarch64": "arm64", "i686": "386"}.get(machine.lower(), machine.lower())
 
 
 def sentence(said: str) -> WorkloadError:

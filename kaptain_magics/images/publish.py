@@ -6,7 +6,8 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kaptain_magics.errors import CredentialsError, ImageError, TargetError
+from kaptain_magics.errors import ImageError, TargetError
+from kaptain_magics.images.bases import Base, Bases, image_platform
 from kaptain_magics.images.build import build_image, dockerfile, entrypoint, environment, push_built
 from kaptain_magics.images.context import FOLDER, PACKAGES, Context, training_context
 from kaptain_magics.images.digest import FileDigests, image_digest
@@ -21,7 +22,6 @@ from kaptain_magics.images.requirements import is_local, local_files, shown
 from kaptain_magics.images.wheels import install
 
 CHECKSUM = "checksum"  # the label that holds an image's digest
-_QUICK = 3.0  # seconds for looking up a base image
 
 
 class Recipe(NamedTuple):
@@ -33,7 +33,6 @@ class Recipe(NamedTuple):
         script: The script's file name.
         context: What goes in.
         requirements: Lines of the requirements file.
-        platform: ``os/architecture``.
     """
 
     image: str
@@ -41,7 +40,6 @@ class Recipe(NamedTuple):
     script: str
     context: Context
     requirements: tuple[str, ...] = ()
-    platform: str = "linux/amd64"
 
 
 class Published(NamedTuple):
@@ -66,20 +64,6 @@ class Published(NamedTuple):
             return self.name
         head, slash, tail = self.name.rpartition("/")
         return f"{head}{slash}{tail.partition(':')[0]}@{self.digest}"
-
-
-class Base(NamedTuple):
-    """A base image, found.
-
-    Attributes:
-        name: Its name.
-        digest: What it is now: a manifest's digest, or an id in the engine.
-        in_engine: Whether the engine has it.
-    """
-
-    name: str
-    digest: str
-    in_engine: bool
 
 
 def recipe(
@@ -108,7 +92,7 @@ class Publisher:
 
     Args:
         cache: Folder for things that can be made again.
-        settings: Those of ``Engine`` and ``Access``, and ``image_builder``.
+        settings: Those of ``Engine`` and ``Access``, ``image_builder`` and ``image_platform``.
         engine: The engine; made of the settings when absent.
     """
 
@@ -117,7 +101,9 @@ class Publisher:
         self._engine = engine or Engine(settings)
         self._access = Access.of(settings)
         self._registries = Registries(self._access)
+        self._bases = Bases(self._engine, self._registries, self._engine_wanted)
         self._insides = Insides(cache)
+        self._platform = image_platform(settings)
 
     def publish(self, recipe: Recipe, keep_in_engine: bool = False) -> Generator[str, None, Published]:
         """Make sure that the image is in its registry.
@@ -136,7 +122,7 @@ class Publisher:
         for name in recipe.context.left_out:
             yield f"Leaving out {name}: it looks like credentials."
         target = Reference.parse(recipe.image)
-        base = self._find_base(recipe.base)
+        base = self._bases.find(recipe.base)
         checksum = self.checksum(recipe, base)
         local_only = keep_in_engine and target.registry == DOCKER_HUB and not self._registries.has_login(target)
         if local_only:
@@ -145,7 +131,7 @@ class Publisher:
                 return Published(recipe.image, "", checksum, skipped=True)
         else:
             registry = self._registries.of(target)
-            there = registry.found(target, recipe.platform)
+            there = registry.found(target, self._platform)
             if there is not None and there[1].get(CHECKSUM) == checksum:
                 yield skipping(recipe.image)
                 return Published(recipe.image, there[0], checksum, skipped=True)
@@ -164,7 +150,7 @@ class Publisher:
 
     def checksum(self, recipe: Recipe, base: Base | None = None) -> str:
         """Return the digest of everything that an image is made of, whether it exists or not."""
-        base = base or self._find_base(recipe.base)
+        base = base or self._bases.find(recipe.base)
         files = FileDigests.under(self._cache)
         return image_digest(
             recipe.context.entries,
@@ -172,34 +158,8 @@ class Publisher:
             base=base.digest,
             requirements=(*recipe.requirements, *(files.of(path) for path in local_files(recipe.requirements))),
             entrypoint=entrypoint(recipe.script),
-            settings={"platform": recipe.platform, **environment()},
+            settings={"platform": self._platform, **environment()},
         )
-
-    # ---- the base image ------------------------------------------------------------------------------------------
-
-    def _find_base(self, name: str) -> Base:
-        """Find out what a base image's name means now.
-
-        Raises:
-            ImageError: It is neither in the engine nor in its registry.
-        """
-        reference = Reference.parse(name)
-        failure: Exception | None = None
-        if self._engine_wanted and self._engine.answers():
-            found = self._engine.image_digest(name, reference.repository)
-            if found:
-                return Base(name, found, in_engine=True)
-        try:
-            digest = self._registries.of(reference).digest_of(reference, patience=_QUICK)
-            if digest:
-                return Base(name, digest, in_engine=False)
-        except (ImageError, CredentialsError) as error:
-            failure = error
-        said = f": {failure.message}" if isinstance(failure, (ImageError, CredentialsError)) else ""
-        raise ImageError(
-            f"the base image {name} is neither in a Docker engine here nor in its registry{said}",
-            "check its name, or run docker login",
-        ) from failure
 
     def _engine_label(self, name: str) -> str:
         return self._engine.image_labels(name).get(CHECKSUM, "") if self._engine.answers() else ""
@@ -221,27 +181,27 @@ class Publisher:
 
     def _build(self, recipe: Recipe, base: Base, checksum: str) -> Generator[str, None, None]:
         yield "Building Docker image."
+        yield from self._bases.bring(base, self._platform)
         packages, pip = None, False
         if recipe.requirements:
             try:
-                inside = yield from self._inside_of(base)
-                missing = inside.missing(recipe.requirements)
-                if missing:
-                    yield "Fetching requirements that the base image lacks: " + shown(missing)
-                    packages = yield from install(missing, inside.platform, self._cache, inside.installed)
+                packages = yield from self._install(self._look(base), recipe)
             except (ImageError, TargetError):  # no wheel, or no Python to ask: pip in the image has the last word
                 if any(map(is_local, recipe.requirements)):
                     raise
-                packages, pip = None, True
+                pip = True
         text = dockerfile(recipe.base, recipe.script, packages=packages is not None, pip=pip)
         parts = {"context": list(recipe.context.entries)}
         if packages is not None:
             parts["packages"] = files_below(packages)
-        yield from build_image(self._engine, recipe.image, text, parts, {CHECKSUM: checksum}, recipe.platform)
+        yield from build_image(self._engine, recipe.image, text, parts, {CHECKSUM: checksum}, self._platform)
 
-    def _inside_of(self, base: Base) -> Generator[str, None, Inside]:
-        if not base.in_engine:
-            yield from self._engine.pull(base.name)
+    def _look(self, base: Base) -> Inside:
+        if self._platform != self._engine.platform:
+            raise ImageError(
+                f"the Docker engine runs {self._engine.platform} and cannot look into an image for {self._platform}",
+                "assemble the image without it: KAPTAIN_IMAGE_BUILDER=none",
+            )
         return self._insides.in_engine(self._engine, base.name, self._engine.image_id(base.name))
 
     # ---- without one ---------------------------------------------------------------------------------------------
@@ -250,7 +210,7 @@ class Publisher:
         yield "Assembling the image without a Docker engine."
         reference = Reference.parse(base.name)._replace(digest=base.digest)
         source = self._registries.of(reference)
-        manifest = source.platform_manifest(reference, recipe.platform)
+        manifest = source.platform_manifest(reference, self._platform)
         layers = []
         try:
             if recipe.requirements:
@@ -272,7 +232,9 @@ class Publisher:
 
     def _fetch(self, recipe: Recipe, base: Reference, manifest: Manifest) -> Generator[str, None, Path | None]:
         yield f"Looking into {base}."
-        inside = self._insides.in_registry(self._registries.of(base), base, manifest)
+        return (yield from self._install(self._insides.in_registry(self._registries.of(base), base, manifest), recipe))
+
+    def _install(self, inside: Inside, recipe: Recipe) -> Generator[str, None, Path | None]:
         missing = inside.missing(recipe.requirements)
         if not missing:
             return None

@@ -119,9 +119,7 @@ class Images:
         base = base_image(job.image, self._around.settings)
         name = with_tag(job.image.image_name, job.model_id, job.framework.value)
         made = recipe(name, base, job.script.name, job.script.source, job.files, job.requirements)
-        published = yield from self._publisher.publish(
-            made._replace(platform=self._engine.platform), keep_in_engine=True
-        )
+        published = yield from self._publisher.publish(made, keep_in_engine=True)
         if self._engine.image_labels(name).get(CHECKSUM) == published.checksum:
             found = yield from self._pulled(name)
         else:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
+import io
 import json
+import re
 import shutil
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import pytest
 import urllib3
@@ -20,8 +24,10 @@ import urllib3
 from kaptain_magics.images.credentials import Logins
 from kaptain_magics.images.http import Access
 from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import DOCKER_MANIFEST, Registries
+from kaptain_magics.images.registry import DOCKER_MANIFEST, Registries, Registry
+from tests.engine import LockedRegistry
 
+T = TypeVar("T")
 USER, PASSWORD = "kaptain", "s3cret-Passw0rd"
 
 
@@ -216,3 +222,90 @@ def registries(folder: Path, **options: Any) -> Registries:
 
 def reference(server: Server, repository: str = "team/model", tag: str = "1") -> Reference:
     return Reference.parse(f"{server.address}/{repository}:{tag}")
+
+
+def run(work: Generator[str, None, T]) -> tuple[T, list[str]]:
+    lines: list[str] = []
+    try:
+        while True:
+            line = next(work)
+            if line:
+                lines.append(line)
+    except StopIteration as done:
+        return done.value, lines
+
+
+def skipped(name: str) -> str:
+    return (
+        f"Skipping image build for the model - the image '{name}' with the same contents has already been published "
+        "to the registry."
+    )
+
+
+@pytest.fixture
+def pushed(
+    docker_host: str, docker_base_image: str, registry: LockedRegistry, tmp_path: Path
+) -> Iterator[dict[str, str]]:
+    """Settings that reach the engine and the registry; the base image is in both."""
+    import docker
+
+    base = f"{registry.address}/{docker_base_image}"
+    client = docker.DockerClient(base_url=docker_host)
+    client.images.get(docker_base_image).tag(base)
+    settings = {"docker_host": docker_host, "docker_config": str(registry.config)}
+    image = Reference.parse(base)
+    if Registries(Access.of(settings)).of(image).digest_of(image) is None:
+        auth = {"username": "kaptain", "password": registry.password}
+        client.api.push(base, auth_config=auth)
+    yield {**settings, "base": base}
+    for one in client.images.list():
+        names = [*one.tags, *(one.attrs.get("RepoDigests") or ())]
+        if any(re.search(r"kaptain-test/(engine|none|own|kept|bad)[-:]", name) for name in names):
+            client.images.remove(one.id, force=True)
+    client.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for localhost that nobody knows, and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = tmp_path / "ca.crt", tmp_path / "ca.key"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    paths[1].write_bytes(key.private_bytes(*encoding))
+    return paths
+
+
+def at(data: bytes, start: int) -> IO[bytes]:
+    file = io.BytesIO(data)
+    file.seek(start)
+    return file
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def upload(registry: Registry, image: Reference, data: bytes) -> str:
+    digest = digest_of(data)
+    list(registry.upload(image, digest, len(data), partial(at, data)))
+    return digest

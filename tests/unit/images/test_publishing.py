@@ -5,46 +5,30 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import re
+import platform
 import tarfile
-from collections.abc import Callable, Generator, Iterator
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.errors import ImageError, TargetError
-from kaptain_magics.images.builder import ImageBuilder
+from kaptain_magics.errors import ImageError
+from kaptain_magics.images.build import build_image
+from kaptain_magics.images.context import Entry
+from kaptain_magics.images.engine import Engine, docker_platform
 from kaptain_magics.images.http import Access
 from kaptain_magics.images.publish import Published, Publisher, Recipe, recipe
 from kaptain_magics.images.reference import Reference
 from kaptain_magics.images.registry import Manifest, Registries
 from tests.engine import LockedRegistry
-from tests.unit.images.conftest import Cutter, Server, push_tiny, reference
+from tests.unit.images.conftest import Cutter, Server, push_tiny, reference, run, skipped
 from tests.unit.images.test_requirements_of_images import wheel
 
-T = TypeVar("T")
 Serve = Callable[..., Server]
 SCRIPT = "import sys\nprint('trained with', sys.argv[1:])\n"
-
-
-def run(work: Generator[str, None, T]) -> tuple[T, list[str]]:
-    lines: list[str] = []
-    try:
-        while True:
-            line = next(work)
-            if line:
-                lines.append(line)
-    except StopIteration as done:
-        return done.value, lines
-
-
-def skipped(name: str) -> str:
-    return (
-        f"Skipping image build for the model - the image '{name}' with the same contents has already been published "
-        "to the registry."
-    )
 
 
 # ---- without an engine -----------------------------------------------------------------------------------------------
@@ -197,38 +181,22 @@ def test_a_base_image_that_is_nowhere_is_said(bench: Bench) -> None:
         bench.publish(bench.recipe(base=f"{bench.server.address}/base/none:1"))
 
 
-def test_a_dockerfile_needs_an_engine(bench: Bench) -> None:
-    builder = ImageBuilder(
-        f"{bench.server.address}/team/own:1", "FROM scratch\n", settings=bench.settings, cache=bench.folder
-    )
-    with pytest.raises(TargetError, match="needs a Docker engine"):
-        run(builder.build_image())
+def test_a_registry_that_is_away_is_ridden_out(bench: Bench) -> None:
+    bench.server.stop()
+    threading.Timer(5.0, bench.server.start).start()
+    published, _ = bench.publish(bench.recipe())
+    assert published.digest
+
+
+def test_the_platform_is_a_part_of_what_an_image_is(bench: Bench) -> None:
+    def checksum(**settings: str) -> str:
+        return Publisher(bench.folder / "cache", {**bench.settings, **settings}).checksum(bench.recipe())
+
+    assert checksum() == checksum(image_platform=docker_platform(platform.machine()))
+    assert checksum() != checksum(image_platform="linux/s390x")
 
 
 # ---- with an engine, and the registry that asks for a password -------------------------------------------------------
-
-
-@pytest.fixture
-def pushed(
-    docker_host: str, docker_base_image: str, registry: LockedRegistry, tmp_path: Path
-) -> Iterator[dict[str, str]]:
-    """Settings that reach the engine and the registry; the base image is in both."""
-    import docker
-
-    base = f"{registry.address}/{docker_base_image}"
-    client = docker.DockerClient(base_url=docker_host)
-    client.images.get(docker_base_image).tag(base)
-    settings = {"docker_host": docker_host, "docker_config": str(registry.config)}
-    image = Reference.parse(base)
-    if Registries(Access.of(settings)).of(image).digest_of(image) is None:
-        auth = {"username": "kaptain", "password": registry.password}
-        client.api.push(base, auth_config=auth)
-    yield {**settings, "base": base}
-    for one in client.images.list():
-        names = [*one.tags, *(one.attrs.get("RepoDigests") or ())]
-        if any(re.search(r"kaptain-test/(engine|none|own|kept|bad)[-:]", name) for name in names):
-            client.images.remove(one.id, force=True)
-    client.close()
 
 
 @pytest.mark.docker
@@ -279,40 +247,6 @@ def test_an_image_of_docker_hub_stays_in_the_engine_without_a_login(pushed: dict
     assert lines == [skipped(what.image)]
 
 
-@pytest.mark.docker
-def test_a_dockerfile_of_ones_own_is_built_pushed_and_skipped(
-    pushed: dict[str, str], registry: LockedRegistry, tmp_path: Path
-) -> None:
-    (tmp_path / "trainer.py").write_text("print('own')\n")
-    (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "a.txt").write_text("a")
-    text = f'FROM {pushed["base"]}\nWORKDIR /workdir\nCOPY . /workdir\nENTRYPOINT ["python", "trainer.py"]'
-    name = f"{registry.address}/kaptain-test/own-{new_hex(8)}:1"
-
-    def build() -> tuple[Published, list[str]]:
-        files = ["trainer.py", "set"]
-        return run(
-            ImageBuilder(name, text, files, folder=tmp_path, settings=pushed, cache=tmp_path / "cache").build_image()
-        )
-
-    published, lines = build()
-    assert lines[0] == "Building Docker image."
-    image = Reference.parse(name)
-    found = Registries(Access.of(pushed)).of(image).found(image)
-    assert found == (published.digest, {"checksum": published.checksum})
-    assert build()[1] == [skipped(name)]
-    (tmp_path / "set" / "a.txt").write_text("b")
-    assert not build()[0].skipped
-
-
-@pytest.mark.docker
-def test_a_build_that_fails_says_which_step(pushed: dict[str, str], registry: LockedRegistry, tmp_path: Path) -> None:
-    text = f"FROM {pushed['base']}\nRUN false\n"
-    builder = ImageBuilder(f"{registry.address}/kaptain-test/bad:1", text, settings=pushed, cache=tmp_path)
-    with pytest.raises(ImageError, match="false"):
-        run(builder.build_image())
-
-
 # ---- BuildKit's command ----------------------------------------------------------------------------------------------
 
 
@@ -333,10 +267,6 @@ def buildx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.docker
 def test_buildkit_gets_the_whole_context(buildx: Path, docker_host: str, docker_base_image: str) -> None:
-    from kaptain_magics.images.build import build_image
-    from kaptain_magics.images.context import Entry
-    from kaptain_magics.images.engine import Engine
-
     engine = Engine({"docker_host": docker_host})
 
     def build() -> tuple[str, list[str]]:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import base64
-import datetime
-import hashlib
 import http.server
-import io
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import IO
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from kaptain_magics.errors import CredentialsError, ImageError
-from kaptain_magics.images.http import Access
 from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import Registries, Registry
+from kaptain_magics.images.registry import Registries
 from tests.engine import LockedRegistry
 from tests.unit.images.conftest import (
     PASSWORD,
@@ -31,30 +25,16 @@ from tests.unit.images.conftest import (
     Server,
     access,
     auth,
+    digest_of,
     free_port,
     push_tiny,
     reference,
     registries,
+    upload,
 )
 
 Serve = Callable[..., Server]
 Config = Callable[..., Path]
-
-
-def at(data: bytes, start: int) -> IO[bytes]:
-    file = io.BytesIO(data)
-    file.seek(start)
-    return file
-
-
-def digest_of(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def upload(registry: Registry, image: Reference, data: bytes) -> str:
-    digest = digest_of(data)
-    list(registry.upload(image, digest, len(data), partial(at, data)))
-    return digest
 
 
 def test_blobs_and_manifests_come_back_as_they_were(serve: Serve, tmp_path: Path) -> None:
@@ -132,98 +112,6 @@ def test_a_password_is_asked_for_and_checked(registry: LockedRegistry, docker_co
     assert PASSWORD not in str(raised.value)
     with pytest.raises(CredentialsError, match="does not let this login write"):
         upload(registries(wrong).of(image), image, b"other")
-
-
-# ---- a private authority ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for localhost that nobody knows, and its key."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = tmp_path / "ca.crt", tmp_path / "ca.key"
-    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    paths[1].write_bytes(key.private_bytes(*encoding))
-    return paths
-
-
-def test_a_private_authority_counts_once_it_is_named(
-    serve: Serve, certificate: tuple[Path, Path], docker_config: Config
-) -> None:
-    server = serve(scheme="https", tls=f"  tls: {{certificate: {certificate[0]}, key: {certificate[1]}}}")
-    image = reference(server)
-    with pytest.raises(ImageError, match=r"certificate of the registry localhost:\d+ is not trusted") as raised:
-        registries(docker_config(), patience=1.0).of(image).digest_of(image)
-    assert "KAPTAIN_REGISTRY_CERTIFICATE" in raised.value.hint
-    named = registries(docker_config(), certificate=str(certificate[0])).of(image)
-    assert named.has_blob(image, upload(named, image, b"layer"))
-    beside = docker_config() / "certs.d" / server.address
-    beside.mkdir(parents=True)
-    (beside / "ca.crt").write_bytes(certificate[0].read_bytes())
-    assert registries(docker_config()).of(image).digest_of(image) is None
-    with pytest.raises(ImageError, match="cannot be used"):
-        registries(docker_config(), certificate=str(certificate[1].parent / "none.crt")).of(image).digest_of(image)
-
-
-def test_plain_http_is_for_this_machine_and_named_registries() -> None:
-    settings = {
-        "registry": "private.example:5000",
-        "insecure_registries": "registry.local:5000, other:80",
-        "docker_config": "/nowhere",
-    }
-    assert Access.of(settings).plain_http == ("registry.local:5000", "other:80")
-    assert Access.of(settings).private == "private.example:5000"
-    from kaptain_magics.images.http import RegistryHttp
-
-    def scheme(name: str) -> str:
-        return RegistryHttp(name, Access.of(settings))._scheme
-
-    assert [scheme(n) for n in ("registry.local:5000", "127.0.0.1:5000", "localhost", "[::1]:5000")] == ["http"] * 4
-    assert [scheme(n) for n in ("private.example:5000", "registry.local:5001", "10.0.0.1:5000")] == ["https"] * 3
-
-
-def test_a_certificate_does_not_close_an_open_registry_of_this_machine(
-    serve: Serve, certificate: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = serve()
-    image = Reference.parse(push_tiny(server).name)
-    assert registries(tmp_path, certificate=str(certificate[0])).of(image).digest_of(image)
-    usual = tmp_path / "home" / ".tls" / "certificate.crt"
-    usual.parent.mkdir(parents=True)
-    usual.write_bytes(certificate[0].read_bytes())
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert registries(tmp_path).of(image).digest_of(image)
-
-
-def test_a_certificate_counts_for_its_registry_alone(
-    serve: Serve, certificate: tuple[Path, Path], tmp_path: Path
-) -> None:
-    server = serve(scheme="https", tls=f"  tls: {{certificate: {certificate[0]}, key: {certificate[1]}}}")
-    image = reference(server)
-    own = registries(tmp_path, certificate=str(certificate[0]), private=server.address).of(image)
-    assert own.digest_of(image) is None
-    with pytest.raises(ImageError, match="is not trusted"):
-        registries(tmp_path, certificate=str(certificate[0]), private="other:5000").of(image).digest_of(image)
 
 
 # ---- a token server -----------------------------------------------------------------------------------------------

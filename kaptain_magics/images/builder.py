@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from kaptain_magics.errors import ImageError, TargetError
+from kaptain_magics.images.bases import Bases, image_platform, named_images
 from kaptain_magics.images.build import build_image, push_built
 from kaptain_magics.images.context import Entry, folder_entries
 from kaptain_magics.images.digest import FileDigests, image_digest
@@ -55,17 +56,20 @@ class ImageBuilder:
             TargetError: There is no Docker engine; a Dockerfile needs one.
         """
         engine, access = Engine(self._settings), Access.of(self._settings)
+        registries, platform = Registries(access), image_platform(self._settings)
+        finder = Bases(engine, registries)
+        bases = [finder.find(name) for name in named_images(self._text)]
         entries: list[Entry] = []
         for name in self._files:
-            entries += folder_entries(self._folder / name, Path(name).as_posix().lstrip("./"))
+            entries += folder_entries(self._folder / name, _below(name))
         checksum = image_digest(
             entries,
             FileDigests.under(self._cache),
-            base="",
-            settings={"Dockerfile": self._text},
+            base=" ".join(base.digest for base in bases),
+            settings={"Dockerfile": self._text, "platform": platform},
         )
-        registry = Registries(access).of(self._reference)
-        there = registry.found(self._reference)
+        registry = registries.of(self._reference)
+        there = registry.found(self._reference, platform)
         if there is not None and there[1].get(CHECKSUM) == checksum:
             yield skipping(self.image_name)
             return Published(self.image_name, there[0], checksum, skipped=True)
@@ -75,10 +79,18 @@ class ImageBuilder:
                 "start one, or describe the image with base image, files and requirements instead",
             )
         yield "Building Docker image."
-        yield from build_image(engine, self.image_name, self._text, {"": entries}, {CHECKSUM: checksum})
+        for base in bases:
+            yield from finder.bring(base, platform)
+        yield from build_image(engine, self.image_name, self._text, {"": entries}, {CHECKSUM: checksum}, platform)
         yield from push_built(engine, self.image_name, access)
         digest = registry.digest_of(self._reference) or ""
         if not digest:
             raise ImageError(f"{self.image_name} was pushed and is not in its registry", "push it again")
         yield f"Image build completed successfully. Image pushed: {self.image_name}"
         return Published(self.image_name, digest, checksum)
+
+
+def _below(name: str) -> str:
+    """Return the path that a file has in the context: below it, wherever it is taken from."""
+    path = PurePath(name)
+    return "/".join(part for part in path.parts if part not in (path.anchor, ".."))

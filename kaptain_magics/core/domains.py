@@ -103,11 +103,13 @@ class Integer(Domain, frozen=True, tag="integer"):
 
 
 def _plain(value: Any) -> Any:
+    if value is None:
+        return "None"
     return str(value).lower() if isinstance(value, bool) else value
 
 
 def _choices(kind: str, values: object) -> tuple[Value, ...]:
-    """Check the values and return them; truth values become ``true`` and ``false``, as a command line has them."""
+    """Check the values and return them; truth values and ``None`` become words, as a command line has them."""
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise DomainError(f"{kind} needs a list of values, not {values!r}", f"write for example {kind}([1, 2, 3])")
     values = [_plain(value) for value in values]
@@ -151,7 +153,7 @@ class Discrete(Domain, frozen=True, tag="discrete"):
 
 
 class Categorical(Domain, frozen=True, tag="categorical"):
-    """One of a list of texts (or numbers) without an order.
+    """One of a list of texts (or numbers) without an order; ``None`` is the word ``None``, see ``JobSpec.words``.
 
     Args:
         values: The choices, at least one.

@@ -184,9 +184,14 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return {k: v for k, v in self.parameters.items() if self.bindings.get(k) is Binding.ASSIGNMENT}
 
     def words(self, name: str, value: Value) -> tuple[str, ...]:
-        """Return what a hyperparameter of this value puts on the command line."""
+        """Return what a hyperparameter of this value puts on the command line.
+
+        ``None`` has no word there: an option whose default it is stays away.
+        """
         parameter = self.script.parameter(name)
         flag, text = name if name.startswith("-") else f"--{name}", str(value)
+        if text == "None" and parameter is not None and parameter.default in ("", "None"):
+            return ()
         yes = text.lower() in YES
         match self.bindings.get(name, Binding.OPTION):
             case Binding.SWITCH if yes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.magics.errors import usage_error
@@ -75,7 +76,7 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     texts = {}
     for name, value in values.items():
         plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
-        if not isinstance(plain, (str, int, float)):
+        if not isinstance(plain, (str, int, float, NoneType)):
             raise usage_error(f"{name} is of type {type(value).__name__}", "a hyperparameter is a number or a text")
         texts[name] = str(plain)
     return texts

@@ -24,7 +24,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
 _YES = {"1", "true", "yes", "y", "on"}
 _NO = {"0", "false", "no", "n", "off"}
 
@@ -45,19 +44,20 @@ def substitute(tree: ast.Module, assignments: Mapping[str, Any]) -> ast.Module:
             continue
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Name) and target.id in missing:
-                value = ast.Constant(_as_flag(missing.pop(target.id), node.value))
+                value = ast.Constant(_fitted(missing.pop(target.id), node.value))
                 node.value = ast.copy_location(value, node.value)
     if missing:
         raise CaptureError(f"the script has no top-level assignment of {', '.join(sorted(missing))}")
     return tree
 
 
-def _as_flag(given: Any, default: ast.expr) -> Any:
-    """Return the truth value that was given where the script has one; libraries do not take a number for it."""
-    if isinstance(default, ast.Constant) and isinstance(default.value, bool):
-        word = str(given).lower()
+def _fitted(given: Any, default: ast.expr) -> Any:
+    """Return what the script means by a word: a truth value where it has one, ``None`` where it has no text."""
+    kept = default.value if isinstance(default, ast.Constant) else None
+    word = str(given).lower()
+    if isinstance(kept, bool):
         return True if word in _YES else False if word in _NO else given
-    return given
+    return None if given == "None" and not isinstance(kept, str) else given
 
 
 def run(plan: Mapping[str, Any]) -> int:

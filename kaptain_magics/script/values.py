@@ -16,7 +16,9 @@ _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)")
 _REAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _OWN_LIST = re.compile(r"\bparse(?:_known)?_args\(\s*(?:args\s*=\s*)?[\[(\"']")
 _NO = {"0", "false", "no", "n", "off"}
+_NONE = "None"
 _FLAGS = (Binding.TRUTH, Binding.SWITCH, Binding.NEGATED, Binding.COUNT)
+_NONE = "None"
 _FLAGS = (Binding.TRUTH, Binding.SWITCH, Binding.NEGATED, Binding.COUNT)
 
 
@@ -83,14 +85,16 @@ def typed(script: Script, texts: Mapping[str, str]) -> dict[str, Value]:
 
 
 def check_domain(script: Script, name: str, domain: AnyDomain) -> None:
-    """Check that a script takes what is searched where it has a flag.
+    """Check that a script takes what is searched where it has a flag, or has no place for ``None``.
 
     Raises:
         ScriptError: It does not.
     """
     parameter = _find(script, name)
-    if parameter is not None and _is_flag(parameter):
-        for value in (domain.min, domain.max) if isinstance(domain, Double | Integer) else domain.values:
+    if parameter is None:
+        return
+    for value in (domain.min, domain.max) if isinstance(domain, Double | Integer) else domain.values:
+        if value == _NONE or _is_flag(parameter):
             _typed(parameter, name, str(value))
 
 
@@ -105,6 +109,8 @@ def read_value(text: str) -> Value:
 
 def _typed(parameter: Parameter, name: str, text: str) -> Value:
     default = _default(parameter)
+    if text == _NONE and _takes_none(parameter, name):
+        return text
     if parameter.binding is Binding.COUNT:
         return _times(parameter, name, text)
     if _is_flag(parameter):
@@ -129,6 +135,19 @@ def _default(parameter: Parameter) -> object:
 
 def _is_flag(parameter: Parameter) -> bool:
     return parameter.binding in _FLAGS or isinstance(_default(parameter), bool)
+
+
+def _takes_none(parameter: Parameter, name: str) -> bool:
+    """Whether ``None`` is more than a text there: a job turns the word into it, or leaves the option out."""
+    default = _default(parameter)
+    if isinstance(default, str | bool) or parameter.binding in (Binding.SWITCH, Binding.NEGATED, Binding.COUNT):
+        return False
+    if parameter.binding is not Binding.ASSIGNMENT and default is not None:
+        raise ScriptError(
+            f"{name}=None: a command line has no None, and the option's default is {default} (line {parameter.line})",
+            "give that option default=None; it is left out then",
+        )
+    return True
 
 
 def _times(parameter: Parameter, name: str, text: str) -> int:

@@ -26,9 +26,13 @@ from kaptain_magics.runtime.launch import CaptureError, substitute
         ("1", 0, "0"),
         ("'true'", "false", "'false'"),
         ("None", 1, "1"),
+        ("None", "None", "None"),
+        ("None", "sqrt", "'sqrt'"),
+        ("-5", "None", "None"),
+        ("'None'", "None", "'None'"),
     ],
 )
-def test_a_truth_value_stays_one(default: str, given: object, expected: str) -> None:
+def test_a_word_means_what_the_script_has_there(default: str, given: object, expected: str) -> None:
     tree = substitute(ast.parse(f"before = 2\nflag: object = {default}\n"), {"flag": given})
     assert ast.unparse(tree) == f"before = 2\nflag: object = {expected}"
 
@@ -40,5 +44,5 @@ def test_only_the_first_assignment_is_replaced() -> None:
         substitute(ast.parse("x = 1"), {"z": 1, "y": 2})
 
 
-def test_truth_values_are_searched_as_a_command_line_has_them() -> None:
-    assert Categorical([True, False]).values == ("true", "false")  # type: ignore[arg-type]
+def test_words_are_searched_as_a_command_line_has_them() -> None:
+    assert Categorical([True, False, None]).values == ("true", "false", "None")  # type: ignore[list-item]

@@ -42,6 +42,8 @@ OPEN = Script(name="x.py", source="", open_options=True)
         (OPTIONS, {"q": "x y"}, {"-q": "x y"}),
         (PLAIN, {"gamma": "1", "epochs": "2.5", "name": "7"}, {"gamma": 1, "epochs": 2.5, "name": "7"}),
         (PLAIN, {"shuffle": "no", "seed": "7"}, {"shuffle": 0, "seed": 7}),
+        (PLAIN, {"gamma": "None", "seed": "None", "name": "None"}, dict.fromkeys(("gamma", "seed", "name"), "None")),
+        (PLAIN, {"seed": "sqrt"}, {"seed": "sqrt"}),
         (OPEN, {"anything": "nan"}, {"anything": "nan"}),
     ],
 )
@@ -60,6 +62,9 @@ def test_typed(script: Script, texts: dict[str, str], values: dict[str, object])
         (OPTIONS, {"rate": "1", "learning-rate": "2"}, "given twice"),
         (PLAIN, {"gamma": "abc"}, "the script has a number there (gamma = 0.1, line 1)"),
         (PLAIN, {"shuffle": "2"}, "write true or false"),
+        (PLAIN, {"shuffle": "None"}, "write true or false"),
+        (OPTIONS, {"fast": "None"}, "write true or false"),
+        (OPTIONS, {"gamma": "None"}, "a command line has no None, and the option's default is 0.1 (line 4)"),
         (capture("print(1)"), {"c": "1"}, "the script takes no hyperparameters"),
         (DEAF, {"c": "1"}, "it parses a list of its own, not its command line\nwrite parse_args()"),
     ],
@@ -101,6 +106,7 @@ def command_line(script: Script, texts: dict[str, str], args: tuple[str, ...] = 
 def test_a_job_puts_them_on_its_command_line() -> None:
     texts = {"g": "2", "rate": "0.5", "fast": "true"}
     assert command_line(OPTIONS, texts, ("x",)) == ("-g", "2", "--learning-rate", "0.5", "--fast", "x")
+    assert command_line(OPTIONS, {"q": "None", "tag": "None"}) == ("--tag", "None")
 
 
 FLAGS = capture("""
@@ -200,10 +206,13 @@ def test_a_search_of_a_flag_is_one_of_truth_values(name: str, domain: AnyDomain,
             check_domain(FLAGS, name, domain)
 
 
-def test_a_search_of_a_truth_value_has_no_other_words() -> None:
+def test_a_search_has_no_words_that_the_script_has_no_place_for() -> None:
     check_domain(PLAIN, "shuffle", Categorical(["no", "off"]))
     with pytest.raises(ScriptError, match="write true or false"):
         check_domain(PLAIN, "shuffle", Categorical(["no", "never"]))
+    check_domain(PLAIN, "gamma", Categorical([None, "auto"]))  # type: ignore[list-item]
+    with pytest.raises(ScriptError, match="a command line has no None"):
+        check_domain(OPTIONS, "gamma", Categorical([None, 3]))  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(

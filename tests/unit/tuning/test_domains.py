@@ -32,7 +32,7 @@ BAD = [
     lambda: Discrete([1, 1]),
     lambda: Discrete(None),
     lambda: Categorical([]),
-    lambda: Categorical([None]),
+    lambda: Categorical([None, "None"]),
     lambda: Categorical([["a"]]),
     lambda: Categorical([float("nan")]),
     lambda: Categorical(["a", "a"]),

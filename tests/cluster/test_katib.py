@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from kaptain_magics.core.domains import Categorical, Discrete, Double, Integer
@@ -17,7 +19,7 @@ from kaptain_magics.core.states import Direction, RunState, TrialState
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.base import NativeTuner
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
 from tests.cluster.rig import BUCKET, eventually, kubectl, ours, surroundings
 from tests.cluster.standins import KatibStandIn, install, uninstall
 from tests.seaweed import SeaweedFS
@@ -128,6 +130,43 @@ def test_a_study_of_real_jobs(target: KubernetesTarget, namespace: Cluster, pod_
     assert any(text.startswith("Deleting secret tune-") for text in texts)
     assert [name for name in ours(namespace) if name.startswith(("Secret/", "Job/"))] == []
     assert list(target.follow_study(ref))[-1] == last(events)
+
+
+@pytest.mark.parametrize("where", ["a file that is deleted meanwhile", "the script"])
+def test_what_was_too_large_for_a_secret_is_removed_at_the_end(
+    target: KubernetesTarget, namespace: Cluster, pod_storage: SeaweedFS, tmp_path: Path, where: str
+) -> None:
+    noise = tmp_path / "noise.txt"
+    noise.write_text(new_hex(2_000_000))
+    spec = study(SCRIPT + ("" if "file" in where else f"# {noise.read_text()}"), trials=1, parallel=1)
+    if "file" in where:
+        spec = msgspec.structs.replace(spec, job=msgspec.structs.replace(spec.job, files=(str(noise),)))
+    store, work = open_store(f"s3://{BUCKET}", pod_storage.env), f"{spec.job.upload_uri}.work.tar.gz"
+    with KatibStandIn(namespace):
+        ref = target.start(spec)
+        assert store.exists(work)
+        noise.unlink()
+        end = last(list(target.follow_study(ref)))
+    assert end.state is RunState.SUCCEEDED, end
+    assert not store.exists(work)
+
+
+def test_a_user_who_may_not_list_secrets_gets_the_end(
+    target: KubernetesTarget, namespace: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = namespace.list
+
+    def refuse(kind: str, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
+        if kind == "Secret":
+            raise ApiError(403, "Forbidden", 'secrets is forbidden: User "jane" cannot list resource "secrets"')
+        return listed(kind, labels, fields)
+
+    monkeypatch.setattr(target.workshop.cluster, "list", refuse)
+    spec = study(trials=1, parallel=1, cluster=ClusterOptions(delete_experiment=True))
+    with KatibStandIn(namespace):
+        end = last(list(target.follow_study(target.start(spec))))
+    assert end.state is RunState.SUCCEEDED, end
+    eventually(lambda: ours(namespace) == [])  # the secrets are the experiment's
 
 
 def test_the_goal_ends_a_study_and_the_experiment_may_go_too(target: KubernetesTarget, namespace: Cluster) -> None:

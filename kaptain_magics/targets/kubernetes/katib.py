@@ -127,13 +127,14 @@ class KatibTuner:
                 if self._shop.discovery.has(kind):
                     for job in cluster.list(kind, chosen):
                         cluster.delete(kind, job["metadata"]["name"])
-        secrets = [thing["metadata"]["name"] for thing in cluster.list("Secret", chosen)]
+        secrets: list[str] = []
+        with suppress(KaptainError):
+            secrets = [thing["metadata"]["name"] for thing in cluster.list("Secret", chosen)]
         yield from self._shop.delete_secrets(",".join(name for name in secrets if not name.startswith("tune-script")))
         for name in secrets:
             with suppress(KaptainError):
                 cluster.delete("Secret", name)
-        made = payload.for_study(spec) if spec.job.files else None
-        self._shop.forget_objects(made.work_uri if made else "")
+        self._shop.forget_objects(*payload.passing_objects(spec.job))
 
     def stop_study(self, study: StudyRef) -> None:
         """Delete the Experiment, its trials and their jobs with it."""

@@ -22,6 +22,7 @@ from kaptain_magics.targets.kubernetes.manifests.pod import ROOT, WORK
 
 LARGEST = 900 * 1024  # bytes of a Secret's content; the API server takes 1 MiB
 SENT = ".kaptain-sent.pkl"
+WORK_ARCHIVE = "work.tar.gz"
 
 
 class Payload(NamedTuple):
@@ -88,12 +89,18 @@ def _payload(job: JobSpec, plan: dict[str, Any]) -> Payload:
     packed = archive(work, "work")
     work_uri = ""
     if sum(map(len, files.values())) + len(packed) + len(json.dumps(plan)) > LARGEST:
-        work_uri = _beside(job, "work.tar.gz", f"carry {len(packed) / 1e6:.1f} MB of files")
+        work_uri = _beside(job, WORK_ARCHIVE, f"carry {len(packed) / 1e6:.1f} MB of files")
         plan["work_uri"] = work_uri
     else:
-        files["work.tar.gz"] = packed
+        files[WORK_ARCHIVE] = packed
     files["plan.json"] = json.dumps(plan).encode()
     return Payload(files, work_uri, packed if work_uri else b"", fetched_uri)
+
+
+def passing_objects(job: JobSpec) -> list[str]:
+    """Return the URIs beside the job's model where its payload may have put something, whatever its files are now."""
+    base = job.upload_uri.rstrip("/")
+    return [f"{base}.{WORK_ARCHIVE}"] if base.startswith("s3://") else []
 
 
 def inside(name: str) -> bytes:

@@ -203,8 +203,15 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             case Binding.TRUTH:
                 return (flag, "true" if yes else "")
             case Binding.OPTION:
-                return (flag, text)
+                return _option(flag, text)
         return ()
+
+
+def _option(flag: str, text: str) -> tuple[str, ...]:
+    """Return an option with its value; a value that begins with a dash would be taken for another option."""
+    if not text.startswith("-"):
+        return (flag, text)
+    return (f"{flag}{text}" if len(flag) == 2 else f"{flag}={text}",)
 
 
 class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

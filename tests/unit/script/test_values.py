@@ -106,6 +106,9 @@ def command_line(script: Script, texts: dict[str, str], args: tuple[str, ...] = 
 def test_a_job_puts_them_on_its_command_line() -> None:
     texts = {"g": "2", "rate": "0.5", "fast": "true"}
     assert command_line(OPTIONS, texts, ("x",)) == ("-g", "2", "--learning-rate", "0.5", "--fast", "x")
+    texts = {"g": "-2", "gamma": "-1e-5", "rate": "-x", "q": "-"}
+    assert command_line(OPTIONS, texts) == ("-g-2", "--gamma=-1e-05", "--learning-rate=-x", "-q-")
+    assert command_line(OPEN, {"-lr": "-1"}) == ("-lr=-1",)
     assert command_line(OPTIONS, {"q": "None", "tag": "None"}) == ("--tag", "None")
 
 

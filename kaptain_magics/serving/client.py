@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import http.client
-import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -22,7 +22,7 @@ import orjson
 
 from kaptain_magics.errors import InferenceError, ServingError
 from kaptain_magics.serving.binary import read_raw, write_raw
-from kaptain_magics.serving.datatypes import dtype_of
+from kaptain_magics.serving.inputs import UNNAMED, to_tensors
 from kaptain_magics.serving.loaders.base import Array, Signature, TensorSpec
 from kaptain_magics.serving.tensors import as_answer, read_data, write_data
 
@@ -87,8 +87,7 @@ def predict(url: str, headers: Mapping[str, str], data: Any, *, timeout: float =
     Args:
         url: The endpoint's URL, ending in ``/infer`` (V2) or ``:predict`` (V1).
         headers: Further headers, such as the token's.
-        data: Rows of shape ``[n, features]``; one row; a DataFrame; a dict of columns or named inputs; an image or a
-            stack of images, flattened where the model takes flat rows.
+        data: Rows, one row, a table, records, named inputs or images, as ``inputs.to_tensors`` takes them.
         timeout: Seconds to wait for the server.
         proba: Return probabilities instead of classes.
 
@@ -99,20 +98,7 @@ def predict(url: str, headers: Mapping[str, str], data: Any, *, timeout: float =
         InferenceError: The endpoint answered with an error.
         ServingError: The endpoint does not answer.
     """
-    if urlsplit(url).path.endswith(":predict"):
-        return _predict_v1(url, headers, data, timeout, proba)
-    for retry in (True, False):
-        known = url in _described
-        description = _describe(url, headers, timeout)
-        try:
-            wanted = [_probabilities(description.signature)] if proba else []
-            answer = _infer(url, headers, _tensors(data, description.signature), wanted, timeout, description.binary)
-            return next(iter(answer.values()))
-        except InferenceError:
-            _described.pop(url, None)  # another model may be there by now
-            if not (known and retry):
-                raise
-    raise AssertionError
+    return _predict(url, headers, data, timeout, proba)
 
 
 def infer(
@@ -151,83 +137,69 @@ def predict_batch(
     Args:
         url: The endpoint's URL.
         headers: Further headers.
-        data: Rows: an array, a list or a DataFrame.
+        data: What ``predict`` takes.
         rows: Rows of one request.
         parallel: Requests at a time.
         timeout: Seconds to wait for each answer.
         proba: Return probabilities instead of classes.
     """
-    table = data if hasattr(data, "iloc") else np.asarray(data)
-    if not len(table):
-        raise InferenceError("there are no rows to predict")
-    pieces = [
-        table.iloc[at : at + rows] if hasattr(table, "iloc") else table[at : at + rows]
-        for at in range(0, len(table), rows)
-    ]
-
-    def ask(piece: Any) -> Array:
-        return predict(url, headers, piece, timeout=timeout, proba=proba)
-
-    with ThreadPoolExecutor(max(1, parallel)) as pool:
-        return np.concatenate(list(pool.map(ask, pieces)))
+    return _predict(url, headers, data, timeout, proba, rows, parallel)
 
 
-# ---- data to tensors -------------------------------------------------------------------------------------------
+# ---- requests --------------------------------------------------------------------------------------------------
 
 
-def _tensors(data: Any, signature: Signature) -> dict[str, Array]:
-    if hasattr(data, "columns") and hasattr(data, "dtypes"):
-        data = {str(name): data[name].to_numpy() for name in data.columns}
-    specs = {spec.name: spec for spec in signature.inputs}
-    if isinstance(data, Mapping):
-        return {name: _column(value, specs.get(name)) for name, value in data.items()}
-    array = _array(data)
-    if len(specs) != 1:  # columns, or nothing known: one matrix
-        name = "predict" if not specs else next(iter(specs))
-        return {name if not specs else "table": array.reshape(1, -1) if array.ndim == 1 else array}
-    (spec,) = specs.values()
-    return {spec.name: _typed(_fitted(array, spec.shape), spec)}
+def _predict(
+    url: str,
+    headers: Mapping[str, str],
+    data: Any,
+    timeout: float,
+    proba: bool,
+    rows: int | None = None,
+    parallel: int = 1,
+) -> Array:
+    if proba and _speaks_v1(url):
+        raise InferenceError("the V1 protocol cannot ask for probabilities: deploy with --protocol v2")
+    for retry in (True, False):
+        known = url in _described
+        description = _describe(url, headers, timeout)
+        try:
+            outputs = [_probabilities(description.signature)] if proba else []
+            ask = partial(_ask, url, headers, description, outputs, timeout)
+            pieces = _pieces(to_tensors(data, description.signature), rows)
+            if len(pieces) == 1:
+                return ask(pieces[0])
+            with ThreadPoolExecutor(max(1, parallel)) as pool:
+                return np.concatenate(list(pool.map(ask, pieces)))
+        except InferenceError:
+            _described.pop(url, None)  # another model may be there by now
+            if not (known and retry):
+                raise
+    raise AssertionError
 
 
-def _array(data: Any) -> Array:
-    array: Array = np.asarray(data)
-    if array.dtype == object and array.size and not isinstance(array.flat[0], (str, bytes)):
-        with suppress(ValueError, TypeError):
-            return array.astype(np.float64)
-    if array.ndim == 0:
-        return array.reshape(1)
-    return array
+def _ask(
+    url: str,
+    headers: Mapping[str, str],
+    description: _Description,
+    outputs: Sequence[str],
+    timeout: float,
+    tensors: Mapping[str, Array],
+) -> Array:
+    if _speaks_v1(url):
+        return _infer_v1(url, headers, tensors, description.signature, timeout)
+    return next(iter(_infer(url, headers, tensors, outputs, timeout, description.binary).values()))
 
 
-def _column(value: Any, spec: TensorSpec | None) -> Array:
-    array = _array(value)
-    return array if spec is None else _typed(_fitted(array, spec.shape) if len(spec.shape) > 1 else array, spec)
+def _speaks_v1(url: str) -> bool:
+    return urlsplit(url).path.endswith(":predict")
 
 
-def _fitted(array: Array, shape: tuple[int, ...]) -> Array:
-    """Return data in the model's shape where there is one way to do so: a batch of one, or flattened images."""
-    if _matches(array.shape, shape):
-        return array
-    if array.ndim == len(shape) - 1 and _matches(array.shape, shape[1:]):
-        return array[np.newaxis]
-    inner = shape[1:]
-    if not inner or any(size < 0 for size in inner):
-        return array.reshape(1, -1) if array.ndim == 1 and len(shape) == 2 else array
-    if array.size == math.prod(inner):
-        return array.reshape(1, *inner)
-    if array.ndim > 1 and math.prod(array.shape[1:]) == math.prod(inner):
-        return array.reshape(len(array), *inner)
-    return array
-
-
-def _matches(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    return len(found) == len(wanted) and all(w in (-1, f) for f, w in zip(found, wanted, strict=True))
-
-
-def _typed(array: Array, spec: TensorSpec) -> Array:
-    """Return numbers in the model's floating point type, so that no more bytes travel than it uses."""
-    wanted = dtype_of(spec.datatype)
-    return array.astype(wanted) if wanted.kind == "f" and array.dtype.kind in "fiu" else array
+def _pieces(tensors: dict[str, Array], rows: int | None) -> list[dict[str, Array]]:
+    count = max(len(array) for array in tensors.values())
+    if rows is None or count <= rows:
+        return [tensors]
+    return [{name: array[at : at + rows] for name, array in tensors.items()} for at in range(0, count, rows)]
 
 
 def _probabilities(signature: Signature) -> str:
@@ -235,9 +207,6 @@ def _probabilities(signature: Signature) -> str:
         if not signature.outputs or any(spec.name == name for spec in signature.outputs):
             return name
     raise InferenceError("this model gives no probabilities")
-
-
-# ---- requests --------------------------------------------------------------------------------------------------
 
 
 def _infer(
@@ -301,19 +270,25 @@ def _texts(array: Array) -> Array:
     return array
 
 
-def _predict_v1(url: str, headers: Mapping[str, str], data: Any, timeout: float, proba: bool) -> Array:
-    if proba:
-        raise InferenceError("the V1 protocol cannot ask for probabilities: deploy with --protocol v2")
-    if hasattr(data, "columns") and hasattr(data, "dtypes"):
-        instances: Any = data.to_dict("records")
-    elif isinstance(data, Mapping):
-        instances = [dict(zip(data, row, strict=True)) for row in zip(*data.values(), strict=True)]
+def _infer_v1(
+    url: str, headers: Mapping[str, str], tensors: Mapping[str, Array], signature: Signature, timeout: float
+) -> Array:
+    columns = {name: _listed(array) for name, array in tensors.items()}
+    instances: list[Any]
+    if len(columns) == 1 and (signature.inputs or UNNAMED in columns):
+        (instances,) = columns.values()
     else:
-        array = _array(data)
-        instances = (array.reshape(1, -1) if array.ndim == 1 and array.dtype.kind in "fiub" else array).tolist()
-    request = orjson.dumps({"instances": instances}, None, orjson.OPT_SERIALIZE_NUMPY)
+        instances = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    request = orjson.dumps({"instances": instances})
     body, _ = _send("POST", url, {**headers, **_JSON}, request, timeout)
     return np.asarray(_parsed(body).get("predictions"))
+
+
+def _listed(value: Array) -> list[Any]:
+    datatype, array = as_answer(value)
+    if datatype == "BYTES":
+        array = np.array(write_data(datatype, array), dtype=object).reshape(array.shape)
+    return list(array.tolist())
 
 
 def _describe(url: str, headers: Mapping[str, str], timeout: float) -> _Description:
@@ -321,10 +296,16 @@ def _describe(url: str, headers: Mapping[str, str], timeout: float) -> _Descript
     if url not in _described:
         parts = urlsplit(url)
         base = f"{parts.scheme}://{parts.netloc}"
-        model = _parsed(_send("GET", f"{base}{parts.path.removesuffix('/infer')}", headers, None, timeout)[0])
+        model: dict[str, Any] = {}
         server: dict[str, Any] = {}
-        with suppress(InferenceError):
-            server = _parsed(_send("GET", f"{base}/v2", headers, None, timeout)[0])
+        if _speaks_v1(url):  # it has no metadata of its own, but many servers speak both
+            path = parts.path.removesuffix(":predict").replace("/v1/", "/v2/", 1)
+            with suppress(InferenceError):
+                model = _parsed(_send("GET", f"{base}{path}", headers, None, timeout)[0])
+        else:
+            model = _parsed(_send("GET", f"{base}{parts.path.removesuffix('/infer')}", headers, None, timeout)[0])
+            with suppress(InferenceError):
+                server = _parsed(_send("GET", f"{base}/v2", headers, None, timeout)[0])
         inputs, outputs = (
             tuple(TensorSpec(t["name"], t["datatype"], tuple(t["shape"])) for t in model.get(side) or ())
             for side in ("inputs", "outputs")

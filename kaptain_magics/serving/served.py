@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+
 from kaptain_magics.serving.batching import Outputs, Runner
 from kaptain_magics.serving.errors import RequestError
 from kaptain_magics.serving.limits import Limits
@@ -135,21 +137,22 @@ class Served:
         """Return the inputs under the signature's names, checked against it."""
         if not inputs:
             raise RequestError(400, "the request has no inputs")
-        for name, array in inputs.items():
-            if array.ndim and len(array) > self.limits.rows:
-                raise RequestError(400, f"tensor {name!r} has {len(array)} rows, at most {self.limits.rows} are taken")
+        rows = max(len(array) if array.ndim else 0 for array in inputs.values())
+        if rows > self.limits.rows:
+            raise RequestError(400, f"the request has {rows} rows, at most {self.limits.rows} are taken")
         specs = self._inputs
         if not specs:
             return inputs
         if len(specs) == 1 and len(inputs) == 1:  # the only input may have any name
             (spec,), (array,) = specs.values(), inputs.values()
-            _check(spec, array)
-            return {spec.name: array}
+            return {spec.name: _checked(spec, array)}
         if inputs.keys() == specs.keys():
-            for name, array in inputs.items():
-                if not (specs[name].shape == (-1,) and array.ndim == 2 and array.shape[1] == 1):
-                    _check(specs[name], array)
-            return inputs
+            return {
+                name: array
+                if specs[name].shape == (-1,) and array.ndim == 2 and array.shape[1] == 1
+                else _checked(specs[name], array)
+                for name, array in inputs.items()
+            }
         if self._is_table(inputs):
             return inputs
         missing = [name for name in specs if name not in inputs]
@@ -173,12 +176,17 @@ class Served:
         return len(spec.shape) == 2 and columns and spec.shape[1] in (-1, len(inputs))
 
 
-def _check(spec: TensorSpec, array: Array) -> None:
+def _checked(spec: TensorSpec, array: Array) -> Array:
+    """Return an array that fits; a column of nothing but NaN is one of texts that are all missing."""
     if len(spec.shape) != array.ndim or any(a not in (-1, b) for a, b in zip(spec.shape, array.shape, strict=True)):
         raise RequestError(400, f"input {spec.name!r} has shape {list(array.shape)}, not {list(spec.shape)}")
+    column = spec.shape in ((-1,), (-1, 1))
+    if spec.datatype == "BYTES" and column and array.dtype.kind == "f" and np.isnan(array).all():
+        return array.astype(object)
     if (spec.datatype == "BYTES") != (array.dtype == object):
         came = "BYTES" if array.dtype == object else "numbers"
         raise RequestError(400, f"input {spec.name!r} takes {spec.datatype}, not {came}")
+    return array
 
 
 def _describe(spec: TensorSpec) -> dict[str, Any]:

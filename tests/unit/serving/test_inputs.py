@@ -171,3 +171,15 @@ def test_rows_of_numbers_texts_and_truth_values(
     assert ask(mixed_server, mixed.astype({"n": "Float64", "city": "string", "flag": "boolean"})) == expected
     for row in (mixed.iloc[0], mixed.iloc[0].tolist(), dict(mixed.iloc[0]), [mixed.iloc[0]]):
         assert ask(mixed_server, row) == pytest.approx(answers[:1])
+
+
+def test_missing_values(mixed_server: ModelServer, mixed: pd.DataFrame, mixed_model: Any, ask: Ask) -> None:
+    for missing in (None, np.nan, pd.NA):
+        expected = pytest.approx(
+            mixed_model.predict(mixed.assign(city=np.nan, n=[1, np.nan, 2, 3]).astype({"city": object}))
+        )
+        frame = mixed.assign(city=missing, n=[1, missing, 2, 3])
+        for data in (frame, frame.to_dict("records"), frame.values, frame.values.tolist()):
+            assert ask(mixed_server, data) == expected
+    with pytest.raises(InferenceError, match=r"column 'city' has no value in row 2.*\nsend the rows without a text"):
+        ask(mixed_server, mixed.assign(city=["x", "y", None, "x"]))

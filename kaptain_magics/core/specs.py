@@ -6,6 +6,7 @@ files.
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 
 import msgspec
@@ -23,6 +24,7 @@ class Binding(StrEnum):
     """How a script takes a hyperparameter."""
 
     OPTION = "option"  # --name value
+    WORDS = "words"  # --name word word
     TRUTH = "truth"  # --name true, or an empty word for false: argparse's type=bool
     SWITCH = "switch"  # --name, present or absent (or its opposite)
     NEGATED = "negated"  # only the opposite, present or absent
@@ -202,6 +204,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return (flag,) * (int(text) if text.isdecimal() else yes)
             case Binding.TRUTH:
                 return (flag, "true" if yes else "")
+            case Binding.WORDS:
+                words = _split(text)
+                return (flag, *words) if len(words) != 1 else _option(flag, *words)
             case Binding.OPTION:
                 return _option(flag, text)
         return ()
@@ -212,6 +217,15 @@ def _option(flag: str, text: str) -> tuple[str, ...]:
     if not text.startswith("-"):
         return (flag, text)
     return (f"{flag}{text}" if len(flag) == 2 else f"{flag}={text}",)
+
+
+def _split(text: str) -> list[str]:
+    """Return the words of ``1 2`` or of ``[1, 2]``."""
+    bare = text[1:-1].replace(",", " ") if text[:1] + text[-1:] in ("[]", "()") else text
+    try:
+        return shlex.split(bare)
+    except ValueError:  # an apostrophe
+        return bare.split()
 
 
 class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

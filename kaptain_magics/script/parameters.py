@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from kaptain_magics.core.specs import Binding, Parameter
 
@@ -173,7 +173,7 @@ class _Options(ast.NodeVisitor):
             return
         if kind == "store_false":
             self._take_negated(node, _long(flags), names, default)
-        binding = Binding.TRUTH if _last_name(keywords.get("type")) == "bool" else Binding.OPTION
+        binding = Binding.TRUTH if _last_name(keywords.get("type")) == "bool" else _option(keywords)
         binding = Binding.SWITCH if kind in _SWITCHES else Binding.COUNT if kind == "count" else binding
         self._take(node, flags, [] if kind in _CONSTANTS else names, binding, default)
 
@@ -186,7 +186,7 @@ class _Options(ast.NodeVisitor):
         if flags and opposites:
             self._take_pair(node, flags, opposites, names, default)
         elif flags:
-            binding = Binding.SWITCH if _is_true(keywords.get("is_flag")) else Binding.OPTION
+            binding = Binding.SWITCH if _is_true(keywords.get("is_flag")) else _option(keywords)
             self._take(node, flags, names, Binding.COUNT if _is_true(keywords.get("count")) else binding, default)
 
     def _take_pair(
@@ -220,6 +220,12 @@ class _Options(ast.NodeVisitor):
 
     def _text(self, node: ast.expr | None) -> str:
         return "" if node is None else ast.get_source_segment(self._source, node) or ""
+
+
+def _option(keywords: Mapping[str, ast.expr]) -> Binding:
+    nargs = keywords.get("nargs")
+    many = isinstance(nargs, ast.Constant) and (nargs.value in ("+", "*") or isinstance(nargs.value, int))
+    return Binding.WORDS if many else Binding.OPTION
 
 
 def _long(flags: list[str]) -> str:

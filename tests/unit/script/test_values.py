@@ -21,6 +21,9 @@ p.add_argument("--learning-rate", dest="rate", default=1)
 p.add_argument("--fast", action="store_true")
 p.add_argument("--tag", default="a")
 p.add_argument("-q")
+p.add_argument("--layers", nargs="+", type=int)
+p.add_argument("--betas", nargs=2, default=(0.9, 0.999))
+p.add_argument("--maybe", nargs="?")
 args = p.parse_args()
 """)
 PLAIN = capture("gamma = 0.1\nepochs = 3\nname = 'x'\nshuffle = True\nseed = None\n")
@@ -57,7 +60,11 @@ def test_typed(script: Script, texts: dict[str, str], values: dict[str, object])
 @pytest.mark.parametrize(
     ("script", "texts", "message"),
     [
-        (OPTIONS, {"gama": "1"}, "it takes fast, gamma, learning-rate, rate, tag; did you mean 'gamma'?"),
+        (
+            OPTIONS,
+            {"gama": "1"},
+            "it takes betas, fast, gamma, layers, learning-rate, maybe, rate, tag; did you mean 'gamma'?",
+        ),
         (OPTIONS, {"fast": "maybe"}, "the script has a flag there (line 6)"),
         (OPTIONS, {"rate": "1", "learning-rate": "2"}, "given twice"),
         (PLAIN, {"gamma": "abc"}, "the script has a number there (gamma = 0.1, line 1)"),
@@ -110,6 +117,25 @@ def test_a_job_puts_them_on_its_command_line() -> None:
     assert command_line(OPTIONS, texts) == ("-g-2", "--gamma=-1e-05", "--learning-rate=-x", "-q-")
     assert command_line(OPEN, {"-lr": "-1"}) == ("-lr=-1",)
     assert command_line(OPTIONS, {"q": "None", "tag": "None"}) == ("--tag", "None")
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ({"layers": "[1,2]"}, ("--layers", "1", "2")),
+        ({"layers": "1 2"}, ("--layers", "1", "2")),
+        ({"layers": "(1, 2,)"}, ("--layers", "1", "2")),
+        ({"layers": "1"}, ("--layers", "1")),
+        ({"layers": "-1"}, ("--layers=-1",)),
+        ({"layers": "[]"}, ("--layers",)),
+        ({"layers": "None"}, ()),
+        ({"betas": "['a b', \"c\"]"}, ("--betas", "a b", "c")),
+        ({"betas": "it's so"}, ("--betas", "it's", "so")),
+        ({"maybe": "1 2"}, ("--maybe", "1 2")),
+    ],
+)
+def test_an_option_of_several_words_gets_them(texts: dict[str, str], words: tuple[str, ...]) -> None:
+    assert command_line(OPTIONS, texts) == words
 
 
 FLAGS = capture("""

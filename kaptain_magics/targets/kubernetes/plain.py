@@ -12,10 +12,10 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from http.client import HTTPException
 
-from kaptain_magics.core.events import EndpointChanged, Event, StateChanged
+from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
-from kaptain_magics.errors import NotFoundError, ServingError
+from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus
 from kaptain_magics.targets.kubernetes import explain, labels, portforward, traffic
 from kaptain_magics.targets.kubernetes.endpoints import EndpointParts, address, deployed_already, no_canary_yet
@@ -67,9 +67,15 @@ class PlainServing:
         objects = self.objects(endpoint)
         old = stable if endpoint.canary_percent is None else []
         old += [d for d in before if _role(d) == CANARY]
+        if endpoint.transformer:
+            yield Noted(text="transformers need KServe, which does not serve this: it is ignored", warning=True)
         yield from self._parts.create(endpoint, objects)
         try:
             end = yield from self._wait(endpoint)
+            if end is None and endpoint.canary_percent is not None:
+                replaced = {_name(deployment) for deployment in old}
+                beside = [d for d in self._deployments(endpoint.name) if _name(d) not in replaced]
+                self._share(beside, endpoint.canary_percent)
         except BaseException:
             self._remove_revision(endpoint.name, labels.value(endpoint.run_id), last=not before)
             raise
@@ -79,8 +85,6 @@ class PlainServing:
             return
         for deployment in old:
             self._remove_revision(endpoint.name, deployment["metadata"]["labels"][labels.RUN])
-        if endpoint.canary_percent is not None:
-            self._share(endpoint.name, endpoint.canary_percent)
         self._parts.mark_deployed("Deployment", f"{endpoint.name}-{_suffix(endpoint)}")
         status = self.endpoint(endpoint.name)
         yield EndpointChanged(
@@ -193,7 +197,7 @@ class PlainServing:
         if not any(_role(deployment) == CANARY for deployment in deployments):
             raise ServingError(f"endpoint {name} has no canary", "deploy one: %kaptain_deploy --canary 30")
         if 0 < canary_percent < 100:
-            self._share(name, canary_percent)
+            self._share(deployments, canary_percent)
             return
         winner, loser = (CANARY, STABLE) if canary_percent else (STABLE, CANARY)
         for deployment in deployments:
@@ -205,27 +209,50 @@ class PlainServing:
 
     def _make_stable(self, deployment: Manifest) -> None:
         at_least = deployment["metadata"]["annotations"][serving.REPLICAS].partition("-")[0]
-        self._scale(deployment, max(1, int(at_least)))
+        self._scale(deployment, max(1, int(at_least)), _patience(deployment))
         self._shop.cluster.patch("Deployment", _name(deployment), {"metadata": {"labels": {labels.ROLE: STABLE}}})
+        self._scale_by_load(deployment)
+
+    def _share(self, deployments: list[Manifest], percent: int) -> None:
+        """Set the replicas so that the canary gets about that share; where they cannot be had, all stays as it was.
+
+        Args:
+            deployments: The stable revision and the canary.
+            percent: The canary's share.
+
+        Raises:
+            ServingError: The replicas did not become ready.
+        """
+        both = [_one(deployments, role) for role in (STABLE, CANARY)]
+        at_least, _, most = both[0]["metadata"]["annotations"][serving.REPLICAS].partition("-")
+        replicas = traffic.split(percent, int(at_least), max(int(most), traffic.MOST))
+        patience = _patience(both[1])
+        scaled_by_load: list[Manifest] = []
+        try:
+            for deployment, count in zip(both, replicas, strict=True):
+                if self._shop.cluster.delete("HorizontalPodAutoscaler", _name(deployment)):  # it would move the share
+                    scaled_by_load.append(deployment)
+                self._scale(deployment, count, patience)
+        except BaseException:
+            for deployment in both:
+                with suppress(KaptainError):
+                    now = {"spec": {"replicas": deployment["spec"]["replicas"]}}
+                    self._shop.cluster.patch("Deployment", _name(deployment), now)
+            for deployment in scaled_by_load:
+                self._scale_by_load(deployment)
+            raise
+
+    def _scale_by_load(self, deployment: Manifest) -> None:
+        """Give a Deployment its autoscaler, where it is to have one."""
         scaler = serving.autoscaler(deployment, self._shop.discovery.autoscaling)
         if scaler is not None:
             self._shop.cluster.put(scaler)
 
-    def _share(self, name: str, percent: int) -> None:
-        """Set the replicas so that the canary gets about that share."""
-        deployments = self._deployments(name)
-        at_least, _, most = _one(deployments, STABLE)["metadata"]["annotations"][serving.REPLICAS].partition("-")
-        replicas = traffic.split(percent, int(at_least), max(int(most), traffic.MOST))
-        for role, count in zip((STABLE, CANARY), replicas, strict=True):
-            deployment = _one(deployments, role)
-            self._shop.cluster.delete("HorizontalPodAutoscaler", _name(deployment))  # it would move the share
-            self._scale(deployment, count)
-
-    def _scale(self, deployment: Manifest, replicas: int) -> None:
-        """Set a Deployment's replicas and wait until they are ready."""
+    def _scale(self, deployment: Manifest, replicas: int, patience: float) -> None:
+        """Set a Deployment's replicas and wait until they are ready, for so many seconds at most."""
         cluster, name = self._shop.cluster, _name(deployment)
         cluster.patch("Deployment", name, {"spec": {"replicas": replicas}})
-        until = time.monotonic() + float(deployment["spec"].get("progressDeadlineSeconds", 300))
+        until = time.monotonic() + patience
         with Feed(cluster) as feed:
             feed.watch("deployment", "Deployment", fields=f"metadata.name={name}")
             while time.monotonic() < until:
@@ -260,6 +287,11 @@ class PlainServing:
 
 def _ready(deployment: Manifest) -> int:
     return int(deployment.get("status", {}).get("readyReplicas") or 0)
+
+
+def _patience(deployment: Manifest) -> float:
+    """Return the seconds that the replicas of a revision may take to become ready."""
+    return float(deployment["spec"].get("progressDeadlineSeconds", 300))
 
 
 def _role(deployment: Manifest) -> str:

@@ -42,6 +42,7 @@ class Parameter(msgspec.Struct, frozen=True):
         line: Its line in the script, from 1.
         flag: The option that it stands for where the name is only its ``dest``, such as ``--learning-rate``.
         off: The option that says the opposite, such as ``--no-shuffle``.
+        above: Whether it stands before a subcommand: an option of the parser that has the subcommands.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Parameter(msgspec.Struct, frozen=True):
     line: int = 0
     flag: str = ""
     off: str = ""
+    above: bool = False
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
         imports: The modules that it imports at top level, dotted, in order.
         open_options: Whether its options could not all be read (built in a loop, by another library): then any name
             is let through to its command line.
+        subcommands: Whether it has subcommands: the further arguments name one, whose options follow.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...] = ()
     imports: tuple[str, ...] = ()
     open_options: bool = False
+    subcommands: bool = False
 
     def parameter(self, name: str) -> Parameter | None:
         """Return the hyperparameter that the command line spells ``name`` (``gamma`` or ``--gamma``)."""
@@ -176,9 +180,17 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The script's command line: options of the hyperparameters, then the further arguments."""
-        options = (word for name, value in self.parameters.items() for word in self.words(name, value))
-        return (*options, *self.args)
+        """The script's command line: options of the hyperparameters, then the further arguments.
+
+        A subcommand among the arguments stands before its own options.
+        """
+        before: list[str] = []
+        after: list[str] = []
+        for name, value in self.parameters.items():
+            parameter = self.script.parameter(name)
+            below = self.script.subcommands and not (parameter is not None and parameter.above)
+            (after if below else before).extend(self.words(name, value))
+        return (*before, *self.args, *after)
 
     @property
     def assignments(self) -> dict[str, Value]:

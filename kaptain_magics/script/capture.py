@@ -48,14 +48,19 @@ def capture(source: str, name: str = CELL, notebook_names: Iterable[str] = (), s
         )
     try:
         imports = find_imports(tree)
-        parameters, open_options = find_parameters(tree, source, imports)
+        parameters, open_options, subcommands = find_parameters(tree, source, imports)
         missing = free_names(tree, sent)
     except RecursionError:  # generated code may be nested deeper than it can be looked at
         return Script(name=Path(name).name, source=source, open_options=True)
     if missing:
         raise _missing(missing, tree, notebook_names, "this cell" if name == CELL else Path(name).name)
     return Script(
-        name=Path(name).name, source=source, parameters=parameters, imports=imports, open_options=open_options
+        name=Path(name).name,
+        source=source,
+        parameters=parameters,
+        imports=imports,
+        open_options=open_options,
+        subcommands=subcommands,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 
+from msgspec.structs import replace
+
 from kaptain_magics.core.specs import Binding, Parameter
 
 _PARSING = {"parse_args", "parse_known_args", "parse_intermixed_args", "parse_known_intermixed_args"}
@@ -14,10 +16,13 @@ _OTHER_PARSERS = {
     *("absl", "argh", "clize", "configargparse", "cyclopts", "defopt", "docopt", "fire", "getopt", "hydra"),
     *("jsonargparse", "optparse", "plac", "sacred", "simple_parsing", "tap", "typer", "tyro"),
 }
+_GROUPS = {"add_argument_group", "add_mutually_exclusive_group"}
 _OTHER_CALLS = {"HfArgumentParser", "LightningCLI", "from_cli", "add_subparsers", "set_defaults"}
 
 
-def find_parameters(tree: ast.Module, source: str, imports: tuple[str, ...]) -> tuple[tuple[Parameter, ...], bool]:
+def find_parameters(
+    tree: ast.Module, source: str, imports: tuple[str, ...]
+) -> tuple[tuple[Parameter, ...], bool, bool]:
     """Find what a script takes.
 
     Args:
@@ -26,7 +31,7 @@ def find_parameters(tree: ast.Module, source: str, imports: tuple[str, ...]) -> 
         imports: The modules that it imports.
 
     Returns:
-        The parameters, and whether there may be options that could not be read.
+        The parameters, whether there may be options that could not be read, and whether there are subcommands.
     """
     options = _Options(source)
     options.visit(tree)
@@ -37,7 +42,7 @@ def find_parameters(tree: ast.Module, source: str, imports: tuple[str, ...]) -> 
         is_open = True  # the parser was made elsewhere
     for parameter in _assignments(tree, source):
         found.setdefault(parameter.name, parameter)
-    return tuple(found.values()), is_open and not options.deaf
+    return tuple(found.values()), is_open and not options.deaf, options.subcommands
 
 
 def find_imports(tree: ast.Module) -> tuple[str, ...]:
@@ -94,14 +99,16 @@ class _Options(ast.NodeVisitor):
         parses: Whether the command line is parsed.
         deaf: Whether it is only parsed from a list in the script (``parse_args([])``), so that no option arrives.
         unreadable: Whether there are options whose names stand nowhere.
+        subcommands: Whether a parser has parsers below it.
     """
 
     def __init__(self, source: str) -> None:
         self.found: dict[str, Parameter] = {}
-        self.builds = self.parses = self.unreadable = False
+        self.builds = self.parses = self.unreadable = self.subcommands = False
         self._source = source
         self._heard: list[bool] = []
         self._parsers: set[str] = set()
+        self._above = False
         self._functions: set[str] = set()
 
     @property
@@ -113,9 +120,18 @@ class _Options(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        if isinstance(node.value, ast.Call) and _called(node.value) == "ArgumentParser":
-            self._parsers |= {t.id for t in node.targets if isinstance(t, ast.Name)}
+        if isinstance(node.value, ast.Call):
+            made = _called(node.value)
+            if made == "ArgumentParser" or (made in _GROUPS and _owner(node.value) in self._parsers):
+                self._parsers |= {t.id for t in node.targets if isinstance(t, ast.Name)}
         self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        decorators = (d.func if isinstance(d, ast.Call) else d for d in node.decorator_list)
+        self._above = any(_last_name(d) == "group" for d in decorators)  # click's
+        self.subcommands |= self._above
+        self.generic_visit(node)
+        self._above = False
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
         if _is_argv(node.value) and isinstance(node.slice, ast.Constant) and node.slice.value == 0:
@@ -138,7 +154,9 @@ class _Options(ast.NodeVisitor):
             self.visit(node.func)  # its arguments may name sys.argv, as the default does
             return
         if name == "add_argument":
+            self._above = _owner(node) in self._parsers
             self._add_argument(node)
+            self._above = False
         elif name in ("option", "Option") and any(_texts(node)):
             self._click_option(node)
         elif name == "ArgumentParser":
@@ -146,6 +164,7 @@ class _Options(ast.NodeVisitor):
             self.unreadable |= any(keyword.arg == "parents" for keyword in node.keywords)
         elif name in _OTHER_CALLS:
             self.unreadable = True
+            self.subcommands |= name == "add_subparsers"
         elif name not in self._functions and any(isinstance(a, ast.Name) and a.id in self._parsers for a in node.args):
             self.unreadable = True  # a function from elsewhere adds options
         self.generic_visit(node)
@@ -197,10 +216,9 @@ class _Options(ast.NodeVisitor):
 
     def _take_negated(self, node: ast.Call, flag: str, names: list[str], default: ast.expr | None) -> None:
         """Take the variable that a flag makes false; the name of ``--no-x`` alone is the flag's, not a variable's."""
-        for name in names or [flag.removeprefix("--")]:
-            if names or not name.startswith(("no-", "no_")):
-                parameter = Parameter(name, Binding.NEGATED, self._text(default), node.lineno, off=flag)
-                self.found.setdefault(name, parameter)
+        name = flag.removeprefix("--")
+        if names or not name.startswith(("no-", "no_")):
+            self._take(node, [], names or [name], Binding.NEGATED, default, flag)
 
     def _take(
         self,
@@ -211,12 +229,9 @@ class _Options(ast.NodeVisitor):
         default: ast.expr | None,
         off: str = "",
     ) -> None:
-        text = self._text(default)
-        for flag in flags:
-            name = flag.removeprefix("--")
-            self.found.setdefault(name, Parameter(name, binding, text, node.lineno, off=off))
-        for name in names:
-            self.found.setdefault(name, Parameter(name, binding, text, node.lineno, _long(flags), off))
+        parameter = Parameter("", binding, self._text(default), node.lineno, off=off, above=self._above)
+        for name, flag in [(flag.removeprefix("--"), "") for flag in flags] + [(name, _long(flags)) for name in names]:
+            self.found.setdefault(name, replace(parameter, name=name, flag=flag))
 
     def _text(self, node: ast.expr | None) -> str:
         return "" if node is None else ast.get_source_segment(self._source, node) or ""
@@ -242,6 +257,10 @@ def _is_true(node: ast.expr | None) -> bool:
 
 def _called(node: ast.Call) -> str:
     return _last_name(node.func)
+
+
+def _owner(node: ast.Call) -> str:
+    return _last_name(node.func.value) if isinstance(node.func, ast.Attribute) else ""
 
 
 def _last_name(node: ast.expr | None) -> str:

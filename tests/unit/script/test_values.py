@@ -244,6 +244,37 @@ def test_a_search_has_no_words_that_the_script_has_no_place_for() -> None:
         check_domain(OPTIONS, "gamma", Categorical([None, 3]))  # type: ignore[list-item]
 
 
+SUBCOMMANDS = """
+import argparse
+p = argparse.ArgumentParser()
+p.add_argument("--seed")
+group = p.add_argument_group()
+group.add_argument("--data")
+train = p.add_subparsers().add_parser("train")
+train.add_argument("--lr")
+args = p.parse_args()
+"""
+GROUP = """
+import click
+@click.group()
+@click.option("--seed")
+@click.option("--data")
+def cli(seed, data): pass
+@cli.command()
+@click.option("--lr")
+def train(lr): pass
+cli()
+"""
+
+
+@pytest.mark.parametrize("source", [SUBCOMMANDS, GROUP])
+def test_a_subcommand_stands_before_its_own_options(source: str) -> None:
+    texts = {"lr": "0.5", "seed": "1", "data": "x"}
+    words = ("--seed", "1", "--data", "x", "train", "--lr", "0.5")
+    assert command_line(capture(source), texts, ("train",)) == words
+    assert command_line(OPTIONS, {"q": "1"}, ("train",)) == ("-q", "1", "train")
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("1", 1), ("-3", -3), ("007", 7.0), ("1e400", "1e400"), ("nan", "nan"), ("inf", "inf"), ("", ""), (".5", 0.5)],

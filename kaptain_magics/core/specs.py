@@ -42,6 +42,7 @@ class Parameter(msgspec.Struct, frozen=True):
         line: Its line in the script, from 1.
         flag: The option that it stands for where the name is only its ``dest``, such as ``--learning-rate``.
         off: The option that says the opposite, such as ``--no-shuffle``.
+        again: Line of a later top-level assignment of a literal, which undoes what is put into the first; 0 for none.
         above: Whether it stands before a subcommand: an option of the parser that has the subcommands.
     """
 
@@ -51,6 +52,7 @@ class Parameter(msgspec.Struct, frozen=True):
     line: int = 0
     flag: str = ""
     off: str = ""
+    again: int = 0
     above: bool = False
 
 

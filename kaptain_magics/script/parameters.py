@@ -16,6 +16,7 @@ _OTHER_PARSERS = {
     *("absl", "argh", "clize", "configargparse", "cyclopts", "defopt", "docopt", "fire", "getopt", "hydra"),
     *("jsonargparse", "optparse", "plac", "sacred", "simple_parsing", "tap", "typer", "tyro"),
 }
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _GROUPS = {"add_argument_group", "add_mutually_exclusive_group"}
 _OTHER_CALLS = {"HfArgumentParser", "LightningCLI", "from_cli", "add_subparsers", "set_defaults"}
 
@@ -69,19 +70,39 @@ def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 def _assignments(tree: ast.Module, source: str) -> Iterator[Parameter]:
     """Yield names whose first top-level assignment is a literal: that one a job replaces."""
     seen: set[str] = set()
-    for node in tree.body:
-        targets: list[ast.expr] = []
-        if isinstance(node, ast.Assign):
-            targets = node.targets
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets = [node.target]
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id not in seen:
-                seen.add(target.id)
-                value = node.value  # type: ignore[attr-defined]
-                if len(targets) == 1 and _is_literal(value) and not target.id.startswith("__"):
-                    default = ast.get_source_segment(source, value) or ""
-                    yield Parameter(target.id, Binding.ASSIGNMENT, default, node.lineno)
+    for index, node in enumerate(tree.body):
+        names, value = _assigned(node)
+        for name in names:
+            if name not in seen and len(names) == 1 and _is_literal(value) and not name.startswith("__"):
+                default = ast.get_source_segment(source, value) or "" if value else ""
+                again = _undone(name, tree.body[index + 1 :])
+                yield Parameter(name, Binding.ASSIGNMENT, default, node.lineno, again=again)
+        seen.update(names)
+
+
+def _assigned(node: ast.stmt) -> tuple[list[str], ast.expr | None]:
+    """Return the names that a statement assigns, and the value; no names where it is no assignment."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            return [t.id if isinstance(t, ast.Name) else "" for t in targets], value
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            return [name], value
+    return [], None
+
+
+def _undone(name: str, rest: Iterable[ast.stmt]) -> int:
+    """Return the line where a literal is assigned to a name again before anything at top level reads it."""
+    for node in rest:
+        names, value = _assigned(node)
+        if name in names and _is_literal(value):
+            return node.lineno
+        if name in names or (not isinstance(node, _DEFINITIONS) and _reads(node, name)):
+            return 0
+    return 0
+
+
+def _reads(node: ast.AST, name: str) -> bool:
+    return any(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load) for n in ast.walk(node))
 
 
 def _is_literal(node: ast.expr | None) -> bool:

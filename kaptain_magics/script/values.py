@@ -33,13 +33,19 @@ def bindings(script: Script, names: Iterable[str]) -> dict[str, Binding]:
         The binding of each, under the same names.
 
     Raises:
-        ScriptError: The script does not take one of them; the hint has those that it takes.
+        ScriptError: The script does not take one of them (the hint has those that it takes), or assigns it anew.
     """
     found = {}
     for name in names:
         parameter = script.parameter(name)
         if parameter is None and not script.open_options:
             raise _unknown(script, name)
+        if parameter is not None and parameter.again:
+            raise ScriptError(
+                f"`{name}` would have no effect: after line {parameter.line} the script assigns it again in line "
+                f"{parameter.again}",
+                "remove one of the two assignments",
+            )
         found[name] = parameter.binding if parameter else Binding.OPTION
     return found
 

@@ -244,6 +244,31 @@ def test_a_search_has_no_words_that_the_script_has_no_place_for() -> None:
         check_domain(OPTIONS, "gamma", Categorical([None, 3]))  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("lr = 0.1\nlr = 0.3", 2),
+        ("lr: float = 0.1\nprint()\nlr: float = -1", 3),
+        ("lr = 0.1\ndef f(): return lr\nlr = 0.3\nf()", 3),
+        ("lr = 0.1\nx = lr = 0.3", 2),
+        ("lr = 0.1\nlr = lr + 1", 0),
+        ("lr = 0.1\nprint(lr)\nlr = 0.3", 0),
+        ("lr = 0.1\nif lr > 1: print()\nlr = 0.3", 0),
+        ("lr = 0.1\nlr = len('x')\nlr = 0.3", 0),
+        ("lr = 0.1\nif print(): lr = 0.3", 0),
+        ("import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr')\np.parse_args()\nlr = 1\nlr = 2", 0),
+    ],
+)
+def test_a_value_that_the_script_undoes_is_refused(source: str, line: int) -> None:
+    script = capture(source)
+    if line:
+        with pytest.raises(ScriptError, match=f"after line 1 the script assigns it again in line {line}"):
+            bindings(script, ["lr"])
+    else:
+        assert bindings(script, ["lr"])
+    assert bindings(script, []) == {}
+
+
 SUBCOMMANDS = """
 import argparse
 p = argparse.ArgumentParser()

@@ -14,6 +14,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, TargetError
 from kaptain_magics.model import Workspace, blocking
 from kaptain_magics.script import capture
+from kaptain_magics.targets.base import Check
 from kaptain_magics.targets.kubernetes.client import Cluster
 from tests.cluster.rig import environment, eventually, fresh_namespace
 from tests.seaweed import SeaweedFS
@@ -120,3 +121,19 @@ def test_a_quota_that_is_used_up_is_found_by_the_doctor(cluster: Cluster) -> Non
     assert not check.ok
     assert "used up" in check.detail
     assert "--cpu" in check.hint
+
+
+def test_the_doctor_asks_the_registry_of_the_base_image(
+    cluster: Cluster, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def checked(name: str) -> Check:
+        monkeypatch.setenv("KAPTAIN_BASE_IMAGE", name)
+        (check,) = [check for check in Workspace().doctor() if check.name == "base image"]
+        return check
+
+    monkeypatch.setenv("DOCKER_CONFIG", str(kubeconfig.parent / "docker-config"))
+    assert "it is not there" in checked("127.0.0.1:5000/nobody/nothing:1").detail
+    assert "cannot be asked" in checked("127.0.0.1:9/nobody/nothing:1").detail
+    monkeypatch.setenv("DOCKER_CONFIG", "/nowhere")
+    refused = checked("127.0.0.1:5000/nobody/nothing:1")
+    assert (refused.ok, bool(refused.hint)) == (False, True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from kaptain_magics.core.resources import quantity
-from kaptain_magics.errors import ConfigError, KaptainError
+from kaptain_magics.errors import ConfigError, CredentialsError, KaptainError
+from kaptain_magics.images.http import Access
 from kaptain_magics.images.reference import Reference
+from kaptain_magics.images.registry import Registries
 from kaptain_magics.targets.base import Check
 from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import KINDS
@@ -31,6 +33,7 @@ _SERVING: Needs = {
     "HorizontalPodAutoscaler": ("create", "list", "patch", "delete"),
     "Pod/portforward": ("create", "get"),
 }
+_REGISTRY = 2.0  # seconds that a registry may take
 _LOCAL = ("127.", "localhost", "[::1]")
 
 
@@ -123,7 +126,17 @@ class Doctor:
             yield Check("base image", False, "none is named", hint)
             return
         login = "with credentials" if self._shop.images.credentials(name) else "without credentials"
-        yield Check("base image", True, f"{name} from {Reference.parse(name).registry}, {login}")
+        reference = Reference.parse(name)
+        try:
+            registry = Registries(Access.of(self._shop.around.settings)).of(reference)
+            found = "it is there" if registry.digest_of(reference, _REGISTRY) else "it is not there"
+        except CredentialsError as error:
+            yield Check("base image", False, f"{name}, {login}: {error.message}", error.hint)
+            return
+        except KaptainError as error:
+            found = f"from here it cannot be asked ({error.message})"
+        nodes = "" if found == "it is there" else "; only nodes that have the image can run it"
+        yield Check("base image", True, f"{name} from {reference.registry}, {login}: {found}{nodes}")
 
     def _storage(self) -> Iterator[Check]:
         endpoint = self._shop.around.storage_env.get("S3_ENDPOINT", "")

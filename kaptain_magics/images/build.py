@@ -220,4 +220,10 @@ def _refused(said: str, image: Reference) -> ImageError | CredentialsError:
             f"the registry {image.registry} does not let this login write {image.repository}",
             f"check the repository's name and your rights, or run docker login {image.registry}",
         )
+    if re.search(r"x509|HTTPS client", said):
+        return ImageError(
+            f"the Docker engine does not trust the registry {image.registry}: {said}",
+            f"put its authority's certificate into /etc/docker/certs.d/{image.registry}/ca.crt at the engine, or "
+            "push without the engine: KAPTAIN_IMAGE_BUILDER=none",
+        )
     return ImageError(f"the image cannot be pushed: {said}", "check the registry's name and the network")

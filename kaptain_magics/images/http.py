@@ -69,7 +69,7 @@ class RegistryHttp:
         self.registry, self._access = registry, access
         self._pool: PoolManager | None = None
         self._plain = registry in access.plain_http or _loopback(registry)
-        self._scheme = "http" if self._plain and not _docker_authority(registry, access) else "https"
+        self._scheme = "http" if self._plain and not _own_authority(registry, access) else "https"
         self._authorization: dict[str, str] = {}  # tokens by scope; a password under no scope
         self._login: Login | None = None
         self._asked = False
@@ -250,23 +250,22 @@ def _loopback(registry: str) -> bool:
 
 def _authority(registry: str, access: Access) -> str:
     """Return the file with the certificate of a registry's private authority; empty where there is none."""
-    if access.certificate and access.private in ("", registry):
-        return str(Path(access.certificate).expanduser())
-    return _docker_authority(registry, access) or _usual_authority(registry, access)
+    if access.private not in ("", registry):
+        return _own_authority(registry, access)
+    usual = Path.home() / ".tls" / "certificate.crt"
+    named = access.certificate or _own_authority(registry, access) or (str(usual) if usual.is_file() else "")
+    return str(Path(named).expanduser()) if named else ""
 
 
-def _docker_authority(registry: str, access: Access) -> str:
-    """Return the certificate that Docker has for exactly this registry, which says that it speaks HTTPS."""
+def _own_authority(registry: str, access: Access) -> str:
+    """Return the certificate that is for exactly this registry, which says that it speaks HTTPS."""
+    if access.certificate and access.private == registry:
+        return access.certificate
     for folder in (Path("/etc/docker/certs.d"), access.logins.path.parent / "certs.d"):
         path = folder / registry / "ca.crt"
         if path.is_file():
             return str(path)
     return ""
-
-
-def _usual_authority(registry: str, access: Access) -> str:
-    usual = Path.home() / ".tls" / "certificate.crt"
-    return str(usual) if access.private in ("", registry) and usual.is_file() else ""
 
 
 def _trust(authority: str) -> ssl.SSLContext:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.errors import ImageError
-from kaptain_magics.images.http import Access
+from kaptain_magics.images.build import _refused
+from kaptain_magics.images.http import Access, RegistryHttp
 from kaptain_magics.images.reference import Reference
 from tests.unit.images.conftest import Server, push_tiny, reference, registries, upload
 
@@ -42,12 +43,14 @@ def test_plain_http_is_for_this_machine_and_named_registries() -> None:
     }
     assert Access.of(settings).plain_http == ("registry.local:5000", "other:80")
     assert Access.of(settings).private == "private.example:5000"
-    from kaptain_magics.images.http import RegistryHttp
 
     def scheme(name: str) -> str:
         return RegistryHttp(name, Access.of(settings))._scheme
 
     assert [scheme(n) for n in ("registry.local:5000", "127.0.0.1:5000", "localhost", "[::1]:5000")] == ["http"] * 4
+    access = Access.of({"registry": "localhost:5000", "registry_certificate": "/ca.crt"})
+    assert RegistryHttp("localhost:5000", access)._scheme == "https"
+    assert RegistryHttp("localhost:5001", access)._scheme == "http"
     assert [scheme(n) for n in ("private.example:5000", "registry.local:5001", "10.0.0.1:5000")] == ["https"] * 3
 
 
@@ -62,6 +65,13 @@ def test_a_certificate_does_not_close_an_open_registry_of_this_machine(
     usual.write_bytes(certificate[0].read_bytes())
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert registries(tmp_path).of(image).digest_of(image)
+
+
+def test_an_engine_that_lacks_the_certificate_is_told_apart() -> None:
+    said = "Get https://reg.example/v2/: tls: failed to verify certificate: x509: unknown authority"
+    refused = _refused(said, Reference.parse("reg.example/team/model:1"))
+    assert "does not trust the registry reg.example" in refused.message
+    assert "KAPTAIN_IMAGE_BUILDER=none" in refused.hint
 
 
 def test_a_certificate_counts_for_its_registry_alone(

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
@@ -259,9 +260,10 @@ def pushed(
         client.api.push(base, auth_config=auth)
     yield {**settings, "base": base}
     for one in client.images.list():
-        names = [*one.tags, *(one.attrs.get("RepoDigests") or ())]
-        if any(re.search(r"kaptain-test/(engine|none|own|kept|bad)[-:]", name) for name in names):
-            client.images.remove(one.id, force=True)
+        for name in (*one.tags, *(one.attrs.get("RepoDigests") or ())):  # by name: others may be built on it
+            if re.search(r"kaptain-test/(engine|none|own|kept|bad)[-:]", name):
+                with suppress(docker.errors.ImageNotFound):
+                    client.images.remove(name, force=True)
     client.close()
 
 

@@ -66,8 +66,10 @@ def test_a_dockerfile_whose_base_moved_is_built_anew(
     where = f"{registry.address}/kaptain-test/own-{new_hex(8)}"
     text = f"FROM {where}:base\nCOPY .streamlit/config.toml /config.toml\n"
 
-    def base(content: bytes) -> None:
-        run(build_image(Engine(pushed), f"{where}:base", "FROM scratch\nCOPY a /\n", {"": [Entry("a", content)]}, {}))
+    def base(word: str) -> None:
+        engine, made = Engine(pushed), f"{where}:{word}"
+        run(build_image(engine, made, "FROM scratch\nCOPY a /\n", {"": [Entry("a", made.encode())]}, {}))
+        engine.client.images.get(made).tag(f"{where}:base")
 
     def build() -> tuple[Published, list[str]]:
         files = ["./.streamlit/config.toml"]
@@ -75,10 +77,10 @@ def test_a_dockerfile_whose_base_moved_is_built_anew(
             ImageBuilder(f"{where}:1", text, files, folder=tmp_path, settings=pushed, cache=tmp_path).build_image()
         )
 
-    base(b"1")
+    base("old")
     first, _ = build()
     assert build()[1] == [skipped(f"{where}:1")]
-    base(b"2")
+    base("new")
     moved, _ = build()
     assert not moved.skipped
     assert moved.checksum != first.checksum

@@ -298,7 +298,7 @@ class _StudyFollower:
         pods = self._cluster.list("Pod", labels.selector({labels.JOB: name}))
         container = self._experiment["spec"]["trialTemplate"]["primaryContainerName"]
         log = ""
-        for pod in pods[:1]:
+        for pod in pods:
             log = _KLOG.sub("", last_log(self._cluster, pod, COLLECTOR)) or last_log(self._cluster, pod, container)
             memory = explain.out_of_memory(pod, container)
             problem = explain.pod_problem(pod)

@@ -134,6 +134,20 @@ def test_workers_of_an_indexed_job_find_each_other() -> None:
     assert start.worker_environment({}) == {}
 
 
+@pytest.mark.parametrize(
+    ("env", "first"),
+    [
+        ({}, True),
+        ({"RANK": "0"}, True),
+        ({"RANK": "2"}, False),
+        ({"TF_CONFIG": '{"task": {"type": "chief", "index": 0}}'}, True),
+        ({"TF_CONFIG": '{"task": {"type": "worker", "index": 0}}'}, False),
+    ],
+)
+def test_only_the_first_worker_has_a_collector(env: dict[str, str], first: bool) -> None:
+    assert start.first_worker(env) is first
+
+
 def test_it_waits_until_the_collector_is_seen(tmp_path: Path) -> None:
     def appear() -> None:
         time.sleep(0.4)

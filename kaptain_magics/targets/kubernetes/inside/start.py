@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     status = launch.run(plan)
     if status == 0 and plan.get("fetched_uri"):
         _send(Path(plan["fetched"]), plan["fetched_uri"])
-    if os.environ.get("KAPTAIN_COLLECTOR"):
+    if os.environ.get("KAPTAIN_COLLECTOR") and first_worker(os.environ):
         sys.stdout.flush()
         wait_for_collector()
     return status
@@ -167,6 +167,13 @@ def worker_environment(env: Any) -> dict[str, str]:
     torchrun = {"PET_NODE_RANK": "RANK", "PET_NNODES": "WORLD_SIZE"}
     torchrun |= {f"PET_{name}": name for name in ("MASTER_ADDR", "MASTER_PORT")}
     return {name: env[source] for source, name in torchrun.items() if source in env and name not in env}
+
+
+def first_worker(env: Any) -> bool:
+    """Whether this is the worker that Katib's collector is beside; operators number them in the environment."""
+    if "TF_CONFIG" in env:
+        return bool(json.loads(env["TF_CONFIG"]).get("task", {}).get("type") in ("chief", "master"))
+    return bool(env.get("RANK", "0") == "0")
 
 
 def wait_for_collector(patience: float = 30.0, proc: Path = Path("/proc")) -> None:

@@ -80,6 +80,11 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
         """Return the hyperparameter that the command line spells ``name`` (``gamma`` or ``--gamma``)."""
         return next((p for p in self.parameters if name in (p.name, f"--{p.name}") and not p.flag), None)
 
+    def follows_args(self, name: str) -> bool:
+        """Whether a hyperparameter stands behind the further arguments, which name its subcommand."""
+        parameter = self.parameter(name)
+        return self.subcommands and not (parameter is not None and parameter.above)
+
 
 class Capture(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is taken from the script's own variables when it ends.
@@ -189,9 +194,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         before: list[str] = []
         after: list[str] = []
         for name, value in self.parameters.items():
-            parameter = self.script.parameter(name)
-            below = self.script.subcommands and not (parameter is not None and parameter.above)
-            (after if below else before).extend(self.words(name, value))
+            (after if self.script.follows_args(name) else before).extend(self.words(name, value))
         return (*before, *self.args, *after)
 
     @property

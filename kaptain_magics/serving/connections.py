@@ -21,6 +21,40 @@ _SLOWEST = 16 * 1024  # bytes a second that a request must come with after its f
 _LINGER = 1.0  # seconds in which an idle connection may still send a request after its server began to close
 
 
+class _Gentle:
+    """A transport whose end does not destroy an answer that was given before the whole request had come.
+
+    The kernel drops what it has not delivered yet when a socket is closed on which something is unread.
+
+    Args:
+        transport: The transport.
+        connection: Whose it is.
+    """
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        self._transport, self._connection = transport, connection
+        self.ended = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        """Whether nothing is answered any more."""
+        return self.ended or self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close, or say that this was all and leave the client a moment to end its request."""
+        if self.is_closing():
+            return
+        self.ended = True
+        if not self._connection.hears:
+            self._transport.close()
+            return
+        self._transport.resume_reading()
+        self._transport.write_eof()
+        self._connection.loop.call_later(_LINGER, self._transport.close)
+
+
 class Connection(HttpToolsProtocol):
     """One client.
 
@@ -43,6 +77,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Take the connection, or refuse it when there are too many."""
         super().connection_made(transport)
+        self.transport = _Gentle(transport, self)  # type: ignore[assignment]
         self._server.connections.add(self)
         if len(self._server.connections) > self._limits.connections:
             self._refuse(503, "too many connections")
@@ -60,6 +95,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a request that is not whole yet must come within its time."""
+        if self.transport.is_closing():
+            return  # it is answered already
         self._arrived += len(data)
         self._head += len(data)
         super().data_received(data)
@@ -105,6 +142,11 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
         self._refuse(400, msg)
+
+    @property
+    def hears(self) -> bool:
+        """Whether a request has begun to come in and is not whole yet."""
+        return self._reading and bool(self._head)
 
     @property
     def idle(self) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete
+from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Integer
 from kaptain_magics.core.specs import Binding, JobSpec, StudySpec
 from kaptain_magics.errors import TargetError
 from kaptain_magics.images.context import FOLDER, Entry, own_entries, requirements_entry, runtime_entries
@@ -55,7 +55,12 @@ def for_study(study: StudySpec) -> Payload:
     job = study.job
     bindings = {name: job.bindings.get(name, Binding.OPTION).value for name in study.domains}
     values = {name: _values(domain) for name, domain in study.domains.items()}
-    search = {"bindings": bindings, "values": {name: found for name, found in values.items() if found}}
+    search = {
+        "bindings": bindings,
+        "values": {name: found for name, found in values.items() if found},
+        "words": {name: found for name, domain in study.domains.items() if (found := _words(job, name, domain))},
+        "last": [name for name in study.domains if job.script.follows_args(name)],
+    }
     plan = {"argv": list(job.argv), "assignments": job.assignments, "search": search}
     return _payload(job, plan)
 
@@ -65,6 +70,17 @@ def _values(domain: AnyDomain) -> dict[str, Any]:
     if isinstance(domain, Categorical | Discrete):
         return {str(value): value for value in domain.values}
     return {}
+
+
+def _words(job: JobSpec, name: str, domain: AnyDomain) -> dict[str, list[str]]:
+    """Return what the text of a choice puts on the command line; empty where any number may come."""
+    binding = job.bindings.get(name, Binding.OPTION)
+    if binding is Binding.ASSIGNMENT:
+        return {}
+    choices = list(_values(domain).values())
+    if isinstance(domain, Integer) and binding not in (Binding.OPTION, Binding.WORDS, Binding.COUNT):
+        choices = [domain.min, domain.max]  # of a flag: 0 and 1
+    return {str(value): list(job.words(name, value)) for value in choices}
 
 
 def _payload(job: JobSpec, plan: dict[str, Any]) -> Payload:

@@ -45,7 +45,9 @@ class KubernetesTarget:
 
         shown = [masked(manifest) for manifest in self._manifests(spec)]
         text: str = yaml.safe_dump_all(shown, sort_keys=False, allow_unicode=True, width=120)
-        return text
+        job = spec.job if isinstance(spec, StudySpec) else spec if isinstance(spec, JobSpec) else None
+        built = job is not None and bool(job.image.image_name)
+        return f"# the image is built and then named by its digest\n{text}" if built else text
 
     def _manifests(self, spec: JobSpec | EndpointSpec | StudySpec) -> list[Manifest]:
         if isinstance(spec, EndpointSpec):

@@ -13,12 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from kaptain_magics.core.domains import Categorical, Double
+from kaptain_magics.core.domains import Categorical, Double, Integer
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import Binding, Capture, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.errors import TargetError
+from kaptain_magics.script import bindings, capture
 from kaptain_magics.targets.kubernetes import payload
 from kaptain_magics.targets.kubernetes.inside import start
 
@@ -94,6 +96,38 @@ def test_a_trials_values_come_from_its_environment(tmp_path: Path) -> None:
     assert done.stdout == "['--gamma', '0.25', '--data', 'a b'] 0.001 1\n", done.stderr
 
 
+def test_a_trials_values_are_spelled_as_a_jobs() -> None:
+    script = capture("""
+import argparse
+p = argparse.ArgumentParser()
+p.add_argument("--no-x", action="store_false", dest="x")
+p.add_argument("--warm", type=bool)
+p.add_argument("--layers", nargs="+")
+q = p.add_subparsers().add_parser("train")
+q.add_argument("--lr", type=float)
+p.parse_args()
+""")
+    domains = {
+        "x": Integer(0, 1),
+        "warm": Categorical(("true", "false")),
+        "layers": Categorical(("1 2", "None")),
+        "lr": Double(-1, 1),
+    }
+    template = msgspec.structs.replace(
+        job(""), script=script, parameters={}, bindings=bindings(script, domains), args=("train",)
+    )
+    study = StudySpec(
+        name="s", run_id="run", model_id="dev/mnist", job=template, domains=domains, objectives=("accuracy",)
+    )
+    for values in (
+        {"x": "0", "warm": "false", "layers": "1 2", "lr": "-0.5"},
+        {"x": "1", "warm": "true", "layers": "None", "lr": "0.5"},
+    ):
+        plan = json.loads(payload.for_study(study).files["plan.json"])
+        start.place(plan, "\n".join(f"{name}={text}" for name, text in values.items()))
+        assert tuple(plan["argv"]) == msgspec.structs.replace(template, parameters=values).argv
+
+
 def test_a_missing_module_and_an_exit_code(tmp_path: Path) -> None:
     done = run(payload.for_job(job("import sys\nsys.exit(7)")), tmp_path)
     assert done.returncode == 7
@@ -105,6 +139,8 @@ def test_a_missing_module_and_an_exit_code(tmp_path: Path) -> None:
         ("option", "0.1", ["--x", "0.1"], {}),
         ("switch", "true", ["--x"], {}),
         ("switch", "False", [], {}),
+        ("count", "2", ["--x", "--x"], {}),
+        ("option", "-1e-5", ["--x=-1e-5"], {}),
         ("assignment", "3", [], {"x": 3}),
         ("assignment", "3.5", [], {"x": 3.5}),
         ("assignment", "three", [], {"x": "three"}),
@@ -132,20 +168,6 @@ def test_workers_of_an_indexed_job_find_each_other() -> None:
     torchrun = {"PET_NODE_RANK": "1", "PET_NNODES": "2", "PET_MASTER_ADDR": "a", "PET_MASTER_PORT": "1"}
     assert start.worker_environment(torchrun)["WORLD_SIZE"] == "2"
     assert start.worker_environment({}) == {}
-
-
-@pytest.mark.parametrize(
-    ("env", "first"),
-    [
-        ({}, True),
-        ({"RANK": "0"}, True),
-        ({"RANK": "2"}, False),
-        ({"TF_CONFIG": '{"task": {"type": "chief", "index": 0}}'}, True),
-        ({"TF_CONFIG": '{"task": {"type": "worker", "index": 0}}'}, False),
-    ],
-)
-def test_only_the_first_worker_has_a_collector(env: dict[str, str], first: bool) -> None:
-    assert start.first_worker(env) is first
 
 
 def test_it_waits_until_the_collector_is_seen(tmp_path: Path) -> None:

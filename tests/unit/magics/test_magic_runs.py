@@ -75,7 +75,8 @@ def test_values_are_sent_and_brought_back(notebook: Notebook) -> None:
 
 
 def test_what_cannot_be_sent_or_brought_back_is_said_in_one_line(notebook: Notebook, capsys: Capture) -> None:
-    notebook.run("class Own:\n    pass\nown = Own()\ndef helper():\n    pass\nOwn.__module__ = helper.__module__ = '__main__'")
+    notebook.run("class Own:\n    pass\nown = Own()\ndef helper():\n    pass")
+    notebook.run("Own.__module__ = helper.__module__ = '__main__'")  # as in a kernel
     for name in ("own", "helper"):
         error = notebook.error(f"%%kaptain_train dev/send --send {name}\nprint(1)\n")
         assert f"`{name}` cannot be sent: the job does not have the notebook's" in str(error)

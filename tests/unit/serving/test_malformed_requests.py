@@ -169,6 +169,12 @@ BAD_HTTP: dict[str, tuple[bytes, int]] = {
 }
 
 
+def test_the_answer_to_a_body_that_is_too_large_is_never_lost(echo: ModelServer) -> None:
+    for _ in range(100):
+        status, answer, _ = echo.request("POST", INFER, b" " * 4_000_001, JSON)
+        assert status == 413, answer
+
+
 @pytest.mark.parametrize("case", BAD_HTTP)
 def test_what_is_no_http(echo: ModelServer, case: str) -> None:
     sent, expected = BAD_HTTP[case]

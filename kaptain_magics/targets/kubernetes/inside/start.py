@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     status = launch.run(plan)
     if status == 0 and plan.get("fetched_uri"):
         _send(Path(plan["fetched"]), plan["fetched_uri"])
-    if os.environ.get("KAPTAIN_COLLECTOR") and first_worker(os.environ):
+    if os.environ.get("KAPTAIN_COLLECTOR"):
         sys.stdout.flush()
         wait_for_collector()
     return status
@@ -122,26 +122,39 @@ def place(plan: dict[str, Any], parameters: str) -> None:
 
     Args:
         plan: The plan; its ``search`` says how the script takes each hyperparameter (``bindings``), what a value's
-            text means (``values``, by name and text) and which arguments follow (``args``).
+            text means (``values``, by name and text), what it is on the command line (``words``, likewise), and which
+            follow the arguments (``last``).
         parameters: Lines of ``name=value``, as Katib fills them in; empty where nothing is searched.
     """
     search = plan.get("search")
     if not search:
         return
     values = dict(line.split("=", 1) for line in parameters.splitlines() if "=" in line)
-    argv: list[str] = []
+    first: list[str] = []
+    last: list[str] = []
     for name, binding in search["bindings"].items():
         text = values.get(name, "")
-        value = search["values"].get(name, {}).get(text, _number(text))
         if binding == "assignment":
+            value = search["values"].get(name, {}).get(text, _number(text))
             plan.setdefault("assignments", {})[name] = value
             continue
-        flag = name if name.startswith("-") else f"--{name}"
-        if binding == "option":
-            argv += [flag, text]
-        elif text.lower() in ("1", "true", "yes", "y", "on"):
-            argv.append(flag)
-    plan["argv"] = [*argv, *plan.get("argv", ())]
+        words = search.get("words", {}).get(name, {}).get(text)
+        (last if name in search.get("last", ()) else first).extend(
+            _words(name, binding, text) if words is None else words
+        )
+    plan["argv"] = [*first, *plan.get("argv", ()), *last]
+
+
+def _words(name: str, binding: str, text: str) -> list[str]:
+    """Return what a number puts on the command line."""
+    flag = name if name.startswith("-") else f"--{name}"
+    if binding == "count":
+        return [flag] * int(text)
+    if binding == "switch":
+        return [flag] if text.lower() in ("1", "true", "yes", "y", "on") else []
+    if text.startswith("-"):  # not to be taken for an option
+        return [f"{flag}{text}" if len(flag) == 2 else f"{flag}={text}"]
+    return [flag, text]
 
 
 def _number(text: str) -> float | int | str:
@@ -167,13 +180,6 @@ def worker_environment(env: Any) -> dict[str, str]:
     torchrun = {"PET_NODE_RANK": "RANK", "PET_NNODES": "WORLD_SIZE"}
     torchrun |= {f"PET_{name}": name for name in ("MASTER_ADDR", "MASTER_PORT")}
     return {name: env[source] for source, name in torchrun.items() if source in env and name not in env}
-
-
-def first_worker(env: Any) -> bool:
-    """Whether this is the worker that Katib's collector is beside; operators number them in the environment."""
-    if "TF_CONFIG" in env:
-        return bool(json.loads(env["TF_CONFIG"]).get("task", {}).get("type") in ("chief", "master"))
-    return bool(env.get("RANK", "0") == "0")
 
 
 def wait_for_collector(patience: float = 30.0, proc: Path = Path("/proc")) -> None:

@@ -244,16 +244,15 @@ class Zygote:
         """End what is left of a job: its process group, and orphans that left the group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(job.pid, signal.SIGKILL)
-        until = time.monotonic() + 1.0
-        with contextlib.suppress(OSError):
-            while job.token and time.monotonic() < until:  # an orphan's children become orphans when it has ended
-                orphans = [pid for pid in _children() if pid not in self.jobs and _marked(pid, job.token)]
-                if not orphans:
-                    return
-                for pid in orphans:
+        begun = time.monotonic()
+        while job.token and time.monotonic() < begun + 1.0:  # an orphan's children become orphans when it has ended
+            orphans = {pid: _marked(pid, job.token) for pid in _children() if pid not in self.jobs and _lives(pid)}
+            for pid in [pid for pid, ours in orphans.items() if ours]:
+                with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-                    while not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() < until:
-                        time.sleep(0.001)
+            if not any(orphans.values()) and (None not in orphans.values() or time.monotonic() > begun + 0.2):
+                return
+            time.sleep(0.001)
 
 
 def _children() -> list[int]:
@@ -262,10 +261,18 @@ def _children() -> list[int]:
     return []
 
 
-def _marked(pid: int, token: str) -> bool:
-    """Whether a process has a job's token in the environment that it began with."""
+def _lives(pid: int) -> bool:
+    """Whether a child has not ended; one that has is forgotten."""
+    with contextlib.suppress(ChildProcessError):
+        return not os.waitpid(pid, os.WNOHANG)[0]
+    return False
+
+
+def _marked(pid: int, token: str) -> bool | None:
+    """Whether a process has a job's token in its first environment; ``None`` while it is executing a program."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-        return f"KAPTAIN_JOB={token}".encode() in file.read().split(b"\0")
+        environment = file.read()
+        return f"KAPTAIN_JOB={token}".encode() in environment.split(b"\0") if environment else None
     return False
 
 

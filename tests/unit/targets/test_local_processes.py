@@ -85,6 +85,24 @@ print(os.read(reading, 100).decode())
         assert not psutil.pid_exists(int(pid))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are found by Linux's /proc")
+def test_a_program_that_is_just_being_executed_ends_with_its_job(tmp_path: Path) -> None:
+    sleeper = ["sleep", "86411"]
+    script = tmp_path / "script.py"
+    script.write_text(f"import os\nif not os.fork():\n    os.setsid()\n    os.execvp('sleep', {sleeper})\n")
+    worker = processes.WarmWorker([], dict(os.environ))
+    with open(tmp_path / "log.txt", "wb") as log:
+        for number in range(100):  # each ends the job at another moment of the execution
+            env = {**os.environ, "KAPTAIN_JOB": f"{number:032x}"}
+            request = {"plan": {"script": str(script), "argv": []}, "env": env, "cwd": str(tmp_path)}
+            process = processes.start(request, log.fileno(), warm=worker)
+            assert process.wait(60) is not None
+    left = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == sleeper]
+    for one in left:
+        one.kill()
+    assert not left
+
+
 def test_an_imported_thread_forbids_the_fork_silently(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kaptain_magics.targets.kubernetes import explain
@@ -193,6 +194,8 @@ class Feed:
     def _changes(
         self, source: str, kind: str, labels: str, fields: str, seen: dict[str, Manifest], version: str
     ) -> str:
+        from urllib3.exceptions import HTTPError
+
         query = _query(labels, fields) | {
             "watch": "1",
             "resourceVersion": version,
@@ -221,9 +224,7 @@ class Feed:
                 else:
                     seen[uid] = thing
                 self._put(Change(source, gone, thing))
-        except ApiError:
-            raise
-        except Exception:
+        except (OSError, HTTPException, HTTPError):  # a broken connection
             if self._stop.is_set():
                 return version
             # The events up to here are delivered; the next watch goes on behind them.

@@ -14,6 +14,7 @@ import random
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any
 
@@ -61,7 +62,7 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-class StandIn:
+class StandIn(ABC):
     """A loop over one namespace in a thread; used as a context."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -82,8 +83,9 @@ class StandIn:
             with suppress(KaptainError):  # an object that was deleted or changed in between: the next round sees it
                 self.reconcile()
 
+    @abstractmethod
     def reconcile(self) -> None:
-        raise NotImplementedError
+        """Make one round."""
 
     def set_status(self, thing: Thing, status: Thing) -> None:
         name = thing["metadata"]["name"]

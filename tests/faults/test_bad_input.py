@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from IPython.core.error import UsageError
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, RunFailedError
 from kaptain_magics.model import Workspace
-from tests.conftest import absent
+from tests.disks import small_disk
 from tests.seaweed import SeaweedFS
 from tests.shell import Notebook
 from tests.waiting import until
@@ -252,16 +249,8 @@ def test_a_model_whose_files_were_changed_is_not_served(notebook: Notebook, caps
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of four megabytes."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    command = [str(mount), "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if mount is None or subprocess.run(command, capture_output=True).returncode:
-        absent("mount", "no file system can be mounted here")
-    yield folder
-    end = time.monotonic() + 30
-    while subprocess.run(["umount", str(folder)], capture_output=True).returncode and time.monotonic() < end:
-        time.sleep(0.1)
+    with small_disk(tmp_path / "tiny", "4m") as folder:
+        yield folder
 
 
 def test_a_disk_that_is_full(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 
 from kaptain_magics.errors import CredentialsError, StorageError
 from kaptain_magics.storage import ObjectStore, open_store
+from tests.disks import small_disk
 from tests.seaweed import READER_KEY, READER_SECRET, SeaweedFS, require_seaweed
 
 PARTS = 12
@@ -285,18 +285,7 @@ class TestFullDisk:
         assert [path.name for path in (tmp_path / "store" / "m").iterdir()] == ["small"]  # no manifest, no part
 
     def test_full_file_system(self, tmp_path: Path) -> None:
-        mounted = tmp_path / "tiny"
-        mounted.mkdir()
-        mount = shutil.which("mount")
-        if (
-            os.geteuid() != 0
-            or mount is None
-            or subprocess.run(
-                [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(mounted)], capture_output=True
-            ).returncode
-        ):
-            pytest.skip("no file system can be mounted here; test_limit_of_file_size walks the same path")
-        try:
+        with small_disk(tmp_path / "tiny", "2m") as mounted:
             store = open_store(mounted.as_uri(), {})
             (tmp_path / "weights").write_bytes(bytes(3 << 20))
             store.write(f"{mounted.as_uri()}/kept", b"kept")
@@ -310,8 +299,6 @@ class TestFullDisk:
             with pytest.raises(StorageError, match="No space left"):
                 open_store(tmp_path.as_uri(), {}).get((tmp_path / "weights").as_uri(), mounted / "back")
             assert [path.name for path in mounted.iterdir()] == ["kept"]
-        finally:
-            subprocess.run(["umount", str(mounted)], check=True)
 
     def test_read_only_folder(self, tmp_path: Path) -> None:
         sealed = tmp_path / "sealed"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
 import io
 import json
@@ -26,6 +25,7 @@ from kaptain_magics.images.credentials import Logins
 from kaptain_magics.images.http import Access
 from kaptain_magics.images.reference import Reference
 from kaptain_magics.images.registry import DOCKER_MANIFEST, Registries, Registry
+from tests.certificates import self_signed
 from tests.engine import LockedRegistry
 
 T = TypeVar("T")
@@ -270,31 +270,7 @@ def pushed(
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A certificate for localhost that nobody knows, and its key."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = tmp_path / "ca.crt", tmp_path / "ca.key"
-    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    paths[1].write_bytes(key.private_bytes(*encoding))
-    return paths
+    return self_signed(tmp_path, "localhost")
 
 
 def at(data: bytes, start: int) -> IO[bytes]:

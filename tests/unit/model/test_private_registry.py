@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import http.server
 import json
 import socket
@@ -24,6 +23,7 @@ from kaptain_magics.model.sdkconfig import (
     DockerConfigurationProvider,
     DockerRegistryCertificateProvider,
 )
+from tests.certificates import self_signed
 
 HOST = "registry.example"
 LOGIN = "a2FwdGFpbjpodW50ZXIy"  # kaptain:hunter2
@@ -67,25 +67,7 @@ class Guarded:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = tmp_path / "own.crt", tmp_path / "own.key"
-    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    encoding = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    paths[1].write_bytes(key.private_bytes(*encoding))
-    return paths
+    return self_signed(tmp_path, HOST)
 
 
 @pytest.fixture

@@ -174,6 +174,22 @@ def environment(kubeconfig: Path, cluster: Cluster, image: str, storage: Seaweed
     }
 
 
+@pytest.fixture
+def kernel_namespace(
+    home: Path,  # a state folder of the test's own
+    tmp_path: Path,
+    kubeconfig: Path,
+    cluster_image: str,
+    pod_storage: SeaweedFS,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Cluster]:
+    """A namespace of the test's own, in which the magics work without further settings."""
+    with fresh_namespace(kubeconfig) as made:
+        for name, value in environment(kubeconfig, made, cluster_image, pod_storage, tmp_path.name).items():
+            monkeypatch.setenv(name, value)
+        yield made
+
+
 def kubectl(kubeconfig: Path, *arguments: str, stdin: str = "") -> str:
     """Run kubectl and return what it says."""
     done = subprocess.run(

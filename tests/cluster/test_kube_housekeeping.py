@@ -16,30 +16,13 @@ from kaptain_magics.model import Workspace, blocking
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import Check
 from kaptain_magics.targets.kubernetes.client import Cluster
-from tests.cluster.rig import environment, eventually, fresh_namespace
-from tests.seaweed import SeaweedFS
+from tests.cluster.rig import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
 SCRIPT = """
 from sklearn.dummy import DummyClassifier
 clf = DummyClassifier().fit([[0], [1]], [0, 1])
 """
-
-
-@pytest.fixture
-def cluster(
-    home: Path,
-    tmp_path: Path,
-    kubeconfig: Path,
-    cluster_image: str,
-    pod_storage: SeaweedFS,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Cluster]:
-    monkeypatch.chdir(tmp_path)
-    with fresh_namespace(kubeconfig) as made:
-        for name, value in environment(kubeconfig, made, cluster_image, pod_storage, tmp_path.name).items():
-            monkeypatch.setenv(name, value)
-        yield made
 
 
 class Told(logging.Handler):
@@ -65,7 +48,7 @@ def told() -> Iterator[Told]:
     logger.removeHandler(handler)
 
 
-def test_the_contracts_functions(cluster: Cluster, told: Told) -> None:
+def test_the_contracts_functions(kernel_namespace: Cluster, told: Told) -> None:
     workspace = Workspace()
     model = workspace.model("dev/keep")
     run = model.plan_training(capture(SCRIPT), capture=Capture(model="clf")).start()
@@ -94,14 +77,14 @@ def test_the_contracts_functions(cluster: Cluster, told: Told) -> None:
         kaptain.utils.delete_inference_service("other")
     kaptain.utils.delete_inference_service("dev-keep")
     assert told.lines()[-1].startswith("dev-keep  ready")
-    eventually(lambda: not cluster.list("Deployment"))
+    eventually(lambda: not kernel_namespace.list("Deployment"))
     again = model.plan_deployment(replace=True).start()
     assert again.wait(120) is RunState.SUCCEEDED, again.reason
     kaptain.utils.clean_all(force=True)
     eventually(lambda: kaptain.utils.list_all_resources() or told.lines() == ["nothing found"])
 
 
-def test_what_a_killed_job_carried_is_removed_from_the_store(cluster: Cluster) -> None:
+def test_what_a_killed_job_carried_is_removed_from_the_store(kernel_namespace: Cluster) -> None:
     workspace = Workspace()
     run = workspace.model("dev/keep").plan_training(capture(SCRIPT), capture=Capture(model="clf")).start()
     assert run.wait(120) is RunState.SUCCEEDED, run.reason
@@ -113,10 +96,10 @@ def test_what_a_killed_job_carried_is_removed_from_the_store(cluster: Cluster) -
     assert store.exists(run.artifact_uri)
 
 
-def test_a_quota_that_is_used_up_is_found_by_the_doctor(cluster: Cluster) -> None:
+def test_a_quota_that_is_used_up_is_found_by_the_doctor(kernel_namespace: Cluster) -> None:
     spec = {"hard": {"pods": "0", "requests.cpu": "2"}}
-    cluster.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "tight"}, "spec": spec})
-    eventually(lambda: cluster.list("ResourceQuota")[0].get("status", {}).get("hard"))
+    kernel_namespace.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "tight"}, "spec": spec})
+    eventually(lambda: kernel_namespace.list("ResourceQuota")[0].get("status", {}).get("hard"))
     (check,) = [check for check in Workspace().doctor() if check.name == "quota tight"]
     assert not check.ok
     assert "used up" in check.detail
@@ -124,7 +107,7 @@ def test_a_quota_that_is_used_up_is_found_by_the_doctor(cluster: Cluster) -> Non
 
 
 def test_the_doctor_asks_the_registry_of_the_base_image(
-    cluster: Cluster, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+    kernel_namespace: Cluster, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def checked(name: str) -> Check:
         monkeypatch.setenv("KAPTAIN_BASE_IMAGE", name)

@@ -70,6 +70,19 @@ def warnings(events: list[Event]) -> list[str]:
     return [event.text for event in events if isinstance(event, Noted) and event.warning]
 
 
+def disturbed(target: KubernetesTarget, ref: JobRef, lines: int, disturb: Callable[[], Any]) -> list[Event]:
+    """Follow a job to its end, and do something to it once its log has more than so many lines."""
+    events: list[Event] = []
+    done = False
+    for event in target.follow(ref):
+        events.append(event)
+        if not done and log(events).count("\n") > lines:
+            disturb()
+            done = True
+    assert done
+    return events
+
+
 def gone(cluster: Cluster) -> None:
     eventually(lambda: [name for name in ours(cluster) if not name.startswith(("Pod/", "Job/"))] == [])
 
@@ -86,14 +99,22 @@ class ClusterProcess:
         if not self._noted.exists():
             absent("cluster", f"the process of {name} is not known")
 
-    def kill(self) -> list[str]:
+    def restart(self) -> None:
+        """Kill it, and start it again after two seconds."""
+        command = self._kill()
+        try:
+            time.sleep(2.0)
+        finally:
+            self._start(command)
+
+    def _kill(self) -> list[str]:
         pid = int(self._noted.read_text().split()[0])
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
         return command
 
-    def start(self, command: list[str]) -> None:
+    def _start(self, command: list[str]) -> None:
         with open(RUN / "logs" / f"{self._name}.log", "ab") as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -105,19 +126,7 @@ class ClusterProcess:
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # the cluster's, not the test's
 def test_the_api_server_restarts_in_the_middle_of_a_log(target: KubernetesTarget, namespace: Cluster) -> None:
     server = ClusterProcess("kube-apiserver")
-    ref = target.submit(job(SLOW.format(200)))
-    events: list[Event] = []
-    restarted = False
-    for event in target.follow(ref):
-        events.append(event)
-        if not restarted and log(events).count("\n") > 20:
-            command = server.kill()
-            try:
-                time.sleep(2.0)
-            finally:
-                server.start(command)
-            restarted = True
-    assert restarted
+    events = disturbed(target, target.submit(job(SLOW.format(200))), 20, server.restart)
     assert last(events).state is RunState.SUCCEEDED, last(events)
     assert log(events) == "".join(f"line {i}\n" for i in range(200))
     eventually(lambda: namespace.list("ServiceAccount"))
@@ -125,14 +134,15 @@ def test_the_api_server_restarts_in_the_middle_of_a_log(target: KubernetesTarget
 
 def test_a_deleted_pod_is_replaced_or_the_reason_is_told(target: KubernetesTarget, namespace: Cluster) -> None:
     ref = target.submit(job(SLOW.format(120)))
-    events: list[Event] = []
     deleted = ""
-    for event in target.follow(ref):
-        events.append(event)
-        if not deleted and log(events).count("\n") > 5:
-            (pod,) = namespace.list("Pod", f"job-name={ref.name}")
-            deleted = pod["metadata"]["name"]
-            namespace.delete("Pod", deleted, grace=0)
+
+    def delete() -> None:
+        nonlocal deleted
+        (pod,) = namespace.list("Pod", f"job-name={ref.name}")
+        deleted = pod["metadata"]["name"]
+        namespace.delete("Pod", deleted, grace=0)
+
+    events = disturbed(target, ref, 5, delete)
     if last(events).state is RunState.SUCCEEDED:
         assert any(deleted in text and "from its beginning" in text for text in warnings(events))
         assert log(events).endswith("".join(f"line {i}\n" for i in range(120)))
@@ -146,17 +156,15 @@ def test_a_container_killed_on_its_node(target: KubernetesTarget, namespace: Clu
     import docker
 
     ref = target.submit(job(SLOW.format(1000)))
-    events: list[Event] = []
-    killed = False
     client = docker.DockerClient(base_url=docker_host)
+
+    def kill() -> None:
+        (pod,) = namespace.list("Pod", f"job-name={ref.name}")
+        identity = pod["status"]["containerStatuses"][0]["containerID"].partition("://")[2]
+        client.containers.get(identity).kill()
+
     try:
-        for event in target.follow(ref):
-            events.append(event)
-            if not killed and log(events).count("\n") > 3:
-                (pod,) = namespace.list("Pod", f"job-name={ref.name}")
-                identity = pod["status"]["containerStatuses"][0]["containerID"].partition("://")[2]
-                client.containers.get(identity).kill()
-                killed = True
+        events = disturbed(target, ref, 3, kill)
     finally:
         client.close()
     assert (last(events).state, last(events).exit_code) == (RunState.FAILED, -9)
@@ -168,19 +176,7 @@ def test_the_container_runtime_of_the_node_is_killed(target: KubernetesTarget, d
     import docker
 
     runtime = ClusterProcess("dockerd")
-    ref = target.submit(job(SLOW.format(1000)))
-    events: list[Event] = []
-    killed = False
-    for event in target.follow(ref):
-        events.append(event)
-        if not killed and log(events).count("\n") > 5:
-            command = runtime.kill()
-            try:
-                time.sleep(2.0)
-            finally:
-                runtime.start(command)
-            killed = True
-    assert killed
+    events = disturbed(target, target.submit(job(SLOW.format(1000))), 5, runtime.restart)
     assert last(events).state is RunState.FAILED  # this runtime ends its containers when it starts again
     assert last(events).reason
     told = log(events).splitlines()

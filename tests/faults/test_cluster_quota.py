@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,7 @@ from kaptain_magics.errors import KaptainError
 from kaptain_magics.model import Workspace
 from kaptain_magics.model.handles import Study
 from kaptain_magics.targets.kubernetes.client import Cluster
-from tests.cluster.rig import environment, eventually, fresh_namespace
-from tests.seaweed import SeaweedFS
+from tests.cluster.rig import eventually
 from tests.shell import Notebook
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
@@ -22,23 +20,6 @@ TUNE = (
     "%kaptain_tune dev/quota c=Double(0,1) --trials 12 --parallel 2 --failed-trials 3 --algorithm random --seed 1 "
     "--objective accuracy --file train.py --cpu 0.4 --memory 200M"
 )
-
-
-@pytest.fixture
-def cluster(
-    home: Path,
-    tmp_path: Path,
-    kubeconfig: Path,
-    cluster_image: str,
-    pod_storage: SeaweedFS,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Cluster]:
-    monkeypatch.chdir(tmp_path)
-    Path("train.py").write_text(SCRIPT)
-    with fresh_namespace(kubeconfig) as made:
-        for name, value in environment(kubeconfig, made, cluster_image, pod_storage, tmp_path.name).items():
-            monkeypatch.setenv(name, value)
-        yield made
 
 
 def set_quota(cluster: Cluster, cpu: str) -> None:
@@ -53,6 +34,7 @@ def set_quota(cluster: Cluster, cpu: str) -> None:
 
 
 def begun(notebook: Notebook) -> Study:
+    Path("train.py").write_text(SCRIPT)
     notebook.run(f"{TUNE} --detach")
     study = notebook.variables["_kaptain"]
     eventually(lambda: any(trial.state is TrialState.SUCCEEDED for trial in study.trials))
@@ -60,24 +42,24 @@ def begun(notebook: Notebook) -> Study:
     return study
 
 
-def test_a_study_waits_for_room(notebook: Notebook, cluster: Cluster) -> None:
+def test_a_study_waits_for_room(notebook: Notebook, kernel_namespace: Cluster) -> None:
     study = begun(notebook)
-    set_quota(cluster, "0.5")  # one trial at a time
+    set_quota(kernel_namespace, "0.5")  # one trial at a time
     assert study.wait(200) is RunState.SUCCEEDED, study.reason
     assert [trial.state for trial in study.trials] == [TrialState.SUCCEEDED] * 12
 
 
-def test_a_study_without_room_ends_and_goes_on_later(notebook: Notebook, cluster: Cluster) -> None:
+def test_a_study_without_room_ends_and_goes_on_later(notebook: Notebook, kernel_namespace: Cluster) -> None:
     study = begun(notebook)
-    set_quota(cluster, "0.1")  # no trial any more
+    set_quota(kernel_namespace, "0.1")  # no trial any more
     assert study.wait(200) is RunState.FAILED
     assert "quota small is used up" in study.reason, study.reason
     kept = {trial.number: trial.parameters for trial in study.trials if trial.state is TrialState.SUCCEEDED}
     assert kept
     with pytest.raises(KaptainError, match="quota small"):
         study.raise_for_failure()
-    cluster.delete("ResourceQuota", "small")
-    eventually(lambda: not cluster.list("ResourceQuota"))
+    kernel_namespace.delete("ResourceQuota", "small")
+    eventually(lambda: not kernel_namespace.list("ResourceQuota"))
     again = Workspace().resume(study.run_id)
     assert again.wait(200) is RunState.SUCCEEDED, again.reason
     finished = {trial.number: trial.parameters for trial in again.trials if trial.state is TrialState.SUCCEEDED}
@@ -85,4 +67,4 @@ def test_a_study_without_room_ends_and_goes_on_later(notebook: Notebook, cluster
     assert len(finished) > len(kept)
     assert len([trial for trial in again.trials if trial.state is not TrialState.KILLED]) == 12
     Workspace().clean(force=True)
-    assert not cluster.list("Job", "app.kubernetes.io/managed-by=kaptain")
+    assert not kernel_namespace.list("Job", "app.kubernetes.io/managed-by=kaptain")

@@ -1,40 +1,34 @@
-"""What goes wrong on a real cluster ends in one sentence with the next step, or is ridden out; nothing stays behind."""
+"""The API server, pods, nodes, registries and stores fail under a job: it is ridden out, or told in one sentence."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from kaptain_magics.core.events import AnyEvent, ArtifactSaved, Event, LogWritten, Noted, StateChanged
-from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import new_hex, new_job_name, new_run_id
+from kaptain_magics.core.events import ArtifactSaved, Event
+from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import EndpointSpec, ImageSpec, JobSpec, Script
+from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.errors import TargetError
 from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.client import Cluster
-from tests.cluster.rig import BUCKET, eventually, fresh_namespace, make_bucket, ours, surroundings
+from tests.cluster.jobs import SLOW, disturbed, gone, job, last, log, run, warnings
+from tests.cluster.rig import BUCKET, eventually, make_bucket, surroundings
 from tests.conftest import absent
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
 RUN = Path.home() / ".cache/kaptain-cluster/run"
-SLOW = "import time\nfor i in range({}):\n    print('line', i, flush=True)\n    time.sleep(0.05)\n"
 
 
 @pytest.fixture
@@ -42,52 +36,7 @@ def target(kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: P
     return KubernetesTarget(surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image))
 
 
-def job(source: str, **changes: Any) -> JobSpec:
-    given: dict[str, Any] = {
-        "name": new_job_name("Fault", "job"),
-        "run_id": new_run_id(),
-        "model_id": "dev/fault",
-        "script": Script(name="training.py", source=source),
-        "framework": ModelFramework.SKLEARN,
-    }
-    return JobSpec(**{**given, **changes})
-
-
-def run(target: KubernetesTarget, spec: JobSpec) -> list[Event]:
-    return list(target.follow(target.submit(spec)))
-
-
-def last(events: list[Event]) -> StateChanged:
-    assert isinstance(events[-1], StateChanged)
-    return events[-1]
-
-
-def log(events: list[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, LogWritten))
-
-
-def warnings(events: list[Event]) -> list[str]:
-    return [event.text for event in events if isinstance(event, Noted) and event.warning]
-
-
-def disturbed(target: KubernetesTarget, ref: JobRef, lines: int, disturb: Callable[[], Any]) -> list[Event]:
-    """Follow a job to its end, and do something to it once its log has more than so many lines."""
-    events: list[Event] = []
-    done = False
-    for event in target.follow(ref):
-        events.append(event)
-        if not done and log(events).count("\n") > lines:
-            disturb()
-            done = True
-    assert done
-    return events
-
-
-def gone(cluster: Cluster) -> None:
-    eventually(lambda: [name for name in ours(cluster) if not name.startswith(("Pod/", "Job/"))] == [])
-
-
-# ---- the API server, pods, nodes ------------------------------------------------------------------------------------
+# ---- the API server, pods, nodes -------------------------------------------------------------------------------------
 
 
 class ClusterProcess:
@@ -196,7 +145,7 @@ def test_out_of_memory_is_named(target: KubernetesTarget) -> None:
     assert "--memory" in end.hint
 
 
-# ---- images ---------------------------------------------------------------------------------------------------------
+# ---- images ----------------------------------------------------------------------------------------------------------
 
 
 def test_an_image_that_is_not_there(target: KubernetesTarget, namespace: Cluster) -> None:
@@ -282,7 +231,7 @@ def with_suppressed(work: Callable[[], Any]) -> Any:
     return None
 
 
-# ---- storage --------------------------------------------------------------------------------------------------------
+# ---- storage ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_store_is_away_while_a_model_is_saved(
@@ -321,166 +270,7 @@ def collect(target: KubernetesTarget, ref: JobRef, into: list[Event]) -> None:
         into.append(event)
 
 
-# ---- permissions and quota ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def limited(kubeconfig: Path, namespace: Cluster, tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
-    """Makes a kubeconfig of a service account that may do no more than the given rules say."""
-
-    def make(rules: list[dict[str, Any]]) -> Path:
-        name = f"limited-{new_hex(6)}"
-        where = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace.namespace}"
-        namespace.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
-        group = "rbac.authorization.k8s.io"
-        role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules}
-        namespace.request("POST", f"{where}/roles", None, role)
-        binding = {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace.namespace}],
-        }
-        namespace.request("POST", f"{where}/rolebindings", None, binding)
-        token = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}}
-        made = namespace.request("POST", f"{namespace.path('ServiceAccount', name)}/token", None, token)
-        import yaml
-
-        config = yaml.safe_load(kubeconfig.read_text())
-        config["users"] = [{"name": name, "user": {"token": made["status"]["token"]}}]
-        config["contexts"][0]["context"]["user"] = name
-        path = tmp_path / f"{name}.kubeconfig"
-        path.write_text(yaml.safe_dump(config))
-        return path
-
-    return make
-
-
-ALL = ["create", "get", "list", "watch", "patch", "delete"]
-
-
-def rule(group: str, *resources: str, verbs: list[str] | None = None) -> dict[str, Any]:
-    return {"apiGroups": [group], "resources": list(resources), "verbs": verbs or ALL}
-
-
-@pytest.mark.parametrize(
-    ("rules", "missing"),
-    [
-        ([], "may not get jobs"),
-        ([rule("batch", "jobs")], "may not create secrets"),
-        ([rule("", "secrets"), rule("batch", "jobs", verbs=["get", "list", "watch"])], "may not create jobs"),
-    ],
-    ids=["nothing", "no secrets", "no jobs"],
-)
-def test_too_few_permissions_to_submit(
-    limited: Any, namespace: Cluster, cluster_image: str, tmp_path: Path, rules: list[dict[str, Any]], missing: str
-) -> None:
-    target = KubernetesTarget(surroundings(limited(rules), namespace, tmp_path / "home", cluster_image))
-    with pytest.raises(TargetError) as refused:
-        target.submit(job("print(1)"))
-    assert missing in refused.value.message
-    assert "administrator" in refused.value.hint
-    gone(namespace)
-    checks = {check.name: check for check in target.check()}
-    assert not checks["permissions for jobs"].ok
-    assert missing.rpartition(" ")[2] in checks["permissions for jobs"].detail
-
-
-def test_a_job_that_may_not_be_followed(limited: Any, namespace: Cluster, cluster_image: str, tmp_path: Path) -> None:
-    rules = [rule("", "secrets"), rule("batch", "jobs")]
-    target = KubernetesTarget(surroundings(limited(rules), namespace, tmp_path / "home", cluster_image))
-    end = last(run(target, job(SLOW.format(10_000))))
-    assert end.state is RunState.FAILED
-    assert "may not list pods" in end.reason
-    gone(namespace)
-
-
-def test_events_are_not_needed(limited: Any, namespace: Cluster, cluster_image: str, tmp_path: Path) -> None:
-    rules = [rule("", "secrets", "pods"), rule("", "pods/log", verbs=["get"]), rule("batch", "jobs")]
-    target = KubernetesTarget(surroundings(limited(rules), namespace, tmp_path / "home", cluster_image))
-    assert last(run(target, job("print(1)"))).state is RunState.SUCCEEDED
-
-
-def quota(cluster: Cluster, **hard: str) -> None:
-    spec = {"hard": {name.replace("_", "."): value for name, value in hard.items()}}
-    cluster.create(
-        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "kf-resource-quota"}, "spec": spec}
-    )
-    eventually(lambda: cluster.list("ResourceQuota")[0].get("status", {}).get("hard"))
-
-
-def test_quotas(kubeconfig: Path, cluster_image: str, tmp_path: Path) -> None:
-    with fresh_namespace(kubeconfig) as cluster:
-        quota(cluster, requests_cpu="1", requests_memory="1G")
-        target = KubernetesTarget(surroundings(kubeconfig, cluster, tmp_path / "home", cluster_image))
-        end = last(run(target, job("print(1)")))
-        assert end.state is RunState.FAILED
-        assert "cpu and memory to be named" in end.reason
-        assert "--cpu 0.5 --memory 1G" in end.hint
-        end = last(run(target, job("print(1)", resources=Resources.simple("2", "100M"))))
-        assert end.state is RunState.FAILED
-        assert "kf-resource-quota is used up" in end.reason
-        (check,) = [check for check in target.check() if check.name.startswith("quota")]
-        assert "--cpu and --memory" in check.hint
-        # One waits until the other has ended and then runs.
-        half = Resources.simple("0.6", "100M")
-        first = target.submit(job(SLOW.format(60), resources=half))
-        ends: list[list[Event]] = []
-        threads = [threading.Thread(target=lambda ref=first: ends.append(list(target.follow(ref))))]
-        threads[0].start()
-        eventually(lambda: cluster.list("Pod", f"job-name={first.name}"))
-        second = target.submit(job("print('after')", resources=half))
-        events = list(target.follow(second))
-        threads[0].join(120)
-        assert any("is used up" in text for text in warnings(events))
-        assert [last(found).state for found in (*ends, events)] == [RunState.SUCCEEDED] * 2
-        gone(cluster)
-
-
-def test_a_pod_that_no_node_has_room_for(
-    kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path
-) -> None:
-    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, pending_timeout="2")
-    events = run(KubernetesTarget(around), job("print(1)", resources=Resources.simple("500", "1G")))
-    assert last(events).state is RunState.FAILED
-    assert "Insufficient cpu" in last(events).reason
-    assert "--cpu" in last(events).hint
-    assert any("no node has room" in text for text in warnings(events))
-    gone(namespace)
-
-
-def test_a_namespace_that_is_not_there(
-    kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path
-) -> None:
-    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image)
-    settings = {**around.settings, "namespace": "not-there"}
-    target = KubernetesTarget(msgspec.structs.replace(around, settings=settings))
-    with pytest.raises(TargetError, match="no namespace not-there"):
-        target.submit(job("print(1)"))
-
-
-def test_no_server_answers(namespace: Cluster, kubeconfig: Path, tmp_path: Path) -> None:
-    path = tmp_path / "away"
-    path.write_text(re.sub(r"https://127\.0\.0\.1:\d+", "https://127.0.0.1:9", kubeconfig.read_text()))
-    target = KubernetesTarget(surroundings(path, namespace, tmp_path / "home", "image:1"))
-    before = time.monotonic()
-    with pytest.raises(TargetError, match="does not answer"):
-        target.submit(job("print(1)"))
-    (check,) = target.check()
-    assert (check.ok, "does not answer" in check.detail) == (False, True)
-    assert time.monotonic() - before < 30
-
-
-def test_several_workers_are_refused_clearly(target: KubernetesTarget, namespace: Cluster) -> None:
-    spec = job("print(1)", framework=ModelFramework.PYTORCH, workers=3)
-    with pytest.raises(TargetError, match="cannot run a job of 3 workers") as refused:
-        target.submit(spec)
-    assert "--workers 1" in refused.value.hint
-    gone(namespace)
-
-
-# ---- requirements ---------------------------------------------------------------------------------------------------
+# ---- requirements ----------------------------------------------------------------------------------------------------
 
 
 def test_requirements_that_cannot_be_installed(target: KubernetesTarget, namespace: Cluster) -> None:
@@ -517,141 +307,3 @@ def test_requirements_are_installed_before_the_script(target: KubernetesTarget, 
         index.shutdown()
     assert last(events).state is RunState.SUCCEEDED, last(events)
     assert log(events) == "installed\n"
-
-
-# ---- killed processes -----------------------------------------------------------------------------------------------
-
-FOLLOWER = """
-import sys, msgspec
-from kaptain_magics.core.specs import JobSpec
-from kaptain_magics.targets.base import Surroundings
-from kaptain_magics.targets.kubernetes import KubernetesTarget
-around, spec = sys.argv[1:]
-target = KubernetesTarget(msgspec.json.decode(around, type=Surroundings, dec_hook=lambda kind, text: kind(text)))
-ref = target.submit(msgspec.json.decode(spec, type=JobSpec))
-sys.stdout.buffer.write(msgspec.json.encode(ref) + b"\\n")
-for event in target.follow(ref):
-    sys.stdout.buffer.write(msgspec.json.encode(event) + b"\\n")
-    sys.stdout.buffer.flush()
-"""
-HOLDER = """
-import sys, fcntl
-file = open(sys.argv[1], "w")
-fcntl.flock(file, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
-"""
-DEPLOYER = """
-import sys, msgspec
-from kaptain_magics.core.specs import EndpointSpec
-from kaptain_magics.targets.base import Surroundings
-from kaptain_magics.targets.kubernetes import KubernetesTarget
-around, spec = sys.argv[1:]
-target = KubernetesTarget(msgspec.json.decode(around, type=Surroundings, dec_hook=lambda kind, text: kind(text)))
-for event in target.deploy(msgspec.json.decode(spec, type=EndpointSpec)):
-    sys.stdout.buffer.write(msgspec.json.encode(event) + b"\\n")
-    sys.stdout.buffer.flush()
-"""
-
-
-def started(code: str, target: KubernetesTarget, spec: Any) -> subprocess.Popen[bytes]:
-    arguments = [msgspec.json.encode(value, enc_hook=str).decode() for value in (target.workshop.around, spec)]
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE)
-
-
-def test_a_job_is_found_again_after_its_supervisor_was_killed(target: KubernetesTarget, namespace: Cluster) -> None:
-    spec = job(SLOW.format(100), folder=str(target.workshop.around.home))
-    process = started(FOLLOWER, target, spec)
-    assert process.stdout is not None
-    ref = msgspec.json.decode(process.stdout.readline(), type=JobRef)
-    events: list[Event] = []
-    while log(events).count("\n") < 10:
-        events.append(msgspec.json.decode(process.stdout.readline(), type=AnyEvent))
-    process.kill()
-    process.wait(30)
-    process.stdout.close()
-    found = target.find(spec.name)
-    assert found is not None
-    assert found.data["container"] == ref.data["container"]
-    assert target.submit(spec).name == ref.name  # a second supervisor goes on with the first one's job
-    rest = list(target.follow(found, max(event.cursor for event in events)))
-    assert last(rest).state is RunState.SUCCEEDED
-    assert log(events) + log(rest) == "".join(f"line {i}\n" for i in range(100))
-    assert len(namespace.list("Job", f"kaptain-magics/run={spec.run_id}")) == 1
-
-
-@pytest.mark.parametrize("lines", [0, 1, 40], ids=["before", "pending", "running"])
-def test_what_a_killed_training_leaves_is_cleaned(
-    kubeconfig: Path, cluster_image: str, pod_storage: SeaweedFS, tmp_path: Path, lines: int
-) -> None:
-    with fresh_namespace(kubeconfig) as cluster:
-        target = KubernetesTarget(surroundings(kubeconfig, cluster, tmp_path / "home", cluster_image, pod_storage))
-        uri = f"s3://{BUCKET}/models/dev/fault/trained/{new_hex(32)}"
-        spec = job(SLOW.format(10_000), upload_uri=uri, folder=str(tmp_path))
-        process = started(FOLLOWER, target, spec)
-        assert process.stdout is not None
-        if lines == 0:
-            eventually(lambda: cluster.list("Secret", "app.kubernetes.io/managed-by=kaptain"))
-        for _ in range(lines):
-            process.stdout.readline()
-        process.kill()
-        process.wait(30)
-        process.stdout.close()
-        clean_and_compare(target, cluster)
-
-
-def clean_and_compare(target: KubernetesTarget, cluster: Cluster) -> None:
-    shown = target.clean()
-    assert shown
-    assert target.list_resources()
-    assert [line.split()[0] for line in target.clean(force=True)] == [line.split()[0] for line in shown]
-    eventually(lambda: ours(cluster) == [])
-    assert target.clean() == []
-
-
-@pytest.mark.parametrize("events", [3, 6], ids=["creating", "waiting"])
-def test_what_a_killed_deployment_leaves_is_cleaned(
-    kubeconfig: Path, cluster_image: str, pod_storage: SeaweedFS, tmp_path: Path, events: int
-) -> None:
-    with fresh_namespace(kubeconfig) as cluster:
-        target = KubernetesTarget(surroundings(kubeconfig, cluster, tmp_path / "home", cluster_image, pod_storage))
-        spec = EndpointSpec(
-            name="dev-fault",
-            run_id=new_run_id(),
-            model_id="dev/fault",
-            revision=new_hex(32),
-            artifact_uri=f"s3://{BUCKET}/models/not/there",
-            framework=ModelFramework.PYTHON,
-            resources=Resources.simple("500", "1G"),  # no node has so much: it waits until it is killed
-        )
-        process = started(DEPLOYER, target, spec)
-        assert process.stdout is not None
-        for _ in range(events):
-            process.stdout.readline()
-        process.kill()
-        process.wait(30)
-        process.stdout.close()
-        clean_and_compare(target, cluster)
-
-
-def test_what_others_made_is_left_alone(
-    kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path, target: KubernetesTarget
-) -> None:
-    other = KubernetesTarget(surroundings(kubeconfig, namespace, tmp_path / "other", cluster_image))
-    ref = other.submit(job(SLOW.format(10_000)))
-    assert not any(ref.name in line for line in target.clean(force=True))
-    assert any(ref.name in line for line in target.list_resources("Job"))
-    folder = other.workshop.around.home / "runs" / ref.data["run"]
-    folder.mkdir(parents=True)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert holder.stdout is not None
-    assert holder.stdin is not None
-    assert holder.stdout.readline() == b"held\n"
-    assert other.clean(force=True) == []  # its supervisor lives
-    holder.stdin.close()
-    holder.wait(30)
-    holder.stdout.close()
-    assert json.dumps(other.clean(force=True)).count(ref.name) >= 1
-    eventually(lambda: namespace.get("Job", ref.name) is None)

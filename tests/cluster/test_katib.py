@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from kaptain_magics.core.domains import Categorical, Discrete, Double, Integer
-from kaptain_magics.core.events import Event, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.events import Event, Noted, TrialChanged
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_run_id
 from kaptain_magics.core.specs import Binding, ClusterOptions, JobSpec, Script, StudySpec
@@ -20,6 +20,7 @@ from kaptain_magics.storage import open_store
 from kaptain_magics.targets.base import NativeTuner
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
+from tests.cluster.jobs import last
 from tests.cluster.rig import BUCKET, eventually, kubectl, ours, surroundings
 from tests.cluster.standins import KatibStandIn, install, uninstall
 from tests.seaweed import SeaweedFS
@@ -93,11 +94,6 @@ def study(source: str = SCRIPT, **changes: object) -> StudySpec:
 
 def trials_of(events: list[Event]) -> dict[str, TrialChanged]:
     return {event.name: event for event in events if isinstance(event, TrialChanged)}
-
-
-def last(events: list[Event]) -> StateChanged:
-    assert isinstance(events[-1], StateChanged)
-    return events[-1]
 
 
 def test_a_study_of_real_jobs(target: KubernetesTarget, namespace: Cluster, pod_storage: SeaweedFS) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from kaptain_magics.core.domains import Double
-from kaptain_magics.core.events import ArtifactSaved, Event, LogWritten, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.events import ArtifactSaved, Event, Noted, TrialChanged
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_job_name, new_run_id
 from kaptain_magics.core.resources import Resources
@@ -22,6 +22,7 @@ from kaptain_magics.targets.base import ClusterKeeper
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.client import Cluster
 from kaptain_magics.tuning.study import run_study
+from tests.cluster.jobs import last, log, run
 from tests.cluster.rig import BUCKET, eventually, fresh_namespace, kubectl, ours, surroundings
 from tests.seaweed import SeaweedFS
 
@@ -56,19 +57,6 @@ def job(source: str = "print('done')", **changes: Any) -> JobSpec:
         "upload_uri": f"s3://{BUCKET}/models/dev/kube/trained/{new_hex(32)}",
     }
     return JobSpec(**{**given, **changes})
-
-
-def run(target: KubernetesTarget, spec: JobSpec) -> list[Event]:
-    return list(target.follow(target.submit(spec)))
-
-
-def last(events: list[Event]) -> StateChanged:
-    assert isinstance(events[-1], StateChanged)
-    return events[-1]
-
-
-def log(events: list[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, LogWritten))
 
 
 def texts(events: list[Event]) -> list[str]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from kaptain_magics.core.events import Event, LogWritten, StateChanged
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.specs import JobSpec, Script
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.client import Cluster
+from tests.cluster.jobs import last, log, run
 from tests.cluster.rig import kubectl, surroundings
 from tests.cluster.standins import TrainingStandIn, install, uninstall
 
@@ -44,19 +44,6 @@ def job(source: str, **changes: Any) -> JobSpec:
         "workers": 2,
     }
     return JobSpec(**{**given, **changes})
-
-
-def run(target: KubernetesTarget, spec: JobSpec) -> list[Event]:
-    return list(target.follow(target.submit(spec)))
-
-
-def last(events: list[Event]) -> StateChanged:
-    assert isinstance(events[-1], StateChanged)
-    return events[-1]
-
-
-def log(events: list[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, LogWritten))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kaptain_magics.core.states import RunKind, RunState
@@ -29,7 +30,7 @@ def clean(workspace: Workspace, force: bool) -> list[str]:
     if force:
         _settle(workspace)
     lines = []
-    for leftover in [*_folders(workspace), *_objects(workspace), *_carried(workspace)]:
+    for leftover in [*_folders(workspace), *_unlisted(workspace), *_objects(workspace), *_carried(workspace)]:
         lines.append(leftover.text)
         if force:
             leftover.remove()
@@ -72,6 +73,17 @@ def _folders(workspace: Workspace) -> Iterator[_Leftover]:
             path = folder.path / name
             if ended and path.is_dir():
                 yield _Leftover(f"{name} folder of run {folder.run_id}", lambda p=path: shutil.rmtree(p, True))  # type: ignore[misc]
+
+
+def _unlisted(workspace: Workspace) -> Iterator[_Leftover]:
+    """Endpoints of this machine whose deployment was killed when they served already and were not listed yet."""
+    if not (Path(workspace.settings.home) / "local" / "endpoints").is_dir():
+        return
+    specs = [s.record.endpoint for s in workspace.runs() if not s.state.terminal]
+    known = {e.name for e in workspace.registry.endpoints()} | {spec.name for spec in specs if spec is not None}
+    target = workspace.serving("local")
+    for name in [status.name for status in target.endpoints() if status.name not in known]:
+        yield _Leftover(f"endpoint {name}, whose deployment was killed", lambda n=name: target.undeploy(n))  # type: ignore[misc]
 
 
 def _objects(workspace: Workspace) -> Iterator[_Leftover]:

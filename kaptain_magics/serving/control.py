@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 from kaptain_magics.errors import ServingError
+from kaptain_magics.sockets import connect_unix, listen_unix
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -96,16 +97,6 @@ def answer_parent(channel: socket.socket, handler: Handler, at_end: Callable[[],
     Thread(target=serve, name="control", daemon=True).start()
 
 
-def listen_unix(path: Path) -> socket.socket:
-    """Return a listening Unix socket that only its owner can reach."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    path.chmod(0o600)
-    listener.listen(1024)
-    return listener
-
-
 def take_listeners(path: Path, timeout: float = 10.0) -> list[socket.socket]:
     """Take over another server's listening sockets; it keeps its own copies.
 
@@ -113,15 +104,13 @@ def take_listeners(path: Path, timeout: float = 10.0) -> list[socket.socket]:
         ServingError: It does not answer.
     """
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(timeout)
-            connection.connect(str(path))
+        with connect_unix(path, timeout) as connection:
             connection.sendall(b'{"do":"share"}\n')
             _, received, _, _ = socket.recv_fds(connection, 64, 16)
     except OSError as error:
-        raise ServingError(f"the running server does not hand over its port: {error}", "undeploy it first") from error
+        raise ServingError(f"the running server does not hand over its port: {error}", "deploy it again") from error
     if not received:
-        raise ServingError("the running server has no port to hand over", "undeploy it first")
+        raise ServingError("the running server has no port to hand over", "deploy it again")
     for descriptor in received:
         os.set_inheritable(descriptor, False)
     return [socket.socket(fileno=descriptor) for descriptor in received]
@@ -164,7 +153,7 @@ def hold_state(path: Path, port: int, stack: ExitStack) -> None:
             break
         except OSError:
             if time.monotonic() > until:
-                raise ServingError(f"{path} belongs to another server that lives", "undeploy it first") from None
+                raise ServingError(f"{path} belongs to another server that lives", "deploy again") from None
             time.sleep(0.01)
     os.ftruncate(descriptor, 0)
     os.write(descriptor, orjson.dumps({"pid": os.getpid(), "port": port}) + b"\n")

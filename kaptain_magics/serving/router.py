@@ -24,6 +24,7 @@ from kaptain_magics.serving.accepting import Acceptor
 from kaptain_magics.serving.control import ControlSocket, bind, hold_state, take_listeners
 from kaptain_magics.serving.errors import RequestError, error_body
 from kaptain_magics.serving.http1 import CHUNK, Head, read_body, read_head
+from kaptain_magics.sockets import short_path
 
 logger = logging.getLogger("kaptain.serving")
 
@@ -78,7 +79,8 @@ class Backend:
             if now - since < _POOLED and not reader.at_eof() and not writer.is_closing():
                 return reader, writer, True
             writer.close()
-        reader, writer = await asyncio.open_unix_connection(self.path, limit=CHUNK)
+        with short_path(Path(self.path)) as path:
+            reader, writer = await asyncio.open_unix_connection(path, limit=CHUNK)
         return reader, writer, False
 
     def give_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -77,7 +77,7 @@ def show_endpoints(endpoints: Sequence[EndpointStatus]) -> None:
             endpoint.url,
             " ".join(f"{revision[:8]}:{percent}%" for revision, percent in endpoint.traffic.items()),
             str(sum(endpoint.requests.values())) if endpoint.requests else "",
-            endpoint.reason,
+            "; ".join(filter(None, (endpoint.reason, endpoint.hint))),
         )
         for endpoint in endpoints[:_ROWS]
     ]

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.targets.base import Surroundings
-from kaptain_magics.targets.local import environments
+from kaptain_magics.targets.local import environments, processes
 from kaptain_magics.targets.local.instances import SERVER, Started, launch_process
-from kaptain_magics.targets.local.processes import Process, start, threads_for
 from kaptain_magics.targets.local.serving import LocalServing
 from kaptain_magics.targets.local.target import LocalJobs
 
@@ -37,19 +36,21 @@ class LocalTarget(LocalJobs, LocalServing):
     def _launch_server(
         self, module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str
     ) -> Started:
-        worker = self._worker(self._like, python) if self._like is not None and module == SERVER else None
-        if worker is None or python != sys.executable:
+        like = self._like if module == SERVER and python == sys.executable else None
+        worker = self._worker(like, python) if like is not None else None
+        if not processes.CAN_FORK:
             return launch_process(module, argv, env, log, python)
         request = {
             "plan": {"module": f"{module}.__main__", "argv": list(argv)},
             "env": dict(env),
             "cwd": str(log.parent),
+            "exit_path": str(log.with_name("exit.json")),
             "detached": True,
-            "threads": threads_for(None),
+            "threads": processes.threads_for(None),
         }
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            return _Forked(start(request, output, warm=worker))
+            return _Forked(processes.start(request, output, python=python, warm=worker))
         finally:
             os.close(output)
 
@@ -62,7 +63,7 @@ class LocalTarget(LocalJobs, LocalServing):
 class _Forked:
     """A server that was forked from a worker."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: processes.Process) -> None:
         self._process = process
 
     def poll(self) -> int | None:

@@ -98,6 +98,7 @@ class Zygote:
         unsafe: Why nothing may be forked.
         later: Import statements for the first quiet moment.
         idle: Seconds without a job after which the worker ends itself; it does so too when its socket was removed.
+        path: The listening socket's path.
     """
 
     def __init__(
@@ -107,9 +108,10 @@ class Zygote:
         unsafe: str = "",
         later: list[str] | None = None,
         idle: float = 600.0,
+        path: str = "",
     ) -> None:
-        self.listener, self.unsafe, self.later, self.idle = listener, unsafe, later, idle
-        self.inode = os.stat(listener.getsockname()).st_ino if listener is not None else 0
+        self.listener, self.unsafe, self.later, self.idle, self.path = listener, unsafe, later, idle, path
+        self.inode = os.stat(path).st_ino if listener is not None else 0
         self.jobs: dict[int, Job] = {}
         self.selector = selectors.DefaultSelector()
         self.wakeup, writer = os.pipe()
@@ -128,7 +130,7 @@ class Zygote:
         """Serve until idle for too long, or until the only client's job has ended."""
         quiet_since = time.monotonic()
         while self.listener is not None or self.jobs or self.waiting:
-            ready = self.selector.select(timeout=0.3 if self.later else _LOOK)
+            ready = self.selector.select(timeout=0.3 if self.later else min(_LOOK, self.idle))
             if self.later and not ready:
                 self.unsafe, self.later = preload(self.later), None
             for key, _ in ready:
@@ -146,7 +148,7 @@ class Zygote:
 
     def _retired(self) -> bool:
         """Whether nobody can find this worker any more: there were too many."""
-        return self.listener is not None and not _is_at(self.listener.getsockname(), self.inode)
+        return self.listener is not None and not _is_at(self.path, self.inode)
 
     def _welcome(self, connection: socket.socket) -> None:
         self.waiting += 1
@@ -402,11 +404,16 @@ def main() -> None:
     listener = None
     if "socket" in options:  # bound before the imports: a client may connect and wait
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(options["socket"])
+        folder, name = os.path.split(options["socket"])
+        os.chdir(folder)  # the path may be longer than the address of a socket
+        listener.bind(name)
+        os.chdir("/")
         listener.listen(128)
     sys.path.extend(p for p in options.get("paths", ()) if p not in sys.path)
     unsafe = preload(options.get("preload", []))
-    worker = Zygote(listener, first, unsafe, options.get("later"), options.get("idle", 600.0))
+    worker = Zygote(
+        listener, first, unsafe, options.get("later"), options.get("idle", 600.0), options.get("socket", "")
+    )
     try:
         worker.serve()
     finally:

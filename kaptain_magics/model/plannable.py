@@ -260,7 +260,7 @@ class Plannable:
         """
         revision = planning.choose_revision(self.workspace, self.id, model_uri)
         name = planning.endpoint_name(self.id)
-        if not replace and canary_percent is None and any(e.name == name for e in self.workspace.registry.endpoints()):
+        if not replace and canary_percent is None and planning.is_deployed(self.workspace, name):
             raise ServingError(f"{name} is deployed already", "add --replace to swap it without a refused request")
         if canary_percent is not None and not 0 < canary_percent < 100:
             raise ServingError(f"a canary gets 1 to 99 percent, not {canary_percent}", "write for example 30")

@@ -16,7 +16,7 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_job_name, new_run_id, sanitize
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Capture, ClusterOptions, ImageSpec, JobSpec, Script, StudySpec
-from kaptain_magics.core.states import Direction, RunKind
+from kaptain_magics.core.states import EndpointState, Direction, RunKind
 from kaptain_magics.errors import (
     DomainError,
     KaptainError,
@@ -303,6 +303,16 @@ def choose_revision(workspace: Workspace, model_id: str, model_uri: str) -> Revi
         files=manifest.files,
         size=manifest.size,
     )
+
+
+def is_deployed(workspace: Workspace, name: str) -> bool:
+    """Whether an endpoint of that name stands in the way of a new one: one that failed does not."""
+    record = next((e for e in workspace.registry.endpoints() if e.name == name), None)
+    if record is None or record.target != workspace.settings.target:
+        return record is not None
+    with contextlib.suppress(KaptainError):
+        return workspace.serving(record.target).endpoint(name).state is not EndpointState.FAILED
+    return True
 
 
 def endpoint_name(model_id: str) -> str:

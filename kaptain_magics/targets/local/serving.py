@@ -51,7 +51,7 @@ from kaptain_magics.targets.local.instances import (
 from kaptain_magics.targets.local.turns import Turns
 
 _DRAIN = 30.0  # seconds for requests in flight when a server leaves
-_HUNG = 10.0  # seconds for a server that does not answer to leave before it is killed
+_HUNG = 5.0  # seconds for a server to say that it lives, and for one that does not to leave before it is killed
 
 
 class LocalServing:
@@ -275,7 +275,7 @@ class LocalServing:
         if same or spec.canary_percent is not None:
             for name in deployed.instances:
                 instance = self._instance(spec.name, name)
-                if instance.ask({"do": "status"}):
+                if instance.ask({"do": "status"}, _HUNG):
                     return deployed.port, str(instance.control)
             for name in deployed.instances:  # none answers: whoever lives hangs, and keeps the port
                 instance = self._instance(spec.name, name)
@@ -368,7 +368,7 @@ class LocalServing:
         """Return why an endpoint does not answer, and the next step; empty when it does."""
         stable = self._instance(name, deployed.stable.instance)
         again = f"start it again: %kaptain_deploy {deployed.stable.spec.model_id} --replace"
-        answers = stable.ask({"do": "status"}).get("ready")
+        answers = stable.ask({"do": "status"}, _HUNG).get("ready")
         if not stable.alive:
             return why_dead(stable), again
         if not answers:

@@ -16,7 +16,7 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_job_name, new_run_id, sanitize
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Capture, ClusterOptions, ImageSpec, JobSpec, Script, StudySpec
-from kaptain_magics.core.states import EndpointState, Direction, RunKind
+from kaptain_magics.core.states import Direction, EndpointState, RunKind
 from kaptain_magics.errors import (
     DomainError,
     KaptainError,

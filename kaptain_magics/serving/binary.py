@@ -14,7 +14,7 @@ from kaptain_magics.serving.loaders.base import Array
 HEADER = b"inference-header-content-length"
 
 
-def split_body(body: bytes, header: bytes) -> tuple[bytes, memoryview]:
+def split_body(body: bytes | bytearray, header: bytes) -> tuple[bytes | bytearray, memoryview]:
     """Split a request's body into its JSON and its raw tensors.
 
     Args:

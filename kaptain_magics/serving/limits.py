@@ -33,7 +33,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     batch_rows: int = 64
 
 
-def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
+def decompress(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | bytearray:
     """Return a request's body without its ``Content-Encoding``.
 
     Args:

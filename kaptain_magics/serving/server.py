@@ -16,8 +16,8 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.app import Application
 from kaptain_magics.serving.artifact import verify_artifact
 from kaptain_magics.serving.auth import Gate
-from kaptain_magics.serving.connections import HttpServer
 from kaptain_magics.serving.control import Handler
+from kaptain_magics.serving.http_server import HttpServer
 from kaptain_magics.serving.limits import Limits
 from kaptain_magics.serving.loaders.base import LoadedModel, load_model
 from kaptain_magics.serving.metrics import Metrics

@@ -13,7 +13,7 @@ from kaptain_magics.serving.tensors import as_answer, write_data
 from kaptain_magics.serving.v2 import read_json
 
 
-def read_instances(body: bytes, input_name: str) -> dict[str, Array]:
+def read_instances(body: bytes | bytearray, input_name: str) -> dict[str, Array]:
     """Read a request.
 
     Args:

@@ -40,7 +40,7 @@ class Request(NamedTuple):
     parameters: dict[str, Any]
 
 
-def read_json(body: bytes | memoryview) -> dict[str, Any]:
+def read_json(body: bytes | bytearray | memoryview) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
@@ -55,7 +55,7 @@ def read_json(body: bytes | memoryview) -> dict[str, Any]:
     return parsed
 
 
-def read_request(body: bytes, header_length: bytes | None) -> Request:
+def read_request(body: bytes | bytearray, header_length: bytes | None) -> Request:
     """Read a request's body.
 
     Args:

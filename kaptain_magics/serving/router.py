@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -21,7 +22,7 @@ import msgspec
 
 from kaptain_magics.errors import ConfigError, KaptainError
 from kaptain_magics.serving.accepting import Acceptor
-from kaptain_magics.serving.control import ControlSocket, bind, hold_state, take_listeners
+from kaptain_magics.serving.control import ControlSocket, bind, hand_over, hold_state, take_listeners, taken
 from kaptain_magics.serving.errors import RequestError, error_body
 from kaptain_magics.serving.http1 import CHUNK, Head, read_body, read_head
 from kaptain_magics.sockets import short_path
@@ -93,6 +94,48 @@ class Backend:
             self._pool.pop()[2].close()
 
 
+class _Client:
+    """A client's connection.
+
+    Attributes:
+        busy: Whether a request of it is in flight.
+        given_up: Whether it is somebody else's by now.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
+        self.reader, self.writer, self._task = reader, writer, task
+        self.busy = self.given_up = False
+
+    async def give_up(self) -> tuple[socket.socket, bytes] | None:
+        """Return the connection for somebody else to serve on, and what came that nobody has read.
+
+        ``None`` where the client has gone.
+        """
+        self.given_up = self.busy = True
+        transport = self.writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        early = b""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):  # what is there comes at once
+                early = await self.reader.read(CHUNK * 2)
+        client = transport.get_extra_info("socket")
+        given = None if transport.is_closing() else socket.socket(fileno=os.dup(client.fileno()))
+        transport.abort()
+        return None if given is None else (given, early)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    try:
+        async with asyncio.timeout(_READ):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        writer.transport.abort()
+
+
 class Router:
     """Accepts clients and passes their requests on.
 
@@ -108,7 +151,8 @@ class Router:
         self._percent = options.percent
         self._share = 50  # so that the canary's requests are spread evenly
         self._acceptors: list[Acceptor] = []
-        self._clients: dict[asyncio.StreamWriter, bool] = {}  # and whether a request of it is in flight
+        self._clients: dict[asyncio.StreamWriter, _Client] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # of clients that were handed over
         self._closing = False
         self._stop = asyncio.Event()
 
@@ -123,15 +167,15 @@ class Router:
             acceptor.close()
         until = loop.time() + self._drain_seconds
         await asyncio.sleep(_LINGER)
-        for writer, busy in list(self._clients.items()):
-            if not busy:
+        for writer, client in list(self._clients.items()):
+            if not client.busy:
                 writer.close()
-        for acceptor in self._acceptors:
-            if acceptor.tasks:
-                await asyncio.wait(acceptor.tasks, timeout=until - loop.time())
+        tasks = self._tasks.union(*(acceptor.tasks for acceptor in self._acceptors))
+        if tasks:
+            await asyncio.wait(tasks, timeout=until - loop.time())
 
     async def command(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Carry out a command: ``accept``, ``route`` or ``status``."""
+        """Carry out a command: ``accept``, ``route``, ``take``, ``retire`` or ``status``."""
         match command.get("do"):
             case "accept" if not self._acceptors:
                 self._acceptors = [Acceptor(listener, self._welcome) for listener in self._listeners]
@@ -142,7 +186,31 @@ class Router:
                 self._percent = int(command["percent"])
                 for backend in old:
                     backend.close()
+            case "take":
+                for client, early in taken(command):
+                    client.setblocking(False)
+                    task = asyncio.create_task(self._welcome(client, early))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+            case "retire":
+                await self._retire(Path(command["to"]["control"]))
         return {"ready": True, "accepting": bool(self._acceptors), "percent": self._percent}
+
+    async def _retire(self, successor: Path) -> None:
+        """Give the clients to a server: those without a request as they are; the others get one more answer."""
+        self._closing = True
+        for acceptor in self._acceptors:
+            acceptor.stop()
+        for listener in self._listeners:  # the server has its own copies
+            listener.close()
+        self._acceptors, accepted = [], self._acceptors
+        self._tasks.update(*(acceptor.tasks for acceptor in accepted))
+        await asyncio.sleep(0.01)  # what was just accepted becomes a client
+        moving = await asyncio.gather(*[c.give_up() for c in self._clients.values() if not c.busy])
+        left = await asyncio.to_thread(hand_over, successor, [pair for pair in moving if pair is not None])
+        for client, early in left:
+            self._tasks.add(asyncio.create_task(self._welcome(client, early)))
+        self._stop.set()
 
     def _choose(self) -> list[Backend]:
         """Return the server for the next request, then the others in case that it is gone."""
@@ -155,39 +223,43 @@ class Router:
             return [canary, stable]
         return [stable, canary]
 
-    async def _welcome(self, client: socket.socket) -> None:
+    async def _welcome(self, client: socket.socket, early: bytes = b"") -> None:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=CHUNK)
         protocol = asyncio.StreamReaderProtocol(reader)
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, client)
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        self._clients[writer] = False
+        if early:
+            reader.feed_data(early)
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients[writer] = mine = _Client(reader, writer, task)
         try:
-            await self._serve(reader, writer)
+            await self._serve(mine)
         except RequestError as error:
             _refuse(writer, error)
+        except asyncio.CancelledError:
+            if not mine.given_up:
+                raise
+            return  # it is somebody else's now
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
             pass  # the client went away, or is too slow
         finally:
             del self._clients[writer]
-            writer.close()
-            try:
-                async with asyncio.timeout(_READ):
-                    await writer.wait_closed()
-            except (OSError, TimeoutError):
-                transport.abort()
+            if not mine.given_up:
+                await _close(writer)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, client: _Client) -> None:
         while True:
             async with asyncio.timeout(_IDLE):
-                head = await read_head(reader)
+                head = await read_head(client.reader)
             if head is None:
                 return
-            self._clients[writer] = True
+            client.busy = True
             if head.waits:
-                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            goes_on = await self._forward(head, reader, writer)
-            self._clients[writer] = False
+                client.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            goes_on = await self._forward(head, client.reader, client.writer)
+            client.busy = False
             if not goes_on:
                 return
 
@@ -324,7 +396,7 @@ async def _route(options: RouterOptions, listeners: Sequence[socket.socket], sta
     router = Router(options, listeners)
 
     def handle(command: dict[str, Any]) -> dict[str, Any]:
-        return asyncio.run_coroutine_threadsafe(router.command(command), loop).result(10)
+        return asyncio.run_coroutine_threadsafe(router.command(command), loop).result(30)
 
     control = ControlSocket(Path(options.control), handle, listeners)
     stack.callback(control.close)

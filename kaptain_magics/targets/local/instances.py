@@ -21,6 +21,9 @@ from kaptain_magics.sockets import can_listen, connect_unix, private_folder
 
 SERVER, ROUTER = "kaptain_magics.serving", "kaptain_magics.serving.router"
 
+_PATIENCE = 30.0  # seconds for requests in work when their server is followed by another one
+_HUNG = 5.0  # seconds for a server that does not answer to leave before it is killed
+
 _T = TypeVar("_T", bound=msgspec.Struct)
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
 
@@ -103,6 +106,11 @@ class Instance:
         """Write the options down and start the process."""
         write_whole(self.options, msgspec.json.encode(options))
         return launch(module, ["--options", str(self.options)], env, self.log, python)
+
+    @property
+    def address(self) -> dict[str, str]:
+        """Where other servers reach it."""
+        return {"control": str(self.control), "private": str(self.private)}
 
     @property
     def alive(self) -> bool:
@@ -234,6 +242,36 @@ def wait_ready(instance: Instance, started: Started, until: float, cancelled: Ca
             return f"the model was not loaded in time: {instance.last_words()}"
         time.sleep(pause)
         pause = min(pause * 1.3, 0.05)
+
+
+def retire(leaving: Sequence[Instance], follower: Instance) -> None:
+    """Give the requests of servers to another one, which takes them already; they end when all is answered.
+
+    Their idle clients keep their connections. When this returns, what they worked on is answered, and nothing that
+    comes later is answered by them.
+    """
+    for instance in leaving:
+        if not instance.ask({"do": "retire", "to": follower.address}, _PATIENCE):
+            instance.end()  # it hangs, or is dead
+            instance.wait(_HUNG)
+    _finish(leaving)
+
+
+def release(stable: Instance, router: Instance) -> None:
+    """Give the clients of a server to the router that stands before it now."""
+    stable.ask({"do": "release", "to": {"control": str(router.control)}}, _PATIENCE)
+    _finish([stable])
+
+
+def _finish(instances: Sequence[Instance]) -> None:
+    """Wait until servers have answered what they worked on when their requests became another one's."""
+    until = time.monotonic() + _PATIENCE
+    for instance in instances:
+        while time.monotonic() < until and instance.alive:
+            answer = instance.ask({"do": "status"}, 5.0)
+            if answer and not answer.get("finishing"):
+                break
+            time.sleep(0.005)
 
 
 def _why_ended(instance: Instance, code: int) -> str:

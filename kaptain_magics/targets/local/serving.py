@@ -45,6 +45,8 @@ from kaptain_magics.targets.local.instances import (
     Instance,
     Launch,
     launch_process,
+    release,
+    retire,
     wait_ready,
     why_dead,
 )
@@ -305,21 +307,22 @@ class LocalServing:
             self._book.write(spec.name, Deployed(host=spec.host, port=_port_of(instance), stable=placed))
 
     def _settle(self, name: str, deployed: Deployed, winner: Placed) -> None:
-        """Give one revision all requests; the others leave after theirs."""
+        """Give one revision all requests; when this returns, no other one answers any more."""
         self._accept(name, winner)
-        host, port = winner.spec.host, _port_of(self._instance(name, winner.instance))
-        self._book.write(name, Deployed(host=host, port=port, stable=winner))
+        follower = self._instance(name, winner.instance)
+        self._book.write(name, Deployed(host=winner.spec.host, port=_port_of(follower), stable=winner))
         if deployed.router:
-            backends = [str(self._instance(name, winner.instance).private)]
+            backends = [str(follower.private)]
             self._instance(name, deployed.router).ask({"do": "route", "backends": backends, "percent": 0})
-        for loser in deployed.instances:
-            if loser != winner.instance:
-                self._instance(name, loser).end()
+        retire([self._instance(name, loser) for loser in deployed.instances if loser != winner.instance], follower)
 
     def _accept(self, name: str, placed: Placed) -> None:
         """Let a server take requests from the endpoint's port, and look that it answers there."""
         instance = self._instance(name, placed.instance)
-        if not instance.ask({"do": "accept"}).get("accepting"):
+        answer = instance.ask({"do": "accept"})
+        if "error" in answer:
+            raise ServingError(str(answer["error"]), "name another port, or 0 for a free one")
+        if not answer.get("accepting"):
             raise ServingError("the server ended before it took its first request", instance.last_words())
         port = _port_of(instance)
         connection = http.client.HTTPConnection(reachable(placed.spec.host), port, timeout=10)
@@ -340,9 +343,9 @@ class LocalServing:
             router = self._start_router(name, stable, backends, percent)
         after = msgspec.structs.replace(deployed, canary=canary, router=router.folder.name, percent=percent)
         self._book.write(name, after)
-        stable.ask({"do": "release"})
+        release(stable, router)
         if deployed.canary is not None and deployed.canary.instance != canary.instance:
-            self._instance(name, deployed.canary.instance).end()
+            retire([self._instance(name, deployed.canary.instance)], self._instance(name, canary.instance))
 
     def _start_router(self, name: str, stable: Instance, backends: list[str], percent: int) -> Instance:
         router = Instance.make(self._folder / name)

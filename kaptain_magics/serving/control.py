@@ -95,7 +95,8 @@ def _send(connection: socket.socket, command: dict[str, Any]) -> None:
     sockets = command.get("sockets", ())
     line = orjson.dumps({key: value for key, value in command.items() if key != "sockets"}) + b"\n"
     sent = socket.send_fds(connection, [line], [one.fileno() for one in sockets]) if sockets else 0
-    connection.sendall(line[sent:])
+    if sent < len(line):  # else the other side may have hung up already
+        connection.sendall(line[sent:])
 
 
 def ask_worker(channel: socket.socket, command: dict[str, Any]) -> dict[str, Any]:

@@ -148,7 +148,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         parameters: Hyperparameters under the names that the user gave (``gamma`` or ``--gamma``).
         bindings: How the script takes each of them, by the same names; ``OPTION`` where absent.
         args: Further command-line arguments, as they are.
-        env: Further environment variables (no secrets).
+        env: Further environment variables whose values stand in the line; they are written down, but never shown.
+        env_names: Further environment variables whose values the process that starts the job has in its own
+            environment; they are never written down.
         files: Absolute paths of files and folders that the script finds beside itself.
         requirements: Lines of a pip requirements file.
         resources: What each worker may use.
@@ -174,6 +176,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bindings: dict[str, Binding] = {}
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
+    env_names: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     resources: Resources = Resources()
@@ -184,6 +187,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metric_names: tuple[str, ...] = ()
     image: ImageSpec = ImageSpec()
     cluster: ClusterOptions = ClusterOptions()
+
+    def __repr__(self) -> str:  # without the values of its variables
+        return f"JobSpec(name={self.name!r}, run_id={self.run_id!r}, model_id={self.model_id!r})"
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -304,8 +310,10 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         resources: What each replica may use.
         requirements: Lines of a pip requirements file for the server.
         serving_config: The model server's options of the contract (``model_file``, ``signature``, ...).
-        env: Further environment variables (no secrets).
+        env: Further environment variables; as a job's.
+        env_names: As a job's.
         host: Address to listen on; beyond 127.0.0.1 a token is due.
+        token: Whether requests need a token on 127.0.0.1 too.
         port: Port to listen on; 0 takes a free one.
         workers: Server processes of one replica.
         autoscale: Requests in flight that one replica should have, for targets that scale.
@@ -331,7 +339,9 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     requirements: tuple[str, ...] = ()
     serving_config: dict[str, str] = {}
     env: dict[str, str] = {}
+    env_names: tuple[str, ...] = ()
     host: str = "127.0.0.1"
+    token: bool = False
     port: int = 0
     workers: int = 1
     autoscale: int = 2
@@ -343,3 +353,6 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     transformer: dict[str, object] = {}
     image: ImageSpec = ImageSpec()
     cluster: ClusterOptions = ClusterOptions()
+
+    def __repr__(self) -> str:  # without the values of its variables
+        return f"EndpointSpec(name={self.name!r}, run_id={self.run_id!r}, model_id={self.model_id!r})"

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from kaptain_magics.model import Workspace
 
 _SAME_AS_BEFORE = (
-    *("protocol", "resources", "requirements", "serving_config", "env", "workers", "autoscale", "min_replicas"),
-    *("max_replicas", "host", "image"),
+    *("protocol", "resources", "requirements", "serving_config", "workers", "autoscale", "min_replicas"),
+    *("max_replicas", "host", "token", "image"),
 )
 
 
@@ -30,12 +30,13 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     Returns:
         The endpoint; the deployment with ``--detach``; ``None`` for a dry run.
     """
+    from kaptain_magics.model.planning import variables_of
     from kaptain_magics.script import expand, read_requirements
 
     model_id = arguments.positionals["NAME"]
     given = arguments.given(
         *("protocol", "replace", "workers", "autoscale", "min_replicas", "max_replicas", "host", "port", "timeout"),
-        "model_uri",
+        *("token", "trust", "model_uri"),
     )
     if "max_replicas" in given and given["max_replicas"] < given.get("min_replicas", 1):
         raise usage_error("--max-replicas is below --min-replicas", "swap them")
@@ -53,7 +54,7 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
         told = dict(arguments.get("serving", ())) | arguments.given("signature")
         given["serving_config"] = (before.serving_config if before is not None else {}) | told
     if before is not None:
-        same = {name: getattr(before, name) for name in _SAME_AS_BEFORE}
+        same = {name: getattr(before, name) for name in _SAME_AS_BEFORE} | {"env": variables_of(before)}
         given = same | {name: value for name, value in given.items() if value is not None}
     plan = workspace.model(model_id).plan_deployment(**given)
     deployment = session.carry_out(plan, arguments, arguments.get("on_interrupt", workspace.settings.on_interrupt))

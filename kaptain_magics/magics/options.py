@@ -97,6 +97,7 @@ DEPLOY = Command(
     (_NAME,),
     (
         Option("model-uri", "another saved model: a URI or a folder", "URI", complete="file"),
+        Option("trust", "run the code that another's model file may hold"),
         Option("protocol", "which address is shown (v2)", "VERSION", choices=("v2", "v1")),
         Option("replace", "swap an endpoint that is there, without a refused request"),
         Option("canary", "share of requests for it beside what is deployed", "PERCENT", readers.percent),
@@ -110,6 +111,7 @@ DEPLOY = Command(
         Option("max-replicas", "replicas at most", "N", readers.whole(1, 10_000)),
         Option("host", "address to listen on (127.0.0.1)", "ADDRESS"),
         Option("port", "port to listen on (a free one)", "N", readers.whole(0, 65535)),
+        Option("token", "requests need a token on this machine too"),
         _ENV,
         Option("timeout", "time to wait until it is ready (5m)", "TIME", readers.seconds),
         *_IMAGE,

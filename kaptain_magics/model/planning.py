@@ -15,7 +15,7 @@ from kaptain_magics.core.domains import AnyDomain, Domain, Value
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_job_name, new_run_id, sanitize
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import Capture, ClusterOptions, ImageSpec, JobSpec, Script, StudySpec
+from kaptain_magics.core.specs import Capture, ClusterOptions, EndpointSpec, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction, RunKind
 from kaptain_magics.errors import (
     DomainError,
@@ -29,6 +29,7 @@ from kaptain_magics.errors import (
 )
 from kaptain_magics.model.plans import StudyPlan
 from kaptain_magics.state import Revision
+from kaptain_magics.targets.base import present
 
 if TYPE_CHECKING:
     from kaptain_magics.model.workspace import Workspace
@@ -41,7 +42,7 @@ class JobOptions(TypedDict, total=False):
     resources: Resources
     files: Sequence[str]
     requirements: Sequence[str]
-    env: Mapping[str, str]
+    env: Mapping[str, str | None]  # None takes the value from this process's environment
     framework: ModelFramework | None
     capture: Capture
     timeout: float | None
@@ -89,7 +90,8 @@ def build_job(
         parameters=bound if phase == "train" else dict(parameters),
         bindings=bindings(script, list(parameters)),
         args=tuple(options.get("args", ())),
-        env=dict(options.get("env", {})),
+        env=literal(options.get("env", {})),
+        env_names=passed_on(options.get("env", {})),
         files=files,
         requirements=tuple(options.get("requirements", ())),
         resources=options.get("resources") or Resources(),
@@ -100,6 +102,25 @@ def build_job(
         image=options.get("image") or ImageSpec(base_image=workspace.settings.base_image),
         cluster=options.get("cluster") or ClusterOptions(),
     )
+
+
+def literal(env: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the variables whose values were given."""
+    return {name: value for name, value in env.items() if value is not None}
+
+
+def passed_on(env: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Return the names of the variables whose values are passed on from this process's environment.
+
+    Raises:
+        ConfigError: One is not set there.
+    """
+    return present(name for name, value in env.items() if value is None)
+
+
+def variables_of(spec: JobSpec | EndpointSpec) -> dict[str, str | None]:
+    """Return the variables of an earlier job or endpoint as options for another one."""
+    return {**spec.env, **dict.fromkeys(spec.env_names)}
 
 
 def _absolute(path: str) -> Path:
@@ -207,7 +228,8 @@ def last_script(workspace: Workspace, model_id: str) -> JobSpec:
 def filled_up(options: JobOptions, before: JobSpec) -> JobOptions:
     """Return the options of a job with those of an earlier one where nothing was asked for."""
     full: JobOptions = {**options}
-    for name in ("args", "resources", "files", "requirements", "env", "framework", "capture"):
+    full["env"] = full.get("env") or variables_of(before)
+    for name in ("args", "resources", "files", "requirements", "framework", "capture"):
         value = full.get(name)
         if not value or value in (Resources(), Capture()):
             full[name] = getattr(before, name)
@@ -254,6 +276,7 @@ def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | No
     Raises:
         NotFoundError: There is no such study.
         StateError: It still goes on, or there is nothing left to do.
+        ConfigError: A variable that is passed on to it is not set here.
     """
     folder = workspace.store.find(word, RunKind.TUNE)
     old = folder.record.study
@@ -261,6 +284,7 @@ def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | No
     last = folder.last_state()
     if not last.state.terminal:
         raise StateError(f"study {old.name} still goes on", f"%kaptain attach {folder.run_id}")
+    present(old.job.env_names)
     run_id = new_run_id()
     job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(workspace.store.folder / run_id))
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))

@@ -157,7 +157,12 @@ def main(arguments: list[str]) -> int:
     """Run the plan in the file that is the one argument."""
     if os.environ.get("KAPTAIN_CHANNEL") == "stdout":
         os.dup2(1, 2)  # a container's two streams reach their reader in no certain order, one does
-    return run(json.loads(Path(arguments[0]).read_text("utf-8")))
+    plan = json.loads(Path(arguments[0]).read_text("utf-8"))
+    if plan.get("env"):
+        from kaptain_magics.runtime.variables import enter
+
+        enter(plan["env"])
+    return run(plan)
 
 
 if __name__ == "__main__":

@@ -414,7 +414,7 @@ class KServeStandIn(StandIn):
     def _pod(self, service: Thing, number: int) -> None:
         about, predictor = service["metadata"], service["spec"]["predictor"]
         container = json.loads(json.dumps(predictor["containers"][0]))
-        env = {one["name"]: one["value"] for one in container["env"]}
+        env = {one["name"]: one["value"] for one in container["env"] if "value" in one}
         model = {"name": "model", "mountPath": "/mnt/models"}
         fetch = {
             **{key: container[key] for key in ("image", "workingDir", "securityContext")},

@@ -8,7 +8,7 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, cast
 
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 _IN_MEMORY = 16 << 20
 
 
-def job_archive(job: JobSpec, built: bool) -> IO[bytes]:
+def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None) -> IO[bytes]:
     """Return the archive that is unpacked at ``/`` of a job's container before it starts.
 
     Args:
         job: The job.
         built: Whether its image holds the script, the files and the runtime already.
+        env: Environment variables that are not among the container's settings.
     """
     plan = {
         "script": f"{FOLDER}/{job.script.name}",
@@ -43,6 +44,7 @@ def job_archive(job: JobSpec, built: bool) -> IO[bytes]:
         "fetch": list(job.capture.fetch),
         "fetched": FETCHED,
         "sent": SENT if job.capture.send else "",
+        "env": dict(env or {}),
     }
     entries = [Entry(f"{RUNTIME}/plan.json", json.dumps(plan).encode())]
     if not built:

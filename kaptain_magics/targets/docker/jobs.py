@@ -78,9 +78,9 @@ class DockerJobs:
 
     def _start(self, job: JobSpec, image: ReadyImage) -> None:
         settings = {**self._settings(job, image.user), "volumes": dict(image.volumes)}
-        if "PYTHONPATH" not in job.env:
-            settings["environment"]["PYTHONPATH"] = settings_of.search_path(image.path)
-        with job_archive(job, built=image.built) as archive:
+        settings["environment"]["PYTHONPATH"] = settings_of.search_path(image.path)
+        hidden = settings_of.hidden_environment(self._around.variables(job), self._around.storage_env, image.path)
+        with job_archive(job, image.built, hidden) as archive:
             with self._engine.told(image.name):
                 made = self._engine.client.containers.create(image.id, **settings)
             try:

@@ -24,7 +24,7 @@ from kaptain_magics.targets.kubernetes.follow import STOPPED, JobFollower
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import job as job_manifests
 from kaptain_magics.targets.kubernetes.manifests import secrets
-from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, metadata
+from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, metadata, variable_files
 from kaptain_magics.targets.kubernetes.payload import Payload
 from kaptain_magics.targets.kubernetes.registry import Images
 
@@ -108,6 +108,7 @@ class Workshop:
             storage=names.get("storage", ""),
             service_account=job.cluster.service_account or self.around.settings.get("service_account", ""),
             user=int(user) if user.isdigit() else None,
+            variables=(*job.env, *job.env_names),
             group=0 if job.image.image_name else int(user) if user.isdigit() else 0,
             ignore_disruption=self.discovery.ignores_disruption,
         )
@@ -137,7 +138,8 @@ class Workshop:
         if config:
             names["registry"] = labels.new_secret_name(f"{run}-registry")
             found.append(secrets.pull_secret(about(names["registry"]), config))
-        found.append(secrets.binary_secret(about(names["payload"]), made.files))
+        files = made.files | variable_files(self.around.variables(job))
+        found.append(secrets.binary_secret(about(names["payload"]), files))
         return found, self.setup(job, **names)
 
     def _refuse_folders(self, job: JobSpec) -> None:

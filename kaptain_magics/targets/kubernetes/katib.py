@@ -65,17 +65,17 @@ class KatibTuner:
         """Return everything that a study is made of."""
         made = payload.for_study(study)
         base = study.job.upload_uri.rsplit("/", 2)[0]
-        env = {**study.job.env, "KAPTAIN_TRIAL_PARAMETERS": manifests.trial_parameters(study), "KAPTAIN_COLLECTOR": "1"}
+        further = {"KAPTAIN_TRIAL_PARAMETERS": manifests.trial_parameters(study), "KAPTAIN_COLLECTOR": "1"}
         job = msgspec.structs.replace(
             study.job,
             name=_NAME,
             run_id=study.run_id,
             model_id=study.model_id,
             phase="tune",
-            env=env,
             upload_uri=f"{base}/trials/{study.name}/{_NAME}" if study.job.upload_uri else "",
         )
         found, setup = self._shop.parts(job, made, "tune", study=study.name)
+        setup = msgspec.structs.replace(setup, further=further)
         *others, workload = self._jobs.workload(job, setup)
         if others:
             raise TargetError(

@@ -17,12 +17,12 @@ import msgspec
 
 from kaptain_magics.core.events import Event, LogWritten, Noted, StateChanged
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.core.secrets import masked
+from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.files import disk_error
-from kaptain_magics.targets.base import Check, JobRef, Surroundings
+from kaptain_magics.targets.base import Check, JobRef, Surroundings, without_values
 from kaptain_magics.targets.local import environments, processes
 from kaptain_magics.targets.local.memory import MemoryWatch
 from kaptain_magics.targets.reading import ChannelReader, MetricScanner, explain, unfinished
@@ -84,7 +84,8 @@ class LocalJobs:
         lines += [f"# assignment replaced: {name} = {value!r}" for name, value in job.assignments.items()]
         if isinstance(spec, StudySpec):
             lines += [f"# searched: {name} = {domain}" for name, domain in spec.domains.items()]
-        lines += [f"TRAINED_MODEL_UPLOAD_PATH={job.upload_uri}", *(f"{k}={masked(k, v)}" for k, v in job.env.items())]
+        lines.append(f"TRAINED_MODEL_UPLOAD_PATH={job.upload_uri}")
+        lines += [f"{name}={value}" for name, value in without_values(job).env.items()]
         return "\n".join([*lines, shlex.join(["python", "-u", job.script.name, *job.argv])])
 
     def submit(self, job: JobSpec) -> JobRef:
@@ -150,7 +151,7 @@ class LocalJobs:
             return None
         key = (python, job.script.source)
         if key not in self._workers:
-            env = {**os.environ, **job.env}
+            env = {**os.environ, **self._around.variables(job)}
             statements = [s for s in import_statements(job.script.source) if not _is_standard(s)]
             self._workers[key] = processes.WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
@@ -173,7 +174,7 @@ class LocalJobs:
             from kaptain_magics.targets.local.zygote import THREAD_LIMITS
 
             env |= dict.fromkeys(THREAD_LIMITS, str(threads))
-        return {**env, **job.env}
+        return {**env, **self._around.variables(job)}
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
         """Yield the job's events; works in the process that submitted it and, by the job's files, in any other."""
@@ -230,9 +231,10 @@ class LocalJobs:
 
     def _launch_in_environment(self, mine: _Job) -> Iterator[Event]:
         requirements = mine.spec.requirements
-        yield Noted(text="Installing requirements: " + ", ".join(requirements))
+        yield Noted(text="Installing requirements: " + without_passwords(", ".join(requirements)))
         try:
-            python = environments.prepare(requirements, self._around.cache, stop=lambda: mine.stopping)
+            env = {**os.environ, **self._around.variables(mine.spec)}
+            python = environments.prepare(requirements, self._around.cache, lambda: mine.stopping, env)
             if not mine.stopping:
                 self._start_job(mine, python)
         except TargetError as error:

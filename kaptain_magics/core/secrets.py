@@ -7,6 +7,11 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
 MASK = "********"
+ELSEWHERE = (
+    "pip takes a login from ~/.netrc, the keyring or PIP_INDEX_URL (--env PIP_INDEX_URL passes it on); "
+    "or write ${NAME} in the password's place, and --env NAME"
+)
+"""Where the password of a package index belongs, as a hint."""
 _LOGIN = re.compile(r"([\w+.-]+)://([^/\s?#]+)@")
 _QUERY = re.compile(r"(?<=[?&;])([^=&;#\s]*(?:password|passwd|pwd|secret|token|api_?key)[^=&;#\s]*)=[^&;#\s]+", re.I)
 _VARIABLE = re.compile(r"\$\{\w+\}")  # pip replaces it by a variable of its environment
@@ -28,7 +33,7 @@ def holds_password(text: str) -> bool:
 
 
 def without_login(address: str) -> str:
-    """Return an address without its password, as it may be written down: it still says where, and as whom.
+    """Return an address without its password, as it may be written down; of a database it still says as whom.
 
     An address without a password stays as it is.
     """
@@ -38,7 +43,7 @@ def without_login(address: str) -> str:
     match = _LOGIN.search(bare)
     if match is None:
         return bare
-    user = match[2].partition(":")[0] if ":" in match[2] else ""
+    user = "" if match[1].lower().endswith(("http", "https")) else match[2].partition(":")[0]
     return bare[: match.start(2)] + (f"{user}@" if user else "") + bare[match.end() :]
 
 

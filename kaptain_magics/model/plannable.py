@@ -276,8 +276,7 @@ class Plannable:
             framework=self.framework or ModelFramework.of(revision.framework or "sklearn"),
             protocol=protocol or str(config.get("protocol_version", "v2")),
             resources=resources or Resources(),
-            requirements=tuple(requirements)
-            or self._serving_requirements(config)
+            requirements=planning.without_secrets(requirements or self._serving_requirements(config))
             or planning.training_requirements(self.workspace, revision),
             serving_config=find_serving_files(config, self._path, self.extra_files),
             env=planning.literal(env or {}),

@@ -15,6 +15,7 @@ from kaptain_magics.core.domains import AnyDomain, Domain, Value
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_job_name, new_run_id, sanitize
 from kaptain_magics.core.resources import Resources
+from kaptain_magics.core.secrets import ELSEWHERE, holds_password
 from kaptain_magics.core.specs import Capture, ClusterOptions, EndpointSpec, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction, RunKind
 from kaptain_magics.errors import (
@@ -93,7 +94,7 @@ def build_job(
         env=literal(options.get("env", {})),
         env_names=passed_on(options.get("env", {})),
         files=files,
-        requirements=tuple(options.get("requirements", ())),
+        requirements=without_secrets(options.get("requirements", ())),
         resources=options.get("resources") or Resources(),
         workers=workers,
         timeout=_positive(options.get("timeout"), "timeout"),
@@ -102,6 +103,18 @@ def build_job(
         image=options.get("image") or ImageSpec(base_image=workspace.settings.base_image),
         cluster=options.get("cluster") or ClusterOptions(),
     )
+
+
+def without_secrets(requirements: Sequence[str]) -> tuple[str, ...]:
+    """Return lines of requirements, which are written down, once they are known to hold no password.
+
+    Raises:
+        ScriptError: One does.
+    """
+    for number, line in enumerate(requirements, start=1):
+        if holds_password(line):
+            raise ScriptError(f"line {number} of the requirements holds a password", ELSEWHERE)
+    return tuple(requirements)
 
 
 def literal(env: Mapping[str, str | None]) -> dict[str, str]:

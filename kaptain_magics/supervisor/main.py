@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     with contextlib.suppress(StateError):
         folder.append(last)
     if tracked:
-        _track(folder, settings.tracking_uri)
+        _track(folder, settings.whole_tracking_uri())
     folder.lock.release()
     return 0
 

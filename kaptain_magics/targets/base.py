@@ -233,7 +233,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def without_values(spec: _S) -> _S:
-    """Return a spec as it may be shown: with masks for the values of its variables, whether they are set here or not."""
+    """Return a spec as it may be shown: masks are the values of its variables, whether they are set here or not."""
     if isinstance(spec, StudySpec):
         return msgspec.structs.replace(spec, job=without_values(spec.job))
     return msgspec.structs.replace(spec, env=masked((*spec.env, *spec.env_names)), env_names=())

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.errors import ImageError
-from kaptain_magics.files import disk_error, locked
+from kaptain_magics.files import disk_error, locked, private_folder
 from kaptain_magics.images.digest import FileDigests
 from kaptain_magics.images.requirements import local_files, name_of, normalised
 
@@ -85,7 +85,7 @@ def install(
     if folder.is_dir():
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(folder.parent)
         with locked(cache / "wheels" / f".{key}.lock", patience=900.0):
             if not folder.is_dir():
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as scratch:

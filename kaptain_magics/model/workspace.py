@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kaptain_magics.config import Settings
 from kaptain_magics.core.states import EndpointState, RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
+from kaptain_magics.files import close_to_others
 from kaptain_magics.model.endpoint import Endpoint
 from kaptain_magics.model.handles import Handle, Study, open_handle
 from kaptain_magics.state import ModelRecord, Registry, RunFolder, RunStore, RunSummary
@@ -31,6 +32,8 @@ class Workspace:
     def __init__(self, settings: Settings | None = None, secrets: Mapping[str, str] | None = None) -> None:
         self.settings = settings or Settings.load()
         self.secrets = dict(secrets or {})
+        for folder in (self.settings.home, self.settings.cache):
+            close_to_others(Path(folder))
         self.store = RunStore(Path(self.settings.home))
         self.registry = Registry(Path(self.settings.home))
 

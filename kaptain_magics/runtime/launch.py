@@ -131,9 +131,11 @@ def _capture(plan: Mapping[str, Any], namespace: dict[str, Any]) -> None:
         target = Path(plan["fetched"])
         temporary = target.with_suffix(".part")
         try:
-            temporary.write_bytes(pickle.dumps(values))
+            data = pickle.dumps(values)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise CaptureError(f"{', '.join(values)} cannot be sent back to the notebook: {error}") from error
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
         temporary.replace(target)
         emit({"kind": "fetched", "path": str(target)})
 

@@ -19,7 +19,7 @@ from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import NotFoundError, StateError
-from kaptain_magics.files import Lock, disk_error, write_whole
+from kaptain_magics.files import Lock, appended, disk_error, private_folder, write_whole
 
 TEXT_AT_MOST = 64 * 1024  # bytes of log text in one event
 _GRACE = 15.0  # seconds in which a new run's supervisor must have taken the lock
@@ -129,7 +129,7 @@ class RunFolder:
         return stamped  # type: ignore[return-value]  # replace() keeps the class
 
     def _write_log(self, event: LogWritten) -> LogWritten:
-        with open(self.log_path, "ab") as file:
+        with appended(self.log_path) as file:
             start = file.tell()
             file.write(event.text.encode("utf-8", "replace"))
             return msgspec.structs.replace(event, start=start, end=file.tell(), text="")
@@ -289,7 +289,8 @@ class RunStore:
         """
         path = self.folder / record.run_id
         try:
-            path.mkdir(parents=True, mode=0o700)
+            private_folder(self.folder)
+            path.mkdir(mode=0o700)
             write_whole(path / "run.json", msgspec.json.encode(record))
         except OSError as error:
             raise disk_error(error, path) from error

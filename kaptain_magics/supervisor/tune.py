@@ -94,7 +94,7 @@ def tidy(context: Context, spec: StudySpec, best: TrialChanged | None) -> None:
         _keep(context, spec, best)
     context.note("Removing intermediate trial models from the storage.")
     remove_intermediates(store, trials_place(base, spec))
-    (context.folder.path / TIDIED).touch()
+    (context.folder.path / TIDIED).touch(0o600)
 
 
 def _keep(context: Context, spec: StudySpec, best: TrialChanged) -> None:

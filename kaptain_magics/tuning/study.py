@@ -21,6 +21,7 @@ from kaptain_magics.core.events import Event, LogWritten, MetricReported, Noted,
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError
+from kaptain_magics.files import appended, private_folder
 from kaptain_magics.targets.base import Target
 from kaptain_magics.tuning.algorithms import check_study, make_search, make_stopper
 from kaptain_magics.tuning.trial import Trial, alike, objective_value
@@ -346,6 +347,6 @@ class _Loop:
 
 def _write_log(folder: Path, text: str) -> None:
     with contextlib.suppress(OSError):  # a full disk must not end a trial on a cluster
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "log.txt", "ab") as file:
+        private_folder(folder)
+        with appended(folder / "log.txt") as file:
             file.write(text.encode("utf-8", "replace"))

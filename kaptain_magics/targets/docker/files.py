@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, cast
 from kaptain_magics.core.events import ArtifactSaved
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import IntegrityError, TargetError
-from kaptain_magics.files import disk_error
+from kaptain_magics.files import disk_error, private_folder
 from kaptain_magics.images.context import FOLDER, RUNTIME, Entry, own_entries, runtime_entries
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.layers import folder_info, write_tar
@@ -93,7 +93,7 @@ def bring_artifact(engine: Engine, container: Container, saved: ArtifactSaved) -
     target = local_folder(saved.uri)
     if target is None or (target / "kaptain-manifest.json").exists():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(target.parent)
     staging = Path(tempfile.mkdtemp(prefix=".kaptain-part-", dir=target.parent))
     try:
         take_out(engine, container, str(target), staging)

@@ -15,7 +15,7 @@ from kaptain_magics.core.events import ArtifactSaved, Event, Noted, StateChanged
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
-from kaptain_magics.files import write_whole
+from kaptain_magics.files import private_folder, write_whole
 from kaptain_magics.images.engine import Engine, GoneError, sentence
 from kaptain_magics.targets.base import JobRef, Surroundings
 from kaptain_magics.targets.docker import container as settings_of
@@ -62,7 +62,7 @@ class DockerJobs:
             raise TargetError(
                 f"the docker target runs one worker, not {job.workers}", "use --on kubernetes, or drop --workers"
             )
-        Path(job.folder).mkdir(parents=True, exist_ok=True)
+        private_folder(Path(job.folder))
         data = {"folder": job.folder, "metrics": "\n".join(job.metric_names)}
         if job.timeout is not None:
             data["timeout"] = repr(job.timeout)

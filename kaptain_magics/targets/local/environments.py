@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.errors import TargetError
-from kaptain_magics.files import locked, write_whole
+from kaptain_magics.files import locked, private_folder, write_whole
 
 
 def needed(requirements: Sequence[str]) -> bool:
@@ -63,6 +63,7 @@ def prepare(
         if complete.exists():
             return str(python)
         shutil.rmtree(folder, ignore_errors=True)
+        private_folder(folder)
         listing = folder.with_suffix(".txt")
         write_whole(listing, ("\n".join(requirements) + "\n").encode())
         _run([sys.executable, "-m", "venv", str(folder)], stop, env)

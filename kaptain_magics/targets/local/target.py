@@ -21,7 +21,7 @@ from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
-from kaptain_magics.files import disk_error
+from kaptain_magics.files import disk_error, private_folder
 from kaptain_magics.targets.base import Check, JobRef, Surroundings, without_values
 from kaptain_magics.targets.local import environments, processes
 from kaptain_magics.targets.local.memory import MemoryWatch
@@ -102,7 +102,7 @@ class LocalJobs:
 
     def _prepare(self, job: JobSpec, folder: Path) -> None:
         work = folder / "work"
-        work.mkdir(parents=True)
+        private_folder(work)
         (work / job.script.name).write_text(job.script.source, encoding="utf-8")
         shared = folder.parent.parent / "files" if job.trial is not None else None
         for source in map(Path, job.files):
@@ -264,7 +264,7 @@ def _alive(pid: int) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(target.parent)
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     else:

@@ -14,6 +14,7 @@ Line numbers in a traceback are the script's: the source is never edited, values
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import pickle
@@ -137,7 +138,7 @@ def _capture(plan: Mapping[str, Any], namespace: dict[str, Any]) -> None:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(data)
         temporary.replace(target)
-        emit({"kind": "fetched", "path": str(target)})
+        emit({"kind": "fetched", "sha256": hashlib.sha256(data).hexdigest()})
 
 
 def _lookup(namespace: Mapping[str, Any], path: str) -> Any:

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from kaptain_magics.core.events import Event, LogWritten, MetricReported
+from kaptain_magics.core.events import ArtifactSaved, Event, LogWritten, MetricReported, Noted
+from kaptain_magics.runtime.errors import TransferError
+from kaptain_magics.runtime.location import Location
 from kaptain_magics.targets.reading import MetricScanner, channel_event
 
 MARK = b"::kaptain::"
@@ -30,14 +32,17 @@ class OutputReader:
         metric_names: Metrics looked for as ``name=value``, as ``MetricScanner`` does.
         after: Bytes of the output that the caller has read before.
         source: Where the output comes from when not from the run's own job, such as a pod's name.
+        upload_uri: The only place where the job may say that it has saved a model; empty for any.
 
     Attributes:
-        fetched: The job's path of the file with the variables to bring back, once it is written.
+        fetched: sha256 (hex) of the file with the variables to bring back, once it is written.
     """
 
-    def __init__(self, metric_names: Sequence[str] = (), after: int = 0, source: str = "") -> None:
+    def __init__(
+        self, metric_names: Sequence[str] = (), after: int = 0, source: str = "", upload_uri: str = ""
+    ) -> None:
         self.fetched = ""
-        self._after, self._source = after, source
+        self._after, self._source, self._upload_uri = after, source, upload_uri
         self._metrics = MetricScanner(metric_names)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._tail: deque[str] = deque()
@@ -90,11 +95,21 @@ class OutputReader:
         self._pending = self._pending[size:]
         self._known += size
         if fact.get("kind") == "fetched":
-            self.fetched = str(fact.get("path", ""))
+            self.fetched = str(fact.get("sha256", ""))
+        if isinstance(event, ArtifactSaved) and not self._is_ours(event.uri):
+            text = f"the job says that it has saved a model at {event.uri[:200]}: that is not its place, and is ignored"
+            event = Noted(text=text, warning=True)
         if isinstance(event, MetricReported):
             self._announced[event.name, event.value] += 1
         if event is not None:
             yield msgspec.structs.replace(event, cursor=self.cursor)
+
+    def _is_ours(self, uri: str) -> bool:
+        """Whether a model may be at a URI: what a container prints must not name another place of this machine."""
+        try:
+            return not self._upload_uri or Location.parse(uri) == Location.parse(self._upload_uri)
+        except TransferError:
+            return False
 
     def _fresh(self, metrics: Iterator[MetricReported]) -> Iterator[Event]:
         """Yield the metrics without those that the runtime has sent and then printed for Katib."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, Noted
+from kaptain_magics.errors import IntegrityError
 
 _NUMBER = rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _LONGEST_LINE = 64 * 1024
@@ -34,6 +38,23 @@ def channel_event(data: Mapping[str, Any]) -> Event | None:
     if kind == "note":
         return Noted(text=str(data["text"]), warning=bool(data.get("warning")), hint=str(data.get("hint", "")))
     return None
+
+
+def place_fetched(path: Path, digest: str, folder: Path) -> None:
+    """Move the file with the variables to bring back into a job's folder, where the notebook unpickles it.
+
+    Args:
+        path: The file, as it came from where the job ran.
+        digest: sha256 (hex) that the job told of it.
+        folder: The job's folder.
+
+    Raises:
+        IntegrityError: It is not what the job wrote.
+    """
+    if path.is_symlink() or not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise IntegrityError("the variables to bring back are not what the job wrote", "run it again")
+    path.chmod(0o600)
+    os.replace(path, folder / "fetched.pkl")
 
 
 class ChannelReader:

@@ -20,6 +20,7 @@ from kaptain_magics.images.context import FOLDER, RUNTIME, Entry, own_entries, r
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.layers import folder_info, write_tar
 from kaptain_magics.targets.docker.container import FETCHED, SENT
+from kaptain_magics.targets.reading import place_fetched
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -108,6 +109,31 @@ def bring_artifact(engine: Engine, container: Container, saved: ArtifactSaved) -
         os.replace(arrived, target)
     except OSError as error:
         raise disk_error(error, target) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def bring_fetched(engine: Engine, container: Container, digest: str, folder: Path) -> None:
+    """Copy the file with the variables to bring back from a container into the job's folder, whole or not at all.
+
+    Only this one file is taken, whatever the container says: the notebook unpickles it.
+
+    Args:
+        engine: The engine.
+        container: The job's container.
+        digest: sha256 (hex) that the job told of it.
+        folder: The job's folder.
+
+    Raises:
+        IntegrityError: What arrived is not what the job wrote.
+        TargetError: The engine does not answer, or the disk is full.
+    """
+    staging = Path(tempfile.mkdtemp(prefix=".kaptain-part-", dir=folder))
+    try:
+        take_out(engine, container, FETCHED, staging)
+        place_fetched(staging / PurePosixPath(FETCHED).name, digest, folder)
+    except OSError as error:
+        raise disk_error(error, folder) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -19,7 +19,7 @@ from kaptain_magics.files import private_folder, write_whole
 from kaptain_magics.images.engine import Engine, GoneError, sentence
 from kaptain_magics.targets.base import JobRef, Surroundings
 from kaptain_magics.targets.docker import container as settings_of
-from kaptain_magics.targets.docker.files import bring_artifact, job_archive, put_in, take_out
+from kaptain_magics.targets.docker.files import bring_artifact, bring_fetched, job_archive, put_in
 from kaptain_magics.targets.docker.images import STORAGE_PACKAGES, Images, ReadyImage
 from kaptain_magics.targets.docker.logs import Output
 from kaptain_magics.targets.output import OutputReader
@@ -63,7 +63,9 @@ class DockerJobs:
                 f"the docker target runs one worker, not {job.workers}", "use --on kubernetes, or drop --workers"
             )
         private_folder(Path(job.folder))
-        data = {"folder": job.folder, "metrics": "\n".join(job.metric_names)}
+        data = {"folder": job.folder, "metrics": "\n".join(job.metric_names), "upload": job.upload_uri}
+        if job.capture.fetch:
+            data["fetch"] = "1"
         if job.timeout is not None:
             data["timeout"] = repr(job.timeout)
         if job.image.image_name:
@@ -155,7 +157,7 @@ class DockerJobs:
 
     def _watch(self, job: JobRef, found: Container, after: int) -> Iterator[Event]:
         names = tuple(filter(None, job.data.get("metrics", "").split("\n")))
-        reader = OutputReader(names, after)
+        reader = OutputReader(names, after, upload_uri=job.data["upload"])
         deadline = _started(found) + float(job.data.get("timeout", "inf"))
         with contextlib.closing(Output(self._engine, str(found.id)).follow(_TICK)) as output:
             for piece in output:
@@ -164,8 +166,11 @@ class DockerJobs:
                     self._end(job, found, "timeout")
         yield from self._meaning(found, reader.finish())
         last = self._last_state(job, found, reader.tail)
-        if reader.fetched and last.state is RunState.SUCCEEDED:
-            take_out(self._engine, found, reader.fetched, Path(job.data["folder"]))
+        if "fetch" in job.data and last.state is RunState.SUCCEEDED:
+            try:
+                bring_fetched(self._engine, found, reader.fetched, Path(job.data["folder"]))
+            except KaptainError as error:
+                last = StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
         write_whole(Path(job.data["folder"]) / "end.json", msgspec.json.encode(last))
         with contextlib.suppress(TargetError), self._engine.told():
             found.remove(force=True, v=True)

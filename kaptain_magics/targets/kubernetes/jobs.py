@@ -27,6 +27,7 @@ from kaptain_magics.targets.kubernetes.manifests import secrets
 from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, metadata, variable_files
 from kaptain_magics.targets.kubernetes.payload import Payload
 from kaptain_magics.targets.kubernetes.registry import Images
+from kaptain_magics.targets.reading import place_fetched
 
 if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore
@@ -233,6 +234,7 @@ class KubernetesJobs:
             "metrics": ",".join(job.metric_names),
             "work": made.work_uri,
             "fetched": made.fetched_uri,
+            "upload": job.upload_uri,
             "timeout": f"{job.timeout:g}" if job.timeout is not None else "",
             "ttl": ""
             if job.cluster.ttl_seconds_after_finished is None
@@ -330,8 +332,8 @@ class KubernetesJobs:
                 return
             job = msgspec.structs.replace(found, data=found.data | job.data)
 
-        def tidy(remove: bool) -> Iterator[Event]:
-            return _told(job, self._tidy(job, remove))
+        def tidy(remove: bool, digest: str) -> Iterator[Event]:
+            return _told(job, self._tidy(job, remove, digest))
 
         patience = self._shop.pending_patience
         yield from JobFollower(self._shop.cluster, job, after, patience, tidy).events()
@@ -352,11 +354,18 @@ class KubernetesJobs:
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
             return None
 
-    def _tidy(self, job: JobRef, remove: bool) -> Iterator[Event]:
+    def _tidy(self, job: JobRef, remove: bool, digest: str) -> Iterator[Event]:
         data = job.data
-        if data.get("fetched") and data.get("folder"):
-            with suppress(KaptainError):
-                self._shop.store(data["fetched"]).get(data["fetched"], Path(data["folder"]) / "fetched.pkl")
+        if digest and data.get("fetched") and data.get("folder"):
+            folder = Path(data["folder"])
+            came = folder / f".fetched-{new_hex(8)}.part"
+            try:
+                self._shop.store(data["fetched"]).get(data["fetched"], came)
+                place_fetched(came, digest, folder)
+            except KaptainError as error:
+                yield Noted(text=error.message, warning=True, hint=error.hint)
+            finally:
+                came.unlink(missing_ok=True)
         self._shop.forget_objects(data.get("work", ""), data.get("fetched", ""))
         yield from self._shop.delete_secrets(data.get("secrets", ""))
         with suppress(KaptainError):

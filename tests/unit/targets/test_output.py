@@ -38,7 +38,7 @@ OUTPUT = (
     + fact(kind="metric", name="loss", value=0.5, step=3, time=12.0)
     + b"loss=0.5\nplain loss=0.75\n::kaptain::not json\n"
     + fact(kind="artifact", uri="s3://b/k", files={"m": "0a"}, size=7, format="joblib", time=13.0)
-    + fact(kind="fetched", path="/kaptain/fetched.pkl")
+    + fact(kind="fetched", sha256="0a" * 32)
     + "raw \udcff end ü".encode("utf-8", "surrogateescape")
 )
 LOG = (
@@ -69,8 +69,8 @@ def test_reading_goes_on_behind_any_cursor() -> None:
 
 def test_fetched_variables_are_no_event() -> None:
     reader = OutputReader()
-    assert list(reader.feed(fact(kind="fetched", path="/x/fetched.pkl"))) == []
-    assert reader.fetched == "/x/fetched.pkl"
+    assert list(reader.feed(fact(kind="fetched", sha256="0a" * 32))) == []
+    assert reader.fetched == "0a" * 32
 
 
 def test_the_end_of_the_log_explains_a_failure() -> None:

@@ -55,6 +55,8 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
         given["serving_config"] = (before.serving_config if before is not None else {}) | told
     if before is not None:
         same = {name: getattr(before, name) for name in _SAME_AS_BEFORE} | {"env": variables_of(before)}
+        if workspace.settings.target == "kubernetes":  # which has none
+            same["token"] = False
         given = same | {name: value for name, value in given.items() if value is not None}
     plan = workspace.model(model_id).plan_deployment(**given)
     deployment = session.carry_out(plan, arguments, arguments.get("on_interrupt", workspace.settings.on_interrupt))

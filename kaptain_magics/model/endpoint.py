@@ -32,6 +32,11 @@ class Endpoint:
         return self._target.endpoint(self.name)
 
     @property
+    def token(self) -> str:
+        """The token that requests need (a secret!); empty for none."""
+        return self.status().headers.get("Authorization", "").removeprefix("Bearer ")
+
+    @property
     def url(self) -> str:
         """Where to send requests from here."""
         return self.status().url
@@ -71,20 +76,22 @@ class Endpoint:
         return status.url, status.headers
 
     def curl(self) -> str:
-        """Return a command that asks the model from a terminal."""
+        """Return a command that asks the model from a terminal, which has the token in ``KAPTAIN_TOKEN``."""
         status = self.status()
-        headers = "".join(f" -H '{name}: $KAPTAIN_TOKEN'" for name in status.headers)
+        headers = ' -H "Authorization: Bearer $KAPTAIN_TOKEN"' if status.headers else ""
         return f"curl -s {shlex.quote(status.url)} -H 'Content-Type: application/json'{headers} -d @input.json"
 
     def snippet(self) -> str:
-        """Return Python code that asks the model with nothing but the standard library."""
+        """Return Python code that asks the model with nothing but the standard library; as ``curl``."""
+        status = self.status()
+        token = ', "Authorization": "Bearer " + os.environ["KAPTAIN_TOKEN"]' if status.headers else ""
         body = {"inputs": [{"name": "predict", "shape": [1, 4], "datatype": "FP32", "data": [0.0, 0.0, 0.0, 0.0]}]}
         return "\n".join(
             [
-                "import json, urllib.request",
+                "import json, os, urllib.request" if token else "import json, urllib.request",
                 f"body = {json.dumps(body)}",
-                f"request = urllib.request.Request({self.url!r}, json.dumps(body).encode(),",
-                '                                 {"Content-Type": "application/json"})',
+                f"request = urllib.request.Request({status.url!r}, json.dumps(body).encode(),",
+                f'                                 {{"Content-Type": "application/json"{token}}})',
                 "print(json.load(urllib.request.urlopen(request)))",
             ]
         )

@@ -20,7 +20,6 @@ from kaptain_magics.errors import (
     InvalidPropertyError,
     ModelError,
     NotFoundError,
-    ServingError,
     UndefinedPropertyError,
 )
 from kaptain_magics.model import planning
@@ -234,6 +233,7 @@ class Plannable:
         self,
         *,
         model_uri: str = "",
+        trust: bool = False,
         protocol: str = "",
         resources: Resources | None = None,
         requirements: Sequence[str] = (),
@@ -253,18 +253,15 @@ class Plannable:
         image: ImageSpec | None = None,
         cluster: ClusterOptions | None = None,
     ) -> DeploymentPlan:
-        """Return the plan of a deployment; see ``EndpointSpec`` for the options.
+        """Return the plan of a deployment; see ``EndpointSpec`` and ``choose_revision`` for the options.
 
         Raises:
             ModelError: There is nothing to deploy.
             ServingError: An endpoint is there already and ``replace`` was not asked for.
         """
-        revision = planning.choose_revision(self.workspace, self.id, model_uri)
+        revision = planning.choose_revision(self.workspace, self.id, model_uri, trust)
         name = planning.endpoint_name(self.id)
-        if not replace and canary_percent is None and any(e.name == name for e in self.workspace.registry.endpoints()):
-            raise ServingError(f"{name} is deployed already", "add --replace to swap it without a refused request")
-        if canary_percent is not None and not 0 < canary_percent < 100:
-            raise ServingError(f"a canary gets 1 to 99 percent, not {canary_percent}", "write for example 30")
+        planning.check_deployment(self.workspace, name, replace, canary_percent, token)
         config = dict(serving_config if serving_config is not None else self.serving_config)
         spec = EndpointSpec(
             name=name,

@@ -16,7 +16,7 @@ import msgspec
 from kaptain_magics.core.events import ArtifactSaved, Event, LogWritten, MetricReported, Noted
 from kaptain_magics.runtime.errors import TransferError
 from kaptain_magics.runtime.location import Location
-from kaptain_magics.targets.reading import MetricScanner, channel_event
+from kaptain_magics.targets.reading import UNREADABLE, MetricScanner, channel_event
 
 MARK = b"::kaptain::"
 _TAIL = 16 * 1024  # characters of the log that are kept to explain a failure
@@ -89,7 +89,7 @@ class OutputReader:
         try:
             fact = json.loads(line[len(MARK) :])
             event = channel_event(fact)
-        except (ValueError, KeyError, TypeError, AttributeError):  # the script itself printed the mark
+        except UNREADABLE:  # the script itself printed the mark
             yield from self._log(size)
             return
         self._pending = self._pending[size:]

@@ -19,6 +19,10 @@ _NUMBER = rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _LONGEST_LINE = 64 * 1024
 
 
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What a line of the channel raises that the runtime has not written."""
+
+
 def channel_event(data: Mapping[str, Any]) -> Event | None:
     """Turn an object that the runtime sent through its channel into an event; ``None`` for kinds unknown here."""
     kind = data.get("kind")
@@ -70,7 +74,7 @@ class ChannelReader:
         for line in lines:
             try:
                 event = channel_event(msgspec.json.decode(line))
-            except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+            except UNREADABLE:
                 continue  # the script wrote into the channel's file itself
             if event is not None:
                 yield event

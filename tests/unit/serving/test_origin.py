@@ -1,4 +1,4 @@
-"""What a browser sends for a page of another site is refused, on this machine and through the router; others are not."""
+"""What a browser sends for a page of another site is refused, through the router too; other requests are not."""
 
 from __future__ import annotations
 

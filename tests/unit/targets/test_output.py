@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import random
 
-from kaptain_magics.core.events import ArtifactSaved, Event, LogWritten, MetricReported
+import pytest
+
+from kaptain_magics.core.events import ArtifactSaved, Event, LogWritten, MetricReported, Noted
 from kaptain_magics.targets.output import OutputReader
+from kaptain_magics.targets.reading import ChannelReader
 
 
 def fact(**fields: object) -> bytes:
@@ -65,6 +68,29 @@ def test_reading_goes_on_behind_any_cursor() -> None:
         for number, event in enumerate(events):
             rest = read([OUTPUT], after=event.cursor)
             assert text(events[: number + 1]) + text(rest) == LOG
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:///tmp/elsewhere", "file:///models/1/..", "s3://other/models/1", "file:///models/1/below", "nonsense"]
+)
+def test_a_job_cannot_say_that_its_model_is_elsewhere(uri: str) -> None:
+    reader = OutputReader(upload_uri="file:///models/1")
+    (event,) = reader.feed(fact(kind="artifact", uri=uri, files={"model": "00"}))
+    assert isinstance(event, Noted)
+    assert event.warning
+    (saved,) = reader.feed(fact(kind="artifact", uri="file:///models/1", files={"model": "00"}))
+    assert isinstance(saved, ArtifactSaved)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[1]", b"1", b'"x"', b'{"kind":"artifact","uri":"s3://b/m","size":1e400}', b"[" * 100_000, b'{"kind":"metric"}'],
+    ids=range(6),
+)
+def test_what_is_no_fact_is_the_scripts_own_output(line: bytes) -> None:
+    reader = OutputReader()
+    assert [type(event) for event in reader.feed(b"::kaptain::" + line + b"\n")] == [LogWritten]
+    assert list(ChannelReader().feed(line + b"\n")) == []
 
 
 def test_fetched_variables_are_no_event() -> None:

@@ -13,7 +13,7 @@ ELSEWHERE = (
 )
 """Where the password of a package index belongs, as a hint."""
 _LOGIN = re.compile(r"([\w+.-]+)://([^/\s?#]+)@")
-_QUERY = re.compile(r"(?<=[?&;])([^=&;#\s]*(?:password|passwd|pwd|secret|token|api_?key)[^=&;#\s]*)=[^&;#\s]+", re.I)
+_QUERY = re.compile(r"(?<=[?&])([^=&;#\s]*(?:password|passwd|pwd|secret|token|api_?key)[^=&;#\s]*)=[^&;#\s]+", re.I)
 _VARIABLE = re.compile(r"\$\{\w+\}")  # pip replaces it by a variable of its environment
 
 

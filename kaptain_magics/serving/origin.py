@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from kaptain_magics.serving.errors import RequestError
 
+_CONTAINERS_HOST = ("host.docker.internal", "host.containers.internal")  # this machine, as containers call it
 HEADERS = (b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode")
 
 
@@ -49,9 +50,10 @@ def from_browser(headers: Mapping[bytes, bytes]) -> bool:
 def _ours(host: bytes) -> bool:
     """Whether a ``Host`` can only be this machine: an address, a name without a dot, or one that is known."""
     name = _name(f"//{host.decode('latin-1')}")
-    if not name or "." not in name or name in ("host.docker.internal", socket.gethostname().lower()):
+    if not name or "." not in name:
         return bool(name)
-    return name.endswith(".localhost") or _is_address(name)
+    known = name in (*_CONTAINERS_HOST, socket.gethostname().lower())
+    return known or name.endswith(".localhost") or _is_address(name)
 
 
 @functools.lru_cache(maxsize=256)

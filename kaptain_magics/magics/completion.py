@@ -112,6 +112,10 @@ class Completion:
             from kaptain_magics.core.frameworks import ModelFramework
 
             return list(ModelFramework)
+        if kind == "target":
+            from kaptain_magics.targets.base import target_names
+
+            return target_names()
         if kind in ("algorithm", "stopping"):
             from kaptain_magics.tuning.algorithms import ROWS, STOPPING
 

@@ -94,7 +94,7 @@ def _objects(workspace: Workspace) -> Iterator[_Leftover]:
 def _carried(workspace: Workspace) -> Iterator[_Leftover]:
     """Objects beside a model that carried files into a job or variables out of it; an ended run removes its own."""
     store, base = workspace.objects(), workspace.settings.models_uri
-    jobs = [s.record.job for s in workspace.runs() if s.state.terminal and s.record.target == "kubernetes"]
+    jobs = [s.record.job for s in workspace.runs() if s.state.terminal]
     models = {job.upload_uri.rstrip("/") for job in jobs if job is not None and job.upload_uri.startswith(f"{base}/")}
     for place in sorted({model.rpartition("/")[0] for model in models}):
         for entry in store.list(place):

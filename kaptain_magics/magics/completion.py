@@ -111,7 +111,7 @@ class Completion:
         if kind == "framework":
             from kaptain_magics.core.frameworks import ModelFramework
 
-            return list(ModelFramework)
+            return ModelFramework.names()
         if kind == "target":
             from kaptain_magics.targets.base import target_names
 

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from kaptain_magics import plugins
+from kaptain_magics.core import plugins
 from kaptain_magics.core.events import Event
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import EndpointState

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from kaptain_magics.magics.options import TRAIN
 from kaptain_magics.model import Workspace
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import target_names
+from tests.distributions import install
 
 ENTRY_POINTS = """
 [kaptain_magics.targets]
@@ -28,16 +26,7 @@ local = toy_target:ToyTarget
 
 @pytest.fixture
 def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A distribution with the toy on the path of this process and of those that it starts."""
-    site = tmp_path / "site"
-    info = site / "kaptain_toy-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kaptain-toy\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(ENTRY_POINTS)
-    shutil.copy(Path(__file__).with_name("toy_target.py"), site)
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep))
-    importlib.invalidate_caches()
+    install(Path(__file__).with_name("toy_target.py"), ENTRY_POINTS, tmp_path / "site", monkeypatch)
 
 
 @pytest.mark.usefixtures("_installed")
@@ -59,7 +48,7 @@ def test_names_of_ours_cannot_be_taken_and_a_broken_one_is_named(home: Path) -> 
     assert type(Workspace().target("local")).__name__ == "LocalTarget"
     with pytest.raises(ConfigError, match="ModuleNotFoundError") as raised:
         Workspace().target("broken")
-    assert raised.value.hint == "check the installation of kaptain-toy"
+    assert raised.value.hint == "check the installation of kaptain-toy-target"
 
 
 def test_an_unknown_name_says_what_is_there(home: Path) -> None:

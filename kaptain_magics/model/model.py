@@ -15,11 +15,11 @@ from kaptain_magics.core.specs import ClusterOptions
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import MetricsTypeError, ModelError, NotFoundError, ObjectiveError, ServingError
 from kaptain_magics.model import planning
-from kaptain_magics.model.blocking import deploy_and_tell, follow_and_tell
+from kaptain_magics.model.contract.config import Config
+from kaptain_magics.model.contract.console import deploy_and_tell, follow_and_tell
 from kaptain_magics.model.endpoint import Endpoint
 from kaptain_magics.model.handles import Deployment, Study, TrainingRun
 from kaptain_magics.model.plannable import ModelMeta, Plannable
-from kaptain_magics.model.sdkconfig import Config
 from kaptain_magics.state import ModelRecord
 
 DISTRIBUTED = (ModelFramework.PYTORCH, ModelFramework.TENSORFLOW, ModelFramework.MXNET)
@@ -40,7 +40,7 @@ class Model(Plannable):
         Raises:
             ImageError: It cannot be built or pushed.
         """
-        from kaptain_magics.model.images import build_image
+        from kaptain_magics.model.contract.image_builder import build_image
 
         return build_image(self, verbose)
 
@@ -269,7 +269,7 @@ class Model(Plannable):
         Raises:
             ModelExistsError: A file is there.
         """
-        from kaptain_magics.model.portable import save
+        from kaptain_magics.model.contract.model_json import save
 
         save(self, path, overwrite)
 
@@ -281,7 +281,7 @@ class Model(Plannable):
             model_uri: URI of the file, or of the model's folder.
             config: Credentials; found in the usual places when not given.
         """
-        from kaptain_magics.model.portable import load
+        from kaptain_magics.model.contract.model_json import load
 
         return load(model_uri, config)
 
@@ -326,7 +326,7 @@ def _direction(name: str) -> Direction:
 
 
 def _cluster(ttl: int | None, cleanup: bool | None, delete: bool | None = None) -> ClusterOptions:
-    from kaptain_magics.model import envs
+    from kaptain_magics.model.contract import envs
 
     return ClusterOptions(
         ttl_seconds_after_finished=envs.TTL_SECONDS_AFTER_FINISHED if ttl is None else ttl,

@@ -24,9 +24,9 @@ from kaptain_magics.errors import (
     UndefinedPropertyError,
 )
 from kaptain_magics.model import planning
+from kaptain_magics.model.contract.config import Config
 from kaptain_magics.model.planning import JobOptions
 from kaptain_magics.model.plans import DeploymentPlan, StudyPlan, TrainingPlan
-from kaptain_magics.model.sdkconfig import Config
 from kaptain_magics.model.workspace import Workspace
 from kaptain_magics.state import Revision
 from kaptain_magics.supervisor.serving_files import find_serving_files

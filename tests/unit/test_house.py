@@ -31,8 +31,8 @@ from kaptain.platform.constants import CONFIG_MAP_KIND, SECRET_KIND
 from kaptain.config import Config, S3ConfigurationProvider, DefaultMinioConfigurationProvider
 import kaptain.exceptions, kaptain.utils
 envs.VERBOSE = True
-import kaptain_magics.model.envs
-assert kaptain_magics.model.envs.VERBOSE is True
+import kaptain_magics.model.contract.envs
+assert kaptain_magics.model.contract.envs.VERBOSE is True
 for module in (kaptain.exceptions, kaptain.utils):
     assert all(hasattr(module, name) for name in module.__all__)
 assert Algorithm.of("random") is Algorithm.RANDOM

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import KaptainError, TargetError
-from kaptain_magics.model.blocking import logger
+from kaptain_magics.model.contract.console import logger
 from kaptain_magics.model.workspace import Workspace
 from kaptain_magics.targets.base import ClusterKeeper, EndpointStatus
 

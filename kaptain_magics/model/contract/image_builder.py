@@ -10,8 +10,8 @@ from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import UndefinedPropertyError
 from kaptain_magics.images.builder import ImageBuilder
 from kaptain_magics.images.publish import Publisher, recipe
-from kaptain_magics.model import envs
-from kaptain_magics.model.blocking import logger
+from kaptain_magics.model.contract import envs
+from kaptain_magics.model.contract.console import logger
 
 if TYPE_CHECKING:
     from kaptain_magics.model.plannable import Plannable

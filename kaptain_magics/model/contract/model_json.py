@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.errors import ModelExistsError
-from kaptain_magics.model.sdkconfig import Config
+from kaptain_magics.model.contract.config import Config
 from kaptain_magics.model.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +12,14 @@ from kaptain_magics.core.domains import AnyDomain
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import ClusterOptions
+from kaptain_magics.core.specs import ClusterOptions, JobSpec
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import MetricsTypeError, ModelError, NotFoundError, ObjectiveError, ServingError
 from kaptain_magics.model import planning
+from kaptain_magics.model.context import Context
 from kaptain_magics.model.contract.config import Config
 from kaptain_magics.model.contract.console import deploy_and_tell, follow_and_tell
-from kaptain_magics.model.endpoint import Endpoint
+from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.model.handles import Deployment, Study, TrainingRun
 from kaptain_magics.model.plannable import ModelMeta, Plannable
 from kaptain_magics.state import ModelRecord
@@ -42,7 +44,9 @@ class Model(Plannable):
         """
         from kaptain_magics.model.contract.image_builder import build_image
 
-        return build_image(self, verbose)
+        job = self.plan_training().spec
+        assert isinstance(job, JobSpec)
+        return build_image(job, self.workspace.settings, verbose)
 
     def train(
         self,
@@ -271,7 +275,7 @@ class Model(Plannable):
         """
         from kaptain_magics.model.contract.model_json import save
 
-        save(self, path, overwrite)
+        save(self.workspace, self.id, dataclasses.asdict(self.meta()), path, overwrite)
 
     @classmethod
     def load_from_json(cls, model_uri: str, config: Config | None = None) -> Model:
@@ -283,14 +287,15 @@ class Model(Plannable):
         """
         from kaptain_magics.model.contract.model_json import load
 
-        return load(model_uri, config)
+        workspace = config.workspace() if config is not None else Context()
+        return cls(**load(workspace, model_uri), config=config, workspace=workspace)
 
     def _workers(self, asked: int) -> int:
         return asked if self.framework in DISTRIBUTED or asked < 1 else 1
 
     def _endpoint(self) -> Endpoint:
         try:
-            return self.workspace.endpoint(planning.endpoint_name(self.id))
+            return open_endpoint(self.workspace, planning.endpoint_name(self.id))
         except NotFoundError:
             raise ServingError(f"{self.id} is not deployed", f"deploy it first: %kaptain_deploy {self.id}") from None
 

@@ -33,7 +33,7 @@ from kaptain_magics.state import Revision
 from kaptain_magics.targets.base import present
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
 
 
 _DATA = (".onnx", ".data", ".ubj", ".json", ".txt", ".skops", ".md")  # suffixes of files that no loader executes
@@ -56,7 +56,7 @@ class JobOptions(TypedDict, total=False):
 
 
 def build_job(
-    workspace: Workspace,
+    workspace: Context,
     model_id: str,
     model_name: str,
     script: Script,
@@ -219,7 +219,7 @@ def build_study(
     return spec
 
 
-def last_script(workspace: Workspace, model_id: str) -> JobSpec:
+def last_script(workspace: Context, model_id: str) -> JobSpec:
     """Return the job that the model was trained or tuned with last.
 
     Raises:
@@ -256,7 +256,7 @@ def filled_up(options: JobOptions, before: JobSpec) -> JobOptions:
     return full
 
 
-def sent_values(workspace: Workspace, before: JobSpec) -> dict[str, Any]:
+def sent_values(workspace: Context, before: JobSpec) -> dict[str, Any]:
     """Return the values of the notebook that an earlier job was sent.
 
     Raises:
@@ -271,7 +271,7 @@ def sent_values(workspace: Workspace, before: JobSpec) -> dict[str, Any]:
         raise NotFoundError(f"the values that were sent to {before.name} are gone", f"add {names}") from error
 
 
-def training_requirements(workspace: Workspace, revision: Revision) -> tuple[str, ...]:
+def training_requirements(workspace: Context, revision: Revision) -> tuple[str, ...]:
     """Return the requirements of the job that made a revision, if its run is still there."""
     with contextlib.suppress(StateError):
         record = workspace.folder(revision.run_id).record
@@ -281,7 +281,7 @@ def training_requirements(workspace: Workspace, revision: Revision) -> tuple[str
     return ()
 
 
-def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | None = None) -> StudyPlan:
+def resume_plan(workspace: Context, word: str, changes: Mapping[str, Any] | None = None) -> StudyPlan:
     """Return the plan that goes on with an interrupted study.
 
     Args:
@@ -307,7 +307,7 @@ def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | No
     return StudyPlan(workspace, spec, about=folder.record.about)
 
 
-def choose_revision(workspace: Workspace, model_id: str, model_uri: str, trust: bool = False) -> Revision:
+def choose_revision(workspace: Context, model_id: str, model_uri: str, trust: bool = False) -> Revision:
     """Return the revision to deploy: the newest one, or the one at ``model_uri``.
 
     Args:
@@ -358,7 +358,7 @@ def choose_revision(workspace: Workspace, model_id: str, model_uri: str, trust: 
     )
 
 
-def check_deployment(workspace: Workspace, name: str, replace: bool, canary_percent: int | None, token: bool) -> None:
+def check_deployment(workspace: Context, name: str, replace: bool, canary_percent: int | None, token: bool) -> None:
     """Look whether an endpoint may be deployed like this.
 
     Raises:
@@ -374,7 +374,7 @@ def check_deployment(workspace: Workspace, name: str, replace: bool, canary_perc
         )
 
 
-def _is_own(workspace: Workspace, uri: str) -> bool:
+def _is_own(workspace: Context, uri: str) -> bool:
     """Whether a saved model was made here: a revision of any model, a deployed copy, or below the state folder."""
     registry = workspace.registry
     known = {revision.uri for model in registry.models() for revision in model.revisions}

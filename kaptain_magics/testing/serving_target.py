@@ -1,9 +1,11 @@
-"""What every target does with an endpoint. An instance is a module with a ``serving_rig`` fixture and a subclass::
+"""What every target does with an endpoint.
 
-@pytest.fixture(scope="module")
-def serving_rig(tmp_path_factory) -> ServingRig: ...
+An instance is a module with a fixture ``serving_rig`` and a subclass::
 
-class TestDockerServing(ServingTargetSuite): ...
+    @pytest.fixture(scope="module")
+    def serving_rig(tmp_path_factory) -> ServingRig: ...
+
+    class TestMyTarget(ServingTargetSuite): ...
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.serving.client import infer, predict
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget, Target
-from tests.waiting import until
+from kaptain_magics.testing.waiting import until
 
 # The sum of every row, marked with the revision that answers.
 MARKED = """

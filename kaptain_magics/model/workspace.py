@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.config import Settings
 from kaptain_magics.core.states import EndpointState, RunKind, RunState
-from kaptain_magics.errors import KaptainError, StateError
+from kaptain_magics.errors import KaptainError, NotFoundError, StateError
 from kaptain_magics.model.endpoint import Endpoint
 from kaptain_magics.model.handles import Handle, Study, open_handle
 from kaptain_magics.state import ModelRecord, Registry, RunFolder, RunStore, RunSummary
@@ -103,6 +104,21 @@ class Workspace:
     def models(self) -> list[ModelRecord]:
         """Return all models by id."""
         return self.registry.models()
+
+    def deployed(self, model_id: str) -> dict[str, int]:
+        """Return the percent of requests that a model's revisions get now, by the URI of the saved model."""
+        shares: dict[str, int] = {}
+        try:
+            record = self.registry.endpoint(model_id)
+        except NotFoundError:
+            return shares
+        traffic = {record.spec.revision: 100}  # as it was deployed last, where its target cannot be asked
+        with contextlib.suppress(KaptainError):
+            traffic = self.serving(record.target).endpoint(record.name).traffic or traffic
+        for revision, percent in traffic.items():
+            uri = record.sources.get(revision, "")
+            shares[uri] = shares.get(uri, 0) + percent
+        return shares
 
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints; one whose target cannot be reached says so in its reason."""

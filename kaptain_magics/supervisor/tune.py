@@ -120,6 +120,8 @@ def _keep(context: Context, spec: StudySpec, best: TrialChanged) -> None:
             size=saved.size,
             hyperparameters={**spec.job.parameters, **best.parameters},
             metrics=best.metrics,
+            objective=spec.objectives[0],
+            direction=spec.direction,
         ),
     )
 

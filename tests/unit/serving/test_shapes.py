@@ -15,6 +15,7 @@ from kaptain_magics.errors import InferenceError
 from kaptain_magics.serving.client import predict
 from kaptain_magics.serving.inputs import to_tensors
 from kaptain_magics.serving.loaders.base import Signature, TensorSpec
+from kaptain_magics.serving.loaders.torch_handler import ImageClassifier
 from tests.servers import ModelServer, predictor, tensor
 
 # Tells samples apart by the places of their values, as a network with a flattening layer does.
@@ -150,3 +151,22 @@ def test_the_server_itself_rearranges_nothing(server: ModelServer) -> None:
     status, body = server.infer({"instances": [{"image": zeros[0]}]}, "/v1/models/m:predict")
     assert status == 400
     assert "shape [1, 4, 5, 3], not [-1, 3, 4, 5]" in body["error"]
+
+
+class Flattening:
+    """What the image classifier of PyTorch asks, without PyTorch: a module that would take axes in any order."""
+
+    platform, batchable, signature = "pytorch", True, IMAGES
+
+    def predict(self, inputs: Any, outputs: Any, parameters: Any) -> Any:
+        (images,) = inputs.values()
+        return {"scores": images.reshape(len(images), -1)[:, :2]}
+
+
+def test_the_image_classifier_rearranges_nothing() -> None:
+    classifier = ImageClassifier(Flattening(), ())  # type: ignore[arg-type]
+    assert classifier.predict({"data": images(2)}, (), {})["predict"].tolist() == [1, 1]
+    with pytest.raises(
+        InferenceError, match=r"\[2, 4, 5, 3\], not \[-1, 3, 4, 5\] \(.*np.transpose\(x, \(0, 3, 1, 2\)\)"
+    ):
+        classifier.predict({"data": np.zeros((2, 4, 5, 3))}, (), {})

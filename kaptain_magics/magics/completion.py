@@ -111,7 +111,11 @@ class Completion:
         if kind == "framework":
             from kaptain_magics.core.frameworks import ModelFramework
 
-            return list(ModelFramework)
+            return ModelFramework.names()
+        if kind == "target":
+            from kaptain_magics.targets.base import target_names
+
+            return target_names()
         if kind in ("algorithm", "stopping"):
             from kaptain_magics.tuning.algorithms import ROWS, STOPPING
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from kaptain_magics.magics import readers
 from kaptain_magics.magics.grammar import Command, Option, Positional
 
-TARGETS = ("local", "docker", "kubernetes")
-
 _NAME = Positional("NAME", "the model's id, such as dev/mnist", readers.model_id, "model")
 _WHERE = (
-    Option("on", "where to run, instead of the setting", "TARGET", choices=TARGETS),
+    Option("on", "where to run, instead of the setting", "local|docker|kubernetes", readers.target, complete="target"),
     Option("namespace", "namespace on the cluster", "NAME"),
     Option("context", "context in the kubeconfig", "NAME"),
 )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kaptain_magics.core.ages import ago
 from kaptain_magics.core.events import Noted, StateChanged
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.core.states import RunKind, RunState
+from kaptain_magics.core.states import Direction, RunKind, RunState
 from kaptain_magics.errors import KaptainError, ModelError, NotFoundError, ServingError, StateError
 from kaptain_magics.state import Revision, RunRecord
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
 
 SHOWN = 8  # digits of a revision's id that are shown
 _METRICS = 3  # metrics that describe a revision where none decides
@@ -28,7 +29,7 @@ class Choice(NamedTuple):
 
 
 def choose_revision(
-    workspace: Workspace, model_id: str, model_uri: str = "", word: str = "", newest: bool = False
+    workspace: Context, model_id: str, model_uri: str = "", word: str = "", newest: bool = False
 ) -> Choice:
     """Return the revision to deploy.
 
@@ -58,11 +59,11 @@ def choose_revision(
         raise ModelError(
             f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}, or name --model-uri"
         )
-    chosen, said = (known[-1], _newest(known)) if newest else _best(known)
+    chosen, said = (known[-1], _newest(known)) if newest else _best(workspace, known)
     return Choice(chosen, (*_later_runs(workspace, model_id, chosen, known), said))
 
 
-def known_revisions(workspace: Workspace, model_id: str) -> tuple[Revision, ...]:
+def known_revisions(workspace: Context, model_id: str) -> tuple[Revision, ...]:
     """Return a model's revisions, the newest last; none of a model that is not known."""
     try:
         return workspace.registry.model(model_id).revisions
@@ -89,14 +90,14 @@ def find_revision(model_id: str, known: Sequence[Revision], word: str) -> Revisi
 # ---- the best, or the newest ------------------------------------------------------------------------------------
 
 
-def _best(known: Sequence[Revision]) -> tuple[Revision, Noted]:
+def _best(workspace: Context, known: Sequence[Revision]) -> tuple[Revision, Noted]:
     """Return the better of the newest tuned and the newest trained revision by the study's objective."""
     newest = known[-1]
     tuned = next((r for r in reversed(known) if r.stage == "tuned"), None)
     trained = next((r for r in reversed(known) if r.stage == "trained"), None)
-    if tuned is None or trained is None or not tuned.objective:
+    metric, direction = _objective(workspace, tuned)
+    if tuned is None or trained is None or not metric:
         return newest, _newest(known)
-    metric, direction = tuned.objective, tuned.direction
     other = trained if newest is tuned else tuned
     mine, its = _value(newest, metric), _value(other, metric)
     if mine is None or its is None:
@@ -110,6 +111,16 @@ def _best(known: Sequence[Revision]) -> tuple[Revision, Noted]:
     text += f": the better {metric} ({direction})"
     hint = f"the newest all the same: --revision {newest.revision[:SHOWN]}" if chosen is other else ""
     return chosen, Noted(text=text, hint=hint)
+
+
+def _objective(workspace: Context, tuned: Revision | None) -> tuple[str, Direction]:
+    """Return the metric and the direction of a tuned revision's study; older versions wrote them down there only."""
+    if tuned is not None and not tuned.objective:
+        with suppress(StateError):
+            study = workspace.folder(tuned.run_id).record.study
+            if study is not None:
+                return study.objectives[0], study.direction
+    return (tuned.objective, tuned.direction) if tuned is not None else ("", Direction.MAXIMIZE)
 
 
 def _newest(known: Sequence[Revision]) -> Noted:
@@ -136,7 +147,7 @@ def _told(revision: Revision, metric: str = "") -> str:
 # ---- runs that left nothing to deploy ----------------------------------------------------------------------------
 
 
-def _later_runs(workspace: Workspace, model_id: str, chosen: Revision, known: Sequence[Revision]) -> Iterator[Noted]:
+def _later_runs(workspace: Context, model_id: str, chosen: Revision, known: Sequence[Revision]) -> Iterator[Noted]:
     """Yield a warning where the model's last run left no model, or not its best one, or still goes on."""
     saved = {revision.run_id for revision in known}
     for folder in workspace.store.folders():
@@ -172,7 +183,7 @@ def _warning(record: RunRecord, last: StateChanged, saved: bool, chosen: Revisio
 # ---- a saved model elsewhere -------------------------------------------------------------------------------------
 
 
-def _at_uri(workspace: Workspace, model_uri: str, known: Sequence[Revision]) -> Choice:
+def _at_uri(workspace: Context, model_uri: str, known: Sequence[Revision]) -> Choice:
     uri = model_uri.rstrip("/")
     if "://" not in uri:
         uri = _absolute(uri).as_uri()

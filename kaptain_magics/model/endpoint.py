@@ -9,7 +9,7 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
     from kaptain_magics.serving.loaders.base import TensorSpec
 
 
@@ -22,7 +22,7 @@ class Endpoint:
         workspace: What it belongs to.
     """
 
-    def __init__(self, name: str, target: ServingTarget, workspace: Workspace) -> None:
+    def __init__(self, name: str, target: ServingTarget, workspace: Context) -> None:
         self.name = name
         self._target, self._workspace = target, workspace
 
@@ -115,8 +115,18 @@ class Endpoint:
     def undeploy(self) -> None:
         """Remove the endpoint and its canary."""
         self._target.undeploy(self.name)
-        self._workspace.forget_endpoint(self.name)
+        self._workspace.registry.remove_endpoint(self.name)
 
     def __repr__(self) -> str:
         status = self.status()
         return f"Endpoint {self.name}: {status.state} {status.url}".rstrip()
+
+
+def open_endpoint(workspace: Context, name: str) -> Endpoint:
+    """Return an endpoint by its name or its model's id.
+
+    Raises:
+        NotFoundError: There is none of that name.
+    """
+    record = workspace.registry.endpoint(name)
+    return Endpoint(record.name, workspace.serving(record.target), workspace)

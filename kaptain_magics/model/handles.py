@@ -21,12 +21,12 @@ from kaptain_magics.core.events import (
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunKind, RunState, TrialState
 from kaptain_magics.errors import DeploymentFailedError, NotFoundError, RunFailedError, ScriptError, StateError
+from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.state import RunFolder, RunRecord
 from kaptain_magics.targets.base import ServerLogs
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.endpoint import Endpoint
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
 
 _STOP_PATIENCE = 60.0  # seconds for a supervisor to end its work
 
@@ -41,7 +41,7 @@ class Handle:
 
     _failure: type[RunFailedError] = RunFailedError
 
-    def __init__(self, folder: RunFolder, workspace: Workspace) -> None:
+    def __init__(self, folder: RunFolder, workspace: Context) -> None:
         self.folder = folder
         self._workspace = workspace
         self._read = 0
@@ -306,7 +306,7 @@ class Deployment(Handle):
     @property
     def endpoint(self) -> Endpoint:
         """The endpoint that was deployed."""
-        return self._workspace.endpoint(self.record.name)
+        return open_endpoint(self._workspace, self.record.name)
 
 
 HANDLES: dict[RunKind, type[Handle]] = {
@@ -316,7 +316,7 @@ HANDLES: dict[RunKind, type[Handle]] = {
 }
 
 
-def open_handle(folder: RunFolder, workspace: Workspace) -> Handle:
+def open_handle(folder: RunFolder, workspace: Context) -> Handle:
     """Return the handle of a run.
 
     Raises:

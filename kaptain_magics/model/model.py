@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,16 +12,17 @@ from kaptain_magics.core.domains import AnyDomain
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import ClusterOptions
+from kaptain_magics.core.specs import ClusterOptions, JobSpec
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import MetricsTypeError, ModelError, NotFoundError, ObjectiveError, ServingError
 from kaptain_magics.model import planning
-from kaptain_magics.model.blocking import deploy_and_tell, follow_and_tell
-from kaptain_magics.model.endpoint import Endpoint
+from kaptain_magics.model.context import Context
+from kaptain_magics.model.contract.config import Config
+from kaptain_magics.model.contract.console import deploy_and_tell, follow_and_tell
+from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.model.handles import Deployment, Study, TrainingRun
 from kaptain_magics.model.meta import ModelMeta
 from kaptain_magics.model.plannable import Plannable
-from kaptain_magics.model.sdkconfig import Config
 from kaptain_magics.state import ModelRecord
 
 DISTRIBUTED = (ModelFramework.PYTORCH, ModelFramework.TENSORFLOW, ModelFramework.MXNET)
@@ -41,9 +43,11 @@ class Model(Plannable):
         Raises:
             ImageError: It cannot be built or pushed.
         """
-        from kaptain_magics.model.images import build_image
+        from kaptain_magics.model.contract.image_builder import build_image
 
-        return build_image(self, verbose)
+        job = self.plan_training().spec
+        assert isinstance(job, JobSpec)
+        return build_image(job, self.workspace.settings, verbose)
 
     def train(
         self,
@@ -283,9 +287,9 @@ class Model(Plannable):
         Raises:
             ModelExistsError: A file is there.
         """
-        from kaptain_magics.model.portable import save
+        from kaptain_magics.model.contract.model_json import save
 
-        save(self, path, overwrite)
+        save(self.workspace, self.id, dataclasses.asdict(self.meta()), path, overwrite)
 
     @classmethod
     def load_from_json(cls, model_uri: str, config: Config | None = None) -> Model:
@@ -295,16 +299,17 @@ class Model(Plannable):
             model_uri: URI of the file, or of the model's folder.
             config: Credentials; found in the usual places when not given.
         """
-        from kaptain_magics.model.portable import load
+        from kaptain_magics.model.contract.model_json import load
 
-        return load(model_uri, config)
+        workspace = config.workspace() if config is not None else Context()
+        return cls(**load(workspace, model_uri), config=config, workspace=workspace)
 
     def _workers(self, asked: int) -> int:
         return asked if self.framework in DISTRIBUTED or asked < 1 else 1
 
     def _endpoint(self) -> Endpoint:
         try:
-            return self.workspace.endpoint(planning.endpoint_name(self.id))
+            return open_endpoint(self.workspace, planning.endpoint_name(self.id))
         except NotFoundError:
             raise ServingError(f"{self.id} is not deployed", f"deploy it first: %kaptain_deploy {self.id}") from None
 
@@ -340,7 +345,7 @@ def _direction(name: str) -> Direction:
 
 
 def _cluster(ttl: int | None, cleanup: bool | None, delete: bool | None = None) -> ClusterOptions:
-    from kaptain_magics.model import envs
+    from kaptain_magics.model.contract import envs
 
     return ClusterOptions(
         ttl_seconds_after_finished=envs.TTL_SECONDS_AFTER_FINISHED if ttl is None else ttl,

@@ -23,13 +23,13 @@ from kaptain_magics.errors import (
     UndefinedPropertyError,
 )
 from kaptain_magics.model import choosing, planning
+from kaptain_magics.model.context import Context
+from kaptain_magics.model.contract.config import Config
 from kaptain_magics.model.inherited import inherited
 from kaptain_magics.model.meta import ModelMeta
 from kaptain_magics.model.planning import JobOptions
 from kaptain_magics.model.plans import DeploymentPlan, StudyPlan, TrainingPlan
 from kaptain_magics.model.running import listening_address, running_endpoint
-from kaptain_magics.model.sdkconfig import Config
-from kaptain_magics.model.workspace import Workspace
 from kaptain_magics.state import Revision
 from kaptain_magics.supervisor.serving_files import find_serving_files
 
@@ -75,7 +75,7 @@ class Plannable:
         config: Config | None = None,
         serving_config: Mapping[str, str] | None = None,
         *,
-        workspace: Workspace | None = None,
+        workspace: Context | None = None,
     ) -> None:
         if not isinstance(id, str) or not id.strip() or any(part in ("", ".", "..") for part in id.split("/")):
             raise InvalidPropertyError(f"{id!r} is no model id", "write letters, digits, - and /, as in dev/mnist")
@@ -95,7 +95,7 @@ class Plannable:
         self.revision = uuid.uuid4().hex
         if config is not None and workspace is None:
             workspace = config.workspace()
-        self.workspace = workspace or Workspace()
+        self.workspace = workspace or Context()
 
     @property
     def _about(self) -> dict[str, str]:

@@ -28,7 +28,7 @@ from kaptain_magics.model.plans import StudyPlan
 from kaptain_magics.state import Revision
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
 
 
 class JobOptions(TypedDict, total=False):
@@ -48,7 +48,7 @@ class JobOptions(TypedDict, total=False):
 
 
 def build_job(
-    workspace: Workspace,
+    workspace: Context,
     model_id: str,
     model_name: str,
     script: Script,
@@ -179,7 +179,7 @@ def build_study(
     return spec
 
 
-def last_script(workspace: Workspace, model_id: str) -> JobSpec:
+def last_script(workspace: Context, model_id: str) -> JobSpec:
     """Return the job that the model was trained or tuned with last.
 
     Raises:
@@ -215,7 +215,7 @@ def filled_up(options: JobOptions, before: JobSpec) -> JobOptions:
     return full
 
 
-def sent_values(workspace: Workspace, before: JobSpec) -> dict[str, Any]:
+def sent_values(workspace: Context, before: JobSpec) -> dict[str, Any]:
     """Return the values of the notebook that an earlier job was sent.
 
     Raises:
@@ -230,7 +230,7 @@ def sent_values(workspace: Workspace, before: JobSpec) -> dict[str, Any]:
         raise NotFoundError(f"the values that were sent to {before.name} are gone", f"add {names}") from error
 
 
-def training_requirements(workspace: Workspace, revision: Revision) -> tuple[str, ...]:
+def training_requirements(workspace: Context, revision: Revision) -> tuple[str, ...]:
     """Return the requirements of the job that made a revision, if its run is still there."""
     with contextlib.suppress(StateError):
         record = workspace.folder(revision.run_id).record
@@ -240,7 +240,7 @@ def training_requirements(workspace: Workspace, revision: Revision) -> tuple[str
     return ()
 
 
-def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | None = None) -> StudyPlan:
+def resume_plan(workspace: Context, word: str, changes: Mapping[str, Any] | None = None) -> StudyPlan:
     """Return the plan that goes on with an interrupted study.
 
     Args:

@@ -18,7 +18,7 @@ from kaptain_magics.model.handles import Deployment, Handle, Study, TrainingRun,
 from kaptain_magics.state import RunRecord
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
 
 _H = TypeVar("_H", bound=Handle)
 
@@ -36,7 +36,7 @@ class Plan(Generic[_H]):
 
     def __init__(
         self,
-        workspace: Workspace,
+        workspace: Context,
         spec: JobSpec | StudySpec | EndpointSpec,
         sent: Mapping[str, Any] | None = None,
         about: Mapping[str, str] | None = None,

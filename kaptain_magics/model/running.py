@@ -15,7 +15,7 @@ from kaptain_magics.model import planning
 from kaptain_magics.model.choosing import known_revisions
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
 
 _HERE = "127.0.0.1"
 _NUMBERS = ("workers", "autoscale", "min_replicas", "max_replicas")
@@ -26,7 +26,7 @@ _RESOURCES = {
 }
 
 
-def running_endpoint(workspace: Workspace, model_id: str) -> EndpointSpec | None:
+def running_endpoint(workspace: Context, model_id: str) -> EndpointSpec | None:
     """Return what a model's endpoint was deployed with last; ``None`` where it has none, or it was taken down."""
     name = planning.endpoint_name(model_id)
     return next((e.spec for e in workspace.registry.endpoints() if e.name == name), None)
@@ -59,7 +59,7 @@ def listening_address(name: str, asked: str, running: EndpointSpec | None, canar
     return _HERE
 
 
-def kept(workspace: Workspace, model_id: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Noted]]:
+def kept(workspace: Context, model_id: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Noted]]:
     """Return options with those of the running endpoint where none are given, and what is to be said of it.
 
     Kept are protocol, resources, environment, processes, replicas, and an image and requirements that were named.
@@ -116,7 +116,7 @@ def _resources(asked: Resources, running: Resources, said: list[str]) -> Resourc
     return msgspec.structs.replace(asked, **changes)
 
 
-def _trained_with(workspace: Workspace, model_id: str) -> list[tuple[str, ...]]:
+def _trained_with(workspace: Context, model_id: str) -> list[tuple[str, ...]]:
     """Return requirements that nobody named: none, and those that the served revisions were trained with."""
     try:
         sources = workspace.registry.endpoint(planning.endpoint_name(model_id)).sources.values()

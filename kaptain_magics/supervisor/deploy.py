@@ -18,8 +18,7 @@ from kaptain_magics.errors import KaptainError, StateError, TargetError
 from kaptain_magics.state import EndpointRecord, RunFolder
 from kaptain_magics.supervisor.context import Context
 from kaptain_magics.supervisor.serving_files import place_serving_files
-from kaptain_magics.targets.base import ServingTarget
-from kaptain_magics.targets.local import LocalTarget
+from kaptain_magics.targets.base import Cancellable, ServesInPlace, ServingTarget
 
 
 def run(context: Context) -> StateChanged:
@@ -36,7 +35,7 @@ def run(context: Context) -> StateChanged:
     context.note(f"Deploying model from {place}")
     last = StateChanged(state=RunState.FAILED, reason="the target ended without a last word")
     try:
-        with context.ends_by(getattr(target, "cancel", lambda: None)):
+        with context.ends_by(target.cancel) if isinstance(target, Cancellable) else contextlib.nullcontext():
             for event in _events(context, target, spec):
                 if isinstance(event, StateChanged) and event.state.terminal:
                     last = event
@@ -53,7 +52,7 @@ def run(context: Context) -> StateChanged:
 
 
 def _events(context: Context, target: ServingTarget, spec: EndpointSpec) -> Iterator[Event]:
-    if isinstance(target, LocalTarget):
+    if isinstance(target, ServesInPlace):
         job = _trainer(context, spec)
         if job is not None:
             target.serve_like(job)

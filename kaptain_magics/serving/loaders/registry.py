@@ -1,4 +1,4 @@
-"""Which loader serves which framework. A new framework is one module and one row here.
+"""Which loader serves which framework. A new framework is one module and one row here, or an entry point elsewhere.
 
 A loader is a function ``load(folder, config) -> LoadedModel``. The folder is verified before (``serving.artifact``);
 ``config`` holds the model server's options (``serving_config``).
@@ -6,19 +6,19 @@ A loader is a function ``load(folder, config) -> LoadedModel``. The folder is ve
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.core import plugins
+from kaptain_magics.core.frameworks import GROUP, ModelFramework
 from kaptain_magics.errors import FrameworkError, ServingError
 from kaptain_magics.serving.datatypes import dtype_of
 from kaptain_magics.serving.loaders.base import LoadedModel, Signature
 from kaptain_magics.serving.loaders.described import read_description, use_modules, warn_of_versions
 
-LOADERS = {
+LOADERS: dict[str, str] = {
     ModelFramework.SKLEARN: "kaptain_magics.serving.loaders.sklearn",
     ModelFramework.XGBOOST: "kaptain_magics.serving.loaders.xgboost",
     ModelFramework.LIGHTGBM: "kaptain_magics.serving.loaders.lightgbm",
@@ -37,11 +37,11 @@ def load_model(framework: ModelFramework, folder: Path, config: Mapping[str, str
         FrameworkError: The framework cannot be served, or its library is missing.
         ServingError: The folder holds no model of the framework.
     """
-    if framework not in LOADERS:
-        raise FrameworkError(f"{framework} models cannot be served", "one of " + ", ".join(LOADERS))
+    if framework not in LOADERS and framework not in (servable := plugins.names(GROUP, LOADERS)):
+        raise FrameworkError(f"{framework} models cannot be served", "one of " + ", ".join(servable))
     declared = read_signature(folder, config)
     use_modules(folder)
-    model: LoadedModel = importlib.import_module(LOADERS[framework]).load(folder, config)
+    model: LoadedModel = plugins.load(GROUP, LOADERS, framework, "framework").load(folder, config)
     if declared is not None:
         model.signature = declared
     warn_of_versions(read_description(folder))

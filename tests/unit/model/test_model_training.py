@@ -25,7 +25,7 @@ from kaptain_magics.errors import (
     ServingError,
 )
 from kaptain_magics.model import Model, TrainingRun, Workspace
-from kaptain_magics.model.sdkconfig import Config, S3ConfigurationProvider
+from kaptain_magics.model.contract.config import Config, S3ConfigurationProvider
 from kaptain_magics.script import capture
 
 PLAIN = """

@@ -19,7 +19,7 @@ from kaptain_magics.core.events import (
 )
 from kaptain_magics.core.states import EndpointState, RunState, TrialState
 from kaptain_magics.errors import ServingError
-from kaptain_magics.model import envs
+from kaptain_magics.model.contract import envs
 from kaptain_magics.model.handles import Deployment, Handle, Study
 from kaptain_magics.model.plans import DeploymentPlan
 

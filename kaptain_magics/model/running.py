@@ -54,7 +54,7 @@ def listening_address(name: str, asked: str, running: EndpointSpec | None, canar
     if running.host != _HERE:
         raise ServingError(
             f"{name} listens on {running.host}, and no address is named for its replacement",
-            f"--host {running.host} goes on listening there, --host {_HERE} closes it to other machines",
+            f"--host {running.host} (host=...) goes on listening there, --host {_HERE} closes it to other machines",
         )
     return _HERE
 

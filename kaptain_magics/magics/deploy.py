@@ -47,7 +47,7 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
         given["serving_config"] = dict(arguments.get("serving", ())) | arguments.given("signature")
     given, notes = kept(workspace, model_id, given)
     plan = workspace.model(model_id).plan_deployment(**given)
-    plan.notes += notes
+    plan.notes = (*plan.notes, *notes)
     deployment = session.carry_out(plan, arguments, arguments.get("on_interrupt", workspace.settings.on_interrupt))
     if deployment is None or arguments.get("detach"):
         return deployment

@@ -74,7 +74,7 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         **search,
         **job_options(arguments, workspace, known),
     )
-    plan.notes += notes
+    plan.notes = (*notes, *plan.notes)
     return session.carry_out(plan, arguments, on_interrupt)
 
 

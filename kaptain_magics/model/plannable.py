@@ -10,6 +10,7 @@ from typing import Any, Unpack
 import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Value
+from kaptain_magics.core.events import Noted
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_run_id
 from kaptain_magics.core.resources import Resources
@@ -184,7 +185,8 @@ class Plannable:
         elif script is None:
             before = planning.last_script(self.workspace, self.id)
             script = before.script
-        completed, notes = self._complete(options), []
+        completed = self._complete(options)
+        notes: Sequence[Noted] = ()
         if before is not None:
             asked, completed = completed, planning.filled_up(completed, before)
             sent = sent or planning.sent_values(self.workspace, before)

@@ -29,6 +29,7 @@ def run(context: Context) -> StateChanged:
     if not isinstance(target, ServingTarget):
         raise TargetError(f"target {target.name} does not serve models", "deploy on another one with --on")
     place = f"{context.settings.models_uri}/{asked.model_id}/deploy/{asked.revision}"
+    context.say_first()
     context.note(f"Building deployment artifacts and uploading to {place}")
     context.store.copy(asked.artifact_uri, place)
     spec = place_serving_files(context.store, msgspec.structs.replace(asked, artifact_uri=place))

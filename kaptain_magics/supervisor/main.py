@@ -50,8 +50,6 @@ def main(arguments: list[str]) -> int:
 
 def _supervise(context: Context) -> StateChanged:
     try:
-        for note in context.record.notes:
-            context.emit(note)
         if context.record.kind is RunKind.TRAIN:
             from kaptain_magics.supervisor import train as work
         elif context.record.kind is RunKind.TUNE:

@@ -29,6 +29,7 @@ def run(context: Context) -> StateChanged:
     if isinstance(target, WarmStart):
         target.warm_up(spec.job)
     earlier = _earlier(context, spec)
+    context.say_first()
     context.note(f"Creating experiment {spec.name}")
     context.emit(StateChanged(state=RunState.RUNNING))
     context.note(f"Experiment {spec.name} has been created.")

@@ -13,18 +13,15 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Domain, Value
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import new_hex, new_job_name, new_run_id, sanitize
+from kaptain_magics.core.names import new_job_name, new_run_id, sanitize
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Capture, ClusterOptions, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction, RunKind
 from kaptain_magics.errors import (
     DomainError,
-    KaptainError,
-    ModelError,
     NotFoundError,
     ObjectiveError,
     ScriptError,
-    ServingError,
     StateError,
 )
 from kaptain_magics.model.plans import StudyPlan
@@ -265,44 +262,6 @@ def resume_plan(workspace: Context, word: str, changes: Mapping[str, Any] | None
     job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(workspace.store.folder / run_id))
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
     return StudyPlan(workspace, spec, about=folder.record.about)
-
-
-def choose_revision(workspace: Context, model_id: str, model_uri: str) -> Revision:
-    """Return the revision to deploy: the newest one, or the one at ``model_uri``.
-
-    Raises:
-        ModelError: The model was never trained, or nothing complete is saved at the URI.
-    """
-    try:
-        known = workspace.registry.model(model_id).revisions
-    except NotFoundError:
-        known = ()
-    if not model_uri:
-        if not known:
-            raise ModelError(
-                f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}, or name --model-uri"
-            )
-        return known[-1]
-    uri = model_uri.rstrip("/")
-    if "://" not in uri:
-        uri = _absolute(uri).as_uri()
-    for revision in known:
-        if revision.uri == uri:
-            return revision
-    try:
-        manifest = workspace.objects().manifest(uri)
-    except KaptainError as error:
-        raise ServingError(f"no model can be read at {model_uri}: {error.message}", error.hint) from error
-    return Revision(
-        revision=new_hex(32),
-        stage="given",
-        uri=uri,
-        run_id="",
-        created=0.0,
-        framework=manifest.framework,
-        files=manifest.files,
-        size=manifest.size,
-    )
 
 
 def endpoint_name(model_id: str) -> str:

@@ -79,6 +79,11 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     reason: str = ""
     headers: dict[str, str] = {}
 
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "headers"}
+        masked = {"headers": dict.fromkeys(self.headers, "***")} if self.headers else {}
+        return f"EndpointStatus({', '.join(f'{name}={value!r}' for name, value in {**shown, **masked}.items())})"
+
 
 @runtime_checkable
 class Target(Protocol):

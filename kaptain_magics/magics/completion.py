@@ -132,6 +132,8 @@ class Completion:
             return [name for e in workspace.registry.endpoints() for name in (e.name, e.model_id)]
         if kind == "metric" and model_id:
             return [name for r in workspace.registry.model(model_id).revisions for name in r.metrics]
+        if kind == "revision" and model_id:
+            return [r.revision[:8] for r in reversed(workspace.registry.model(model_id).revisions)]
         return models
 
     def _parameters(self, model_id: str) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.core.states import EndpointState
@@ -12,6 +10,7 @@ from kaptain_magics.targets.base import EndpointStatus, ServingTarget
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
+    from kaptain_magics.serving.loaders.base import TensorSpec
 
 
 class Endpoint:
@@ -32,11 +31,6 @@ class Endpoint:
         return self._target.endpoint(self.name)
 
     @property
-    def token(self) -> str:
-        """The token that requests need (a secret!); empty for none."""
-        return self.status().headers.get("Authorization", "").removeprefix("Bearer ")
-
-    @property
     def url(self) -> str:
         """Where to send requests from here."""
         return self.status().url
@@ -45,7 +39,7 @@ class Endpoint:
         """Ask the model.
 
         Args:
-            data: Rows: an array, a list, a DataFrame, an image, or a dict of named inputs.
+            data: Rows: an array, a list, a DataFrame, or a dict of named inputs; samples of the model's own shape.
             timeout: Seconds to wait for the answer.
             proba: Ask for probabilities instead of classes.
 
@@ -75,26 +69,34 @@ class Endpoint:
             )
         return status.url, status.headers
 
+    @property
+    def token(self) -> str:
+        """The bearer token that requests need; empty where none is due. It is shown nowhere else."""
+        return self.status().headers.get("Authorization", "").removeprefix("Bearer ")
+
     def curl(self) -> str:
-        """Return a command that asks the model from a terminal, which has the token in ``KAPTAIN_TOKEN``."""
-        status = self.status()
-        headers = ' -H "Authorization: Bearer $KAPTAIN_TOKEN"' if status.headers else ""
-        return f"curl -s {shlex.quote(status.url)} -H 'Content-Type: application/json'{headers} -d @input.json"
+        """Return a command that asks the model from a terminal.
+
+        Where a token is due, the command takes it from the variable ``KAPTAIN_TOKEN``: ``export`` what ``token`` holds.
+        """
+        from kaptain_magics.model.snippets import curl
+
+        return curl(self.status(), self._inputs())
 
     def snippet(self) -> str:
-        """Return Python code that asks the model with nothing but the standard library; as ``curl``."""
-        status = self.status()
-        token = ', "Authorization": "Bearer " + os.environ["KAPTAIN_TOKEN"]' if status.headers else ""
-        body = {"inputs": [{"name": "predict", "shape": [1, 4], "datatype": "FP32", "data": [0.0, 0.0, 0.0, 0.0]}]}
-        return "\n".join(
-            [
-                "import json, os, urllib.request" if token else "import json, urllib.request",
-                f"body = {json.dumps(body)}",
-                f"request = urllib.request.Request({status.url!r}, json.dumps(body).encode(),",
-                f'                                 {{"Content-Type": "application/json"{token}}})',
-                "print(json.load(urllib.request.urlopen(request)))",
-            ]
-        )
+        """Return Python code that asks the model with the standard library; the token's place is as in ``curl``."""
+        from kaptain_magics.model.snippets import python
+
+        return python(self.status(), self._inputs())
+
+    def _inputs(self) -> tuple[TensorSpec, ...]:
+        """Return what the model takes; nothing where it does not tell, or does not answer now."""
+        from kaptain_magics.serving.client import describe
+
+        try:
+            return describe(*self._address()).inputs
+        except ServingError:
+            return ()
 
     def set_canary(self, percent: int) -> None:
         """Give the canary so many percent of the requests."""

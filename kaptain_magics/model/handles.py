@@ -20,7 +20,7 @@ from kaptain_magics.core.events import (
 )
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunKind, RunState, TrialState
-from kaptain_magics.errors import NotFoundError, RunFailedError, ScriptError, StateError
+from kaptain_magics.errors import DeploymentFailedError, NotFoundError, RunFailedError, ScriptError, StateError
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.state import RunFolder, RunRecord
 from kaptain_magics.targets.base import ServerLogs
@@ -38,6 +38,8 @@ class Handle:
         folder: The run's folder.
         workspace: What it belongs to.
     """
+
+    _failure: type[RunFailedError] = RunFailedError
 
     def __init__(self, folder: RunFolder, workspace: Context) -> None:
         self.folder = folder
@@ -183,7 +185,8 @@ class Handle:
         """
         last = self.folder.last_state()
         if last.state is not RunState.SUCCEEDED:
-            raise RunFailedError(f"{self.name} {last.state}: {last.reason}".rstrip(": "), last.hint)
+            hint = last.hint or f"%kaptain logs {self.run_id} shows its whole log; it is {self.folder.log_path}"
+            raise self._failure(f"{self.name} {last.state}: {last.reason}".rstrip(": "), hint)
 
     def __bool__(self) -> bool:
         return self.state is RunState.SUCCEEDED
@@ -280,6 +283,8 @@ class Study(Handle):
 
 class Deployment(Handle):
     """The deployment of an endpoint."""
+
+    _failure = DeploymentFailedError
 
     def log(self, lines: int | None = None) -> str:
         """Return the server's log, where its target keeps one.

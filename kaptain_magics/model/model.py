@@ -21,7 +21,8 @@ from kaptain_magics.model.contract.config import Config
 from kaptain_magics.model.contract.console import deploy_and_tell, follow_and_tell
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.model.handles import Deployment, Study, TrainingRun
-from kaptain_magics.model.plannable import ModelMeta, Plannable
+from kaptain_magics.model.meta import ModelMeta
+from kaptain_magics.model.plannable import Plannable
 from kaptain_magics.state import ModelRecord
 
 DISTRIBUTED = (ModelFramework.PYTORCH, ModelFramework.TENSORFLOW, ModelFramework.MXNET)
@@ -78,7 +79,10 @@ class Model(Plannable):
             timeout: Seconds to wait.
 
         Returns:
-            The run; false in a condition when it failed.
+            The run, which is true in a condition.
+
+        Raises:
+            RunFailedError: It failed or was stopped.
         """
         plan = self.plan_training(
             parameters=hyperparameters,
@@ -136,7 +140,10 @@ class Model(Plannable):
             timeout: Seconds to wait.
 
         Returns:
-            The study; false in a condition when it failed.
+            The study, which is true in a condition.
+
+        Raises:
+            RunFailedError: It failed or was stopped.
         """
         plan = self.plan_tuning(
             domains=hyperparameters,
@@ -167,8 +174,11 @@ class Model(Plannable):
         replace: bool = False,
         transformer: Any = None,
         **kwargs: Any,
-    ) -> Deployment | None:
-        """Serve the newest trained or tuned revision, wait until it answers and show the address.
+    ) -> Deployment:
+        """Serve the model, wait until it answers and show the address.
+
+        Without ``model_uri`` or ``revision`` the better of the newest tuned and the newest trained revision is served
+        where both report the study's objective, else the newest; the log says which one, and over which.
 
         Args:
             model_uri: Another saved model.
@@ -179,11 +189,15 @@ class Model(Plannable):
             resources: Requests and limits apart.
             replace: Swap an endpoint that is there already.
             transformer: KServe transformer.
-            **kwargs: Further options of ``plan_deployment``.
+            **kwargs: Further options of ``plan_deployment``, such as ``revision``.
 
         Returns:
-            The deployment, false in a condition when it failed; ``None`` when an endpoint is there and ``replace`` was
-            not asked for.
+            The deployment, which is true in a condition.
+
+        Raises:
+            ModelError: There is nothing to deploy, or no such revision.
+            ServingError: An endpoint is there and ``replace`` was not asked for, or the deployment failed; what was
+                there before still serves.
         """
         return deploy_and_tell(
             lambda: self.plan_deployment(

@@ -13,19 +13,16 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Domain, Value
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import new_hex, new_job_name, new_run_id, sanitize
+from kaptain_magics.core.names import new_job_name, new_run_id, sanitize
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.secrets import ELSEWHERE, holds_password
 from kaptain_magics.core.specs import Capture, ClusterOptions, EndpointSpec, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction, RunKind
 from kaptain_magics.errors import (
     DomainError,
-    KaptainError,
-    ModelError,
     NotFoundError,
     ObjectiveError,
     ScriptError,
-    ServingError,
     StateError,
 )
 from kaptain_magics.model.plans import StudyPlan
@@ -34,9 +31,6 @@ from kaptain_magics.targets.base import present
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
-
-
-_DATA = (".onnx", ".data", ".ubj", ".json", ".txt", ".skops", ".md")  # suffixes of files that no loader executes
 
 
 class JobOptions(TypedDict, total=False):
@@ -305,81 +299,6 @@ def resume_plan(workspace: Context, word: str, changes: Mapping[str, Any] | None
     job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(workspace.store.folder / run_id))
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
     return StudyPlan(workspace, spec, about=folder.record.about)
-
-
-def choose_revision(workspace: Context, model_id: str, model_uri: str, trust: bool = False) -> Revision:
-    """Return the revision to deploy: the newest one, or the one at ``model_uri``.
-
-    Args:
-        workspace: Where the model belongs to.
-        model_id: The model's id.
-        model_uri: A saved model; empty for the newest revision.
-        trust: Whether a model of another's may run code when it is loaded.
-
-    Raises:
-        ModelError: The model was never trained.
-        ServingError: Nothing complete is saved at the URI, or it is another's and may run code.
-    """
-    try:
-        known = workspace.registry.model(model_id).revisions
-    except NotFoundError:
-        known = ()
-    if not model_uri:
-        if not known:
-            raise ModelError(
-                f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}, or name --model-uri"
-            )
-        return known[-1]
-    uri = model_uri.rstrip("/")
-    if "://" not in uri:
-        uri = _absolute(uri).as_uri()
-    for revision in known:
-        if revision.uri == uri:
-            return revision
-    try:
-        manifest = workspace.objects().manifest(uri)
-    except KaptainError as error:
-        raise ServingError(f"no model can be read at {model_uri}: {error.message}", error.hint) from error
-    code = next((name for name in sorted(manifest.files) if Path(name).suffix.lower() not in _DATA), "")
-    if code and not trust and not _is_own(workspace, uri):
-        raise ServingError(
-            f"{model_uri} is no model that was trained here, and {code} can run code when it is loaded",
-            "if you trust whoever made it, add --trust (trust=True); models saved as skops or ONNX hold no code",
-        )
-    return Revision(
-        revision=new_hex(32),
-        stage="given",
-        uri=uri,
-        run_id="",
-        created=0.0,
-        framework=manifest.framework,
-        files=manifest.files,
-        size=manifest.size,
-    )
-
-
-def check_deployment(workspace: Context, name: str, replace: bool, canary_percent: int | None, token: bool) -> None:
-    """Look whether an endpoint may be deployed like this.
-
-    Raises:
-        ServingError: It may not.
-    """
-    if not replace and canary_percent is None and any(e.name == name for e in workspace.registry.endpoints()):
-        raise ServingError(f"{name} is deployed already", "add --replace to swap it without a refused request")
-    if canary_percent is not None and not 0 < canary_percent < 100:
-        raise ServingError(f"a canary gets 1 to 99 percent, not {canary_percent}", "write for example 30")
-    if token and workspace.settings.target == "kubernetes":
-        raise ServingError(
-            "endpoints on Kubernetes have no tokens", "leave --token out: they answer in the cluster only"
-        )
-
-
-def _is_own(workspace: Context, uri: str) -> bool:
-    """Whether a saved model was made here: a revision of any model, a deployed copy, or below the state folder."""
-    registry = workspace.registry
-    known = {revision.uri for model in registry.models() for revision in model.revisions}
-    known |= {endpoint.spec.artifact_uri for endpoint in registry.endpoints()}
-    return uri in known or uri.startswith(Path(workspace.settings.home).as_uri() + "/")
 
 
 def endpoint_name(model_id: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.core.states import EndpointState
-from kaptain_magics.errors import KaptainError
+from kaptain_magics.errors import KaptainError, NotFoundError
 from kaptain_magics.model.context import Context
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.model.handles import Handle, Study, open_handle
@@ -60,6 +61,21 @@ class Workspace(Context):
     def models(self) -> list[ModelRecord]:
         """Return all models by id."""
         return self.registry.models()
+
+    def deployed(self, model_id: str) -> dict[str, int]:
+        """Return the percent of requests that a model's revisions get now, by the URI of the saved model."""
+        shares: dict[str, int] = {}
+        try:
+            record = self.registry.endpoint(model_id)
+        except NotFoundError:
+            return shares
+        traffic = {record.spec.revision: 100}  # as it was deployed last, where its target cannot be asked
+        with contextlib.suppress(KaptainError):
+            traffic = self.serving(record.target).endpoint(record.name).traffic or traffic
+        for revision, percent in traffic.items():
+            uri = record.sources.get(revision, "")
+            shares[uri] = shares.get(uri, 0) + percent
+        return shares
 
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints; one whose target cannot be reached says so in its reason."""

@@ -29,6 +29,7 @@ def run(context: Context) -> StateChanged:
     if isinstance(target, WarmStart):
         target.warm_up(spec.job)
     earlier = _earlier(context, spec)
+    context.say_first()
     context.note(f"Creating experiment {spec.name}")
     context.emit(StateChanged(state=RunState.RUNNING))
     context.note(f"Experiment {spec.name} has been created.")
@@ -119,6 +120,8 @@ def _keep(context: Context, spec: StudySpec, best: TrialChanged) -> None:
             size=saved.size,
             hyperparameters={**spec.job.parameters, **best.parameters},
             metrics=best.metrics,
+            objective=spec.objectives[0],
+            direction=spec.direction,
         ),
     )
 

@@ -85,7 +85,9 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     headers: dict[str, str] = {}
 
     def __repr__(self) -> str:
-        return f"EndpointStatus(name={self.name!r}, state={self.state.value!r}, url={self.url!r})"
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "headers"}
+        masked = {"headers": dict.fromkeys(self.headers, "***")} if self.headers else {}
+        return f"EndpointStatus({', '.join(f'{name}={value!r}' for name, value in {**shown, **masked}.items())})"
 
 
 @runtime_checkable

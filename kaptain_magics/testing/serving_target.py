@@ -204,6 +204,17 @@ class ServingTargetSuite:
     def test_it_is_a_serving_target(self, target: ServingTarget) -> None:
         assert isinstance(target, ServingTarget)
 
+    def test_nothing_is_left_for_the_next_endpoint_of_its_name(
+        self, serving_rig: ServingRig, target: ServingTarget, name: str
+    ) -> None:
+        first = self.deploy(target, serving_rig.spec(name, 1, host="0.0.0.0", env={"SHADE": "dark"}))
+        assert not any(secret in repr(first) for secret in first.headers.values())
+        assert ask(first, [[1, 2]]) == [1]
+        target.undeploy(name)
+        second = self.deploy(target, serving_rig.spec(name, 2))
+        assert second.headers == {}
+        assert ask(second, [[1, 2]]) == [2]
+
     def test_deploy_ask_undeploy(self, serving_rig: ServingRig, target: ServingTarget, name: str) -> None:
         spec = serving_rig.spec(name, 1)
         events = list(target.deploy(spec))

@@ -6,6 +6,7 @@ files.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from enum import StrEnum
 
@@ -156,7 +157,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         timeout: Seconds after which the job is stopped and counts as failed; ``None`` for no limit.
         capture: What to take from the script's variables.
         upload_uri: Folder in the object store for the model (``TRAINED_MODEL_UPLOAD_PATH``).
-        metric_names: Names watched for on standard output as ``name=value``; empty watches for all.
+        metric_names: Names watched for in lines of metrics on standard output; empty watches for all.
         image: The container image.
         cluster: Options of clusters.
     """
@@ -196,6 +197,21 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for name, value in self.parameters.items():
             (after if self.script.follows_args(name) else before).extend(self.words(name, value))
         return (*before, *self.args, *after)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The numbers that the script is given or has by name: to print one of them is to report no metric.
+
+        Empty where metrics are watched for by name.
+        """
+        if self.metric_names:
+            return {}
+        given = {p.name: p.default for p in self.script.parameters} | {k: str(v) for k, v in self.parameters.items()}
+        found: dict[str, float] = {}
+        for name, text in given.items():
+            with contextlib.suppress(ValueError):
+                found[name.lstrip("-").replace("-", "_")] = float(text)
+        return found
 
     @property
     def assignments(self) -> dict[str, Value]:

@@ -64,6 +64,8 @@ class DockerJobs:
             )
         Path(job.folder).mkdir(parents=True, exist_ok=True)
         data = {"folder": job.folder, "metrics": "\n".join(job.metric_names)}
+        if job.settings:
+            data["settings"] = msgspec.json.encode(job.settings).decode()
         if job.timeout is not None:
             data["timeout"] = repr(job.timeout)
         if job.image.image_name:
@@ -155,7 +157,7 @@ class DockerJobs:
 
     def _watch(self, job: JobRef, found: Container, after: int) -> Iterator[Event]:
         names = tuple(filter(None, job.data.get("metrics", "").split("\n")))
-        reader = OutputReader(names, after)
+        reader = OutputReader(names, after, settings=msgspec.json.decode(job.data.get("settings", "{}")))
         deadline = _started(found) + float(job.data.get("timeout", "inf"))
         with contextlib.closing(Output(self._engine, str(found.id)).follow(_TICK)) as output:
             for piece in output:

@@ -49,12 +49,13 @@ class JobFollower:
         self._cluster, self._ref, self._after = cluster, ref, after
         self._patience, self._tidy = patience, tidy
         self._kind, self._container = ref.data["kind"], ref.data["container"]
-        self._names = tuple(filter(None, ref.data.get("metrics", "").split(",")))
+        self._names = tuple(filter(None, ref.data.get("metrics", "").split("\n")))
+        self._settings = msgspec.json.decode(ref.data.get("settings", "{}"))
         self._job: Manifest = {}
         self._pods: dict[str, Manifest] = {}
         self._gone: set[str] = set()
         self._pod = ""  # uid of the pod whose log is read
-        self._reader = OutputReader(self._names, after)
+        self._reader = OutputReader(self._names, after, settings=self._settings)
         self._base = 0
         self._log_ended = False
         self._running = False
@@ -226,13 +227,14 @@ class JobFollower:
             text = f"pod {old} was deleted; {name} runs the script again from its beginning"
             yield Noted(text=text, warning=True)
             self._base += self._reader.cursor
-            self._reader = OutputReader(self._names)
+            self._reader = OutputReader(self._names, settings=self._settings)
             with suppress(KaptainError):
                 change = {"metadata": {"annotations": {LOG_BASE: f"{uid}:{self._base}"}}}
                 self._cluster.patch(self._kind, self._ref.name, change)
         elif noted == uid:  # another reader has seen the change
             self._base = int(base)
-            self._reader = OutputReader(self._names, max(0, self._after - self._base))
+            behind = max(0, self._after - self._base)
+            self._reader = OutputReader(self._names, behind, settings=self._settings)
 
     def _out(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:

@@ -13,6 +13,7 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Integer, Value
 from kaptain_magics.core.events import Event, LogWritten, MetricSummary, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.metric_lines import explain_missing
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError, TargetError
@@ -306,7 +307,8 @@ class _StudyFollower:
             if memory or problem or code:
                 return memory or (problem.sentence if problem else explain_exit(code, log)[0]), log
         if explain.condition(trial, "MetricsUnavailable"):
-            return f"metric `{self._spec.objectives[0]}` never reported", log
+            reason, hint = explain_missing(self._spec.objectives[0], log)
+            return f"{reason}; {hint}".removesuffix("; "), log
         condition = explain.condition(trial, "Failed") or {}
         return str(condition.get("message") or "the trial failed"), log
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +182,7 @@ class LocalJobs:
         if mine is None:
             yield from _follow_files(folder, after)
             return
-        reader = _Files(folder, mine.spec.metric_names, after)
+        reader = _Files(folder, mine.spec.metric_names, after, mine.spec.settings)
         if mine.process is None and not mine.stopping:
             yield from self._launch_in_environment(mine)
         process = mine.process
@@ -297,11 +297,13 @@ def _is_standard(statement: str) -> bool:
 class _Files:
     """Reads a job's log and channel as they grow."""
 
-    def __init__(self, folder: Path, metric_names: tuple[str, ...], after: int) -> None:
+    def __init__(
+        self, folder: Path, metric_names: tuple[str, ...], after: int, settings: Mapping[str, float] | None = None
+    ) -> None:
         self._log, self._channel = folder / "log.txt", folder / "channel.jsonl"
         self._log_end, self._channel_end, self._cut = 0, 0, 0
         self._after = after  # where the next event of the log begins
-        self._metrics, self._facts = MetricScanner(metric_names), ChannelReader()
+        self._metrics, self._facts = MetricScanner(metric_names, settings), ChannelReader()
 
     def news(self) -> Iterator[Event]:
         """Yield what came since the last call."""

@@ -14,6 +14,7 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.core.objectives import Objective, infer
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.states import Direction
 
@@ -273,6 +274,7 @@ class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         objectives: Metrics to follow; the first one decides.
         goal: The study ends when the first objective reaches it.
         direction: Whether the first objective is to grow or to shrink.
+        directions: The same of the objectives behind the first, by name; those are only reported.
         trials: Trials at most.
         parallel: Trials at a time.
         failed_trials: So many failed trials end the study as failed.
@@ -293,6 +295,7 @@ class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     objectives: tuple[str, ...]
     goal: float | None = None
     direction: Direction = Direction.MAXIMIZE
+    directions: dict[str, Direction] = {}
     trials: int = 16
     parallel: int = 2
     failed_trials: int = 4
@@ -303,6 +306,12 @@ class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout: float | None = None
     seed: int | None = None
     resume: str = ""
+
+    @property
+    def directed(self) -> tuple[Objective, ...]:
+        """The objectives with their directions."""
+        first, *others = self.objectives
+        return (Objective(first, self.direction), *(Objective(n, self.directions.get(n) or infer(n)) for n in others))
 
 
 class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,9 +6,10 @@ import io
 import pickle
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from kaptain_magics.core.objectives import say_objectives
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import ScriptError
@@ -30,6 +31,7 @@ class Plan(Generic[_H]):
         spec: What would run.
         sent: Values of the notebook that the script finds as globals.
         about: The model's name, description and version.
+        notes: Lines to say first.
     """
 
     def __init__(
@@ -38,12 +40,19 @@ class Plan(Generic[_H]):
         spec: JobSpec | StudySpec | EndpointSpec,
         sent: Mapping[str, Any] | None = None,
         about: Mapping[str, str] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self._workspace, self.spec, self._sent, self._about = workspace, spec, dict(sent or {}), dict(about or {})
+        self.notes = tuple(notes)
 
     def render(self) -> str:
         """Return what the target would apply, secrets masked; nothing is started."""
-        return self._workspace.target().render(self.spec)
+        lines = [f"# {note}" for note in self._first_lines()]
+        return "\n".join([*lines, self._workspace.target().render(self.spec)])
+
+    def _first_lines(self) -> list[str]:
+        first = [say_objectives(self.spec.directed)] if isinstance(self.spec, StudySpec) else []
+        return [*first, *self.notes]
 
     def start(self) -> _H:
         """Start the run in a process of its own and return at once.
@@ -83,6 +92,7 @@ class Plan(Generic[_H]):
             endpoint=endpoint,
             settings=self._workspace.settings.as_texts(),
             about={name: text for name, text in self._about.items() if text},
+            notes=self.notes,
         )
 
 

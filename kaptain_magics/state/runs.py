@@ -44,6 +44,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         endpoint: The endpoint, for ``DEPLOY``.
         settings: The settings in force, by name (no secrets): the supervisor works under the same.
         about: The model's ``name``, ``description`` and ``version``, for people and trackers.
+        notes: What was decided for the person before the run began, a line each; the run says them first.
     """
 
     run_id: str
@@ -57,6 +58,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     endpoint: EndpointSpec | None = None
     settings: dict[str, str] = {}
     about: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,6 +42,7 @@ class Trial:
         reason: Why it failed or was stopped.
         hint: The next step.
         announced: Whether an event has shown it.
+        steps: How many steps of the first objective it has reported.
     """
 
     def __init__(self, number: int, parameters: dict[str, Value], job: JobSpec, objectives: tuple[str, ...]) -> None:
@@ -51,6 +52,7 @@ class Trial:
         self.halted = threading.Event()
         self.reason = self.hint = ""
         self.announced = False
+        self.steps = 0
         self._halt_state = TrialState.KILLED
         self._objectives = objectives
         self._metrics: dict[str, MetricSummary] = {}
@@ -85,6 +87,7 @@ class Trial:
         if step <= self._step:
             return None
         self._step = step
+        self.steps += 1
         return step, event.value
 
     def _measure(self, name: str, value: float) -> None:

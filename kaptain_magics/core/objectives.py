@@ -103,7 +103,7 @@ def say_objectives(objectives: Sequence[Objective]) -> str:
         why = " (as asked)"
     text = f"The study {first.direction}s {first.name}{why}."
     if others:
-        text += f" It does not optimize {_listed(others)}: reported at each trial."
+        text += f" Only reported, not optimized: {_listed(others)}."
     return text
 
 

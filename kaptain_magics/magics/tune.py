@@ -113,15 +113,18 @@ def _state(session: Session, objectives: list[str], name: str, direction: Direct
 
     from kaptain_magics.core.objectives import split_direction
 
-    names = [split_direction(text)[0] for text in objectives]
-    if name in names:
-        objectives[names.index(name)] += f":{direction}" if objectives[names.index(name)] == name else ""
-    if name not in names:
-        if isinstance(session.shell.user_ns.get(name), Mapping):
-            raise usage_error(
-                f"--{direction} {name}: is `{name}` a metric, or the dict of this notebook?",
-                f"write the dict before the option, or --objective {name}:{direction[:3]} for the metric",
-            )
+    name, said = split_direction(name)
+    known = dict(split_direction(text) for text in objectives)
+    if {said, known.get(name)} - {None, direction}:
+        raise usage_error(f"{name} is to be both minimized and maximized", "state one direction")
+    if name in known:
+        objectives[list(known).index(name)] = f"{name}:{direction}"
+    elif isinstance(session.shell.user_ns.get(name), Mapping):
+        raise usage_error(
+            f"--{direction} {name}: is `{name}` a metric, or the dict of this notebook?",
+            f"write the dict before the option, or --objective {name}:{direction[:3]} for the metric",
+        )
+    else:
         objectives.append(f"{name}:{direction}")
 
 

@@ -16,6 +16,7 @@ from kaptain_magics.errors import ScriptError
 from kaptain_magics.files import write_whole
 from kaptain_magics.model.handles import Deployment, Handle, Study, TrainingRun, open_handle
 from kaptain_magics.state import RunRecord
+from kaptain_magics.targets.base import GpuTarget
 
 if TYPE_CHECKING:
     from kaptain_magics.model.workspace import Workspace
@@ -50,6 +51,13 @@ class Plan(Generic[_H]):
         lines = [f"# {note}" for note in self._first_lines()]
         return "\n".join([*lines, self._workspace.target().render(self.spec)])
 
+    def _check_gpus(self) -> None:
+        spec = self.spec.job if isinstance(self.spec, StudySpec) else self.spec
+        if spec.resources.gpu_limit:
+            target = self._workspace.target()
+            if isinstance(target, GpuTarget):
+                target.check_gpus(spec.resources.gpu_limit)
+
     def _first_lines(self) -> list[str]:
         first = [say_objectives(self.spec.directed)] if isinstance(self.spec, StudySpec) else []
         return [*first, *self.notes]
@@ -63,6 +71,7 @@ class Plan(Generic[_H]):
         from kaptain_magics.supervisor.start import start
 
         pickled = _pickled(self._sent)
+        self._check_gpus()
         record = self._record()
         folder = self._workspace.store.create(record)
         try:

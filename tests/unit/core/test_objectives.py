@@ -57,6 +57,5 @@ def test_what_was_taken_is_said_with_the_way_to_say_otherwise() -> None:
         "The study minimizes val_loss (taken from its name; val_loss:max would maximize it)."
     )
     assert say_objectives(read_objectives(["loss:max", "mae", "f1"])) == (
-        "The study maximizes loss (as asked). It does not optimize mae (lower is better), f1 (higher is better): "
-        "reported at each trial."
+        "The study maximizes loss (as asked). Only reported, not optimized: mae (lower is better), f1 (higher is better)."
     )

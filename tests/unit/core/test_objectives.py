@@ -57,5 +57,6 @@ def test_what_was_taken_is_said_with_the_way_to_say_otherwise() -> None:
         "The study minimizes val_loss (taken from its name; val_loss:max would maximize it)."
     )
     assert say_objectives(read_objectives(["loss:max", "mae", "f1"])) == (
-        "The study maximizes loss (as asked). Only reported, not optimized: mae (lower is better), f1 (higher is better)."
+        "The study maximizes loss (as asked). "
+        "Only reported, not optimized: mae (lower is better), f1 (higher is better)."
     )

@@ -5,7 +5,8 @@ logger (a time, a level, the logger's name), a counter (``epoch 3/10:``) or a pr
 So ``url=http://host/?x=1&accuracy=7``, ``SVC(gamma=0.001)`` and ``test accuracy=0.9`` are no metrics.
 
 The expressions are those that both Python and RE2 (Katib is written in Go) understand: no look-around, no
-back-references, and nothing that could run away on a long line.
+back-references, and nothing that could run away on a long line. A semicolon is written by its number, for Katib hands
+all expressions over in one text between semicolons.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _FINITE = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _ANY = rf"(?:{_FINITE}|[+-]?(?:nan|NaN|inf|Infinity))"
 _NAME = r"[A-Za-z_][\w.@/%-]*"
 _EQUALS = rf"{_B}={_B}"
-_BETWEEN = rf"(?:{_B}[,;|]{_B}|[ \t]{{1,16}}(?:-[ \t]{{1,16}})?)"
+_BETWEEN = rf"(?:{_B}[,\x3b|]{_B}|[ \t]{{1,16}}(?:-[ \t]{{1,16}})?)"
 _BAR = rf"(?:[^\n]*\r)?[^\r\n|=]{{0,80}}\d%\|[^\r\n|]*\|[^\r\n\[\]]{{0,80}}\[[^\r\n\[\]]*\]{_B}"
 _TIME = rf"\[?\d[\dTZ:/.,+-]{{0,40}}(?:[ \t]\d[\dZ:.,+-]{{0,20}})?\]?{_B}[ \t:|-]{_B}"
 _LOGGER = r"[\w.<>:]{1,80}"
@@ -31,7 +32,7 @@ _LEVEL = (
 )
 _COUNTER = (
     r"\[?(?:[Ee]poch|EPOCH|[Ss]tep|[Ii]ter|[Ii]teration|[Bb]atch|[Rr]ound|[Ff]old)[ \t:#\[]{0,4}\d{1,12}"
-    rf"(?:{_B}/{_B}\d{{1,12}})?\]?{_B}[ \t:,;|-]{_B}(?:-[ \t]{{1,16}})?"
+    rf"(?:{_B}/{_B}\d{{1,12}})?\]?{_B}[ \t:,\x3b|-]{_B}(?:-[ \t]{{1,16}})?"
 )
 _HEAD = rf"{_B}(?:{_BAR})?(?:{_TIME})?(?:{_LEVEL})?(?:{_COUNTER}){{0,3}}"
 _END = rf"{_B}\r?"
@@ -88,7 +89,7 @@ def katib_filters(names: Sequence[str]) -> list[str]:
 
 def _re2_escaped(name: str) -> str:
     """Escape a name; RE2 refuses a backslash before letters that are not ASCII, which Python never writes."""
-    return re.sub(r"([\\.+*?()|\[\]{}^$-])", r"\\\1", name)
+    return re.sub(r"([\\.+*?()|\[\]{}^$-])", r"\\\1", name).replace(";", r"\x3b")
 
 
 def explain_missing(name: str, text: str, reported: Iterable[str] = ()) -> tuple[str, str]:

@@ -284,6 +284,8 @@ def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | No
         NotFoundError: There is no such study.
         StateError: It still goes on, or there is nothing left to do.
     """
+    from kaptain_magics.tuning.checks import fit_grid
+
     folder = workspace.store.find(word, RunKind.TUNE)
     old = folder.record.study
     assert old is not None
@@ -293,7 +295,8 @@ def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | No
     run_id = new_run_id()
     job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(workspace.store.folder / run_id))
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
-    return StudyPlan(workspace, spec, about=folder.record.about)
+    spec, said = fit_grid(spec)
+    return StudyPlan(workspace, spec, about=folder.record.about, notes=[said] if said else [])
 
 
 def choose_revision(workspace: Workspace, model_id: str, model_uri: str) -> Revision:

@@ -40,8 +40,8 @@ def run(context: Context) -> StateChanged:
     native = target if isinstance(target, NativeTuner) and not earlier and target.can_tune() else None
     tuner = Tuner.KATIB if native is not None else Tuner.OURS
     check_study(spec, tuner)
-    for line in remarks(spec, tuner):
-        context.emit(Noted(text=line, warning=True))
+    for remark in remarks(spec, tuner):
+        context.emit(remark)
     context.note(f"Creating experiment {spec.name}")
     context.emit(StateChanged(state=RunState.RUNNING))
     context.note(f"Experiment {spec.name} has been created.")

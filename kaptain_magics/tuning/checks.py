@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain, Double, Integer
+from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
 from kaptain_magics.tuning.algorithms import Algorithm, hyperband_resource, read_settings, read_stopping, row_of
@@ -112,23 +113,27 @@ def _ordered(domain: AnyDomain) -> bool:
     return isinstance(axis, Line) or (axis.ordered and len(axis.values) > 1)
 
 
-def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[str]:
-    """Yield a sentence for everything of a study that passed ``check_study`` and will not be as it may look."""
+def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[Noted]:
+    """Yield a line for everything of a study that passed ``check_study`` and will not be as it may look."""
     algorithm = Algorithm.of(spec.algorithm)
     if tuner is Tuner.KATIB:
-        yield from katib_remarks(spec)
+        for text in katib_remarks(spec):
+            yield Noted(text=text, warning=True)
         return
     if algorithm is Algorithm.GRID and (spec.seed is not None or "random_state" in spec.algorithm_settings):
-        yield "grid draws nothing: its seed is passed over."
+        yield Noted(text="grid draws nothing: its seed is passed over.", warning=True)
     if algorithm is Algorithm.CMAES:
         for name, domain in spec.domains.items():
             if isinstance(domain, Categorical) and len(domain.values) > 1:
-                yield f"cmaes knows numbers only: {name} is drawn at random; --algorithm tpe learns it too."
+                text = f"cmaes knows numbers only: {name} is drawn at random."
+                yield Noted(text=text, warning=True, hint="--algorithm tpe learns it too")
     if algorithm is Algorithm.HYPERBAND and "resource_name" in spec.algorithm_settings:
         name = spec.algorithm_settings["resource_name"]
         settings = read_settings(row_of(algorithm).settings, algorithm, spec.algorithm_settings)
         budget, _ = hyperband_resource(spec.domains, settings)
-        yield f"hyperband gives every trial {name}={budget} and ends those that lag behind on the steps they report."
+        yield Noted(
+            text=f"hyperband gives every trial {name}={budget} and ends those that lag on the steps they report."
+        )
 
 
 def combinations(domains: Mapping[str, AnyDomain]) -> int | None:

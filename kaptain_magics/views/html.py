@@ -105,13 +105,13 @@ def metrics(view: RunView) -> str:
     tiles = [_tile(name, course) for name, course in list(view.metrics.items())[:_METRICS_SHOWN]]
     if isinstance(view, StudyView) and view.best is not None:
         tiles = [
-            f'<div class="kpt-tile"><span>{escape(_best_label(view, name))}</span> <b>{number(summary.latest)}</b></div>'
+            f'<div class="kpt-tile"><span>{escape(_label(view, name))}</span> <b>{number(summary.latest)}</b></div>'
             for name, summary in view.best.metrics.items()
         ]
     return f'<div class="kpt-tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
-def _best_label(view: StudyView, name: str) -> str:
+def _label(view: StudyView, name: str) -> str:
     """Return what the best trial's value of a metric is called: only the first objective's is the best value."""
     return f"best {name}" if name == view.objective else f"{name} of the best trial"
 

@@ -51,7 +51,7 @@ def look(env: Mapping[str, str] | None = None, root: Path = Path("/")) -> Gpus:
         return _visible(env, "HIP_VISIBLE_DEVICES", amd)
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return Gpus(("0",), "", "the processor")
-    return Gpus((), "", "no /dev/nvidia*, no nvidia-smi that lists one, no /dev/kfd of AMD")
+    return Gpus((), "", "looked at /dev/nvidia*, nvidia-smi and AMD's /dev/kfd")
 
 
 def _nvidia(env: Mapping[str, str], root: Path) -> list[str]:
@@ -99,7 +99,7 @@ def check(wanted: int, found: Gpus) -> None:
     if wanted > len(found.ids):
         number = f"{len(found.ids)} GPU" + "s" * (len(found.ids) != 1) if found.ids else "no GPU"
         raise TargetError(
-            f"{wanted} asked for with --gpus, here is {number}: {found.looked}",
+            f"--gpus {wanted}, but this machine has {number}: {found.looked}",
             "leave --gpus out to run on the processor, or run where GPUs are, as with --on kubernetes",
         )
 

@@ -47,7 +47,7 @@ def without() -> None:
 def test_no_gpu_is_found_with_what_was_looked_at(machine: Path) -> None:
     found = gpus.look({}, machine)
     assert found.ids == ()
-    with pytest.raises(TargetError, match="here is no GPU: no /dev/nvidia") as refused:
+    with pytest.raises(TargetError, match="--gpus 1, but this machine has no GPU: looked at /dev/nvidia") as refused:
         gpus.check(1, found)
     assert "leave --gpus out" in refused.value.hint
 
@@ -59,9 +59,9 @@ def test_device_files_and_what_hides_them(machine: Path) -> None:
     assert gpus.look({"CUDA_VISIBLE_DEVICES": "1, 10,-1,0"}, machine).ids == ("1", "10")
     assert gpus.look({"CUDA_VISIBLE_DEVICES": "GPU-8932f937"}, machine).ids == ("GPU-8932f937",)
     hidden = gpus.look({"CUDA_VISIBLE_DEVICES": ""}, machine)
-    with pytest.raises(TargetError, match="here is no GPU: CUDA_VISIBLE_DEVICES='', 3 on this machine"):
+    with pytest.raises(TargetError, match="this machine has no GPU: CUDA_VISIBLE_DEVICES='', 3 on this machine"):
         gpus.check(1, hidden)
-    with pytest.raises(TargetError, match="4 asked for with --gpus, here is 3 GPUs"):
+    with pytest.raises(TargetError, match="--gpus 4, but this machine has 3 GPUs"):
         gpus.check(4, gpus.look({}, machine))
 
 
@@ -90,7 +90,7 @@ def test_trials_get_different_gpus_and_share_them_where_there_are_too_few(smi: s
 def test_gpus_are_refused_before_anything_starts(home: Path, tmp_path: Path, without: None) -> None:
     workspace = Workspace()
     plan = workspace.model("dev/gpu").plan_training(capture(SHOW), resources=Resources.simple(gpus=1))
-    with pytest.raises(TargetError, match="1 asked for with --gpus, here is no GPU"):
+    with pytest.raises(TargetError, match="--gpus 1, but this machine has no GPU"):
         plan.start()
     (tmp_path / "train.py").write_text(SHOW)
     with pytest.raises(TargetError, match="no GPU"):

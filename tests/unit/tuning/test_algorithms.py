@@ -241,7 +241,7 @@ def test_before_the_cluster_is_known_what_one_of_the_two_takes_is_let_through(st
 def test_what_is_passed_over_is_said(studies, tuner: Tuner, changes, said: list[str]) -> None:
     spec = studies.spec(**{"domains": NUMBERS, **changes})
     check_study(spec, tuner)
-    lines = list(remarks(spec, tuner))
+    lines = [note.text for note in remarks(spec, tuner)]
     assert len(lines) == len(said)
     assert all(text in line for text, line in zip(said, lines, strict=True))
 

@@ -131,9 +131,8 @@ def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[Noted]:
         name = spec.algorithm_settings["resource_name"]
         settings = read_settings(row_of(algorithm).settings, algorithm, spec.algorithm_settings)
         budget, _ = hyperband_resource(spec.domains, settings)
-        yield Noted(
-            text=f"hyperband gives every trial {name}={budget} and ends those that lag on the steps they report."
-        )
+        text = f"hyperband gives every trial {name}={budget} and ends those that lag on the steps they report."
+        yield Noted(text=text)
 
 
 def combinations(domains: Mapping[str, AnyDomain]) -> int | None:

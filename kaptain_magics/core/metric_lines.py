@@ -37,6 +37,7 @@ _COUNTER = (
 _HEAD = rf"{_B}(?:{_BAR})?(?:{_TIME})?(?:{_LEVEL})?(?:{_COUNTER}){{0,3}}"
 _END = rf"{_B}\r?"
 _LONGEST = 4096  # bytes of a line that is looked at
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
 _NEARLY = 200  # characters of a line that a message shows
 _SEEN_AT_MOST = 20  # names of metrics that a message lists
 
@@ -54,15 +55,14 @@ class MetricLines:
         self._names, self._settings = frozenset(names), dict(settings or {})
         any_name = "|".join([*(re.escape(name) for name in sorted(names, key=len, reverse=True)), _NAME])
         pair = f"(?:{any_name}){_EQUALS}{_ANY}"
-        self._line = re.compile(f"^{_HEAD}({pair}(?:{_BETWEEN}{pair})*){_END}$".encode(), re.MULTILINE)
+        self._line = re.compile(f"{_HEAD}({pair}(?:{_BETWEEN}{pair})*){_END}".encode())
         self._pair = re.compile(f"({any_name}){_EQUALS}({_ANY})".encode())
 
     def find(self, data: bytes) -> Iterator[tuple[str, float]]:
         """Yield names and values in whole lines; one that is looked for by name may be NaN or infinite."""
-        if b"=" not in data:
-            return
-        for line in self._line.finditer(data):
-            if len(line[0]) > _LONGEST:
+        for text in _lines_with_equals(data):
+            line = self._line.fullmatch(text)
+            if line is None:
                 continue
             pairs = {name.decode(): float(value) for name, value in self._pair.findall(line[1])}
             for name, value in pairs.items():
@@ -71,6 +71,17 @@ class MetricLines:
                         yield name, value
                 elif math.isfinite(value) and self._settings.get(name.replace("-", "_")) != value:
                     yield name, value
+
+
+def _lines_with_equals(data: bytes) -> Iterator[bytes]:
+    """Yield the lines that could be of metrics; most logs have few of them, which is what makes this fast."""
+    place = data.find(b"=")
+    while place >= 0:
+        start, end = data.rfind(b"\n", 0, place) + 1, data.find(b"\n", place)
+        end = len(data) if end < 0 else end
+        if end - start <= _LONGEST:
+            yield data[start:end]
+        place = data.find(b"=", end)
 
 
 def katib_filters(names: Sequence[str]) -> list[str]:
@@ -129,9 +140,10 @@ def nearly(name: str, text: str) -> str:
     if not words:
         return ""
     spelled = r"[\W_]{0,3}".join(words)
-    pattern = re.compile(rf"(?<![A-Za-z]){spelled}[\"']?{_B}(?:[:=]|is\b|->)?{_B}{_ANY}", re.IGNORECASE)
-    for line in reversed(text.splitlines()):
-        shown = line.rpartition("\r")[2].strip()
+    value = rf"(?:{_B}{_ANY}|{_B}(?:[:=]|is\b|->)[^\n]{{0,24}}?\d)"
+    pattern = re.compile(rf"(?<![A-Za-z]){spelled}[\"']?{value}", re.IGNORECASE)
+    for line in reversed(_COLOURS.sub("", text).splitlines()):
+        shown = line.strip()
         if len(line) <= _LONGEST and pattern.search(shown):
             return shown if len(shown) <= _NEARLY else shown[:_NEARLY] + "…"
     return ""

@@ -134,6 +134,9 @@ def test_no_line_takes_long(line: str) -> None:
             "print",
         ),
         ("url=http://x/?accuracy=7\n", "looks like it: url=http://x/?accuracy=7", "nothing but name=value"),
+        ("accuracy=tensor(0.93)\n", "looks like it: accuracy=tensor(0.93)", "print"),
+        ("\x1b[32maccuracy=0.9\x1b[0m\n", "looks like it: accuracy=0.9", "print"),
+        ("inaccuracy: 0.9\n", "seen: none", "kaptain.log_metrics"),
         ("accuracy=nan\n", "was printed, but not as a finite number", ""),
     ],
 )

@@ -76,6 +76,9 @@ def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
                 _check_ours(spec)
             except KaptainError:
                 raise error from None
+    setting = spec.algorithm_settings.get("random_state", "").strip()
+    if spec.seed is not None and setting not in ("", str(spec.seed)):
+        raise AlgorithmError(f"--seed {spec.seed} and random_state={setting} are two seeds", "give one of them")
 
 
 def _check_ours(spec: StudySpec) -> None:

@@ -37,6 +37,9 @@ def test_a_loss_is_minimized_and_that_is_the_first_line(notebook: Notebook, caps
     study = notebook.run(f"%kaptain_tune dev/loss c=Discrete([0.1,0.5,0.9]) --objective loss:max --trials 3 {GRID}")
     assert lines(study)[0] == "The study maximizes loss (as asked)."
     assert study.best_parameters == {"c": 0.9}
+    resumed = notebook.run("%kaptain_tune dev/loss --resume --trials 4")
+    assert resumed.best_parameters == {"c": 0.9}
+    assert lines(resumed)[0] == "The study maximizes loss (as asked)."
     capsys.readouterr()
     notebook.run("%kaptain_tune dev/loss --trials 3 --dry-run")
     shown = capsys.readouterr().out

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
+from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
 from kaptain_magics.targets.kubernetes.manifests.experiment import SEEDED
 from kaptain_magics.tuning.algorithms import ROWS, Algorithm, make_search, make_stopper
@@ -48,6 +49,7 @@ BAD = [
     ),
     ({"algorithm": "tpe", "algorithm_settings": {"gamma": "0.2"}}, AlgorithmError, "another implementation of tpe"),
     ({"domains": {"x": 0.5}}, DomainError, "x=0.5 is no domain"),
+    ({"seed": 1, "algorithm_settings": {"random_state": "2"}}, AlgorithmError, "--seed 1 and random_state=2 are two"),
     ({"algorithm": "grid"}, DomainError, "give it a step"),
     ({"algorithm": "grid", "domains": {"n": Integer(1, 9, log=True)}}, DomainError, "cannot count out n"),
     ({"algorithm": "hyperband"}, AlgorithmError, "needs r_l"),
@@ -125,6 +127,12 @@ def test_settings_reach_the_sampler(studies) -> None:
         studies.spec(domains=domains, early_stopping="medianstop", early_stopping_settings={"start_step": "6"})
     )
     assert stopper._study.pruner._n_warmup_steps == 6
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_a_stopping_rule_goes_the_objectives_way(studies, direction: Direction) -> None:
+    spec = studies.spec(domains={"x": Double(0, 1)}, early_stopping="medianstop", direction=direction)
+    assert make_stopper(spec)._study.direction.name.lower() == direction
 
 
 @pytest.mark.parametrize("domain", [Integer(1, 27), Discrete(["1", "9", "27"]), Double(1, 27)])

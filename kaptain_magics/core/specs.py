@@ -6,6 +6,7 @@ files.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from enum import StrEnum
 
@@ -13,6 +14,7 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.core.objectives import Objective, infer
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.states import Direction
 
@@ -158,7 +160,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         timeout: Seconds after which the job is stopped and counts as failed; ``None`` for no limit.
         capture: What to take from the script's variables.
         upload_uri: Folder in the object store for the model (``TRAINED_MODEL_UPLOAD_PATH``).
-        metric_names: Names watched for on standard output as ``name=value``; empty watches for all.
+        metric_names: Names watched for in lines of metrics on standard output; empty watches for all.
         image: The container image.
         cluster: Options of clusters.
     """
@@ -202,6 +204,21 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for name, value in self.parameters.items():
             (after if self.script.follows_args(name) else before).extend(self.words(name, value))
         return (*before, *self.args, *after)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The numbers that the script is given or has by name: to print one of them is to report no metric.
+
+        Empty where metrics are watched for by name.
+        """
+        if self.metric_names:
+            return {}
+        given = {p.name: p.default for p in self.script.parameters} | {k: str(v) for k, v in self.parameters.items()}
+        found: dict[str, float] = {}
+        for name, text in given.items():
+            with contextlib.suppress(ValueError):
+                found[name.lstrip("-").replace("-", "_")] = float(text)
+        return found
 
     @property
     def assignments(self) -> dict[str, Value]:
@@ -263,6 +280,7 @@ class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         objectives: Metrics to follow; the first one decides.
         goal: The study ends when the first objective reaches it.
         direction: Whether the first objective is to grow or to shrink.
+        directions: The same of the objectives behind the first, by name; those are only reported.
         trials: Trials at most.
         parallel: Trials at a time.
         failed_trials: So many failed trials end the study as failed.
@@ -283,6 +301,7 @@ class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     objectives: tuple[str, ...]
     goal: float | None = None
     direction: Direction = Direction.MAXIMIZE
+    directions: dict[str, Direction] = {}
     trials: int = 16
     parallel: int = 2
     failed_trials: int = 4
@@ -293,6 +312,12 @@ class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout: float | None = None
     seed: int | None = None
     resume: str = ""
+
+    @property
+    def directed(self) -> tuple[Objective, ...]:
+        """The objectives with their directions."""
+        first, *others = self.objectives
+        return (Objective(first, self.direction), *(Objective(n, self.directions.get(n) or infer(n)) for n in others))
 
 
 class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -138,7 +138,7 @@ class Plannable:
         parameters: Mapping[str, Value] | None = None,
         sent: Mapping[str, Any] | None = None,
         goal: float | None = None,
-        direction: Direction = Direction.MAXIMIZE,
+        direction: Direction | None = None,
         trials: int | None = None,
         parallel: int | None = None,
         failed_trials: int | None = None,
@@ -155,11 +155,12 @@ class Plannable:
         Args:
             script: The script; the model's ``main_file``, else the script that it was trained with last.
             domains: What to search, by name.
-            objectives: Metrics to follow; the first one decides.
+            objectives: Metrics to follow, as ``loss``, ``loss:min`` or ``loss:max``; the first one decides, the others
+                are reported.
             parameters: Further hyperparameters with fixed values.
             sent: Values that the script finds as globals.
             goal: Value of the first objective that ends the study.
-            direction: Whether it is to grow or to shrink.
+            direction: Whether it is to grow or to shrink; taken from its name when not given.
             trials: Trials at most; 16 when not given.
             parallel: Trials at a time; 2 when not given.
             failed_trials: So many failed trials end the study; 4 when not given.
@@ -174,6 +175,8 @@ class Plannable:
         Raises:
             KaptainError: Something that was asked for cannot be.
         """
+        from kaptain_magics.tuning.checks import Tuner, fit_grid
+
         if resume:
             wanted = {"goal": goal, "trials": trials, "parallel": parallel, "failed_trials": failed_trials}
             changes = {k: v for k, v in {**wanted, "timeout": options.get("timeout")}.items() if v is not None}
@@ -190,9 +193,9 @@ class Plannable:
         if before is not None:
             asked, completed = completed, planning.filled_up(completed, before)
             sent = sent or planning.sent_values(self.workspace, before)
-            values = {k: v for k, v in before.parameters.items() if k not in domains and k not in fixed}
-            notes = inherited(asked, completed, before, values)
-            fixed = values | fixed
+            taken, lines = planning.values_taken_over(self.workspace, before, {*domains, *fixed})
+            notes = [*inherited(asked, completed, before, {}), *(Noted(text=line) for line in lines)]
+            fixed = taken | fixed
         job = planning.build_job(
             self.workspace, self.id, self.name, script, {**fixed, **dict.fromkeys(domains, "")}, "tune", completed
         )
@@ -211,9 +214,10 @@ class Plannable:
             early_stopping=early_stopping,
             early_stopping_settings=early_stopping_settings,
             seed=seed,
-            katib=self.workspace.settings.target == "kubernetes",
+            tuner=Tuner.of(self.workspace.settings.target, self.workspace.settings.cluster_tuner),
         )
-        return StudyPlan(self.workspace, spec, sent, self._about, notes)
+        spec, said = fit_grid(spec)
+        return StudyPlan(self.workspace, spec, sent, self._about, [*notes, *filter(None, [said])])
 
     def plan_deployment(
         self,

@@ -187,6 +187,18 @@ class ServerLogs(Protocol):
         """
 
 
+@runtime_checkable
+class GpuTarget(Protocol):
+    """A target that knows its GPUs before anything starts."""
+
+    def check_gpus(self, wanted: int) -> None:
+        """Refuse more GPUs than one job can get.
+
+        Raises:
+            TargetError: There are fewer, with what was looked at.
+        """
+
+
 class StudyRef(JobRef, frozen=True, kw_only=True):
     """A study that a target runs by itself."""
 

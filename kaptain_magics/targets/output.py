@@ -1,7 +1,7 @@
 """The output of a job on another machine becomes events: its log, the metrics in it, and the lines of the channel.
 
 Such a job reports through its standard output (``KAPTAIN_CHANNEL=stdout``): a line ``::kaptain::{json}`` is a fact and
-no part of the log; a line with ``name=value`` is both, as it is for Katib.
+no part of the log; a line of metrics (``core.metric_lines``) is both, as it is for Katib.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -29,21 +29,27 @@ class OutputReader:
     ``after``.
 
     Args:
-        metric_names: Metrics looked for as ``name=value``, as ``MetricScanner`` does.
+        metric_names: Metrics looked for; none looks for all.
         after: Bytes of the output that the caller has read before.
         source: Where the output comes from when not from the run's own job, such as a pod's name.
         upload_uri: The only place where the job may say that it has saved a model; empty for any.
+        settings: Numbers that the script was given by name, which it may print too.
 
     Attributes:
         fetched: sha256 (hex) of the file with the variables to bring back, once it is written.
     """
 
     def __init__(
-        self, metric_names: Sequence[str] = (), after: int = 0, source: str = "", upload_uri: str = ""
+        self,
+        metric_names: Sequence[str] = (),
+        after: int = 0,
+        source: str = "",
+        upload_uri: str = "",
+        settings: Mapping[str, float] | None = None,
     ) -> None:
         self.fetched = ""
         self._after, self._source, self._upload_uri = after, source, upload_uri
-        self._metrics = MetricScanner(metric_names)
+        self._metrics = MetricScanner(metric_names, settings)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._tail: deque[str] = deque()
         self._known = 0  # bytes whose meaning is known

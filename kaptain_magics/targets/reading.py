@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +12,9 @@ from typing import Any
 import msgspec
 
 from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, Noted
+from kaptain_magics.core.metric_lines import MetricLines
 from kaptain_magics.errors import IntegrityError
 
-_NUMBER = rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _LONGEST_LINE = 64 * 1024
 
 
@@ -81,20 +80,15 @@ class ChannelReader:
 
 
 class MetricScanner:
-    """Finds ``name=value`` on standard output.
+    """Finds metrics on standard output; ``core.metric_lines`` has the rule.
 
     Args:
-        names: Names to look for, anywhere in a line as Katib does; none looks for lines that are nothing but
-            ``name=value``.
+        names: Names to look for; none looks for all.
+        settings: Numbers that the script was given by name, which it may print too.
     """
 
-    def __init__(self, names: Sequence[str] = ()) -> None:
-        self._asked = bool(names)
-        if names:
-            any_name = b"|".join(re.escape(n.encode()) for n in names)
-            self._pattern = re.compile(rb"(?<![\w.|-])(" + any_name + rb")\s*=\s*(" + _NUMBER + rb")(?![\w.])")
-        else:
-            self._pattern = re.compile(rb"^[ \t]*([A-Za-z][\w./-]*)[ \t]*=[ \t]*(" + _NUMBER + rb")[ \t\r]*$", re.M)
+    def __init__(self, names: Sequence[str] = (), settings: Mapping[str, float] | None = None) -> None:
+        self._lines = MetricLines(names, settings)
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[MetricReported]:
@@ -111,11 +105,8 @@ class MetricScanner:
         yield from self._found(rest)
 
     def _found(self, data: bytes) -> Iterator[MetricReported]:
-        if b"=" in data:
-            for match in self._pattern.finditer(data):
-                value = float(match[2])
-                if self._asked or math.isfinite(value):  # what was not asked for is no metric where it overflows
-                    yield MetricReported(name=match[1].decode(), value=value)
+        for name, value in self._lines.find(data):
+            yield MetricReported(name=name, value=value)
 
 
 def unfinished(data: bytes) -> int:

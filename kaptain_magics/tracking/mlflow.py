@@ -110,6 +110,8 @@ class _Told:
             "kaptain.target": record.target,
             "kaptain.name": record.name,
         }
+        if record.study is not None:
+            tags |= {f"kaptain.objective.{_UNFIT.sub('_', o.name)}": str(o.direction) for o in record.study.directed}
         self._run = self._begin(record.about.get("name") or record.name, record.created, tags)
         self._metrics: list[Any] = []
         self._steps: dict[str, int] = {}

@@ -66,6 +66,8 @@ class DockerJobs:
         data = {"folder": job.folder, "metrics": "\n".join(job.metric_names), "upload": job.upload_uri}
         if job.capture.fetch:
             data["fetch"] = "1"
+        if job.settings:
+            data["settings"] = msgspec.json.encode(job.settings).decode()
         if job.timeout is not None:
             data["timeout"] = repr(job.timeout)
         if job.image.image_name:
@@ -157,7 +159,8 @@ class DockerJobs:
 
     def _watch(self, job: JobRef, found: Container, after: int) -> Iterator[Event]:
         names = tuple(filter(None, job.data.get("metrics", "").split("\n")))
-        reader = OutputReader(names, after, upload_uri=job.data["upload"])
+        settings = msgspec.json.decode(job.data.get("settings", "{}"))
+        reader = OutputReader(names, after, upload_uri=job.data["upload"], settings=settings)
         deadline = _started(found) + float(job.data.get("timeout", "inf"))
         with contextlib.closing(Output(self._engine, str(found.id)).follow(_TICK)) as output:
             for piece in output:

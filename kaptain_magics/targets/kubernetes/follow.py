@@ -50,7 +50,8 @@ class JobFollower:
         self._cluster, self._ref, self._after = cluster, ref, after
         self._patience, self._tidy = patience, tidy
         self._kind, self._container = ref.data["kind"], ref.data["container"]
-        self._names = tuple(filter(None, ref.data.get("metrics", "").split(",")))
+        self._names = tuple(filter(None, ref.data.get("metrics", "").split("\n")))
+        self._settings = msgspec.json.decode(ref.data.get("settings", "{}"))
         self._job: Manifest = {}
         self._pods: dict[str, Manifest] = {}
         self._gone: set[str] = set()
@@ -64,7 +65,8 @@ class JobFollower:
         self._blocked_since = 0.0
 
     def _reader_from(self, after: int) -> OutputReader:
-        return OutputReader(self._names, after, upload_uri=self._ref.data.get("upload", ""))
+        upload_uri = self._ref.data.get("upload", "")
+        return OutputReader(self._names, after, upload_uri=upload_uri, settings=self._settings)
 
     def events(self) -> Iterator[Event]:
         """Yield the job's events until its end."""

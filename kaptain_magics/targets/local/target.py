@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.files import disk_error, private_folder
 from kaptain_magics.targets.base import Check, JobRef, Surroundings, without_values
-from kaptain_magics.targets.local import environments, processes
+from kaptain_magics.targets.local import environments, gpus, processes
 from kaptain_magics.targets.local.memory import MemoryWatch
 from kaptain_magics.targets.reading import ChannelReader, MetricScanner, explain, unfinished
 
@@ -41,6 +41,7 @@ class _Job:
         self.process: processes.Process | None = None
         self.stopping = False
         self.reason = ""
+        self.note = ""
 
 
 class LocalJobs:
@@ -57,19 +58,30 @@ class LocalJobs:
         self._warm = surroundings.settings.get("warm", "true") == "true"
         self._jobs: dict[str, _Job] = {}
         self._workers: dict[tuple[str, str], processes.WarmWorker] = {}
+        self._gpus = gpus.Share()
 
     def check(self) -> list[Check]:
         """Look at the state folder, the disk and the ways to start a process."""
         home = self._around.home
         free = shutil.disk_usage(home if home.exists() else Path.home()).free
         warm = processes.CAN_FORK and self._warm
+        found = gpus.look()
         writable = os.access(home if home.exists() else home.parent, os.W_OK)
         return [
             Check("state folder", writable, str(home), "" if writable else "name another one with KAPTAIN_HOME"),
             Check("disk", free > 1 << 30, f"{free / 1e9:.1f} GB free", "" if free > 1 << 30 else "free some space"),
             Check("python", True, f"{sys.version.split()[0]} at {sys.executable}"),
+            Check("gpus", True, f"{len(found.ids)}: {found.looked}"),
             Check("warm start", True, "jobs fork from a warm worker" if warm else "jobs start as fresh processes"),
         ]
+
+    def check_gpus(self, wanted: int) -> None:
+        """Refuse more GPUs than this machine has.
+
+        Raises:
+            TargetError: It has fewer.
+        """
+        gpus.check(wanted, gpus.look())
 
     def render(self, spec: JobSpec | EndpointSpec | StudySpec) -> str:
         """Return the command that would run, as a shell would write it."""
@@ -91,6 +103,8 @@ class LocalJobs:
     def submit(self, job: JobSpec) -> JobRef:
         """Start the job's process, or leave that to ``follow`` where an environment has to be made first."""
         folder = Path(job.folder)
+        if job.resources.gpu_limit:
+            gpus.check(job.resources.gpu_limit, gpus.look({**os.environ, **job.env}))
         self._jobs[job.name] = mine = _Job(job)
         try:
             self._prepare(job, folder)
@@ -128,7 +142,7 @@ class LocalJobs:
                 "fetched": str(folder / "fetched.pkl"),
                 "sent": _sent(job, folder),
             },
-            "env": self._environment(job, threads),
+            "env": self._environment(mine, threads),
             "cwd": str(folder / "work"),
             "exit_path": str(folder / "exit.json"),
             "threads": threads,
@@ -156,7 +170,8 @@ class LocalJobs:
             self._workers[key] = processes.WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
 
-    def _environment(self, job: JobSpec, threads: int) -> dict[str, str]:
+    def _environment(self, mine: _Job, threads: int) -> dict[str, str]:
+        job = mine.spec
         env = {**os.environ, **self._around.storage_env}
         if env.get("MPLBACKEND", "").startswith("module://"):  # the notebook's own; a job has no notebook
             env["MPLBACKEND"] = "agg"
@@ -174,7 +189,11 @@ class LocalJobs:
             from kaptain_magics.targets.local.zygote import THREAD_LIMITS
 
             env |= dict.fromkeys(THREAD_LIMITS, str(threads))
-        return {**env, **self._around.variables(job)}
+        env |= self._around.variables(job)
+        if job.resources.gpu_limit:
+            devices, mine.note = self._gpus.take(job.name, job.resources.gpu_limit, env)
+            env |= devices
+        return env
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
         """Yield the job's events; works in the process that submitted it and, by the job's files, in any other."""
@@ -183,7 +202,7 @@ class LocalJobs:
         if mine is None:
             yield from _follow_files(folder, after)
             return
-        reader = _Files(folder, mine.spec.metric_names, after)
+        reader = _Files(folder, mine.spec.metric_names, after, mine.spec.settings)
         if mine.process is None and not mine.stopping:
             yield from self._launch_in_environment(mine)
         process = mine.process
@@ -191,6 +210,8 @@ class LocalJobs:
             yield StateChanged(state=RunState.STOPPED if mine.stopping else RunState.FAILED, reason=mine.reason)
             return
         yield StateChanged(state=RunState.RUNNING)
+        if mine.note:
+            yield Noted(text=mine.note, warning=True)
         if mine.spec.workers > 1:
             yield Noted(text=f"The local target runs one worker instead of {mine.spec.workers}.")
         memory = MemoryWatch(process.pid, mine.spec.resources.memory_bytes)
@@ -206,6 +227,7 @@ class LocalJobs:
         yield from reader.news()
         yield from reader.last_words()
         self._jobs.pop(job.name, None)
+        self._gpus.give_back(job.name)
         if mine.spec.trial is not None:
             shutil.rmtree(folder / "work", ignore_errors=True)
         assert process.exit is not None
@@ -299,11 +321,13 @@ def _is_standard(statement: str) -> bool:
 class _Files:
     """Reads a job's log and channel as they grow."""
 
-    def __init__(self, folder: Path, metric_names: tuple[str, ...], after: int) -> None:
+    def __init__(
+        self, folder: Path, metric_names: tuple[str, ...], after: int, settings: Mapping[str, float] | None = None
+    ) -> None:
         self._log, self._channel = folder / "log.txt", folder / "channel.jsonl"
         self._log_end, self._channel_end, self._cut = 0, 0, 0
         self._after = after  # where the next event of the log begins
-        self._metrics, self._facts = MetricScanner(metric_names), ChannelReader()
+        self._metrics, self._facts = MetricScanner(metric_names, settings), ChannelReader()
 
     def news(self) -> Iterator[Event]:
         """Yield what came since the last call."""

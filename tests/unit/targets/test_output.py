@@ -39,13 +39,13 @@ def cut(data: bytes, seed: int) -> list[bytes]:
 OUTPUT = (
     "Grüße 🚀\naccuracy=0.25\n:: no mark ::kapta\nprogress 50%".encode()
     + fact(kind="metric", name="loss", value=0.5, step=3, time=12.0)
-    + b"loss=0.5\nplain loss=0.75\n::kaptain::not json\n"
+    + b"loss=0.5\nloss=0.75\nnot loss=0.8\n::kaptain::not json\n"
     + fact(kind="artifact", uri="s3://b/k", files={"m": "0a"}, size=7, format="joblib", time=13.0)
     + fact(kind="fetched", sha256="0a" * 32)
     + "raw \udcff end ü".encode("utf-8", "surrogateescape")
 )
 LOG = (
-    "Grüße 🚀\naccuracy=0.25\n:: no mark ::kapta\nprogress 50%loss=0.5\nplain loss=0.75\n"
+    "Grüße 🚀\naccuracy=0.25\n:: no mark ::kapta\nprogress 50%loss=0.5\nloss=0.75\nnot loss=0.8\n"
     "::kaptain::not json\nraw \ufffd end ü"
 )
 

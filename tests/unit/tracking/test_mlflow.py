@@ -145,6 +145,7 @@ def test_a_study_with_its_trials_nested(uri: str) -> None:
     assert parent.data.metrics == {"accuracy": 0.9}
     assert [m.step for m in client.get_metric_history(parent.info.run_id, "accuracy")] == [0, 2]
     assert parent.data.tags["kaptain.model_uri"] == "s3://k/tuned/abc"
+    assert parent.data.tags["kaptain.objective.accuracy"] == "maximize"
     assert parent.data.tags["kaptain.reason"] == "all trials are done: 5"
     assert [c.info.status for c in children] == ["FINISHED", "FAILED", "FINISHED", "FINISHED", "KILLED"]
     assert [c.info.run_name for c in children] == [f"mnist-tune-1-{n}" for n in range(5)]

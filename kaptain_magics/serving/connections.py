@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
 
     def give_way(self) -> None:
         """Make room for another connection; only where no request is in flight."""
+        self._partial = False  # it has had its time
         self._close()
 
     def expire(self) -> None:

@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
         self._ended = True
         self.deadline = _NEVER
         self._parser = self._transport = None
-        self._waiting.clear()
+        self._drop_waiting()
         self._unparsed.clear()
         if self._task is not None:
             self._task.cancel()
@@ -183,6 +183,7 @@ class Connection(asyncio.Protocol):
     def request_came(self, request: Request) -> None:
         """The head of a request is whole."""
         self._incoming = request
+        request.budget = self._server.budget
         if request.expects:
             request.on_read = self._go_on
         if self._current is None and not self._stuck:
@@ -262,6 +263,9 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             refused = refusal(error)
             answer = Answer(refused.status, refused.headers, error_body(refused.message))
+        finally:
+            if request.release():
+                self._server.free_soon()
         self._current = self._task = None
         if self._transport is None or self._ended:
             return
@@ -330,6 +334,7 @@ class Connection(asyncio.Protocol):
                 self._task = None
         elif broken is not None and broken in self._waiting:
             self._waiting.remove(broken)
+            broken.drop()
         elif broken is not None:  # it is answered already
             self._close()
             return
@@ -350,7 +355,7 @@ class Connection(asyncio.Protocol):
         self._ended = True
         self.deadline = _NEVER
         self._server.idle.pop(self, None)
-        self._waiting.clear()
+        self._drop_waiting()
         self._unparsed.clear()
         if not self._partial and not self._paused:
             self._transport.close()
@@ -360,6 +365,12 @@ class Connection(asyncio.Protocol):
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._loop.call_later(LINGER, self._transport.close)
+
+    def _drop_waiting(self) -> None:
+        for request in self._waiting:
+            if isinstance(request, Request):
+                request.drop()
+        self._waiting.clear()
 
     def _close_idle(self) -> None:
         if self.idle and self.closing:

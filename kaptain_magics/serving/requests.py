@@ -9,10 +9,11 @@ from typing import NamedTuple, Protocol
 
 import httptools
 
+from kaptain_magics.serving.budget import FREE, Budget, Share
 from kaptain_magics.serving.errors import RequestError
+from kaptain_magics.serving.limits import Body
 
 Headers = tuple[tuple[bytes, bytes], ...]
-Body = bytes | bytearray
 
 # Headers that the application reads; of all others only their size is looked at.
 WANTED = frozenset(
@@ -56,12 +57,15 @@ class Request:
         whole: Whether the body is complete.
         expects: Whether the client waits for ``100 Continue`` before it sends the body.
         on_read: Called when the body is waited for.
+        budget: What large requests share.
     """
 
     __slots__ = (
         "_body",
         "_error",
+        "_share",
         "_waiter",
+        "budget",
         "expects",
         "headers",
         "keep_alive",
@@ -84,6 +88,8 @@ class Request:
         self._body: Body = b""
         self._error: RequestError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self.budget: Budget | None = None
+        self._share: Share | None = None
 
     async def read(self) -> Body:
         """Return the whole body when it has come.
@@ -102,10 +108,16 @@ class Request:
         return body
 
     def add(self, data: bytes) -> None:
-        """Take a piece of the body."""
+        """Take a piece of the body; it is refused where it is too much for the budget."""
         self.size += len(data)
         if self._error is not None:
             return
+        if self.size > FREE:
+            try:
+                self.take(min(len(data), self.size - FREE))
+            except RequestError as error:
+                self.fail(error)
+                return
         if not self._body:
             self._body = data
         elif isinstance(self._body, bytearray):
@@ -126,7 +138,25 @@ class Request:
         """Keep nothing of the body; whoever reads it gets the error."""
         self._body = b""
         self._error = error
+        self.release()
         self._wake()
+
+    def take(self, size: int) -> None:
+        """Count bytes of memory that the request needs beyond the first ones; may be called from any thread.
+
+        Raises:
+            RequestError: There are too many.
+        """
+        if self.budget is None:
+            return
+        if self._share is None:
+            self._share = Share(self.budget)
+        self._share.take(size)
+
+    def release(self) -> bool:
+        """Nothing of the request is needed any more; returns whether it was a large one."""
+        share, self._share = self._share, None
+        return share is not None and share.give_back()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

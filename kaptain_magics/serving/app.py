@@ -118,7 +118,9 @@ class Application:
             return await route.answer(request, await self._read_body(request))
         except Exception as error:
             refused = refusal(error)
-            return Answer(refused.status, (*_JSON, *refused.headers), error_body(refused.message))
+            answer = Answer(refused.status, (*_JSON, *refused.headers), error_body(refused.message))
+            del refused  # with its traceback it would keep this frame and the request, and be kept by it
+            return answer
 
     async def _read_body(self, request: Request) -> Body:
         headers, limit = request.headers, self._limits.body
@@ -143,6 +145,8 @@ class Application:
         except asyncio.CancelledError:  # the client went away: what it sent is in memory until it is read
             await asyncio.wait((work,))
             raise
+        finally:
+            del work  # its error would keep this frame, and be kept by it
 
     def _unknown(self, path: str) -> RequestError:
         match = _MODEL.fullmatch(path)
@@ -180,13 +184,17 @@ class Application:
     async def _infer(self, request: Request, body: Body, version: str | None = None) -> Answer:
         length = request.headers.get(HEADER)
         json = int(length) if length and length.isdigit() and len(length) < 18 else len(body)
-        if json > self._limits.body // 2:
-            raise RequestError(413, f"the JSON is larger than {self._limits.body // 2} bytes: send binary tensors")
+        self._demand_json(json)
         read = partial(read_request, body, length, request.take)
         asked = await self._apart(read) if len(body) > LARGE else read()
         del body, read
         outputs = await self._served.infer(asked.inputs, asked.outputs, asked.parameters)
         return Answer(200, *write_answer(asked, outputs, self._served.name, version))
+
+    def _demand_json(self, size: int) -> None:
+        if size > self._limits.json:
+            said = f"the JSON is larger than {self._limits.json} bytes: send fewer rows, or binary tensors"
+            raise RequestError(413, said)
 
     async def _infer_version(self, request: Request, body: Body) -> Answer:
         return await self._infer(request, body, self._served.version)
@@ -195,6 +203,7 @@ class Application:
         return Answer(200, _JSON, write_json({"name": self._served.name, "ready": self._served.ready}))
 
     async def _predict_v1(self, request: Request, body: Body) -> Answer:
+        self._demand_json(len(body))
         read = partial(read_instances, body, self._served.first_input, request.take)
         inputs = await self._apart(read) if len(body) > LARGE else read()
         del body, read

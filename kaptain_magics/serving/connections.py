@@ -135,11 +135,14 @@ class Connection(asyncio.Protocol):
         """Forget the connection, and what it asked."""
         self._ended = True
         self.deadline = _NEVER
-        self._parser = self._transport = None
+        if self._parser is not None:
+            self._parser.close()
+        self._parser = self._transport = self._incoming = None
         self._drop_waiting()
         self._unparsed.clear()
         if self._task is not None:
             self._task.cancel()
+        self._task = self._current = None
         self._server.lost(self)
 
     def eof_received(self) -> bool:
@@ -263,6 +266,7 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             refused = refusal(error)
             answer = Answer(refused.status, refused.headers, error_body(refused.message))
+            del refused  # with its traceback it would keep this frame, and be kept by it
         finally:
             if request.release():
                 self._server.free_soon()

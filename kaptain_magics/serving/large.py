@@ -35,7 +35,7 @@ _LIST = 64  # the same for a list, empty or not
 _OBJECT = 360  # the same for an object, empty or not
 
 
-class _Tensor(msgspec.Struct):
+class _Tensor(msgspec.Struct, gc=False):
     name: msgspec.Raw
     datatype: msgspec.Raw
     shape: msgspec.Raw
@@ -111,7 +111,7 @@ def read_large_data(raw: msgspec.Raw, datatype: str, shape: tuple[int, ...], nam
     """
     dtype, count = dtype_of(datatype), math.prod(shape)
     if len(memoryview(raw)) <= LARGE:
-        return read_data(orjson.loads(raw), datatype, shape, name)
+        return read_data(orjson.loads(memoryview(raw)), datatype, shape, name)
     text = bytes(raw)
     if not text.startswith(b"["):
         raise InferenceError(f"tensor {name!r}: data is not a list")
@@ -239,6 +239,6 @@ def _set_fields(struct: msgspec.Struct, kept: tuple[str, ...]) -> dict[str, Any]
         if name not in kept:
             if len(memoryview(value)) > _SMALL:
                 raise RequestError(400, f"{name} has more than {_SMALL} bytes")
-            value = orjson.loads(value)
+            value = orjson.loads(memoryview(value))
         fields[name] = value
     return fields

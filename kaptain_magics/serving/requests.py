@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import httptools
 
@@ -102,8 +102,8 @@ class Request:
                 self.on_read(self)
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        if self._error is not None:
-            raise self._error
+        if self._error is not None:  # a copy: one with a traceback would keep itself alive, and what the frames hold
+            raise RequestError(self._error.status, self._error.message, self._error.headers)
         body, self._body = self._body, b""
         return body
 
@@ -136,7 +136,6 @@ class Request:
 
     def fail(self, error: RequestError) -> None:
         """Keep nothing of the body; whoever reads it gets the error."""
-        self._body = b""
         self._error = error
         self.release()
         self._wake()
@@ -155,6 +154,7 @@ class Request:
 
     def release(self) -> bool:
         """Nothing of the request is needed any more; returns whether it was a large one."""
+        self._body = b""
         share, self._share = self._share, None
         return share is not None and share.give_back()
 
@@ -199,7 +199,7 @@ class RequestParser:
         self._upgrade = False
         self._request: Request | None = None
         self.ended = False  # the last request of this connection has come
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
 
     def feed(self, data: memoryview) -> int:
         """Parse a part of ``data``.
@@ -226,6 +226,10 @@ class RequestParser:
         if self._unfruitful > self._limit:
             raise self._too_large()
         return size
+
+    def close(self) -> None:
+        """Let go of what refers to this parser, and of the request that is coming."""
+        self._request = self._parser = None
 
     def _ignore_upgrade(self) -> None:
         """Read the same head once more without the wish for another protocol: its body follows."""

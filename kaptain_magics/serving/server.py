@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -151,6 +152,8 @@ class Server:
             self._grpc = _make_grpc(self.served, self._gate, self._options.limits)
             await self._grpc.start(self._options.host, self._options.grpc_port)
         self.served.open(model)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: looking through it while a large request is read would block everybody
         if not self._eager:
             self._listen()
 

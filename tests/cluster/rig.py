@@ -24,7 +24,7 @@ from tests.conftest import absent
 from tests.seaweed import SeaweedFS, require_seaweed
 
 BASE_IMAGE = "kaptain-test/sklearn:3.11"
-LIBRARIES = ("minio", "msgspec", "orjson", "uvicorn", "httptools")
+LIBRARIES = ("minio", "msgspec", "orjson", "httptools")
 BUCKET = "kaptain"
 
 

@@ -19,7 +19,7 @@ from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.targets.docker.container import MANAGED, base_image, loopback, owner
 from kaptain_magics.targets.docker.packages import Volume
 
-SERVING_PACKAGES = ("msgspec>=0.19", "numpy", "orjson>=3.10", "uvicorn>=0.32", "httptools>=0.6.4", "uvloop>=0.21")
+SERVING_PACKAGES = ("msgspec>=0.19", "numpy", "orjson>=3.10", "httptools>=0.6.4", "uvloop>=0.21")
 STORAGE_PACKAGES = ("minio>=7.2",)  # what the runtime needs for s3:// beyond the standard library
 
 

@@ -14,7 +14,8 @@ from typing import NoReturn
 
 import start  # type: ignore[import-not-found]  # lies beside this file in the pod
 
-LIBRARIES = ("numpy", "msgspec", "orjson", "uvicorn", "httptools")  # what the server itself imports
+LIBRARIES = ("numpy", "msgspec", "orjson", "httptools")  # what the server itself imports
+ACCELERATOR = "uvloop"  # it has no wheel for every platform: the server does without it
 
 
 def main(arguments: list[str]) -> int:
@@ -60,9 +61,8 @@ def prepare(arguments: list[str], further: tuple[str, ...] = ()) -> bool:
     lines = wanted.read_text("utf-8").splitlines() if wanted.exists() and not done.exists() else []
     lines += [name for name in (*LIBRARIES, *further) if importlib.util.find_spec(name) is None]
     if lines:
-        listed = start.ROOT / "requirements.txt"
-        listed.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-        if start.install(listed):
+        faster = [ACCELERATOR] if not arguments and importlib.util.find_spec(ACCELERATOR) is None else []
+        if _install([*lines, *faster]) and (not faster or _install(lines)):
             sys.stderr.write(f"kaptain: cannot install {', '.join(lines)}: use a base image that has them\n")
             return False
         done.touch()
@@ -72,6 +72,12 @@ def prepare(arguments: list[str], further: tuple[str, ...] = ()) -> bool:
     sys.path.insert(0, str(start.LIB))
     os.environ["PYTHONPATH"] = str(start.LIB)
     return True
+
+
+def _install(lines: list[str]) -> int:
+    listed = start.ROOT / "requirements.txt"
+    listed.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return int(start.install(listed))
 
 
 if __name__ == "__main__":

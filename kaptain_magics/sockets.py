@@ -82,7 +82,7 @@ def can_listen(folder: Path) -> bool:
     return True
 
 
-def private_folder() -> Path:
+def user_folder() -> Path:
     """Return a folder of this user's alone, for sockets that can be made again at any time.
 
     It lies in ``XDG_RUNTIME_DIR`` where that is usable, else among the temporary files; where somebody else has made

@@ -57,6 +57,16 @@ def model_id(value: str) -> str:
     return value
 
 
+def target(value: str) -> str:
+    """Read a target's name: one of ours, or of an installed distribution."""
+    from kaptain_magics.core.names import did_you_mean
+    from kaptain_magics.targets.base import TARGETS, target_names
+
+    if value not in TARGETS and value not in (known := target_names()):  # ours need no look at what is installed
+        raise ValueError(did_you_mean(value, known) or "write one of " + ", ".join(known))
+    return value
+
+
 def variable(value: str) -> str:
     """Read the name of a variable."""
     if not value.isidentifier() or keyword.iskeyword(value):
@@ -97,8 +107,11 @@ def pair(value: str) -> tuple[tuple[str, str], ...]:
     return ((name.strip(), rest),)
 
 
-def environment(value: str) -> tuple[tuple[str, str], ...]:
-    """Read ``NAME=value``, or ``NAME`` for the value that it has here (so that it need not stand in a notebook)."""
+def environment(value: str) -> tuple[tuple[str, str | None], ...]:
+    """Read ``NAME=value``, or ``NAME`` for the value that it has here (so that it need not stand in a notebook).
+
+    The second is ``(NAME, None)``: its value is taken when the run starts, and never written down.
+    """
     import os
 
     name, equals, rest = value.partition("=")
@@ -106,7 +119,7 @@ def environment(value: str) -> tuple[tuple[str, str], ...]:
         raise ValueError("write NAME=VALUE, or NAME to pass a variable of this environment on")
     if not equals and name not in os.environ:
         raise ValueError(f"this environment has no {name}; write {name}=VALUE")
-    return ((name, rest if equals else os.environ[name]),)
+    return ((name, rest if equals else None),)
 
 
 def words(value: str) -> tuple[str, ...]:

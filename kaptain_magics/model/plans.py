@@ -6,18 +6,21 @@ import io
 import pickle
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from kaptain_magics.core.events import Noted
+from kaptain_magics.core.objectives import say_objectives
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.files import write_whole
 from kaptain_magics.model.handles import Deployment, Handle, Study, TrainingRun, open_handle
 from kaptain_magics.state import RunRecord
+from kaptain_magics.targets.base import GpuTarget
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
 
 _H = TypeVar("_H", bound=Handle)
 
@@ -30,20 +33,32 @@ class Plan(Generic[_H]):
         spec: What would run.
         sent: Values of the notebook that the script finds as globals.
         about: The model's name, description and version.
+        notes: What the run says first: what was chosen or taken over, and from where.
     """
 
     def __init__(
         self,
-        workspace: Workspace,
+        workspace: Context,
         spec: JobSpec | StudySpec | EndpointSpec,
         sent: Mapping[str, Any] | None = None,
         about: Mapping[str, str] | None = None,
+        notes: Sequence[str | Noted] = (),
     ) -> None:
         self._workspace, self.spec, self._sent, self._about = workspace, spec, dict(sent or {}), dict(about or {})
+        self.notes = notes
 
     def render(self) -> str:
-        """Return what the target would apply, secrets masked; nothing is started."""
-        return self._workspace.target().render(self.spec)
+        """Return what would be said and applied, secrets masked; nothing is started."""
+        first = [say_objectives(self.spec.directed)] if isinstance(self.spec, StudySpec) else []
+        said = [" ".join(f"{note.text}. {note.hint}".rstrip(". ").split()) for note in self._noted()]
+        return "\n".join([*(f"# {line}" for line in [*first, *said]), self._workspace.target().render(self.spec)])
+
+    def _check_gpus(self) -> None:
+        spec = self.spec.job if isinstance(self.spec, StudySpec) else self.spec
+        if spec.resources.gpu_limit:
+            target = self._workspace.target()
+            if isinstance(target, GpuTarget):
+                target.check_gpus(spec.resources.gpu_limit)
 
     def start(self) -> _H:
         """Start the run in a process of its own and return at once.
@@ -54,6 +69,7 @@ class Plan(Generic[_H]):
         from kaptain_magics.supervisor.start import start
 
         pickled = _pickled(self._sent)
+        self._check_gpus()
         record = self._record()
         folder = self._workspace.store.create(record)
         try:
@@ -65,6 +81,9 @@ class Plan(Generic[_H]):
             raise
         # the record's kind decides the class, as the spec's class decides the kind
         return open_handle(folder, self._workspace)  # type: ignore[return-value]
+
+    def _noted(self) -> tuple[Noted, ...]:
+        return tuple(Noted(text=note) if isinstance(note, str) else note for note in self.notes)
 
     def _record(self) -> RunRecord:
         spec = self.spec
@@ -83,6 +102,7 @@ class Plan(Generic[_H]):
             endpoint=endpoint,
             settings=self._workspace.settings.as_texts(),
             about={name: text for name, text in self._about.items() if text},
+            notes=self._noted(),
         )
 
 

@@ -116,6 +116,7 @@ class Connection(asyncio.Protocol):
 
     def give_way(self) -> None:
         """Make room for another connection; only where no request is in flight."""
+        self._partial = False  # it has had its time
         self._close()
 
     def expire(self) -> None:
@@ -148,11 +149,14 @@ class Connection(asyncio.Protocol):
         """Forget the connection, and what it asked."""
         self._ended = True
         self.deadline = _NEVER
-        self._parser = self._transport = None
-        self._waiting.clear()
+        if self._parser is not None:
+            self._parser.close()
+        self._parser = self._transport = self._incoming = None
+        self._drop_waiting()
         self._unparsed.clear()
         if self._task is not None:
             self._task.cancel()
+        self._task = self._current = None
         self._server.lost(self)
 
     def eof_received(self) -> bool:
@@ -196,6 +200,7 @@ class Connection(asyncio.Protocol):
     def request_came(self, request: Request) -> None:
         """The head of a request is whole."""
         self._incoming = request
+        request.budget = self._server.budget
         if request.expects:
             request.on_read = self._go_on
         if self._current is None and not self._stuck:
@@ -275,6 +280,11 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             refused = refusal(error)
             answer = Answer(refused.status, refused.headers, error_body(refused.message))
+            del refused  # with its traceback it would keep this frame, and be kept by it
+        finally:
+            moved = self._current is request and self._task is not asyncio.current_task()  # it goes on elsewhere
+            if not moved and request.release():
+                self._server.free_soon()
         self._current = self._task = None
         if self._transport is None or self._ended:
             return
@@ -343,6 +353,7 @@ class Connection(asyncio.Protocol):
                 self._task = None
         elif broken is not None and broken in self._waiting:
             self._waiting.remove(broken)
+            broken.drop()
         elif broken is not None:  # it is answered already
             self._close()
             return
@@ -363,7 +374,7 @@ class Connection(asyncio.Protocol):
         self._ended = True
         self.deadline = _NEVER
         self._server.idle.pop(self, None)
-        self._waiting.clear()
+        self._drop_waiting()
         self._unparsed.clear()
         if not self._partial and not self._paused:
             self._transport.close()
@@ -373,6 +384,12 @@ class Connection(asyncio.Protocol):
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._loop.call_later(LINGER, self._transport.close)
+
+    def _drop_waiting(self) -> None:
+        for request in self._waiting:
+            if isinstance(request, Request):
+                request.drop()
+        self._waiting.clear()
 
     def _close_idle(self) -> None:
         if self.idle and self.closing:

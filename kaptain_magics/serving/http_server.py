@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
 from kaptain_magics.serving.accepting import Acceptor
+from kaptain_magics.serving.budget import Budget, Heap
 from kaptain_magics.serving.connections import Connection
 from kaptain_magics.serving.limits import Limits
 from kaptain_magics.serving.requests import Answer, Request
 from kaptain_magics.serving.successor import Successor
 
+_FREEING = 0.5  # seconds from the end of a large request until its memory is given back to the system
 _TICK = 0.5  # seconds between two looks at the deadlines
 
 
@@ -28,6 +30,7 @@ class HttpServer:
     Attributes:
         idle: The connections without a request, the longest idle one first.
         date: The header line of that name.
+        budget: What large requests share.
         successor: Who answers what comes on connections that are released.
         leaving: Whether private connections are released, too.
     """
@@ -45,6 +48,9 @@ class HttpServer:
         self.closing = False
         self.successor: Successor | None = None
         self._acceptors: list[tuple[Acceptor, bool]] = []
+        self.budget = Budget(limits.memory)
+        self._heap = Heap()
+        self._freeing = False
         self._taking: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
@@ -107,6 +113,16 @@ class HttpServer:
         self.idle.pop(connection, None)
         if not self.connections:
             self._empty.set()
+
+    def free_soon(self) -> None:
+        """Give memory back to the system soon: a large request has ended."""
+        if not self._freeing:
+            self._freeing = True
+            self.loop.call_later(_FREEING, self._free)
+
+    def _free(self) -> None:
+        self._freeing = False
+        self.loop.run_in_executor(None, self._heap.trim)
 
     async def release(self, successor: Successor, leaving: bool) -> None:
         """Accept on the public sockets no more and give their connections to another server.

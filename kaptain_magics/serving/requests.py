@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import httptools
 
+from kaptain_magics.serving.budget import FREE, Budget, Share
 from kaptain_magics.serving.errors import RequestError
+from kaptain_magics.serving.limits import Body
+from kaptain_magics.serving.origin import HEADERS
 
 Headers = tuple[tuple[bytes, bytes], ...]
-Body = bytes | bytearray
 
 # Headers that the application reads; of all others only their size is looked at.
 WANTED = frozenset(
     (
+        *HEADERS,
         b"authorization",
         b"connection",
         b"content-encoding",
         b"content-length",
         b"content-type",
         b"expect",
-        b"host",
         b"inference-header-content-length",
         b"transfer-encoding",
     )
@@ -56,12 +58,15 @@ class Request:
         whole: Whether the body is complete.
         expects: Whether the client waits for ``100 Continue`` before it sends the body.
         on_read: Called when the body is waited for.
+        budget: What large requests share.
     """
 
     __slots__ = (
         "_body",
         "_error",
+        "_share",
         "_waiter",
+        "budget",
         "expects",
         "headers",
         "keep_alive",
@@ -84,6 +89,8 @@ class Request:
         self._body: Body = b""
         self._error: RequestError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self.budget: Budget | None = None
+        self._share: Share | None = None
 
     async def read(self) -> Body:
         """Return the whole body when it has come.
@@ -96,16 +103,22 @@ class Request:
                 self.on_read(self)
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        if self._error is not None:
-            raise self._error
+        if self._error is not None:  # a copy: one with a traceback would keep itself alive, and what the frames hold
+            raise RequestError(self._error.status, self._error.message, self._error.headers)
         body, self._body = self._body, b""
         return body
 
     def add(self, data: bytes) -> None:
-        """Take a piece of the body."""
+        """Take a piece of the body; it is refused where it is too much for the budget."""
         self.size += len(data)
         if self._error is not None:
             return
+        if self.size > FREE:
+            try:
+                self.take(min(len(data), self.size - FREE))
+            except RequestError as error:
+                self.fail(error)
+                return
         if not self._body:
             self._body = data
         elif isinstance(self._body, bytearray):
@@ -124,9 +137,27 @@ class Request:
 
     def fail(self, error: RequestError) -> None:
         """Keep nothing of the body; whoever reads it gets the error."""
-        self._body = b""
         self._error = error
+        self.release()
         self._wake()
+
+    def take(self, size: int) -> None:
+        """Count bytes of memory that the request needs beyond the first ones; may be called from any thread.
+
+        Raises:
+            RequestError: There are too many.
+        """
+        if self.budget is None:
+            return
+        if self._share is None:
+            self._share = Share(self.budget)
+        self._share.take(size)
+
+    def release(self) -> bool:
+        """Nothing of the request is needed any more; returns whether it was a large one."""
+        self._body = b""
+        share, self._share = self._share, None
+        return share is not None and share.give_back()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -169,7 +200,7 @@ class RequestParser:
         self._upgrade = False
         self._request: Request | None = None
         self.ended = False  # the last request of this connection has come
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
 
     def feed(self, data: memoryview) -> int:
         """Parse a part of ``data``.
@@ -196,6 +227,10 @@ class RequestParser:
         if self._unfruitful > self._limit:
             raise self._too_large()
         return size
+
+    def close(self) -> None:
+        """Let go of what refers to this parser, and of the request that is coming."""
+        self._request = self._parser = None
 
     def _ignore_upgrade(self) -> None:
         """Read the same head once more without the wish for another protocol: its body follows."""

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import sys
-from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -25,14 +23,14 @@ from kaptain_magics.serving.accepting import Acceptor
 from kaptain_magics.serving.control import ControlSocket, bind, hand_over, hold_state, take_listeners, taken
 from kaptain_magics.serving.errors import RequestError, error_body
 from kaptain_magics.serving.http1 import CHUNK, Head, read_body, read_head
-from kaptain_magics.sockets import short_path
+from kaptain_magics.serving.streams import Backend, Client, close
 
 logger = logging.getLogger("kaptain.serving")
 
 _IDLE = 75.0  # seconds that a client's connection is kept open without a request
 _READ = 30.0  # seconds for the next piece of a request
-_POOLED = 20.0  # seconds that a connection to a server may be unused
 _SMALL = 1024 * 1024  # bytes of a body up to which a request can be sent again when its server died
+_CONNECTIONS = 2_000  # clients
 _LINGER = 1.0  # seconds in which an idle connection may still send a request after the router began to close
 _PHRASES = {400: b"Bad Request", 431: b"Request Header Fields Too Large", 503: b"Service Unavailable"}
 
@@ -61,81 +59,6 @@ class RouterOptions(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 30.0
 
 
-class Backend:
-    """A server behind the router, and the connections to it that wait for the next request."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._pool: deque[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = deque()
-
-    async def connect(self, fresh: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bool]:
-        """Return a connection, and whether it was used before.
-
-        Raises:
-            OSError: The server is gone.
-        """
-        now = asyncio.get_running_loop().time()
-        while self._pool and not fresh:
-            since, reader, writer = self._pool.pop()
-            if now - since < _POOLED and not reader.at_eof() and not writer.is_closing():
-                return reader, writer, True
-            writer.close()
-        with short_path(Path(self.path)) as path:
-            reader, writer = await asyncio.open_unix_connection(path, limit=CHUNK)
-        return reader, writer, False
-
-    def give_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Keep a connection for the next request."""
-        self._pool.append((asyncio.get_running_loop().time(), reader, writer))
-
-    def close(self) -> None:
-        """Close the connections that wait."""
-        while self._pool:
-            self._pool.pop()[2].close()
-
-
-class _Client:
-    """A client's connection.
-
-    Attributes:
-        busy: Whether a request of it is in flight.
-        given_up: Whether it is somebody else's by now.
-    """
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
-        self.reader, self.writer, self._task = reader, writer, task
-        self.busy = self.given_up = False
-
-    async def give_up(self) -> tuple[socket.socket, bytes] | None:
-        """Return the connection for somebody else to serve on, and what came that nobody has read.
-
-        ``None`` where the client has gone.
-        """
-        self.given_up = self.busy = True
-        transport = self.writer.transport
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        early = b""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0):  # what is there comes at once
-                early = await self.reader.read(CHUNK * 2)
-        client = transport.get_extra_info("socket")
-        given = None if transport.is_closing() else socket.socket(fileno=os.dup(client.fileno()))
-        transport.abort()
-        return None if given is None else (given, early)
-
-
-async def _close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    try:
-        async with asyncio.timeout(_READ):
-            await writer.wait_closed()
-    except (OSError, TimeoutError):
-        writer.transport.abort()
-
-
 class Router:
     """Accepts clients and passes their requests on.
 
@@ -151,7 +74,8 @@ class Router:
         self._percent = options.percent
         self._share = 50  # so that the canary's requests are spread evenly
         self._acceptors: list[Acceptor] = []
-        self._clients: dict[asyncio.StreamWriter, _Client] = {}
+        self._clients: dict[asyncio.StreamWriter, Client] = {}
+        self._idle: dict[asyncio.StreamWriter, None] = {}  # those without a request, the longest idle one first
         self._tasks: set[asyncio.Task[None]] = set()  # of clients that were handed over
         self._closing = False
         self._stop = asyncio.Event()
@@ -233,8 +157,9 @@ class Router:
             reader.feed_data(early)
         task = asyncio.current_task()
         assert task is not None
-        self._clients[writer] = mine = _Client(reader, writer, task)
+        self._clients[writer] = mine = Client(reader, writer, task)
         try:
+            self._make_room()
             await self._serve(mine)
         except RequestError as error:
             _refuse(writer, error)
@@ -246,16 +171,38 @@ class Router:
             pass  # the client went away, or is too slow
         finally:
             del self._clients[writer]
+            self._idle.pop(writer, None)
             if not mine.given_up:
-                await _close(writer)
+                await close(writer)
 
-    async def _serve(self, client: _Client) -> None:
+    def _make_room(self) -> None:
+        """Close the connection that has been idle longest where there are too many.
+
+        Raises:
+            RequestError: None is idle.
+        """
+        if len(self._clients) <= _CONNECTIONS:
+            return
+        longest = next(iter(self._idle), None)
+        if longest is None:
+            raise RequestError(503, "too many connections", ((b"retry-after", b"1"),))
+        del self._idle[longest]
+        longest.close()
+
+    async def _serve(self, client: Client) -> None:
+        loop = asyncio.get_running_loop()
+
+        def begun() -> None:
+            client.busy = True
+            self._idle.pop(client.writer, None)
+            deadline.reschedule(loop.time() + _READ)
+
         while True:
-            async with asyncio.timeout(_IDLE):
-                head = await read_head(client.reader)
+            self._idle[client.writer] = None
+            async with asyncio.timeout(None) as deadline:
+                head = await read_head(client.reader, idle=_IDLE, begun=begun)
             if head is None:
                 return
-            client.busy = True
             if head.waits:
                 client.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             goes_on = await self._forward(head, client.reader, client.writer)
@@ -280,7 +227,7 @@ class Router:
                         break
                     try:
                         forth.write(request)
-                        answer = await read_head(back)
+                        answer = await read_head(back, request=False)
                     except (OSError, RequestError):
                         answer = None
                     if answer is not None:
@@ -300,7 +247,7 @@ class Router:
             pump = asyncio.create_task(_pump(head, reader, forth))
             answer: Head | None = None
             try:
-                answer = await read_head(back)
+                answer = await read_head(back, request=False)
                 if answer is None:
                     raise RequestError(503, "the server went away")
                 if not pump.done():  # refused before it was read: the rest of the body is of no use
@@ -328,7 +275,12 @@ class Router:
         if head.first.startswith(b"HEAD "):
             answer = answer._replace(length=0, chunked=False)
         try:
-            writer.write(answer.bytes(close))
+            start = answer.bytes(close)
+            if not answer.chunked and answer.length <= CHUNK:
+                writer.write(start + await back.readexactly(answer.length))
+                answer = answer._replace(length=0)
+            else:
+                writer.write(start)
             async for data in read_body(back, answer):
                 writer.write(data)
                 async with asyncio.timeout(_READ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -19,7 +20,8 @@ from kaptain_magics.serving.auth import Gate
 from kaptain_magics.serving.control import Handler, taken
 from kaptain_magics.serving.http_server import HttpServer
 from kaptain_magics.serving.limits import Limits
-from kaptain_magics.serving.loaders.base import LoadedModel, load_model
+from kaptain_magics.serving.loaders.base import LoadedModel
+from kaptain_magics.serving.loaders.registry import load_model
 from kaptain_magics.serving.metrics import Metrics
 from kaptain_magics.serving.options import Options
 from kaptain_magics.serving.served import Served
@@ -60,7 +62,7 @@ class Server:
         eager: bool = True,
     ) -> None:
         self._options = options
-        self._gate = Gate(token)
+        self._gate = Gate(token, options.host)
         self._public = public
         self._private = private
         self._metrics = metrics
@@ -78,8 +80,8 @@ class Server:
         self._drain_seconds = options.drain_seconds
         self.failure: BaseException | None = None
         self.served = Served(options.model_name, options.version, options.limits, metrics)
-        app = Application(self.served, self._gate, options.limits)
-        self.http = HttpServer(app, options.limits, options.access_log)
+        self._app = Application(self.served, self._gate, options.limits)
+        self.http = HttpServer(self._app, options.limits, options.access_log)
 
     async def run(self) -> None:
         """Serve until a signal or ``stop`` ends it; ``failure`` is what kept the model from being loaded."""
@@ -93,6 +95,7 @@ class Server:
         await self._stop.wait()
         if self.failure is None:
             await asyncio.gather(self._drain_grpc(), self.http.drain(self._drain_seconds))
+        self._app.close()
         self.served.close()
 
     def stop(self) -> None:
@@ -181,6 +184,8 @@ class Server:
         if self._wanted:
             await self._start_grpc()
         self.served.open(model)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: looking through it while a large request is read would block everybody
         if not self._eager:
             self._listen()
 

@@ -80,7 +80,7 @@ class Successor:
 
 async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Answer | None:
     writer.write(request)
-    head: Head | None = await read_head(reader)
+    head: Head | None = await read_head(reader, request=False)
     if head is None:
         return None
     body = b"".join([piece async for piece in read_body(reader, head)])

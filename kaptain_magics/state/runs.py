@@ -14,12 +14,12 @@ from pathlib import Path
 
 import msgspec
 
-from kaptain_magics.core.events import AnyEvent, Event, LogWritten, StateChanged
+from kaptain_magics.core.events import AnyEvent, Event, LogWritten, Noted, StateChanged
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import NotFoundError, StateError
-from kaptain_magics.files import Lock, disk_error, write_whole
+from kaptain_magics.files import Lock, appended, disk_error, private_folder, write_whole
 
 TEXT_AT_MOST = 64 * 1024  # bytes of log text in one event
 _GRACE = 15.0  # seconds in which a new run's supervisor must have taken the lock
@@ -44,6 +44,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         endpoint: The endpoint, for ``DEPLOY``.
         settings: The settings in force, by name (no secrets): the supervisor works under the same.
         about: The model's ``name``, ``description`` and ``version``, for people and trackers.
+        notes: What the run says first: what was chosen or taken over, and from where.
     """
 
     run_id: str
@@ -57,6 +58,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     endpoint: EndpointSpec | None = None
     settings: dict[str, str] = {}
     about: dict[str, str] = {}
+    notes: tuple[Noted, ...] = ()
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +131,7 @@ class RunFolder:
         return stamped  # type: ignore[return-value]  # replace() keeps the class
 
     def _write_log(self, event: LogWritten) -> LogWritten:
-        with open(self.log_path, "ab") as file:
+        with appended(self.log_path) as file:
             start = file.tell()
             file.write(event.text.encode("utf-8", "replace"))
             return msgspec.structs.replace(event, start=start, end=file.tell(), text="")
@@ -289,7 +291,8 @@ class RunStore:
         """
         path = self.folder / record.run_id
         try:
-            path.mkdir(parents=True, mode=0o700)
+            private_folder(self.folder)
+            path.mkdir(mode=0o700)
             write_whole(path / "run.json", msgspec.json.encode(record))
         except OSError as error:
             raise disk_error(error, path) from error

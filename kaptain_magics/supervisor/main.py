@@ -14,6 +14,7 @@ from kaptain_magics.config import Settings
 from kaptain_magics.core.events import StateChanged
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
+from kaptain_magics.files import write_whole
 from kaptain_magics.state import RunFolder
 from kaptain_magics.supervisor.context import Context
 
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda *_: stopping.set())
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    (folder.path / "supervisor.pid").write_text(str(os.getpid()))
+    write_whole(folder.path / "supervisor.pid", str(os.getpid()).encode())
     settings = Settings.load(folder.record.settings)
     context = Context(folder, settings, stopping)
     if folder.last_state().state.terminal:  # the supervisor before this one was killed
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> int:
     with contextlib.suppress(StateError):
         folder.append(last)
     if tracked:
-        _track(folder, settings.tracking_uri)
+        _track(folder, settings.whole_tracking_uri())
     folder.lock.release()
     return 0
 

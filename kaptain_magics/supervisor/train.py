@@ -10,6 +10,7 @@ import msgspec
 from kaptain_magics.core.events import ArtifactSaved, MetricReported, MetricSummary, StateChanged
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError
+from kaptain_magics.files import write_whole
 from kaptain_magics.state import Revision
 from kaptain_magics.supervisor.context import Context
 
@@ -18,9 +19,10 @@ def run(context: Context) -> StateChanged:
     """Run the job to its end, note its model as a revision, and return the run's last state."""
     job = context.record.job
     assert job is not None
+    context.say_first()
     context.note(f'Submitting a new training job "{job.name}".')
     ref = context.target.submit(job)
-    (context.folder.path / "job.json").write_bytes(msgspec.json.encode(ref))
+    write_whole(context.folder.path / "job.json", msgspec.json.encode(ref))
     context.note("Waiting for the training job to complete...")
     metrics: dict[str, MetricSummary] = {}
     saved: ArtifactSaved | None = None

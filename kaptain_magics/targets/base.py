@@ -1,19 +1,26 @@
-"""The protocols of targets. A new target is one folder that implements them and one row in ``TARGETS``."""
+"""The protocols of targets.
+
+A new target is one class that implements ``Target`` and what else it can do, and one entry point in the group
+``kaptain_magics.targets``. Callers ask for what a target can do, never for its name.
+"""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
+from kaptain_magics.core import plugins
 from kaptain_magics.core.events import Event
-from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.secrets import masked
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import ConfigError
+
+_S = TypeVar("_S", bound=JobSpec | EndpointSpec | StudySpec)
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -79,6 +86,11 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     hint: str = ""
     headers: dict[str, str] = {}
 
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "headers"}
+        masked = {"headers": dict.fromkeys(self.headers, "***")} if self.headers else {}
+        return f"EndpointStatus({', '.join(f'{name}={value!r}' for name, value in {**shown, **masked}.items())})"
+
 
 @runtime_checkable
 class Target(Protocol):
@@ -142,6 +154,30 @@ class ServingTarget(Protocol):
 
 
 @runtime_checkable
+class Cancellable(Protocol):
+    """A serving target whose ``deploy`` can be ended while it waits."""
+
+    def cancel(self) -> None:
+        """End a ``deploy`` that waits; it then yields ``STOPPED``. May be called from another thread."""
+
+
+@runtime_checkable
+class WarmStart(Protocol):
+    """A target that can get ready for jobs ahead of them."""
+
+    def warm_up(self, job: JobSpec) -> None:
+        """Begin what such jobs need, such as imports, and return at once."""
+
+
+@runtime_checkable
+class ServesInPlace(Protocol):
+    """A serving target whose servers read the model from a folder of this machine."""
+
+    def serve_like(self, job: JobSpec) -> None:
+        """Start the next server from what such a job has imported already."""
+
+
+@runtime_checkable
 class ServerLogs(Protocol):
     """A serving target whose servers' logs can be read."""
 
@@ -150,6 +186,18 @@ class ServerLogs(Protocol):
 
         Raises:
             NotFoundError: There is none of that name.
+        """
+
+
+@runtime_checkable
+class GpuTarget(Protocol):
+    """A target that knows its GPUs before anything starts."""
+
+    def check_gpus(self, wanted: int) -> None:
+        """Refuse more GPUs than one job can get.
+
+        Raises:
+            TargetError: There are fewer, with what was looked at.
         """
 
 
@@ -215,12 +263,52 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     settings: Mapping[str, str] = {}
     storage_env: Mapping[str, str] = {}
 
+    def variables(self, spec: JobSpec | EndpointSpec) -> dict[str, str]:
+        """Return the environment variables that a job or an endpoint was given (secrets!).
 
+        Raises:
+            ConfigError: One that is to be passed on is not set here.
+        """
+        return spec.env | {name: os.environ[name] for name in present(spec.env_names)}
+
+    def __repr__(self) -> str:
+        return f"Surroundings(home={str(self.home)!r})"
+
+
+def without_values(spec: _S) -> _S:
+    """Return a spec as it may be shown: masks are the values of its variables, whether they are set here or not."""
+    if isinstance(spec, StudySpec):
+        return msgspec.structs.replace(spec, job=without_values(spec.job))
+    return msgspec.structs.replace(spec, env=masked((*spec.env, *spec.env_names)), env_names=())
+
+
+def present(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of variables that are passed on, all of which are set.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    names = tuple(names)
+    for name in names:
+        if name not in os.environ:
+            raise ConfigError(
+                f"{name}, which is passed on by its name, is not set in this environment",
+                f"set it (os.environ[{name!r}] = getpass.getpass()), or say otherwise with --env",
+            )
+    return names
+
+
+GROUP = "kaptain_magics.targets"  # of entry points
 TARGETS = {
     "local": "kaptain_magics.targets.local:LocalTarget",
     "docker": "kaptain_magics.targets.docker:DockerTarget",
     "kubernetes": "kaptain_magics.targets.kubernetes:KubernetesTarget",
 }
+
+
+def target_names() -> list[str]:
+    """Return the names of all targets that are installed."""
+    return plugins.names(GROUP, TARGETS)
 
 
 def open_target(name: str, surroundings: Surroundings) -> Target:
@@ -229,8 +317,5 @@ def open_target(name: str, surroundings: Surroundings) -> Target:
     Raises:
         ConfigError: There is no such target.
     """
-    if name not in TARGETS:
-        raise ConfigError(f"unknown target {name!r}", did_you_mean(name, TARGETS) or "one of " + ", ".join(TARGETS))
-    module, _, cls = TARGETS[name].partition(":")
-    made: Target = getattr(importlib.import_module(module), cls)(surroundings)
-    return made
+    target: Target = plugins.load(GROUP, TARGETS, name, "target")(surroundings)
+    return target

@@ -16,8 +16,8 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.files import Lock, write_whole
-from kaptain_magics.sockets import can_listen, connect_unix, private_folder
+from kaptain_magics.files import Lock, appended, private_folder, write_whole
+from kaptain_magics.sockets import can_listen, connect_unix, user_folder
 
 SERVER, ROUTER = "kaptain_magics.serving", "kaptain_magics.serving.router"
 
@@ -94,9 +94,9 @@ class Instance:
     def make(cls, endpoint: Path) -> Instance:
         """Return a new one with its folder."""
         made = cls(endpoint / f"i-{new_hex(12)}")
-        made.folder.mkdir(parents=True, mode=0o700)
+        private_folder(made.folder)
         if not can_listen(made.folder):
-            sockets = private_folder()
+            sockets = user_folder()
             made.control, made.private = (sockets / f"{made.folder.name}.{kind}" for kind in ("control", "private"))
         return made
 
@@ -187,7 +187,7 @@ def _read(path: Path, kind: type[_T]) -> _T | None:
 
 def launch_process(module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> Started:
     """Start a module as a fresh process; see ``Launch``."""
-    with open(log, "ab") as output:
+    with appended(log) as output:
         process = subprocess.Popen(
             [python, "-m", module, *argv],
             stdin=subprocess.DEVNULL,

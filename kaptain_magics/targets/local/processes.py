@@ -23,7 +23,7 @@ from typing import Any
 
 from kaptain_magics.errors import TargetError
 from kaptain_magics.files import locked
-from kaptain_magics.sockets import connect_unix, private_folder
+from kaptain_magics.sockets import connect_unix, user_folder
 
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's frameworks do not survive a fork
 _ZYGOTE = Path(__file__).with_name("zygote.py")
@@ -273,7 +273,7 @@ def _ask(connection: socket.socket, request: Mapping[str, Any], output: int) -> 
 
 def _socket_folder() -> Path:
     """Return the folder of this user's workers; no other socket lies in it."""
-    folder = private_folder() / "workers"
+    folder = user_folder() / "workers"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 

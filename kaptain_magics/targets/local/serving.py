@@ -71,9 +71,10 @@ class LocalServing:
         self,
         surroundings: Surroundings,
         launch: Launch = launch_process,
-        interpreter: Callable[[Sequence[str]], str] = lambda _: sys.executable,
+        interpreter: Callable[[EndpointSpec], str] = lambda _: sys.executable,
     ) -> None:
         self._folder = surroundings.home / "local" / "endpoints"
+        self._variables = surroundings.variables
         self._book = Book(self._folder, Deployed)
         self._turns = Turns(surroundings.home / "local" / "turns")
         self._launch = launch
@@ -237,7 +238,7 @@ class LocalServing:
         if deployed is not None:
             port, handover = self._port(spec, deployed)
         token = self._book.token(spec)
-        python = self._interpreter(spec.requirements)
+        python = self._interpreter(spec)
         instance = Instance.make(self._folder / spec.name)
         made.append(instance)
         options: dict[str, Any] = {
@@ -260,7 +261,7 @@ class LocalServing:
         }
         if "grpc_port" in spec.serving_config:
             options["grpc_port"] = int(spec.serving_config["grpc_port"])
-        started = instance.start(self._launch, SERVER, options, environment(spec, token), python)
+        started = instance.start(self._launch, SERVER, options, environment(spec, token, self._variables(spec)), python)
         reason = wait_ready(instance, started, time.monotonic() + spec.timeout, self._cancelled.is_set)
         if reason:
             message, _, hint = reason.partition(" - ")

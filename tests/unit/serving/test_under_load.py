@@ -165,7 +165,7 @@ def test_a_full_queue_is_refused(tmp_path: Path) -> None:
         with ThreadPoolExecutor(12) as pool:
             calls = [pool.submit(server.request, "POST", "/v2/models/m/infer", one(1.0), JSON) for _ in range(12)]
             statuses = sorted(call.result()[0] for call in calls)
-        assert statuses.count(200) >= 3
+        assert statuses.count(200) >= 2
         assert statuses.count(503) == 12 - statuses.count(200)
         assert statuses[-1] == 503
 

@@ -1,0 +1,136 @@
+"""The contract's housekeeping functions: they look at the cluster of the settings in force and tell what they find."""
+
+from __future__ import annotations
+
+from kaptain_magics.core.states import EndpointState
+from kaptain_magics.errors import KaptainError, TargetError
+from kaptain_magics.model.context import Context
+from kaptain_magics.model.contract.console import logger
+from kaptain_magics.targets.base import ClusterKeeper, EndpointStatus
+
+_KINDS = ("TFJob", "PyTorchJob", "TrainJob", "Job")
+
+
+def _keeper() -> ClusterKeeper:
+    target = Context().target("kubernetes")
+    if not isinstance(target, ClusterKeeper):
+        raise TargetError("this target has no cluster", "name one with --on kubernetes")
+    return target
+
+
+def _endpoint_line(endpoint: EndpointStatus) -> str:
+    shares = ", ".join(f"{percent} % to {revision[:8]}" for revision, percent in endpoint.traffic.items())
+    parts = [endpoint.name, endpoint.state, f"model {endpoint.model_id}" if endpoint.model_id else "", shares]
+    return "  ".join(part for part in parts if part)
+
+
+def _tell(lines: list[str]) -> None:
+    for line in lines or ["nothing found"]:
+        logger().info("%s", line)
+
+
+def diagnose() -> None:
+    """Tell about all workloads, Secrets, Pods and ServiceAccounts of the namespace."""
+    _tell(_keeper().list_resources())
+
+
+def list_all_resources() -> None:
+    """Tell everything that was made by Kaptain."""
+    _tell(_keeper().list_resources())
+
+
+def list_jobs() -> None:
+    """Tell the training jobs."""
+    _tell(_keeper().list_resources(*_KINDS))
+
+
+def list_experiments() -> None:
+    """Tell the Katib Experiments."""
+    _tell(_keeper().list_resources("Experiment"))
+
+
+def list_inference_services() -> None:
+    """Tell the endpoints, whether KServe serves them or plain Deployments."""
+    _tell([_endpoint_line(endpoint) for endpoint in Context().serving("kubernetes").endpoints()])
+
+
+def delete_resource(kind: str, name: str) -> None:
+    """Remove one object.
+
+    Args:
+        kind: Its kind, such as ``Secret``.
+        name: Its name.
+    """
+    _tell(_keeper().delete_resource(kind, name))
+
+
+def delete_job(name: str, kind: str | None = None) -> None:
+    """Remove a training job.
+
+    Args:
+        name: Its name.
+        kind: ``tfjob``, ``pytorchjob`` or ``job``; found out when not given.
+    """
+    kinds = {k.lower(): k for k in _KINDS}
+    if kind is not None and kind.lower() not in kinds:
+        raise TargetError(f"unknown kind of job {kind!r}", "one of " + ", ".join(kinds))
+    if kind is not None:
+        delete_resource(kinds[kind.lower()], name)
+        return
+    keeper = _keeper()
+    for each in _KINDS:
+        try:
+            _tell(keeper.delete_resource(each, name))
+            return
+        except KaptainError:
+            continue
+    raise TargetError(f"there is no job {name!r}", "kaptain.utils.list_jobs() tells them")
+
+
+def delete_experiment(name: str) -> None:
+    """Remove a Katib Experiment."""
+    delete_resource("Experiment", name)
+
+
+def delete_inference_service(name: str) -> None:
+    """Remove an endpoint with all that belongs to it.
+
+    Raises:
+        NotFoundError: There is none of that name.
+    """
+    serving = Context().serving("kubernetes")
+    line = _endpoint_line(serving.endpoint(name))
+    serving.undeploy(name)
+    _tell([line])
+
+
+def delete_jobs(force: bool = False) -> None:
+    """Remove the completed training jobs, with ``force`` the running ones too."""
+    _tell(_keeper().delete_all(_KINDS, force))
+
+
+def delete_experiments(force: bool = False) -> None:
+    """Remove the completed Experiments, with ``force`` the running ones too."""
+    _tell(_keeper().delete_all(("Experiment",), force))
+
+
+def delete_inference_services(force: bool = False) -> None:
+    """Remove the endpoints that are not ready, with ``force`` all."""
+    serving = Context().serving("kubernetes")
+    gone = [one for one in serving.endpoints() if force or one.state is not EndpointState.READY]
+    for endpoint in gone:
+        serving.undeploy(endpoint.name)
+    _tell([_endpoint_line(endpoint) for endpoint in gone])
+
+
+def clean(force: bool = False) -> None:
+    """Tell what killed runs have left: Secrets, ServiceAccounts, work that nobody follows. With ``force`` remove it."""
+    _tell(_keeper().clean(force))
+
+
+def clean_all(force: bool = False) -> None:
+    """Remove completed workloads and tell what is stale; with ``force`` remove everything."""
+    keeper = _keeper()
+    _tell(keeper.delete_all((*_KINDS, "Experiment"), force))
+    delete_inference_services(force)
+    _tell(keeper.clean(force))

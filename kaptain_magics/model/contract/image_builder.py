@@ -1,0 +1,76 @@
+"""Images through the model: ``Model.build`` and the contract's ``ImageBuilderUtil``."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from kaptain_magics.config import Settings
+from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.errors import UndefinedPropertyError
+from kaptain_magics.images.builder import ImageBuilder
+from kaptain_magics.images.publish import Publisher, recipe
+from kaptain_magics.model.contract import envs
+from kaptain_magics.model.contract.console import logger
+
+_T = TypeVar("_T")
+
+
+def build_image(job: JobSpec, settings: Settings, verbose: bool | None) -> bool:
+    """Build and push the image of a job unless one with the same content is there; see ``Model.build``."""
+    if not job.image.image_name or not job.image.base_image:
+        raise UndefinedPropertyError(
+            "the model has no image to build", "set image_name (repository[:tag]) and base_image"
+        )
+    wanted = recipe(
+        job.image.image_name, job.image.base_image, job.script.name, job.script.source, job.files, job.requirements
+    )
+    _tell(Publisher(Path(settings.cache), settings.as_texts()).publish(wanted), verbose)
+    return True
+
+
+def _tell(lines: Generator[str, None, _T], verbose: bool | None) -> _T:
+    """Log what a builder says: all of it when verbose, else what it does."""
+    loud = envs.VERBOSE if verbose is None else verbose
+    try:
+        while True:
+            line = next(lines)
+            if line and (loud or line.startswith(("Skipping", "Building", "Assembling", "Pushing", "Image build"))):
+                logger().info("%s", line)
+    except StopIteration as end:
+        result: _T = end.value
+        return result
+
+
+class ImageBuilderUtil:
+    """Builds an image from a Dockerfile of one's own; made by ``builder``."""
+
+    def __init__(self, builder: ImageBuilder) -> None:
+        self._builder = builder
+
+    @classmethod
+    def builder(cls, image_name: str, dockerfile_content: str, files: Sequence[str] = ()) -> ImageBuilderUtil:
+        """Describe the image.
+
+        Args:
+            image_name: Its name with tag.
+            dockerfile_content: The Dockerfile's text.
+            files: Files and folders that it copies, relative to the working folder.
+        """
+        settings = Settings.load()
+        cache = Path(settings.cache)
+        return cls(ImageBuilder(image_name, dockerfile_content, files, settings=settings.as_texts(), cache=cache))
+
+    def build_image(self, verbose: bool | None = None) -> bool:
+        """Build and push the image unless one with the same content is in its registry.
+
+        Args:
+            verbose: Show the builder's own log; ``envs.VERBOSE`` when not given.
+
+        Raises:
+            ImageError: It cannot be built or pushed.
+            TargetError: There is no Docker engine.
+        """
+        _tell(self._builder.build_image(), verbose)
+        return True

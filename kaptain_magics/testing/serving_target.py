@@ -1,0 +1,380 @@
+"""What every target does with an endpoint.
+
+An instance is a module with a fixture ``serving_rig`` and a subclass::
+
+    @pytest.fixture(scope="module")
+    def serving_rig(tmp_path_factory) -> ServingRig: ...
+
+    class TestMyTarget(ServingTargetSuite): ...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from kaptain_magics.core.events import AnyEvent, EndpointChanged, Event, StateChanged
+from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.core.names import new_hex
+from kaptain_magics.core.resources import Resources
+from kaptain_magics.core.specs import EndpointSpec, ImageSpec
+from kaptain_magics.core.states import EndpointState, RunState
+from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
+from kaptain_magics.serving.client import infer, predict
+from kaptain_magics.targets.base import EndpointStatus, ServingTarget, Target
+from kaptain_magics.testing.waiting import until
+
+# The sum of every row, marked with the revision that answers.
+MARKED = """
+batchable = True
+def predict(inputs):
+    (rows,) = inputs.values()
+    return rows.sum(axis=1) + {mark}
+"""
+SLOW = """
+import time
+def predict(inputs):
+    time.sleep(1.5)
+    (rows,) = inputs.values()
+    return rows.sum(axis=1)
+"""
+NAMED = """
+import os
+seen = len(os.environ["GIVEN"] + os.environ["DEMO_NAME"])
+def predict(inputs):
+    (rows,) = inputs.values()
+    return rows.sum(axis=1) + {mark} * (seen == 32)
+"""
+STEP = 1000  # between the marks of two revisions; sums stay below
+
+
+@dataclass
+class ServingRig:
+    """A target and what the suite needs to use it.
+
+    Attributes:
+        open: Opens the target anew, as another process would.
+        folder: Where artifacts are made.
+        publish: Puts a folder where the target's servers find it and returns its URI.
+        seamless: Whether a swap under load may not lose a single request.
+        counts: Whether the target counts requests by revision.
+        points: Percentage points by which a canary's share may differ from what was asked.
+        resources: What a server may use.
+        image: The image that it runs in.
+        timeout: Seconds for a deployment.
+    """
+
+    open: Callable[[], ServingTarget]
+    folder: Path
+    publish: Callable[[Path], str] = field(default=lambda folder: folder.as_uri())
+    seamless: bool = True
+    counts: bool = True
+    points: int = 0
+    resources: Resources = field(default_factory=Resources)
+    image: ImageSpec = field(default_factory=ImageSpec)
+    timeout: float = 120.0
+
+    def spec(self, name: str, number: int, source: str = MARKED, **more: Any) -> EndpointSpec:
+        """Return a deployment of revision ``number``, whose answers carry the mark ``number * STEP``."""
+        revision = f"{number:032x}"
+        folder = self.folder / f"{name}-{number}-{new_hex(4)}"
+        folder.mkdir()
+        (folder / "model.py").write_text(source.format(mark=number * STEP))
+        files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+        given: dict[str, Any] = {
+            "files": files,
+            "resources": self.resources,
+            "image": self.image,
+            "timeout": self.timeout,
+        }
+        return EndpointSpec(
+            name=name,
+            run_id=f"run-{number}",
+            model_id=name.replace("-", "/", 1),
+            revision=revision,
+            artifact_uri=self.publish(folder),
+            framework=ModelFramework.PYTHON,
+            **{**given, **more},
+        )
+
+
+def last(events: list[Event]) -> StateChanged:
+    """Return the last event, which must be the only terminal state."""
+    terminal = [e for e in events if isinstance(e, StateChanged) and e.state.terminal]
+    assert len(terminal) == 1, events
+    assert events[-1] is terminal[0]
+    return terminal[0]
+
+
+def ask(status: EndpointStatus, rows: Any) -> list[int]:
+    """Return the numbers of the revisions that answered, after checking their answers."""
+    array = np.asarray(rows, dtype=np.float64)
+    sums = array.sum(axis=1)
+    found = infer(status.url, status.headers, {"x": array})["predict"]
+    marks = (found - sums) / STEP
+    assert np.array_equal(marks, np.round(marks)), (found, sums)
+    return [int(mark) for mark in marks]
+
+
+class Asking:
+    """Clients that ask without pause while something is done to an endpoint."""
+
+    def __init__(self, status: EndpointStatus, clients: int = 3) -> None:
+        self.answers: Counter[int] = Counter()
+        self.lost: list[str] = []
+        self._status, self._stop, self._turn = status, threading.Event(), threading.Lock()
+        self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(clients)]
+
+    def _ask(self, number: int) -> None:
+        count = 0
+        while not self._stop.is_set():
+            count += 1
+            try:
+                (mark,) = ask(self._status, [[float(number), float(count % 900)]])
+            except (KaptainError, AssertionError) as error:
+                with self._turn:
+                    self.lost.append(repr(error))
+                continue
+            with self._turn:
+                self.answers[mark] += 1
+
+    def __enter__(self) -> Asking:
+        for thread in self._threads:
+            thread.start()
+        self.more()
+        return self
+
+    def more(self, count: int = 30) -> None:
+        """Wait for so many further answers."""
+        goal = sum(self.answers.values()) + count
+        until(lambda: sum(self.answers.values()) >= goal, 120, "answers")
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(120)
+
+
+class ServingTargetSuite:
+    """The suite; every instance needs the real thing."""
+
+    @pytest.fixture
+    def target(self, serving_rig: ServingRig) -> ServingTarget:
+        return serving_rig.open()
+
+    @pytest.fixture
+    def name(self, target: ServingTarget) -> Iterator[str]:
+        name = f"dev-m{new_hex(6)}"
+        yield name
+        with suppress(NotFoundError):
+            target.undeploy(name)
+
+    def shared(self, rig: ServingRig, traffic: dict[str, int], wanted: dict[int, int]) -> bool:
+        """Whether the revisions have the shares that were asked for, or come as near as the target can."""
+        asked = {f"{number:032x}": percent for number, percent in wanted.items()}
+        near = all(abs(traffic.get(revision, 0) - percent) <= rig.points for revision, percent in asked.items())
+        return near and set(traffic) == set(asked) and sum(traffic.values()) == 100
+
+    def deploy(self, target: ServingTarget, spec: EndpointSpec) -> EndpointStatus:
+        events = list(target.deploy(spec))
+        assert last(events).state is RunState.SUCCEEDED, events
+        return target.endpoint(spec.name)
+
+    def test_a_server_has_its_variables_and_nothing_shows_them(
+        self, serving_rig: ServingRig, target: ServingTarget, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DEMO_NAME", "the-passed-value")
+        spec = serving_rig.spec(name, 3, NAMED, env={"GIVEN": "the-given-value!"}, env_names=("DEMO_NAME",))
+        shown = target.render(spec) if isinstance(target, Target) else ""
+        for value in ("the-passed-value", "the-given-value!"):
+            assert value not in shown
+            assert value not in repr(spec)
+        assert ask(self.deploy(target, spec), [[1.0, 2.0]]) == [3]
+
+    def test_it_is_a_serving_target(self, target: ServingTarget) -> None:
+        assert isinstance(target, ServingTarget)
+
+    def test_nothing_is_left_for_the_next_endpoint_of_its_name(
+        self, serving_rig: ServingRig, target: ServingTarget, name: str
+    ) -> None:
+        first = self.deploy(target, serving_rig.spec(name, 1, host="0.0.0.0", env={"SHADE": "dark"}))
+        assert not any(secret in repr(first) for secret in first.headers.values())
+        assert ask(first, [[1, 2]]) == [1]
+        target.undeploy(name)
+        second = self.deploy(target, serving_rig.spec(name, 2))
+        assert second.headers == {}
+        assert ask(second, [[1, 2]]) == [2]
+
+    def test_deploy_ask_undeploy(self, serving_rig: ServingRig, target: ServingTarget, name: str) -> None:
+        spec = serving_rig.spec(name, 1)
+        events = list(target.deploy(spec))
+        assert last(events).state is RunState.SUCCEEDED
+        for event in events:
+            assert msgspec.json.decode(msgspec.json.encode(event), type=AnyEvent) == event
+        ready = [e for e in events if isinstance(e, EndpointChanged)][-1]
+        assert (ready.name, ready.state, ready.traffic) == (name, EndpointState.READY, {spec.revision: 100})
+        status = target.endpoint(name)
+        assert (status.state, status.url) == (EndpointState.READY, ready.url)
+        assert (status.model_id, status.framework, status.protocol) == (spec.model_id, "python", "v2")
+        assert status.replicas >= 1
+        assert status.traffic == {spec.revision: 100}
+        assert ask(status, [[1, 2], [3, 4]]) == [1, 1]
+        assert predict(status.url, status.headers, [[1, 2]]).tolist() == [1003.0]
+        if serving_rig.counts:
+            until(lambda: target.endpoint(name).requests.get(spec.revision) == 2, 30, "counted")
+        assert name in [e.name for e in target.endpoints()]
+        again = serving_rig.open()
+        assert again.endpoint(name).url == status.url
+        again.undeploy(name)
+        with pytest.raises(NotFoundError):
+            target.endpoint(name)
+        with pytest.raises(NotFoundError):
+            target.undeploy(name)
+        assert name not in [e.name for e in target.endpoints()]
+        with pytest.raises(ServingError):
+            ask(status, [[1, 2]])
+
+    def test_it_is_not_replaced_unasked(self, serving_rig: ServingRig, target: ServingTarget, name: str) -> None:
+        before = self.deploy(target, serving_rig.spec(name, 1))
+        end = last(list(target.deploy(serving_rig.spec(name, 2))))
+        assert end.state is RunState.FAILED
+        assert "replace" in f"{end.reason} {end.hint}"
+        assert target.endpoint(name).traffic == before.traffic
+        assert ask(before, [[1, 2]]) == [1]
+
+    def test_replace_without_a_lost_request(self, serving_rig: ServingRig, target: ServingTarget, name: str) -> None:
+        status = self.deploy(target, serving_rig.spec(name, 1))
+        with Asking(status) as asking:
+            for number in (2, 3):
+                after = self.deploy(target, serving_rig.spec(name, number, replace=True))
+                assert after.url == status.url
+                assert after.traffic == {f"{number:032x}": 100}
+                asking.more()
+        assert set(asking.answers) == {1, 2, 3}
+        if serving_rig.seamless:
+            assert not asking.lost
+        assert ask(status, [[1, 2]]) == [3]
+
+    def test_a_canary_gets_its_share(self, serving_rig: ServingRig, target: ServingTarget, name: str) -> None:
+        status = self.deploy(target, serving_rig.spec(name, 1))
+        with Asking(status) as asking:
+            after = self.deploy(target, serving_rig.spec(name, 2, canary_percent=30))
+            assert after.url == status.url
+            assert self.shared(serving_rig, after.traffic, {1: 70, 2: 30})
+            before = target.endpoint(name).requests
+            found = Counter(ask(status, [[1.0, n]])[0] for n in range(100))
+            assert 15 <= found[2] <= 45, found
+            assert found[1] + found[2] == 100
+            asking.more()
+            target.set_traffic(name, 60)
+            assert self.shared(serving_rig, target.endpoint(name).traffic, {1: 40, 2: 60})
+            found = Counter(ask(status, [[1.0, n]])[0] for n in range(100))
+            assert 40 <= found[2] <= 80, found
+            if serving_rig.counts:
+                counts = target.endpoint(name).requests
+                assert all(counts[revision] > before[revision] for revision in counts)
+            target.set_traffic(name, 100)
+            assert target.endpoint(name).traffic == {f"{2:032x}": 100}
+            until(lambda: ask(status, [[1.0, 2.0]]) == [2], 60, "promoted")
+            asking.more()
+        if serving_rig.seamless:
+            assert not asking.lost
+        until(lambda: {ask(status, [[1.0, n]])[0] for n in range(20)} == {2}, 60, "the old revision's last answer")
+
+    def test_a_canary_is_rolled_back_or_followed(
+        self, serving_rig: ServingRig, target: ServingTarget, name: str
+    ) -> None:
+        status = self.deploy(target, serving_rig.spec(name, 1))
+        with Asking(status) as asking:
+            self.deploy(target, serving_rig.spec(name, 2, canary_percent=50))
+            asking.more()
+            target.set_traffic(name, 0)
+            assert target.endpoint(name).traffic == {f"{1:032x}": 100}
+            asking.more()
+            self.deploy(target, serving_rig.spec(name, 3, canary_percent=10))
+            self.deploy(target, serving_rig.spec(name, 4, canary_percent=20))
+            assert self.shared(serving_rig, target.endpoint(name).traffic, {1: 80, 4: 20})
+            asking.more()
+            after = self.deploy(target, serving_rig.spec(name, 5, replace=True))
+            assert after.traffic == {f"{5:032x}": 100}
+            asking.more()
+        if serving_rig.seamless:
+            assert not asking.lost
+        assert Counter(ask(status, [[1.0, n]])[0] for n in range(20)) == {5: 20}
+
+    def test_a_canary_needs_something_beside_it(
+        self, serving_rig: ServingRig, target: ServingTarget, name: str
+    ) -> None:
+        end = last(list(target.deploy(serving_rig.spec(name, 1, canary_percent=30))))
+        assert end.state is RunState.FAILED
+        assert end.reason
+        with pytest.raises(NotFoundError):
+            target.set_traffic(name, 50)
+        self.deploy(target, serving_rig.spec(name, 1))
+        for percent in (0, 50, 100):
+            with pytest.raises(ServingError):
+                target.set_traffic(name, percent)
+
+    @pytest.mark.parametrize(
+        ("source", "files", "reason"),
+        [
+            ("raise RuntimeError('no way')", None, "no way"),
+            ("import not_there_at_all", None, "not_there_at_all"),
+            (MARKED, {"model.py": "0" * 64}, "sha256"),
+        ],
+        ids=["raises", "missing module", "wrong digest"],
+    )
+    def test_a_model_that_cannot_be_loaded(
+        self,
+        serving_rig: ServingRig,
+        target: ServingTarget,
+        name: str,
+        source: str,
+        files: dict[str, str] | None,
+        reason: str,
+    ) -> None:
+        more = {} if files is None else {"files": files}
+        events = list(target.deploy(serving_rig.spec(name, 1, source, **more)))
+        end = last(events)
+        assert end.state is RunState.FAILED
+        assert reason in end.reason
+        assert "\n" not in end.reason
+        status = self.deploy(target, serving_rig.spec(name, 2, replace=True))
+        end = last(list(target.deploy(serving_rig.spec(name, 3, source, replace=True, **more))))
+        assert (end.state, reason in end.reason) == (RunState.FAILED, True)
+        assert ask(status, [[1, 2]]) == [2]
+        assert target.endpoint(name).traffic == {f"{2:032x}": 100}
+
+    def test_undeploying_answers_what_was_asked(
+        self, serving_rig: ServingRig, target: ServingTarget, name: str
+    ) -> None:
+        status = self.deploy(target, serving_rig.spec(name, 1, SLOW))
+        ask(status, [[1, 2]])
+        found: list[Any] = []
+        thread = threading.Thread(target=lambda: found.append(ask(status, [[1, 2]])))
+        thread.start()
+        if serving_rig.counts:
+            thread.join(0.5)
+        target.undeploy(name)
+        thread.join(60)
+        assert found == [[0]]
+
+    def test_names_that_are_not_there(self, target: ServingTarget) -> None:
+        for call in (target.endpoint, target.undeploy):
+            with pytest.raises(NotFoundError):
+                call("not-there")
+
+    def test_the_v1_protocol(self, serving_rig: ServingRig, target: ServingTarget, name: str) -> None:
+        status = self.deploy(target, serving_rig.spec(name, 1, protocol="v1"))
+        assert status.url.endswith(":predict")
+        assert predict(status.url, status.headers, [[1, 2], [3, 4]]).tolist() == [1003.0, 1007.0]

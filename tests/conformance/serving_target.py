@@ -28,6 +28,7 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec, ImageSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
+from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.serving.client import infer, predict
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget
 from tests.waiting import until
@@ -45,6 +46,11 @@ def predict(inputs):
     time.sleep(1.5)
     (rows,) = inputs.values()
     return rows.sum(axis=1)
+"""
+THREADS = f"""
+import os
+def predict(inputs):
+    return [int(os.environ[name]) for name in {THREAD_VARIABLES!r}]
 """
 STEP = 1000  # between the marks of two revisions; sums stay below
 
@@ -212,6 +218,14 @@ class ServingTargetSuite:
         assert name not in [e.name for e in target.endpoints()]
         with pytest.raises(ServingError):
             ask(status, [[1, 2]])
+
+    def test_libraries_keep_to_the_cores_of_the_server(
+        self, serving_rig: ServingRig, target: ServingTarget, name: str
+    ) -> None:
+        half = Resources.simple(cpu="500m", memory="500M")
+        spec = serving_rig.spec(name, 1, THREADS, resources=half, env={"OMP_NUM_THREADS": "3"})
+        status = self.deploy(target, spec)
+        assert predict(status.url, status.headers, [[1, 2]]).tolist() == [3, 1, 1, 1]
 
     def test_it_is_not_replaced_unasked(self, serving_rig: ServingRig, target: ServingTarget, name: str) -> None:
         before = self.deploy(target, serving_rig.spec(name, 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 import shlex
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 from kaptain_magics.core.resources import Resources, quantity
 from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.images.context import FOLDER, PACKAGES, RUNTIME
+from kaptain_magics.runtime.threads import thread_limits
 
 PLAN = f"{FOLDER}/{RUNTIME}/plan.json"
 SENT = f"{FOLDER}/{RUNTIME}/sent.pkl"
@@ -24,7 +24,6 @@ MOUNTED = f"{FOLDER}/.mounted"  # where a volume with the packages that an image
 MANAGED = {"kaptain.managed-by": "kaptain-magics"}
 
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
-THREADS = ("OMP_NUMTHREADS", "OPENBLAS_NUMTHREADS", "MKL_NUMTHREADS", "NUMEXPR_NUMTHREADS")
 _NOBODY = 65534
 _SHARED_MEMORY = 1 << 30  # /dev/shm: data loaders with worker processes need more than the engine's 64 MB
 
@@ -68,9 +67,7 @@ def job_environment(job: JobSpec, storage_env: Mapping[str, str]) -> dict[str, s
     }
     if job.trial is not None:
         env["KAPTAIN_TRIAL"] = str(job.trial)
-    if job.resources.cores is not None:
-        env |= dict.fromkeys(THREADS, str(max(1, math.ceil(job.resources.cores))))
-    return {**env, **job.env}
+    return {**env, **thread_limits(job.resources.cores), **job.env}
 
 
 def search_path(images_own: str = "") -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 from pathlib import Path
@@ -13,8 +12,8 @@ import msgspec
 
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import ServingError
+from kaptain_magics.runtime.threads import thread_limits
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _WORKSPACE = ("AWS_", "S3_", "KAPTAIN_TOKEN", "KAPTAIN_HOME")
 
 
@@ -76,9 +75,7 @@ def base_environment() -> dict[str, str]:
 
 def environment(spec: EndpointSpec, token: str) -> dict[str, str]:
     """Return the environment of a deployment's server."""
-    env = base_environment()
-    if spec.resources.cores is not None:
-        env |= dict.fromkeys(_THREADS, str(max(1, math.ceil(spec.resources.cores))))
+    env = thread_limits(spec.resources.cores) | base_environment()  # a number that a person has set is kept
     if token:
         env["KAPTAIN_TOKEN"] = token
     return env | spec.env

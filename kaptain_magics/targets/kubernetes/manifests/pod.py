@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import msgspec
 
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.runtime.threads import thread_limits
 from kaptain_magics.targets.kubernetes import labels
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 
@@ -18,7 +18,6 @@ ROOT = "/home/kaptain"  # an empty volume to work in
 WORK = f"{ROOT}/work"
 INIT = "requirements"  # name of the init container
 USER = 1000
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 STORAGE_PATIENCE = "120"  # seconds that a store may be away when a model is saved: hours of training may hang on it
 GRACE = 10  # seconds between asking a job to end and ending it
 
@@ -124,10 +123,7 @@ def job_environment(job: JobSpec) -> dict[str, str]:
 
 def own_environment(resources: Resources) -> dict[str, str]:
     """Return what every Python process of ours needs in a container without a user's name and home."""
-    env = {"PYTHONUNBUFFERED": "1", "HOME": ROOT, "USER": "kaptain"}
-    if resources.cores is not None:  # libraries count the node's cores, not the container's share
-        env |= dict.fromkeys(_THREADS, str(max(1, math.ceil(resources.cores))))
-    return env
+    return {"PYTHONUNBUFFERED": "1", "HOME": ROOT, "USER": "kaptain", **thread_limits(resources.cores)}
 
 
 def variables(env: Mapping[str, str]) -> list[Manifest]:

@@ -157,6 +157,10 @@ def main(arguments: list[str]) -> int:
     """Run the plan in the file that is the one argument."""
     if os.environ.get("KAPTAIN_CHANNEL") == "stdout":
         os.dup2(1, 2)  # a container's two streams reach their reader in no certain order, one does
+        from kaptain_magics.runtime.reach import store_is_ready
+
+        if not store_is_ready():
+            return 1
     return run(json.loads(Path(arguments[0]).read_text("utf-8")))
 
 

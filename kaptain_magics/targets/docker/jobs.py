@@ -17,10 +17,11 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.files import write_whole
 from kaptain_magics.images.engine import Engine, GoneError, sentence
+from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
 from kaptain_magics.targets.base import JobRef, Surroundings
 from kaptain_magics.targets.docker import container as settings_of
 from kaptain_magics.targets.docker.files import bring_artifact, job_archive, put_in, take_out
-from kaptain_magics.targets.docker.images import STORAGE_PACKAGES, Images, ReadyImage
+from kaptain_magics.targets.docker.images import Images, ReadyImage
 from kaptain_magics.targets.docker.logs import Output
 from kaptain_magics.targets.output import OutputReader
 from kaptain_magics.targets.reading import explain

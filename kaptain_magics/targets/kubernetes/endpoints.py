@@ -15,6 +15,7 @@ from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import pod, secrets
 from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup
 from kaptain_magics.targets.kubernetes.manifests.serving import server_options
+from kaptain_magics.targets.kubernetes.packages import LISTED
 
 DEPLOYED = "kaptain-magics/deployed"  # annotation of what was ready once: no leftover of a killed run
 _SHARED = ("Secret", "ServiceAccount", "Service")  # kinds that are read and patched, as the contract's log tells it
@@ -123,10 +124,22 @@ class EndpointParts:
             "start.py": payload.inside("start.py"),
             "lib.tar.gz": payload.runtime_archive(serving=True),
             "options.json": server_options(endpoint, folder).encode(),
+            LISTED: self._shop.packages.listed(setup.image, endpoint.artifact_uri, endpoint.model_id, serving=True),
         }
         if endpoint.requirements:
             files["requirements.txt"] = "".join(f"{line}\n" for line in endpoint.requirements).encode()
         return secrets.binary_secret(self.metadata(endpoint, setup.payload), files)
+
+    def prepare(self, endpoint: EndpointSpec) -> Iterator[Event]:
+        """Make what our own server needs beside its image.
+
+        Raises:
+            TargetError: No image is named.
+        """
+        image = self._image(endpoint) or self._shop.images.base(endpoint.image)
+        for line in self._shop.packages.prepare(image, endpoint.artifact_uri, endpoint.model_id, serving=True):
+            if line:
+                yield Noted(text=line)
 
     def create(self, endpoint: EndpointSpec, objects: list[Manifest]) -> Iterator[Event]:
         """Create the objects, patch those that are shared with the revision before; after a failure nothing new stays.

@@ -25,6 +25,7 @@ from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import job as job_manifests
 from kaptain_magics.targets.kubernetes.manifests import secrets
 from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, metadata
+from kaptain_magics.targets.kubernetes.packages import LISTED, Packages
 from kaptain_magics.targets.kubernetes.payload import Payload
 from kaptain_magics.targets.kubernetes.registry import Images
 
@@ -88,6 +89,29 @@ class Workshop:
         """The images of jobs."""
         return Images(self.around.cache, self.around.settings)
 
+    @functools.cached_property
+    def packages(self) -> Packages:
+        """What pods need beside their images."""
+        return Packages(self.around.cache, self.around.settings, self.store)
+
+    def ready(self, job: JobSpec) -> bool:
+        """Whether nothing that takes long has to be made before the job is created."""
+        return self.images.ready(job) and self.packages.ready(self.images.of(job), job.upload_uri, job.model_id)
+
+    def prepare(self, job: JobSpec) -> Generator[str, None, None]:
+        """Make what pods of a job need: its image, and packages for it.
+
+        Yields:
+            Lines for the reader, empty ones while work goes on.
+
+        Raises:
+            KaptainError: It cannot be made.
+        """
+        if not self.images.ready(job):
+            yield from self.images.publish(job)
+        if not job.image.image_name:  # a built image has them
+            yield from self.packages.prepare(self.images.of(job), job.upload_uri, job.model_id)
+
     @property
     def pull_secrets(self) -> tuple[str, ...]:
         """Names of the pull secrets that the settings name."""
@@ -123,6 +147,7 @@ class Workshop:
         """
         more = more or {"job": job.name}
         self._refuse_folders(job)
+        made.files[LISTED] = self.packages.listed(self.images.of(job), job.upload_uri, job.model_id)
         names = {"payload": f"{run}-script-{new_hex(16)}"}
         found: list[Manifest] = []
 
@@ -210,7 +235,7 @@ class KubernetesJobs:
 
     def __init__(self, workshop: Workshop) -> None:
         self._shop = workshop
-        self._waiting: dict[str, JobSpec] = {}  # jobs whose image has to be built first
+        self._waiting: dict[str, JobSpec] = {}  # jobs that need something made first
         self._stopped: set[str] = set()
 
     def objects(self, job: JobSpec) -> Objects:
@@ -276,17 +301,19 @@ class KubernetesJobs:
         )
 
     def submit(self, job: JobSpec) -> JobRef:
-        """Create the job, or leave that to ``follow`` where its image has to be built first.
+        """Create the job, or leave that to ``follow`` where its image or packages have to be made first.
 
         A job that this run has created before (its supervisor died) is found again.
         """
         before = self.find(job.name)
         if before is not None and before.data.get("run") == labels.value(job.run_id):
             return _with_folder(before, job)
-        if not self._shop.images.ready(job):
+        if not self._shop.ready(job):
             self.workload(job, self._shop.setup(job, payload=""))  # what the cluster cannot run is refused now
             self._waiting[job.name] = job
             return _with_folder(JobRef(target=self.name, name=job.name, data={}), job)
+        for _ in self._shop.prepare(job):
+            pass
         made = self._shop.create(self.objects(job))
         return _with_folder(self.ref_of(made), job)
 
@@ -320,10 +347,10 @@ class KubernetesJobs:
             if created is None:
                 return
             job = created
-        elif "kind" not in job.data:  # another process was to build its image
+        elif "kind" not in job.data:  # another process was to create it
             found = self.find(job.name)
             if found is None:
-                reason = "the process that built the job's image has ended before the job was created"
+                reason = "the process that made the job's image or packages has ended before the job was created"
                 yield StateChanged(state=RunState.FAILED, reason=reason, hint="run it again")
                 return
             job = msgspec.structs.replace(found, data=found.data | job.data)
@@ -335,15 +362,15 @@ class KubernetesJobs:
         yield from JobFollower(self._shop.cluster, job, after, patience, tidy).events()
 
     def _build_and_create(self, job: JobSpec) -> Generator[Event, None, JobRef | None]:
-        """Build the job's image and create the job; ``None`` where it has ended by that."""
+        """Make what the job's pods need and create the job; ``None`` where it has ended by that."""
         try:
-            for line in self._shop.images.publish(job):
+            for line in self._shop.prepare(job):
                 if job.name in self._stopped:
                     break
                 if line:
                     yield Noted(text=line)
             if job.name in self._stopped:
-                yield StateChanged(state=RunState.STOPPED, reason="stopped while its image was built")
+                yield StateChanged(state=RunState.STOPPED, reason="stopped before its job was created")
                 return None
             return _with_folder(self.ref_of(self._shop.create(self.objects(job))), job)
         except KaptainError as error:

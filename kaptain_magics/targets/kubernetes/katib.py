@@ -93,7 +93,9 @@ class KatibTuner:
         """
         before = self._shop.cluster.get("Experiment", study.name)
         if before is None or before["metadata"]["labels"].get(labels.RUN) != labels.value(study.run_id):
-            if self._shop.images.ready(study.job):
+            if self._shop.ready(study.job):
+                for _ in self._shop.prepare(study.job):
+                    pass
                 self._shop.create(self.objects(study))
             else:
                 self._waiting.add(study.name)
@@ -104,7 +106,7 @@ class KatibTuner:
         """Yield all of the study's trials until its end; then what belonged to it is removed."""
         spec = msgspec.json.decode(study.data["study"], type=StudySpec)
         if study.name in self._waiting:
-            for line in self._shop.images.publish(spec.job):
+            for line in self._shop.prepare(spec.job):
                 if study.name in self._stopped:
                     yield StateChanged(state=RunState.STOPPED, reason="the study was stopped while its image was built")
                     return

@@ -80,6 +80,8 @@ class KServeServing:
             raise deployed_already(endpoint.name)
         if before is None and endpoint.canary_percent is not None:
             raise no_canary_yet(endpoint.name)
+        if manifests.own_server(endpoint):
+            yield from self._parts.prepare(endpoint)
         *parts, service = self.objects(endpoint)
         if endpoint.requirements and not manifests.own_server(endpoint):
             text = f"runtime {endpoint.serving_config['runtime']} has its own libraries: the requirements are ignored"

@@ -64,6 +64,7 @@ class PlainServing:
             raise deployed_already(endpoint.name)
         if endpoint.canary_percent is not None and not stable:
             raise no_canary_yet(endpoint.name)
+        yield from self._parts.prepare(endpoint)
         objects = self.objects(endpoint)
         old = stable if endpoint.canary_percent is None else []
         old += [d for d in before if _role(d) == CANARY]

@@ -126,7 +126,8 @@ def _model(endpoint: EndpointSpec) -> Manifest:
 def _own(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     """Return a pod of our server; KServe brings the model to it."""
     env = {**own_environment(endpoint.resources), **endpoint.env, "STORAGE_URI": endpoint.artifact_uri}
-    container = {
+    env["KAPTAIN_KEEP"] = ",".join(endpoint.env)
+    container: Manifest = {
         **our_container(CONTAINER, setup, endpoint.resources),
         "securityContext": _restricted(setup),
         "command": ["python3", "-u", f"{MOUNT}/serve.py"],
@@ -134,6 +135,8 @@ def _own(endpoint: EndpointSpec, setup: Setup) -> Manifest:
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": f"/v2/models/{endpoint.name}/ready", "port": PORT}},
     }
+    if setup.storage:  # it brings what its image lacks from there, and forgets the keys before it serves
+        container["envFrom"] = [{"secretRef": {"name": setup.storage}}]
     volumes = [{"name": "payload", "secret": {"secretName": setup.payload}}, {"name": "work", "emptyDir": {}}]
     return {"containers": [container], "volumes": volumes}
 

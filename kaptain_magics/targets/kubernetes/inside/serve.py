@@ -14,8 +14,6 @@ from typing import NoReturn
 
 import start  # type: ignore[import-not-found]  # lies beside this file in the pod
 
-_OF_STORE = ("AWS_", "S3_")  # variables with access to the object store, which the server does not need
-
 
 def main(arguments: list[str]) -> int:
     """Fetch, or become the server; returns the exit code."""
@@ -47,8 +45,8 @@ def serve() -> int:
 def become_server() -> NoReturn:
     """Replace this process by the server."""
     command = [sys.executable, "-u", "-m", "kaptain_magics.serving", "--options", str(start.HERE / "options.json")]
-    kept = os.environ.pop("KAPTAIN_KEEP", "").split(",")  # what a person has given to the model itself
-    env = {name: text for name, text in os.environ.items() if name in kept or not name.startswith(_OF_STORE)}
+    forgotten = os.environ.pop("KAPTAIN_FORGET", "").split(",")  # access to the object store, which no server needs
+    env = {name: text for name, text in os.environ.items() if name not in forgotten}
     os.execve(sys.executable, command, env)
 
 

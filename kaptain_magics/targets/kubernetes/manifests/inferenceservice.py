@@ -13,6 +13,7 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.pod import (
     MOUNT,
+    STORAGE_NAMES,
     Setup,
     metadata,
     our_container,
@@ -126,7 +127,6 @@ def _model(endpoint: EndpointSpec) -> Manifest:
 def _own(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     """Return a pod of our server; KServe brings the model to it."""
     env = {**own_environment(endpoint.resources), **endpoint.env, "STORAGE_URI": endpoint.artifact_uri}
-    env["KAPTAIN_KEEP"] = ",".join(endpoint.env)
     container: Manifest = {
         **our_container(CONTAINER, setup, endpoint.resources),
         "securityContext": _restricted(setup),
@@ -136,6 +136,8 @@ def _own(endpoint: EndpointSpec, setup: Setup) -> Manifest:
         "readinessProbe": {"httpGet": {"path": f"/v2/models/{endpoint.name}/ready", "port": PORT}},
     }
     if setup.storage:  # it brings what its image lacks from there, and forgets the keys before it serves
+        forgotten = ",".join(name for name in STORAGE_NAMES if name not in endpoint.env)
+        container["env"] = variables({**env, "KAPTAIN_FORGET": forgotten})
         container["envFrom"] = [{"secretRef": {"name": setup.storage}}]
     volumes = [{"name": "payload", "secret": {"secretName": setup.payload}}, {"name": "work", "emptyDir": {}}]
     return {"containers": [container], "volumes": volumes}

@@ -19,6 +19,17 @@ WORK = f"{ROOT}/work"
 INIT = "requirements"  # name of the init container
 USER = 1000
 STORAGE_PATIENCE = "120"  # seconds that a store may be away when a model is saved: hours of training may hang on it
+STORAGE_NAMES = (  # variables of the secret with access to the object store
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_CA_BUNDLE",
+    "S3_ENDPOINT",
+    "S3_SIGNATURE_VERSION",
+    "S3_FORCE_PATH_STYLE",
+    "S3_USE_HTTPS",
+)
 GRACE = 10  # seconds between asking a job to end and ending it
 
 

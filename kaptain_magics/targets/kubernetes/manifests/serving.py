@@ -104,7 +104,7 @@ def _server_pod(endpoint: EndpointSpec, setup: Setup) -> Manifest:
             memory_limit=resources.memory_limit,
             gpu_limit=resources.gpu_limit,
         )
-    env = {**own_environment(endpoint.resources), **endpoint.env, "KAPTAIN_KEEP": ",".join(endpoint.env)}
+    env = {**own_environment(endpoint.resources), **endpoint.env}
     fetch: Manifest = {
         **our_container(FETCH, setup, resources),
         "command": ["python3", "-u", f"{MOUNT}/serve.py", "fetch"],

@@ -123,6 +123,12 @@ def bundle(folder: Path, cache: Path) -> Bundle:
         raise disk_error(error, target) from error
 
 
+def versions_in(folder: Path) -> dict[str, str]:
+    """Return the versions of the distributions in a folder, by normalised name."""
+    found = importlib.metadata.distributions(path=[str(folder)])
+    return {normalised(dist.metadata["Name"]): dist.version for dist in found}
+
+
 def _closure(wanted: Sequence[str]) -> dict[str, importlib.metadata.Distribution]:
     """Return the distributions of this environment that are needed, by normalised name."""
     from packaging.requirements import Requirement

@@ -12,6 +12,7 @@ from kaptain_magics.images.builder import ImageBuilder
 from kaptain_magics.images.publish import Publisher, recipe
 from kaptain_magics.model import envs
 from kaptain_magics.model.blocking import logger
+from kaptain_magics.runtime.requirements import OWN_PACKAGES
 
 if TYPE_CHECKING:
     from kaptain_magics.model.plannable import Plannable
@@ -28,9 +29,8 @@ def build_image(model: Plannable, verbose: bool | None) -> bool:
             "the model has no image to build", "set image_name (repository[:tag]) and base_image"
         )
     settings = model.workspace.settings
-    wanted = recipe(
-        job.image.image_name, job.image.base_image, job.script.name, job.script.source, job.files, job.requirements
-    )
+    parts = job.script.name, job.script.source, job.files, job.requirements
+    wanted = recipe(job.image.image_name, job.image.base_image, *parts, own=OWN_PACKAGES)
     _tell(Publisher(Path(settings.cache), settings.as_texts()).publish(wanted), verbose)
     return True
 

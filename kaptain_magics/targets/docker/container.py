@@ -18,6 +18,7 @@ from kaptain_magics.images.context import FOLDER, PACKAGES, RUNTIME
 from kaptain_magics.runtime.threads import thread_limits
 
 PLAN = f"{FOLDER}/{RUNTIME}/plan.json"
+AUTHORITIES = f"{FOLDER}/{RUNTIME}/ca.pem"  # certificates of the object store's own authority
 SENT = f"{FOLDER}/{RUNTIME}/sent.pkl"
 FETCHED = f"{FOLDER}/{RUNTIME}/fetched.pkl"
 MOUNTED = f"{FOLDER}/.mounted"  # where a volume with the packages that an image lacks is mounted

@@ -19,7 +19,7 @@ from kaptain_magics.files import disk_error
 from kaptain_magics.images.context import FOLDER, RUNTIME, Entry, own_entries, runtime_entries
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.layers import folder_info, write_tar
-from kaptain_magics.targets.docker.container import FETCHED, SENT
+from kaptain_magics.targets.docker.container import AUTHORITIES, FETCHED, SENT
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 _IN_MEMORY = 16 << 20
 
 
-def job_archive(job: JobSpec, built: bool) -> IO[bytes]:
+def job_archive(job: JobSpec, built: bool, authorities: bytes = b"") -> IO[bytes]:
     """Return the archive that is unpacked at ``/`` of a job's container before it starts.
 
     Args:
         job: The job.
         built: Whether its image holds the script, the files and the runtime already.
+        authorities: Certificates that the job is to trust its object store by.
     """
     plan = {
         "script": f"{FOLDER}/{job.script.name}",
@@ -45,6 +46,8 @@ def job_archive(job: JobSpec, built: bool) -> IO[bytes]:
         "sent": SENT if job.capture.send else "",
     }
     entries = [Entry(f"{RUNTIME}/plan.json", json.dumps(plan).encode())]
+    if authorities:
+        entries.append(Entry(PurePosixPath(AUTHORITIES).relative_to(FOLDER).as_posix(), authorities))
     if not built:
         entries += [*own_entries(job.script.name, job.script.source, job.files), *runtime_entries(RUNTIME)]
     if job.capture.send:

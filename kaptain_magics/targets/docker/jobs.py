@@ -81,7 +81,7 @@ class DockerJobs:
         settings = {**self._settings(job, image.user), "volumes": dict(image.volumes)}
         if "PYTHONPATH" not in job.env:
             settings["environment"]["PYTHONPATH"] = settings_of.search_path(image.path)
-        with job_archive(job, built=image.built) as archive:
+        with job_archive(job, built=image.built, authorities=self._access(job)[1]) as archive:
             with self._engine.told(image.name):
                 made = self._engine.client.containers.create(image.id, **settings)
             try:
@@ -95,10 +95,21 @@ class DockerJobs:
 
     def _settings(self, job: JobSpec, image_user: str) -> dict[str, Any]:
         user = settings_of.run_as(image_user, self._around.settings)
-        env, network = self._images.reach(settings_of.job_environment(job, self._around.storage_env))
+        access, authorities = self._access(job)
+        if authorities:
+            access["AWS_CA_BUNDLE"] = settings_of.AUTHORITIES
+        env, network = self._images.reach(settings_of.job_environment(job, access))
         labels = settings_of.labels(self._around.home, "job", job.model_id, job.run_id, job.name)
         settings = settings_of.job_container(job, env={**settings_of.nameless(user), **env}, labels=labels)
         return {**settings, **network, "user": user}
+
+    def _access(self, job: JobSpec) -> tuple[dict[str, str], bytes]:
+        """Return access to the job's store as its container uses it, and the certificates of a private authority."""
+        from kaptain_magics.storage.credentials import elsewhere
+
+        if job.upload_uri.startswith("s3://"):
+            return elsewhere(self._around.storage_env)
+        return {name: text for name, text in self._around.storage_env.items() if name != "AWS_CA_BUNDLE"}, b""
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
         """Yield the job's events; any process can, for as long as the container or the note of its end is there."""

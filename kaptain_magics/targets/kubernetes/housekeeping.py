@@ -13,8 +13,9 @@ from kaptain_magics.files import Lock
 from kaptain_magics.targets.kubernetes import explain, labels
 from kaptain_magics.targets.kubernetes.client import ApiError
 from kaptain_magics.targets.kubernetes.endpoints import DEPLOYED
-from kaptain_magics.targets.kubernetes.jobs import JOB_KINDS, Workshop
+from kaptain_magics.targets.kubernetes.jobs import JOB_KINDS
 from kaptain_magics.targets.kubernetes.kinds import KINDS, Manifest
+from kaptain_magics.targets.kubernetes.workshop import Workshop
 
 WORKLOADS = (*JOB_KINDS, "Experiment", "InferenceService", "Deployment")
 PARTS = ("HorizontalPodAutoscaler", "Service", "ServiceAccount", "Secret", "ConfigMap")

@@ -21,11 +21,12 @@ from kaptain_magics.targets.kubernetes import explain, labels, payload
 from kaptain_magics.targets.kubernetes.client import ApiError
 from kaptain_magics.targets.kubernetes.explain import Problem
 from kaptain_magics.targets.kubernetes.follow import STOPPED
-from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs, Objects, Workshop, main_container
+from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs, main_container
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import experiment as manifests
 from kaptain_magics.targets.kubernetes.rollout import last_log
 from kaptain_magics.targets.kubernetes.watch import Change, Feed, Item, Trouble
+from kaptain_magics.targets.kubernetes.workshop import Objects, Workshop
 from kaptain_magics.targets.reading import explain as explain_exit
 
 NUMBER = "kaptain-magics/number"  # annotation of a Trial

@@ -24,7 +24,6 @@ from kaptain_magics.targets.kubernetes.endpoints import (
     no_canary_yet,
 )
 from kaptain_magics.targets.kubernetes.explain import Problem
-from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import inferenceservice as manifests
 from kaptain_magics.targets.kubernetes.manifests.inferenceservice import RAW, SERVERLESS
@@ -32,6 +31,7 @@ from kaptain_magics.targets.kubernetes.manifests.serving import FRAMEWORK, PORT,
 from kaptain_magics.targets.kubernetes.podstream import PodConnection
 from kaptain_magics.targets.kubernetes.rollout import last_log, server_error
 from kaptain_magics.targets.kubernetes.watch import Change, Feed, Trouble
+from kaptain_magics.targets.kubernetes.workshop import Workshop
 
 BASELINE = "kaptain-magics/baseline"  # annotation while there is a canary: the predictor before it
 BASELINE_REVISION = "kaptain-magics/baseline-revision"
@@ -64,7 +64,14 @@ class KServeServing:
 
     def objects(self, endpoint: EndpointSpec) -> list[Manifest]:
         """Return everything that an endpoint is made of."""
-        common = self._parts.common(endpoint, manifests.storage_annotations(self._shop.around.storage_env))
+        env, authorities = self._shop.storage
+        annotations = manifests.storage_annotations(env)
+        trusted: list[Manifest] = []
+        if authorities:  # for KServe's own initializer
+            about = self._parts.metadata(endpoint, f"{endpoint.name}-authorities")
+            trusted = [manifests.authorities(about, authorities)]
+            annotations[manifests.AUTHORITIES] = about["name"]
+        common = [*trusted, *self._parts.common(endpoint, annotations)]
         mode = endpoint.serving_config.get("deployment_mode", "") or self.mode
         own = manifests.own_server(endpoint)
         setup = self._parts.setup(endpoint, needs_image=own)

@@ -20,13 +20,13 @@ from kaptain_magics.targets.base import EndpointStatus
 from kaptain_magics.targets.kubernetes import explain, labels, portforward, traffic
 from kaptain_magics.targets.kubernetes.endpoints import EndpointParts, address, deployed_already, no_canary_yet
 from kaptain_magics.targets.kubernetes.explain import Problem
-from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import serving
 from kaptain_magics.targets.kubernetes.manifests.serving import CANARY, PORT, STABLE
 from kaptain_magics.targets.kubernetes.podstream import PodConnection
 from kaptain_magics.targets.kubernetes.rollout import Rollout, settled
 from kaptain_magics.targets.kubernetes.watch import Change, Feed
+from kaptain_magics.targets.kubernetes.workshop import Workshop
 
 _TICK = 0.5
 _COUNTER = "kaptain_requests_total"

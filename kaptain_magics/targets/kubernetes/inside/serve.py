@@ -17,6 +17,7 @@ import start  # type: ignore[import-not-found]  # lies beside this file in the p
 
 def main(arguments: list[str]) -> int:
     """Fetch, or become the server; returns the exit code."""
+    start.trust()
     return fetch(os.environ["KAPTAIN_ARTIFACT"]) if arguments == ["fetch"] else serve()
 
 

@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> int:
     if arguments == ["install"]:
         return install(HERE / "requirements.txt")
     os.dup2(1, 2)  # one stream keeps the order of lines
+    trust()
     enter_environment(__file__, arguments)
     plan = json.loads((HERE / "plan.json").read_text("utf-8"))
     built = plan.get("built", "")
@@ -79,6 +80,12 @@ def enter_environment(file: str, arguments: list[str]) -> None:
     python = SITE / "bin" / "python"
     if python.exists() and Path(sys.prefix).resolve() != SITE.resolve():
         os.execv(python, [str(python), "-u", file, *arguments])
+
+
+def trust() -> None:
+    """Trust the object store's own authority, whose certificates lie beside this file."""
+    if (HERE / "ca.pem").exists():
+        os.environ.setdefault("AWS_CA_BUNDLE", str(HERE / "ca.pem"))
 
 
 def use(*folders: str) -> None:

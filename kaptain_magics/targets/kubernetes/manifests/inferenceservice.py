@@ -27,6 +27,7 @@ from kaptain_magics.targets.kubernetes.manifests.pod import (
 from kaptain_magics.targets.kubernetes.manifests.serving import PORT
 
 MODE = "serving.kserve.io/deploymentMode"
+AUTHORITIES = "serving.kserve.io/s3-cabundle-configmap"  # annotation of the secret with access to the object store
 SERVERLESS, RAW = "Serverless", "RawDeployment"
 SECRET_KIND = "Secret"  # of a transformer's volumes; the other one is ConfigMap
 # Frameworks whose saved folder KServe's own servers load as it is, and the protocols that these servers speak; all else
@@ -182,6 +183,21 @@ def _transformer(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     if volumes:
         made["volumes"] = volumes
     return made
+
+
+def authorities(about: Manifest, certificates: bytes) -> Manifest:
+    """Return the ConfigMap with certificates that KServe's storage initializer is to trust.
+
+    Args:
+        about: Its metadata.
+        certificates: The certificates (PEM).
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": about,
+        "data": {"cabundle.crt": certificates.decode("ascii", "replace")},
+    }
 
 
 def storage_annotations(env: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,8 @@ import math
 import re
 from collections.abc import Callable
 
+from kaptain_magics.core.names import check_model_id
+
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
 _UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _MODEL = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)*")
@@ -52,7 +54,8 @@ def seconds(value: str) -> float:
 
 def model_id(value: str) -> str:
     """Read a model's id such as ``dev/mnist``."""
-    if not _MODEL.fullmatch(value) or len(value) > 200:
+    check_model_id(value)
+    if not _MODEL.fullmatch(value):
         raise ValueError("write letters, digits, '.', '_', '-' and '/', as in dev/mnist")
     return value
 

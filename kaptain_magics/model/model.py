@@ -9,12 +9,11 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.names import did_you_mean, endpoint_name
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import ClusterOptions
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import MetricsTypeError, ModelError, NotFoundError, ObjectiveError, ServingError
-from kaptain_magics.model import planning
 from kaptain_magics.model.blocking import deploy_and_tell, follow_and_tell
 from kaptain_magics.model.endpoint import Endpoint
 from kaptain_magics.model.handles import Deployment, Study, TrainingRun
@@ -290,7 +289,7 @@ class Model(Plannable):
 
     def _endpoint(self) -> Endpoint:
         try:
-            return self.workspace.endpoint(planning.endpoint_name(self.id))
+            return self.workspace.endpoint(endpoint_name(self.id))
         except NotFoundError:
             raise ServingError(f"{self.id} is not deployed", f"deploy it first: %kaptain_deploy {self.id}") from None
 

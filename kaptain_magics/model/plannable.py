@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import new_hex, new_run_id
+from kaptain_magics.core.names import check_model_id, endpoint_name, new_hex, new_run_id
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import ClusterOptions, EndpointSpec, ImageSpec, Script
 from kaptain_magics.core.states import Direction
@@ -96,8 +97,10 @@ class Plannable:
         *,
         workspace: Workspace | None = None,
     ) -> None:
-        if not isinstance(id, str) or not id.strip() or any(part in ("", ".", "..") for part in id.split("/")):
-            raise InvalidPropertyError(f"{id!r} is no model id", "write letters, digits, - and /, as in dev/mnist")
+        try:
+            check_model_id(id if isinstance(id, str) else "")
+        except ValueError as error:
+            raise InvalidPropertyError(f"{reprlib.repr(id)} is no model id", str(error)) from None
         for what, value in (("name", name), ("main_file", main_file), ("base_image", base_image)):
             if value is None or (value and not str(value).strip()):
                 raise InvalidPropertyError(f"the model's {what} is blank", f"give {what}=... a text, or leave it out")
@@ -259,7 +262,7 @@ class Plannable:
             ServingError: An endpoint is there already and ``replace`` was not asked for.
         """
         revision = planning.choose_revision(self.workspace, self.id, model_uri)
-        name = planning.endpoint_name(self.id)
+        name = endpoint_name(self.id)
         if not replace and canary_percent is None and any(e.name == name for e in self.workspace.registry.endpoints()):
             raise ServingError(f"{name} is deployed already", "add --replace to swap it without a refused request")
         if canary_percent is not None and not 0 < canary_percent < 100:
@@ -313,7 +316,7 @@ class Plannable:
     def state(self) -> str:
         """``untrained``, ``trained``, ``tuned`` or ``deployed``."""
         try:
-            self.workspace.registry.endpoint(planning.endpoint_name(self.id))
+            self.workspace.registry.endpoint(endpoint_name(self.id))
         except NotFoundError:
             last = self._last_revision()
             return last.stage if last is not None else "untrained"

@@ -13,7 +13,7 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Domain, Value
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import new_hex, new_job_name, new_run_id, sanitize
+from kaptain_magics.core.names import new_hex, new_job_name, new_run_id
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Capture, ClusterOptions, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction, RunKind
@@ -303,8 +303,3 @@ def choose_revision(workspace: Workspace, model_id: str, model_uri: str) -> Revi
         files=manifest.files,
         size=manifest.size,
     )
-
-
-def endpoint_name(model_id: str) -> str:
-    """Return the name of a model's endpoint: ``dev/mnist`` becomes ``dev-mnist``."""
-    return sanitize(model_id)

@@ -17,7 +17,7 @@ from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.s3_client import authorities_of, endpoint_of
 
 _EMPTY = hashlib.sha256(b"").hexdigest()
-_TIMEOUT = 60.0
+_CONNECT, _READ = 5.0, 60.0
 _PATIENCE = 30.0  # seconds for a server that is away
 _PIECE = 1 << 20
 
@@ -74,10 +74,12 @@ def _ask(source: Location, env: Mapping[str, str], region: str, target: Path) ->
     path = f"/{source.bucket}/{quote(source.key, safe='/~')}"
     if where.scheme == "https":
         context = ssl.create_default_context(cafile=authorities_of(env))
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, timeout=_TIMEOUT, context=context)
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, timeout=_CONNECT, context=context)
     else:
-        connection = http.client.HTTPConnection(host, timeout=_TIMEOUT)
+        connection = http.client.HTTPConnection(host, timeout=_CONNECT)
     try:
+        connection.connect()
+        connection.sock.settimeout(_READ)
         connection.request("GET", path, headers=_signed(host, path, env, region))
         answer = connection.getresponse()
         if answer.status != 200:

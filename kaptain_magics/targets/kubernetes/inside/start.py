@@ -111,19 +111,20 @@ def complete(file: str, arguments: list[str]) -> bool:
     if PACKAGES.exists():
         use(str(PACKAGES))
     lacked: list[str] = []
+    why: list[str] = []
     for name, lines in about["wanted"].items():
         missing = [line for line in lines if not _has(line)]
         if missing:
-            _bring(about["bundles"].get(name, {}).get(platform_name()), {_name(line) for line in missing})
+            why.append(_bring(about["bundles"].get(name, {}).get(platform_name()), {_name(line) for line in missing}))
             lacked += [line for line in missing if _name(line) not in about["optional"] and not _has(line)]
     if not lacked:
         return True
     names = ", ".join(map(_name, lacked))
     sys.stdout.write(f"kaptain: installing {names}, which the image lacks\n")
     if (ROOT / "installed").exists() or install_lines(lacked):
-        offered = sorted({name for bundles in about["bundles"].values() for name in bundles})
-        here = f"and nothing here fits its Python ({platform_name()}; there is {', '.join(offered) or 'nothing'})"
-        sys.stderr.write(f"kaptain: the image lacks {names}, {here}: use a base image that has them\n")
+        offered = ", ".join(sorted({name for bundles in about["bundles"].values() for name in bundles})) or "nothing"
+        reason = next(filter(None, why), f"the object store has {offered} for it and its Python is {platform_name()}")
+        sys.stderr.write(f"kaptain: the image lacks {names} and {reason}: use a base image that has them\n")
         return False
     (ROOT / "installed").touch()
     enter_environment(file, arguments)
@@ -154,10 +155,14 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3]]
 
 
-def _bring(bundle: Any, missing: set[str]) -> None:
-    """Unpack of a bundle in the object store what is missing, and what that needs and the image has not."""
+def _bring(bundle: Any, missing: set[str]) -> str:
+    """Unpack of a bundle in the object store what is missing, and what that needs and the image has not.
+
+    Returns:
+        Why that cannot be; empty where it was done, or there is no bundle.
+    """
     if not bundle:
-        return
+        return ""
     from kaptain_magics.runtime.errors import TransferError
     from kaptain_magics.runtime.s3_get import get
 
@@ -165,11 +170,9 @@ def _bring(bundle: Any, missing: set[str]) -> None:
     archive = ROOT / "bundle.tar.gz"
     try:
         if get(uri, archive, os.environ) != digest:
-            sys.stderr.write(f"kaptain: {uri} is not what was put there\n")
-            return
+            return f"{uri} is not what was put there"
     except TransferError as error:
-        sys.stderr.write(f"kaptain: the runtime's packages cannot be brought: {error.message} - {error.hint}\n")
-        return
+        return f"they cannot be brought: {error.message}"
     with tarfile.open(archive) as opened:
         index = json.load(opened.extractfile("packages/index.json"))  # type: ignore[arg-type]
         taken = {name for name in index if name in missing or not _has(name)}
@@ -181,6 +184,7 @@ def _bring(bundle: Any, missing: set[str]) -> None:
                 target.write_bytes(opened.extractfile(member).read())  # type: ignore[union-attr]
     archive.unlink()
     use(str(PACKAGES))
+    return ""
 
 
 def install_lines(lines: list[str]) -> int:

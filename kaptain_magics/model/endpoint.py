@@ -33,7 +33,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """Where to send requests from here."""
+        """Where to send requests from here; on a cluster seen from outside for as long as this process lives."""
         return self.status().url
 
     def predict(self, data: Any, *, timeout: float = 30.0, proba: bool = False) -> Any:
@@ -110,4 +110,5 @@ class Endpoint:
 
     def __repr__(self) -> str:
         status = self.status()
-        return f"Endpoint {self.name}: {status.state} {status.url}".rstrip()
+        address = status.cluster_url if status.open_with else status.url
+        return f"Endpoint {self.name}: {status.state} {address}".rstrip()

@@ -110,8 +110,9 @@ class KServeServing:
         yield EndpointChanged(
             name=endpoint.name,
             state=EndpointState.READY,
-            url=status.url,
+            url="" if status.open_with else status.url,
             cluster_url=status.cluster_url,
+            open_with=status.open_with,
             traffic=status.traffic,
         )
         yield StateChanged(state=RunState.SUCCEEDED)
@@ -235,12 +236,14 @@ class KServeServing:
         ready = explain.condition(service, "Ready") is not None
         problem = None if ready else _failure(service, 0)
         inside = service.get("status", {}).get("address", {}).get("url", "")
+        raw = noted.get(manifests.MODE) == RAW
         base = inside.rstrip("/") or f"http://{name}.{self._shop.cluster.namespace}.svc.cluster.local"
         return EndpointStatus(
             name=name,
             state=EndpointState.READY if ready else EndpointState.FAILED if problem else EndpointState.PENDING,
             url=self._url(name, base, protocol) if ready else "",
             cluster_url=address(base, name, protocol),
+            open_with=self._shop.port_forward(f"{name}-predictor" if raw else "", f"{_PODS}={name}"),
             model_id=noted.get(labels.MODEL_ID, ""),
             framework=noted.get(FRAMEWORK, ""),
             protocol=protocol,

@@ -91,8 +91,9 @@ class PlainServing:
         yield EndpointChanged(
             name=endpoint.name,
             state=EndpointState.READY,
-            url=status.url,
+            url="" if status.open_with else status.url,
             cluster_url=status.cluster_url,
+            open_with=status.open_with,
             traffic=status.traffic,
         )
         yield StateChanged(state=RunState.SUCCEEDED)
@@ -139,6 +140,7 @@ class PlainServing:
             state=EndpointState.READY if running else EndpointState.FAILED if problem else EndpointState.PENDING,
             url=self._url(name, protocol) if running else "",
             cluster_url=cluster_url,
+            open_with=self._shop.port_forward(name),
             model_id=main["annotations"].get(labels.MODEL_ID, ""),
             framework=main["annotations"].get(serving.FRAMEWORK, ""),
             protocol=protocol,

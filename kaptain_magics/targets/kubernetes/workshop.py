@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -74,6 +75,24 @@ class Workshop:
     def pending_patience(self) -> float:
         """Seconds that something may keep a pod from starting before it is given up."""
         return float(self.around.settings.get("pending_timeout") or PENDING_PATIENCE)
+
+    def port_forward(self, service: str = "", pods: str = "") -> str:
+        """Return the command that opens an endpoint at port 8080; empty where addresses work as they are.
+
+        Args:
+            service: The endpoint's service ...
+            pods: ... or the label selector of its pods, where no service leads to them.
+        """
+        if self.cluster.inside:
+            return ""
+        words = ["kubectl", "-n", self.cluster.namespace]
+        for name in ("kubeconfig", "context"):
+            if self.around.settings.get(name):
+                words += [f"--{name}", self.around.settings[name]]
+        kubectl = shlex.join(words)
+        if service:
+            return f"{kubectl} port-forward svc/{service} 8080:80"
+        return f'{kubectl} port-forward "$({kubectl} get pods -l {pods} -o name | head -1)" 8080:8080'
 
     @functools.cached_property
     def images(self) -> Images:

@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.core.states import EndpointState
-from kaptain_magics.errors import ServingError
+from kaptain_magics.errors import NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget
 
 if TYPE_CHECKING:
@@ -103,10 +103,19 @@ class Endpoint:
         """Remove the canary."""
         self._target.set_traffic(self.name, 0)
 
-    def undeploy(self) -> None:
-        """Remove the endpoint and its canary."""
-        self._target.undeploy(self.name)
+    def undeploy(self) -> bool:
+        """Remove the endpoint and its canary; one that was removed by other means is forgotten, with what it left.
+
+        Returns:
+            Whether it was still there.
+        """
+        there = True
+        try:
+            self._target.undeploy(self.name)
+        except NotFoundError:
+            there = False
         self._workspace.forget_endpoint(self.name)
+        return there
 
     def __repr__(self) -> str:
         status = self.status()

@@ -267,12 +267,15 @@ class PlainServing:
     def undeploy(self, name: str) -> None:
         """Remove the endpoint; its servers answer what they have begun."""
         deployments = self._deployments(name)
-        if not deployments and self._shop.cluster.get("Service", name) is None:
-            raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
+        there = bool(deployments) or self._shop.cluster.get("Service", name) is not None
         for deployment in deployments:
             self._remove_revision(name, deployment["metadata"]["labels"][labels.RUN])
+        for scaler in self._shop.cluster.list("HorizontalPodAutoscaler", labels.selector({labels.ENDPOINT: name})):
+            self._shop.cluster.delete("HorizontalPodAutoscaler", _name(scaler))
         self._parts.remove_common(name)
         portforward.forget(self._shop.cluster, name)
+        if not there:  # what somebody else's deletion has left is removed all the same
+            raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
 
     def _remove_revision(self, name: str, run: str, last: bool = False) -> None:
         """Remove what one deployment of the endpoint made; with ``last`` what all of them share too."""

@@ -63,6 +63,7 @@ class DockerJobs:
             raise TargetError(
                 f"the docker target runs one worker, not {job.workers}", "use --on kubernetes, or drop --workers"
             )
+        self._access(job)  # certificates that are not there are told now
         Path(job.folder).mkdir(parents=True, exist_ok=True)
         data = {"folder": job.folder, "metrics": "\n".join(job.metric_names)}
         if job.timeout is not None:

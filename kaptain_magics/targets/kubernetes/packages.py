@@ -5,8 +5,8 @@ A pod takes from there only what its image lacks; so an image needs no package o
 
 from __future__ import annotations
 
+import hashlib
 import json
-import platform
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
@@ -27,7 +27,7 @@ LISTED = "packages.json"
 _PYTHONS = ("3.13", "3.12", "3.11", "3.14", "3.10")  # of images that nothing is known of
 _LARGE = ("numpy",)  # in every image with a framework: only brought where its Python is known
 _SHORT = 3.0  # seconds for a registry that is only asked for help
-_AGAIN = 3600.0  # seconds until an index that did not answer is asked again
+_AGAIN = 3600.0  # seconds until an index or a registry that did not help is asked again
 
 Bundles = dict[str, dict[str, list[str]]]
 
@@ -93,7 +93,7 @@ class Packages:
         told = False
         for platform_ in platforms:
             own = mine is not None and platform_name(mine) == platform_name(platform_)
-            if not own and not known and self._index_is_away():
+            if not own and not known and self._noted("no-index"):
                 continue
             if not own and not told:
                 told = True
@@ -107,7 +107,7 @@ class Packages:
                     if known:
                         yield f"What the runtime needs is left to the image: {error.message}"
                     elif not own:
-                        self._note_index()
+                        self._note("no-index")
                     break
                 packed = bundle(packages, self._cache)
                 place = f"{folder}/{name}-{platform_name(platform_)}-{packed.digest[:16]}.tar.gz"
@@ -136,6 +136,9 @@ class Packages:
             local = engine.image(image) if engine.answers() else None
             if local is not None:
                 return Insides(self._cache).in_engine(engine, image, str(local.id)).platform
+        unknown = f"unknown-{hashlib.sha256(image.encode()).hexdigest()[:16]}"
+        if self._noted(unknown):
+            return None
         with suppress(KaptainError):
             reference = Reference.parse(image)
             registry = Registries(Access.of(self._settings)).of(reference)
@@ -146,6 +149,7 @@ class Packages:
                 if "PYTHON_VERSION" in env:
                     version = ".".join(env["PYTHON_VERSION"].split(".")[:2])
                     return Platform.of(version, config.get("architecture", "amd64"), "alpine" in image)
+        self._note(unknown)
         return None
 
     def _any(self) -> list[Platform]:
@@ -157,20 +161,17 @@ class Packages:
             return others
         return [mine, *(other for other in others if other.python != mine.python)]
 
-    # An index that cannot be reached costs pip half a minute each time.
+    # What is away costs every process of ours seconds each time, so it is noted for a while.
 
-    def _index_is_away(self) -> bool:
+    def _noted(self, what: str) -> bool:
         with suppress(OSError):
-            return time.time() - self._note.stat().st_mtime < _AGAIN
+            return time.time() - (self._cache / "bundles" / what).stat().st_mtime < _AGAIN
         return False
 
-    def _note_index(self) -> None:
-        with suppress(KaptainError):
-            write_whole(self._note, platform.node().encode())
-
-    @property
-    def _note(self) -> Path:
-        return self._cache / "bundles" / "no-index"
+    def _note(self, what: str) -> None:
+        with suppress(KaptainError, OSError):
+            (self._cache / "bundles").mkdir(parents=True, exist_ok=True)
+            write_whole(self._cache / "bundles" / what, b"")
 
 
 def folder_of(uri: str, model_id: str) -> str:

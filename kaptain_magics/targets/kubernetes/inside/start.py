@@ -123,8 +123,8 @@ def complete(file: str, arguments: list[str]) -> bool:
     sys.stdout.write(f"kaptain: installing {names}, which the image lacks\n")
     if (ROOT / "installed").exists() or install_lines(lacked):
         offered = ", ".join(sorted({name for bundles in about["bundles"].values() for name in bundles})) or "nothing"
-        reason = next(filter(None, why), f"the object store has {offered} for it and its Python is {platform_name()}")
-        sys.stderr.write(f"kaptain: the image lacks {names} and {reason}: use a base image that has them\n")
+        reason = next(filter(None, why), f"its Python is {platform_name()} (the object store has them for {offered})")
+        sys.stderr.write(f"kaptain: the image lacks {names}: {reason}; use a base image that has them\n")
         return False
     (ROOT / "installed").touch()
     enter_environment(file, arguments)

@@ -16,8 +16,8 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.app import Application
 from kaptain_magics.serving.artifact import verify_artifact
 from kaptain_magics.serving.auth import Gate
-from kaptain_magics.serving.connections import HttpServer
 from kaptain_magics.serving.control import Handler
+from kaptain_magics.serving.http_server import HttpServer
 from kaptain_magics.serving.limits import Limits
 from kaptain_magics.serving.loaders.base import LoadedModel, load_model
 from kaptain_magics.serving.metrics import Metrics
@@ -71,8 +71,8 @@ class Server:
         self._grpc: GrpcServer | None = None
         self.failure: BaseException | None = None
         self.served = Served(options.model_name, options.version, options.limits, metrics)
-        app = Application(self.served, self._gate, options.limits)
-        self.http = HttpServer(app, options.limits, options.access_log)
+        self._app = Application(self.served, self._gate, options.limits)
+        self.http = HttpServer(self._app, options.limits, options.access_log)
 
     async def run(self) -> None:
         """Serve until a signal or ``stop`` ends it; ``failure`` is what kept the model from being loaded."""
@@ -86,6 +86,7 @@ class Server:
         await self._stop.wait()
         if self.failure is None:
             await asyncio.gather(self._drain_grpc(), self.http.drain(self._options.drain_seconds))
+        self._app.close()
         self.served.close()
 
     def stop(self) -> None:

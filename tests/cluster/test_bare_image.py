@@ -7,7 +7,7 @@ import re
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from kaptain_magics.targets.kubernetes import labels
 from kaptain_magics.targets.kubernetes.client import Cluster
 from tests.certificates import self_signed
 from tests.cluster.rig import eventually, kubectl, ours
+from tests.latency import median_kept_alive
 from tests.seaweed import SeaweedFS
 from tests.shell import Notebook
 from tests.tls import TlsProxy
@@ -133,3 +134,30 @@ def test_a_private_authority_travels(
         assert "is not trusted" in str(notebook.error(TRAIN.format(name="dev/private", more="")))
         assert "the script began" not in capsys.readouterr().out
         eventually(lambda: [thing for thing in ours(kernel_namespace) if thing.startswith("Secret/")] == [])
+
+
+@pytest.mark.timeout(400)
+def test_a_request_on_a_kept_connection_waits_for_nobody(kernel_namespace: Cluster, notebook: Notebook) -> None:
+    notebook.run(TRAIN.format(name="dev/quick", more=""))
+    endpoint = notebook.run("%kaptain_deploy dev/quick")
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "door"},
+        "spec": {
+            "type": "NodePort",
+            "selector": {labels.ENDPOINT: "dev-quick"},
+            "ports": [{"port": 80, "targetPort": "http"}],
+        },
+    }
+    port = kernel_namespace.create(service)["spec"]["ports"][0]["nodePort"]
+    url = f"http://127.0.0.1:{port}{urlsplit(endpoint.status().cluster_url).path}"
+    median = eventually(lambda: _median(url))
+    print(f"median {1000 * median:.2f} ms")
+    assert median < 0.02  # an answer in two pieces that waits for an acknowledgement takes 0.04 s
+
+
+def _median(url: str) -> float:
+    with suppress(OSError):  # the node does not know the port yet
+        return median_kept_alive(url)
+    return 0.0

@@ -7,8 +7,6 @@ import math
 import re
 from collections.abc import Callable
 
-from kaptain_magics.core.names import check_model_id
-
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
 _UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _MODEL = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)*")
@@ -54,6 +52,8 @@ def seconds(value: str) -> float:
 
 def model_id(value: str) -> str:
     """Read a model's id such as ``dev/mnist``."""
+    from kaptain_magics.core.names import check_model_id
+
     check_model_id(value)
     if not _MODEL.fullmatch(value):
         raise ValueError("write letters, digits, '.', '_', '-' and '/', as in dev/mnist")

@@ -112,17 +112,20 @@ def complete(file: str, arguments: list[str]) -> bool:
         use(str(PACKAGES))
     lacked: list[str] = []
     why: list[str] = []
+    offers: set[str] = set()
     for name, lines in about["wanted"].items():
         missing = [line for line in lines if not _has(line)]
         if missing:
             why.append(_bring(about["bundles"].get(name, {}).get(platform_name()), {_name(line) for line in missing}))
-            lacked += [line for line in missing if _name(line) not in about["optional"] and not _has(line)]
+            still = [line for line in missing if _name(line) not in about["optional"] and not _has(line)]
+            offers.update(about["bundles"].get(name, {}) if still else ())
+            lacked += still
     if not lacked:
         return True
     names = ", ".join(map(_name, lacked))
     sys.stdout.write(f"kaptain: installing {names}, which the image lacks\n")
     if (ROOT / "installed").exists() or install_lines(lacked):
-        offered = ", ".join(sorted({name for bundles in about["bundles"].values() for name in bundles})) or "nothing"
+        offered = ", ".join(sorted(offers)) or "no Python"
         reason = next(filter(None, why), f"its Python is {platform_name()} (the object store has them for {offered})")
         sys.stderr.write(f"kaptain: the image lacks {names}: {reason}; use a base image that has them\n")
         return False

@@ -29,6 +29,7 @@ from kaptain_magics.targets.kubernetes.watch import Change, Feed
 from kaptain_magics.targets.kubernetes.workshop import Workshop
 
 _TICK = 0.5
+_LEAVING = 20.0  # seconds until the cluster has taken pods of a removed revision out of its services
 _COUNTER = "kaptain_requests_total"
 
 
@@ -84,8 +85,7 @@ class PlainServing:
             self._remove_revision(endpoint.name, labels.value(endpoint.run_id), last=not before)
             yield end
             return
-        for deployment in old:
-            self._remove_revision(endpoint.name, deployment["metadata"]["labels"][labels.RUN])
+        self._retire(endpoint.name, old)
         self._parts.mark_deployed("Deployment", f"{endpoint.name}-{_suffix(endpoint)}")
         status = self.endpoint(endpoint.name)
         yield EndpointChanged(
@@ -206,9 +206,7 @@ class PlainServing:
         for deployment in deployments:
             if _role(deployment) == winner:
                 self._make_stable(deployment)
-        for deployment in deployments:
-            if _role(deployment) == loser:
-                self._remove_revision(name, deployment["metadata"]["labels"][labels.RUN])
+        self._retire(name, [deployment for deployment in deployments if _role(deployment) == loser])
 
     def _make_stable(self, deployment: Manifest) -> None:
         at_least = deployment["metadata"]["annotations"][serving.REPLICAS].partition("-")[0]
@@ -276,6 +274,19 @@ class PlainServing:
         portforward.forget(self._shop.cluster, name)
         if not there:  # what somebody else's deletion has left is removed all the same
             raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
+
+    def _retire(self, name: str, deployments: list[Manifest]) -> None:
+        """Remove revisions and wait until their pods get no requests any more."""
+        runs = [str(deployment["metadata"]["labels"][labels.RUN]) for deployment in deployments]
+        for run in runs:
+            self._remove_revision(name, run)
+        until = time.monotonic() + _LEAVING
+        while runs and time.monotonic() < until:
+            serving_now = {pod["metadata"]["labels"].get(labels.RUN) for pod in self._ready_pods(name)}
+            runs = [run for run in runs if run in serving_now]
+            if runs:
+                time.sleep(0.1)
+        portforward.look_again(self._shop.cluster, name)
 
     def _remove_revision(self, name: str, run: str, last: bool = False) -> None:
         """Remove what one deployment of the endpoint made; with ``last`` what all of them share too."""

@@ -136,8 +136,9 @@ def _undeploy(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
     endpoint = workspace.endpoint(arguments.positionals["NAME"])
-    endpoint.undeploy()
-    views.show_text(f"{endpoint.name} is taken down")
+    there = endpoint.undeploy()
+    gone = f"{endpoint.name} was gone already; its record and what it left are removed"
+    views.show_text(f"{endpoint.name} is taken down" if there else gone)
 
 
 def _clean(_: Session, workspace: Workspace, arguments: Arguments) -> None:

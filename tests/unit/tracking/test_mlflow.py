@@ -32,7 +32,6 @@ from kaptain_magics.model import Workspace
 from kaptain_magics.script import capture
 from kaptain_magics.state import RunRecord
 from kaptain_magics.tracking.mlflow import missing, track
-from tests.waiting import until
 
 START = 1_700_000_000.0
 
@@ -203,7 +202,6 @@ def test_a_study_is_tracked_by_its_supervisor(uri: str, home: Path, monkeypatch:
     )  # fmt: skip
     study = plan.start()
     assert study.wait(60) is RunState.SUCCEEDED, study.reason
-    until(lambda: not study.folder.lock.held_by_other())
     parent, children, _ = runs_of(uri, "dev/tracked")
     assert (parent.info.run_name, parent.info.status) == ("Tracked", "FINISHED")
     assert parent.data.tags["mlflow.note.content"] == "a parabola"

@@ -7,10 +7,15 @@ from collections.abc import Mapping
 
 from kaptain_magics.state import RunFolder
 from kaptain_magics.targets.local import processes
+from kaptain_magics.tracking.ending import is_tracked
 
 _MAIN = "kaptain_magics.supervisor.main"
 _NOW = ("import kaptain_magics.supervisor.main", "import kaptain_magics.targets.local")
 _LATER = ("import optuna", "import kaptain_magics.supervisor.tune", "import kaptain_magics.supervisor.deploy")
+_TRACKING = (
+    "from kaptain_magics.tracking.mlflow import load; load()",
+    "import mlflow.store.tracking.sqlalchemy_store",
+)
 
 
 def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> None:
@@ -34,7 +39,8 @@ def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> N
     }
     output = os.open(folder.path / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        worker = processes.WarmWorker(_NOW, _stable(env), later=_LATER) if warm else None
+        later = (*_LATER, *_TRACKING) if is_tracked(folder) else _LATER
+        worker = processes.WarmWorker(_NOW, _stable(env), later=later) if warm else None
         processes.start(request, output, warm=worker).leave()
     finally:
         os.close(output)

@@ -47,9 +47,8 @@ def _settle(workspace: Workspace) -> None:
     """Wait until killed studies are put in order: the best model is kept before anything of theirs is removed."""
     from kaptain_magics.supervisor.tune import TIDIED
 
-    studies = [
-        s.record.run_id for s in workspace.runs() if s.record.kind is RunKind.TUNE and s.state is RunState.FAILED
-    ]
+    unfinished = (RunState.FAILED, RunState.STOPPED)
+    studies = [s.record.run_id for s in workspace.runs() if s.record.kind is RunKind.TUNE and s.state in unfinished]
     for folder in map(workspace.folder, studies):
         begun, worked = time.monotonic(), False
         while not (folder.path / TIDIED).exists():

@@ -14,6 +14,8 @@ from kaptain_magics.config import Settings
 from kaptain_magics.core.events import StateChanged
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
+from kaptain_magics.files import write_whole
+from kaptain_magics.runtime.forked import LOCK_VARIABLE
 from kaptain_magics.state import RunFolder
 from kaptain_magics.supervisor.context import Context
 
@@ -21,14 +23,17 @@ from kaptain_magics.supervisor.context import Context
 def main(arguments: list[str]) -> int:
     """Supervise the run in the folder that is the one argument; returns when it has ended."""
     folder = RunFolder(Path(arguments[0]))
-    if not folder.lock.acquire():
+    handed = os.environ.pop(LOCK_VARIABLE, "")
+    if handed:
+        folder.lock.adopt(int(handed))
+    elif not folder.lock.acquire():
         return 0  # somebody else does it
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    (folder.path / "supervisor.pid").write_text(str(os.getpid()))
+    write_whole(folder.path / "supervisor.pid", str(os.getpid()).encode())
     settings = Settings.load(folder.record.settings)
     context = Context(folder, settings, stopping)
     if folder.last_state().state.terminal:  # the supervisor before this one was killed

@@ -84,7 +84,7 @@ class OutputReader:
         try:
             fact = json.loads(line[len(MARK) :])
             event = channel_event(fact)
-        except (ValueError, KeyError, TypeError, AttributeError):  # the script itself printed the mark
+        except (ValueError, RecursionError):  # the script itself printed the mark
             yield from self._log(size)
             return
         self._pending = self._pending[size:]

@@ -16,24 +16,42 @@ _LONGEST_LINE = 64 * 1024
 
 
 def channel_event(data: Mapping[str, Any]) -> Event | None:
-    """Turn an object that the runtime sent through its channel into an event; ``None`` for kinds unknown here."""
+    """Turn an object that the runtime sent through its channel into an event; ``None`` for kinds unknown here.
+
+    Raises:
+        ValueError: It is no such object, or malformed: the script itself wrote it.
+    """
+    try:
+        return _channel_event(data)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"malformed fact: {error}") from error
+
+
+def _channel_event(data: Mapping[str, Any]) -> Event | None:
     kind = data.get("kind")
     if kind == "metric":
         return MetricReported(
-            name=str(data["name"]), value=float(data["value"]), step=data.get("step"), time=float(data.get("time", 0.0))
+            name=str(data["name"]),
+            value=float(data["value"]),
+            step=_step(data.get("step")),
+            time=float(data.get("time", 0.0)),
         )
     if kind == "artifact":
         return ArtifactSaved(
-            uri=data["uri"],
-            files=dict(data.get("files", {})),
+            uri=str(data["uri"]),
+            files={str(path): str(digest) for path, digest in dict(data.get("files", {})).items()},
             size=int(data.get("size", 0)),
-            framework=data.get("framework", ""),
-            format=data.get("format", ""),
+            framework=str(data.get("framework", "")),
+            format=str(data.get("format", "")),
             time=float(data.get("time", 0.0)),
         )
     if kind == "note":
         return Noted(text=str(data["text"]), warning=bool(data.get("warning")), hint=str(data.get("hint", "")))
     return None
+
+
+def _step(step: Any) -> int | None:
+    return None if step is None else int(step)
 
 
 class ChannelReader:
@@ -49,7 +67,7 @@ class ChannelReader:
         for line in lines:
             try:
                 event = channel_event(msgspec.json.decode(line))
-            except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+            except (msgspec.DecodeError, ValueError, RecursionError):
                 continue  # the script wrote into the channel's file itself
             if event is not None:
                 yield event

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import os
 import shutil
@@ -16,31 +15,24 @@ from typing import Any
 import msgspec
 
 from kaptain_magics.core.events import Event, LogWritten, Noted, StateChanged
-from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.secrets import masked
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.files import disk_error
+from kaptain_magics.runtime import orphans
+from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.targets.base import Check, JobRef, Surroundings
 from kaptain_magics.targets.local import environments, processes
+from kaptain_magics.targets.local.imports import import_statements, is_standard
 from kaptain_magics.targets.local.memory import MemoryWatch
+from kaptain_magics.targets.local.starting import StartedJob
 from kaptain_magics.targets.reading import ChannelReader, MetricScanner, explain, unfinished
 
 _TICK = 0.1  # seconds between looks at a running job's files
 _PATIENCE = 5.0  # seconds between asking a job to end and ending it
 _PIECE = 1 << 20
 _SERVER = ("import kaptain_magics.serving.__main__",)  # so that a model's server can be forked too
-
-
-class _Job:
-    """A job of this process: what ``follow`` and ``stop`` need."""
-
-    def __init__(self, spec: JobSpec) -> None:
-        self.spec = spec
-        self.process: processes.Process | None = None
-        self.stopping = False
-        self.reason = ""
 
 
 class LocalJobs:
@@ -55,7 +47,7 @@ class LocalJobs:
     def __init__(self, surroundings: Surroundings) -> None:
         self._around = surroundings
         self._warm = surroundings.settings.get("warm", "true") == "true"
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, StartedJob] = {}
         self._workers: dict[tuple[str, str], processes.WarmWorker] = {}
 
     def check(self) -> list[Check]:
@@ -90,7 +82,7 @@ class LocalJobs:
     def submit(self, job: JobSpec) -> JobRef:
         """Start the job's process, or leave that to ``follow`` where an environment has to be made first."""
         folder = Path(job.folder)
-        self._jobs[job.name] = mine = _Job(job)
+        self._jobs[job.name] = mine = StartedJob(job)
         try:
             self._prepare(job, folder)
         except OSError as error:
@@ -112,7 +104,7 @@ class LocalJobs:
                     _copy(source, shared / source.name)
                 (work / source.name).symlink_to(shared / source.name)
 
-    def _start_job(self, mine: _Job, python: str) -> None:
+    def _start_job(self, mine: StartedJob, python: str) -> None:
         job = mine.spec
         folder = Path(job.folder)
         threads = processes.threads_for(job.resources.cores, job.parallel)
@@ -127,16 +119,21 @@ class LocalJobs:
                 "fetched": str(folder / "fetched.pkl"),
                 "sent": _sent(job, folder),
             },
-            "env": self._environment(job, threads),
+            "env": self._environment(job, threads, mine.mark),
             "cwd": str(folder / "work"),
             "exit_path": str(folder / "exit.json"),
             "threads": threads,
         }
-        output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            mine.process = processes.start(request, output, python=python, warm=self._worker(job, python))
-        finally:
-            os.close(output)
+        worker = self._worker(job, python)
+
+        def start() -> processes.Process:
+            output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                return processes.start(request, output, python=python, warm=worker, cancelled=mine.cancelled)
+            finally:
+                os.close(output)
+
+        mine.begin(start)
 
     def warm_up(self, job: JobSpec) -> None:
         """Let the worker of such jobs import what they need while the caller does something else."""
@@ -151,11 +148,11 @@ class LocalJobs:
         key = (python, job.script.source)
         if key not in self._workers:
             env = {**os.environ, **job.env}
-            statements = [s for s in import_statements(job.script.source) if not _is_standard(s)]
+            statements = [s for s in import_statements(job.script.source) if not is_standard(s)]
             self._workers[key] = processes.WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
 
-    def _environment(self, job: JobSpec, threads: int) -> dict[str, str]:
+    def _environment(self, job: JobSpec, threads: int, mark: str) -> dict[str, str]:
         env = {**os.environ, **self._around.storage_env}
         if env.get("MPLBACKEND", "").startswith("module://"):  # the notebook's own; a job has no notebook
             env["MPLBACKEND"] = "agg"
@@ -166,13 +163,11 @@ class LocalJobs:
             "KAPTAIN_FRAMEWORK": job.framework.value,
             "KAPTAIN_RUN_ID": job.run_id,
             "KAPTAIN_CHANNEL": f"file:{Path(job.folder) / 'channel.jsonl'}",
-            "KAPTAIN_JOB": new_hex(32),
+            "KAPTAIN_JOB": mark,
             **({"KAPTAIN_TRIAL": str(job.trial)} if job.trial is not None else {}),
         }
         if job.resources.cores is not None:
-            from kaptain_magics.targets.local.zygote import THREAD_LIMITS
-
-            env |= dict.fromkeys(THREAD_LIMITS, str(threads))
+            env = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **env}
         return {**env, **job.env}
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
@@ -183,21 +178,23 @@ class LocalJobs:
             yield from _follow_files(folder, after)
             return
         reader = _Files(folder, mine.spec.metric_names, after)
-        if mine.process is None and not mine.stopping:
+        if mine.starting is None and not mine.stopping:
             yield from self._launch_in_environment(mine)
+        yield from mine.await_start()
         process = mine.process
         if process is None:
-            yield StateChanged(state=RunState.STOPPED if mine.stopping else RunState.FAILED, reason=mine.reason)
+            self._jobs.pop(job.name, None)
+            yield mine.never_started()
             return
+        mine.started()
         yield StateChanged(state=RunState.RUNNING)
         if mine.spec.workers > 1:
             yield Noted(text=f"The local target runs one worker instead of {mine.spec.workers}.")
         memory = MemoryWatch(process.pid, mine.spec.resources.memory_bytes)
-        deadline = time.monotonic() + (mine.spec.timeout or float("inf"))
         timed_out = False
         while process.wait(_TICK) is None:
             yield from reader.news()
-            if time.monotonic() > deadline:
+            if mine.late:
                 timed_out = True
                 process.kill(signal.SIGKILL)
             elif memory.exceeded():
@@ -209,26 +206,25 @@ class LocalJobs:
             shutil.rmtree(folder / "work", ignore_errors=True)
         assert process.exit is not None
         code = process.exit.code
+        if code is None:  # there is no worker any more to end what the job has left
+            orphans.end_marked(mine.mark)
         if code == 0 and not mine.stopping:
             yield StateChanged(state=RunState.SUCCEEDED, exit_code=0)
         elif mine.stopping:
             yield StateChanged(state=RunState.STOPPED, reason=mine.reason or "stopped", exit_code=code)
         elif timed_out:
-            yield StateChanged(
-                state=RunState.FAILED,
-                reason=f"timed out after {mine.spec.timeout:g} s",
-                hint="give it more time with --timeout",
-                exit_code=code,
-            )
+            yield mine.timed_out(code)
         elif memory.reason:
             yield StateChanged(state=RunState.FAILED, reason=memory.reason, hint=memory.hint, exit_code=code)
         elif code is None:
-            yield StateChanged(state=RunState.FAILED, reason="the worker that ran the job was killed", hint="run again")
+            reason = "the worker that ran the job was killed from outside, often for want of memory"
+            hint = "run it again; where memory is short, close what else holds some, or set KAPTAIN_WARM=false"
+            yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, lost=True)
         else:
             reason, hint = explain(code, reader.tail())
             yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
 
-    def _launch_in_environment(self, mine: _Job) -> Iterator[Event]:
+    def _launch_in_environment(self, mine: StartedJob) -> Iterator[Event]:
         requirements = mine.spec.requirements
         yield Noted(text="Installing requirements: " + ", ".join(requirements))
         try:
@@ -236,7 +232,7 @@ class LocalJobs:
             if not mine.stopping:
                 self._start_job(mine, python)
         except TargetError as error:
-            mine.reason = mine.reason or f"{error.message}; {error.hint}"
+            mine.reason, mine.hint = error.message, error.hint
 
     def stop(self, job: JobRef) -> None:
         """Ask the job's processes to end, then end them."""
@@ -252,6 +248,10 @@ class LocalJobs:
         while process.exit is None and time.monotonic() < until and _alive(process.pid):
             time.sleep(0.02)
         process.kill(signal.SIGKILL)
+
+    def end_run(self, run_id: str) -> None:
+        """End the processes of a run whose supervisor was killed."""
+        orphans.end_marked(orphans.run_mark(run_id))
 
 
 def _alive(pid: int) -> bool:
@@ -274,24 +274,6 @@ def _sent(job: JobSpec, folder: Path) -> str:
         return ""
     run = folder.parent.parent if job.trial is not None else folder
     return str(run / "sent.pkl")
-
-
-def import_statements(source: str) -> list[str]:
-    """Return the top-level import statements of a script: what a warm worker does ahead of it."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return []
-    return [
-        ast.unparse(node)
-        for node in tree.body
-        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level)
-    ]
-
-
-def _is_standard(statement: str) -> bool:
-    """Whether a statement imports from the standard library: so little that all such scripts share a worker."""
-    return statement.split()[1].partition(".")[0].rstrip(",") in sys.stdlib_module_names and "," not in statement
 
 
 class _Files:

@@ -33,7 +33,12 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda *_: stopping.set())
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    write_whole(folder.path / "supervisor.pid", str(os.getpid()).encode())
+    try:
+        write_whole(folder.path / "supervisor.pid", str(os.getpid()).encode())
+    except StateError as error:
+        with contextlib.suppress(StateError):
+            folder.append(StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint))
+        return 1
     settings = Settings.load(folder.record.settings)
     context = Context(folder, settings, stopping)
     if folder.last_state().state.terminal:  # the supervisor before this one was killed

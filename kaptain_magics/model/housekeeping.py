@@ -33,7 +33,7 @@ def clean(workspace: Workspace, force: bool) -> list[str]:
         lines.append(leftover.text)
         if force:
             leftover.remove()
-    for name in sorted({workspace.settings.target, *(r.record.target for r in workspace.runs())}):
+    for name in sorted({"local", workspace.settings.target, *(r.record.target for r in workspace.runs())}):
         try:
             target = workspace.target(name)
             if isinstance(target, Housekeeping):

@@ -218,7 +218,7 @@ class LocalJobs:
             yield StateChanged(state=RunState.FAILED, reason=memory.reason, hint=memory.hint, exit_code=code)
         elif code is None:
             reason = "the worker that ran the job was killed from outside, often for want of memory"
-            hint = "run it again; where memory is short, close what else holds some, or set KAPTAIN_WARM=false"
+            hint = "run it again" if mine.spec.trial is None else "where memory is short, lower --parallel"
             yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, lost=True)
         else:
             reason, hint = explain(code, reader.tail())
@@ -248,6 +248,10 @@ class LocalJobs:
         while process.exit is None and time.monotonic() < until and _alive(process.pid):
             time.sleep(0.02)
         process.kill(signal.SIGKILL)
+
+    def clean(self, force: bool = False) -> list[str]:
+        """Find warm workers of this user that have nothing to do and, with ``force``, let them end."""
+        return [f"idle warm worker (process {pid})" for pid in processes.idle_workers(leave=force)]
 
     def end_run(self, run_id: str) -> None:
         """End the processes of a run whose supervisor was killed."""

@@ -36,8 +36,7 @@ def main(arguments: list[str]) -> int:
     try:
         write_whole(folder.path / "supervisor.pid", str(os.getpid()).encode())
     except StateError as error:
-        with contextlib.suppress(StateError):
-            folder.append(StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint))
+        _write_end(folder, StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint))
         return 1
     settings = Settings.load(folder.record.settings)
     context = Context(folder, settings, stopping)
@@ -50,12 +49,20 @@ def main(arguments: list[str]) -> int:
     if tracked:
         _warn_without_tracker(context)
     last = _supervise(context)
-    with contextlib.suppress(StateError):
-        folder.append(last)
+    _write_end(folder, last)
     if tracked:
         _track(folder, settings.tracking_uri)
     folder.lock.release()
     return 0
+
+
+def _write_end(folder: RunFolder, last: StateChanged) -> None:
+    """Write the run's last state; on a full disk a short line may still fit where a long one does not."""
+    try:
+        folder.append(last)
+    except StateError as error:
+        with contextlib.suppress(StateError):
+            folder.append(StateChanged(state=RunState.FAILED, reason=error.message.rpartition(": ")[2]))
 
 
 def _supervise(context: Context) -> StateChanged:
@@ -70,7 +77,8 @@ def _supervise(context: Context) -> StateChanged:
     except KaptainError as error:
         return StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
     except Exception as error:  # a fault of ours must still end the run, with its reason
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the disk may be full
+            traceback.print_exc()
         return StateChanged(
             state=RunState.FAILED,
             reason=f"kaptain_magics itself failed: {type(error).__name__}: {error}",

@@ -100,6 +100,10 @@ class ServingError(KaptainError):
     """An endpoint cannot be deployed, changed or asked."""
 
 
+class DeploymentFailedError(RunFailedError, ServingError):
+    """A deployment ended without success; what was there before still serves."""
+
+
 class InferenceError(ServingError):
     """An endpoint answered a request with an error."""
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from enum import StrEnum
 
+from kaptain_magics.core import plugins
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import FrameworkError
 
+GROUP = "kaptain_magics.frameworks"  # of entry points
+
 
 class ModelFramework(StrEnum):
-    """Library of a model; decides the kind of job and the loader of the server."""
+    """Library of a model; decides the kind of job, the saver and the loader of the server.
+
+    Those of other distributions (see ``core.plugins``) are members too, made when they are named.
+    """
 
     SKLEARN = "sklearn"
     XGBOOST = "xgboost"
@@ -30,11 +37,25 @@ class ModelFramework(StrEnum):
             FrameworkError: There is no such framework.
         """
         word = str(name).strip().lower()
-        try:
-            return cls(_ALIASES.get(word, word))
-        except ValueError:
-            hint = did_you_mean(word, [*cls, *_ALIASES]) or "one of " + ", ".join(cls)
-            raise FrameworkError(f"unknown framework {name!r}", hint) from None
+        word = _ALIASES.get(word, word)
+        if word not in cls.__members__.values() and word not in (known := cls.names()):
+            hint = did_you_mean(word, [*known, *_ALIASES]) or "one of " + ", ".join(known)
+            raise FrameworkError(f"unknown framework {name!r}", hint)
+        return cls(word)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of our own frameworks and of all others that are installed."""
+        return plugins.names(GROUP, cls)
+
+    @classmethod
+    def _missing_(cls, value: object) -> ModelFramework | None:
+        """Make a member for a name that is not ours: a record must be readable where its distribution is not."""
+        if not isinstance(value, str) or not value.isidentifier():
+            return None
+        member = str.__new__(cls, value)
+        member._name_, member._value_ = value.upper(), value
+        return member
 
     @classmethod
     def guess(cls, imports: Iterable[str]) -> ModelFramework:
@@ -46,7 +67,8 @@ class ModelFramework(StrEnum):
         for module, framework in _MODULES.items():
             if module in roots:
                 return framework
-        return cls.PYTHON
+        others = roots.intersection(plugins.names(GROUP, ())) if roots - sys.stdlib_module_names else set()
+        return cls(min(others)) if others else cls.PYTHON
 
 
 _ALIASES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from kaptain_magics.magics.grammar import Command, Option
 from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE, VERBS
 
 if TYPE_CHECKING:
-    from kaptain_magics.magics.magics import KaptainMagics
+    from kaptain_magics.magics.session import Session
+    from kaptain_magics.model import Workspace
 
 _LINE = re.compile(r"\s*(?:[\w.]+\s*=\s*)?%%?(kaptain\w*)\s+(.*)", re.DOTALL)
 _TUNE_CELL = re.compile(r"\s*%%kaptain_tune\b")
@@ -27,11 +28,12 @@ class Completion:
     """Completes the lines of the magics.
 
     Args:
-        magics: The magics, for the notebook's variables and settings.
+        session: The notebook's variables.
+        workspace: Opens the workspace under the settings of the moment.
     """
 
-    def __init__(self, magics: KaptainMagics) -> None:
-        self._magics = magics
+    def __init__(self, session: Session, workspace: Callable[[], Workspace]) -> None:
+        self._session, self._workspace = session, workspace
 
     @context_matcher(identifier="kaptain_magics")  # type: ignore[untyped-decorator]
     def complete(self, context: CompletionContext) -> Any:
@@ -88,7 +90,7 @@ class Completion:
             return list(self._kind(command.positionals[len(places)].complete, "", cell)), current
         offers = [f"{name}=" for name in self._parameters(places[0])] if command.values and places else []
         if command.values or command.rest:
-            offers += self._magics.session.variables
+            offers += self._session.variables
         return offers, current
 
     def _values(self, option: Option, words: list[str], current: str, cell: str) -> tuple[list[str], str]:
@@ -103,13 +105,17 @@ class Completion:
 
     def _kind(self, kind: str, model_id: str, cell: str) -> Iterable[str]:
         if kind == "variable":
-            return self._magics.session.variables
+            return self._session.variables
         if kind == "own":
             return _top_level_names(cell)
         if kind == "framework":
             from kaptain_magics.core.frameworks import ModelFramework
 
-            return list(ModelFramework)
+            return ModelFramework.names()
+        if kind == "target":
+            from kaptain_magics.targets.base import target_names
+
+            return target_names()
         if kind in ("algorithm", "stopping"):
             from kaptain_magics.tuning.algorithms import ROWS, STOPPING
 
@@ -118,7 +124,7 @@ class Completion:
 
     def _stored(self, kind: str, model_id: str) -> Iterable[str]:
         """Yield names that the store of runs knows."""
-        workspace = self._magics.workspace()
+        workspace = self._workspace()
         models = [record.model_id for record in workspace.models()] if kind in ("model", "run") else []
         if kind == "run":
             return [*models, *(folder.run_id for folder in workspace.store.folders()[:_RUNS])]
@@ -126,6 +132,8 @@ class Completion:
             return [name for e in workspace.registry.endpoints() for name in (e.name, e.model_id)]
         if kind == "metric" and model_id:
             return [name for r in workspace.registry.model(model_id).revisions for name in r.metrics]
+        if kind == "revision" and model_id:
+            return [r.revision[:8] for r in reversed(workspace.registry.model(model_id).revisions)]
         return models
 
     def _parameters(self, model_id: str) -> list[str]:
@@ -134,7 +142,7 @@ class Completion:
         from kaptain_magics.model.planning import last_script
 
         try:
-            script = last_script(self._magics.workspace(), model_id).script
+            script = last_script(self._workspace(), model_id).script
         except KaptainError:
             return []
         return [p.name for p in script.parameters if not p.name.startswith("-")]

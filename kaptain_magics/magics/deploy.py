@@ -10,17 +10,11 @@ from kaptain_magics.magics.job import read_image, read_resources
 from kaptain_magics.magics.session import Session
 
 if TYPE_CHECKING:
-    from kaptain_magics.core.specs import EndpointSpec
     from kaptain_magics.model import Workspace
-
-_SAME_AS_BEFORE = (
-    *("protocol", "resources", "requirements", "serving_config", "env", "workers", "autoscale", "min_replicas"),
-    *("max_replicas", "host", "image"),
-)
 
 
 def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
-    """Serve a model; what the line does not say stays as it was deployed last.
+    """Serve a model; where it replaces a running endpoint, sizes that the line does not name stay, and it says so.
 
     Args:
         session: The notebook.
@@ -30,12 +24,13 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     Returns:
         The endpoint; the deployment with ``--detach``; ``None`` for a dry run.
     """
+    from kaptain_magics.model.running import kept
     from kaptain_magics.script import expand, read_requirements
 
     model_id = arguments.positionals["NAME"]
     given = arguments.given(
         *("protocol", "replace", "workers", "autoscale", "min_replicas", "max_replicas", "host", "port", "timeout"),
-        "model_uri",
+        *("model_uri", "revision"),
     )
     if "max_replicas" in given and given["max_replicas"] < given.get("min_replicas", 1):
         raise usage_error("--max-replicas is below --min-replicas", "swap them")
@@ -48,27 +43,14 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     if "requirements" in arguments.options:
         given["requirements"] = read_requirements(arguments.get("requirements"))
     given["resources"], given["image"] = read_resources(arguments), read_image(arguments, workspace)
-    before = _last_deployment(workspace, model_id)
     if arguments.given("serving", "signature"):
-        told = dict(arguments.get("serving", ())) | arguments.given("signature")
-        given["serving_config"] = (before.serving_config if before is not None else {}) | told
-    if before is not None:
-        same = {name: getattr(before, name) for name in _SAME_AS_BEFORE}
-        given = same | {name: value for name, value in given.items() if value is not None}
+        given["serving_config"] = dict(arguments.get("serving", ())) | arguments.given("signature")
+    given, notes = kept(workspace, model_id, given)
     plan = workspace.model(model_id).plan_deployment(**given)
+    plan.notes = (*plan.notes, *notes)
     deployment = session.carry_out(plan, arguments, arguments.get("on_interrupt", workspace.settings.on_interrupt))
     if deployment is None or arguments.get("detach"):
         return deployment
     endpoint = deployment.endpoint
     session.store(arguments.get("into"), endpoint)
     return endpoint
-
-
-def _last_deployment(workspace: Workspace, model_id: str) -> EndpointSpec | None:
-    from kaptain_magics.core.states import RunKind
-    from kaptain_magics.errors import NotFoundError
-
-    try:
-        return workspace.store.find(model_id, RunKind.DEPLOY).record.endpoint
-    except NotFoundError:
-        return None

@@ -45,10 +45,14 @@ def _runs(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     views.show_runs(workspace.runs()[: arguments.get("limit", _ROWS)])
 
 
-def _models(_: Session, workspace: Workspace, _arguments: Arguments) -> None:
+def _models(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
-    views.show_models(workspace.models())
+    name = arguments.positionals.get("NAME")
+    if name is None:
+        views.show_models(workspace.models())
+    else:
+        views.show_revisions(workspace.registry.model(name), workspace.deployed(name))
 
 
 def _endpoints(_: Session, workspace: Workspace, _arguments: Arguments) -> None:

@@ -60,7 +60,7 @@ class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
         self.session = Session(shell)
-        self.completion = Completion(self)
+        self.completion = Completion(self.session, self.workspace)
 
     def workspace(self, arguments: Arguments | None = None) -> Workspace:
         """Return the workspace under the settings of ``%config`` and of a line."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from kaptain_magics.magics import readers
 from kaptain_magics.magics.grammar import Command, Option, Positional
 
-TARGETS = ("local", "docker", "kubernetes")
-
 _NAME = Positional("NAME", "the model's id, such as dev/mnist", readers.model_id, "model")
 _WHERE = (
-    Option("on", "where to run, instead of the setting", "TARGET", choices=TARGETS),
+    Option("on", "where to run, instead of the setting", "local|docker|kubernetes", readers.target, complete="target"),
     Option("namespace", "namespace on the cluster", "NAME"),
     Option("context", "context in the kubeconfig", "NAME"),
 )
@@ -93,9 +91,10 @@ TUNE = Command(
 
 DEPLOY = Command(
     "%kaptain_deploy",
-    "Serve the newest trained or tuned model over the Open Inference Protocol.",
+    "Serve the better of the newest tuned and trained model, by the study's objective; else the newest.",
     (_NAME,),
     (
+        Option("revision", "another revision: its id or the beginning", "ID", complete="revision"),
         Option("model-uri", "another saved model: a URI or a folder", "URI", complete="file"),
         Option("protocol", "which address is shown (v2)", "VERSION", choices=("v2", "v1")),
         Option("replace", "swap an endpoint that is there, without a refused request"),
@@ -116,7 +115,11 @@ DEPLOY = Command(
         *_WHERE,
         *_WAITING,
     ),
-    examples=("%kaptain_deploy dev/mnist --replace --cpu 0.5 --memory 500M", "%kaptain_deploy dev/mnist --canary 30"),
+    examples=(
+        "%kaptain_deploy dev/mnist --replace --cpu 0.5 --memory 500M",
+        "%kaptain_deploy dev/mnist --canary 30",
+        "%kaptain_deploy dev/mnist --revision 1a2b3c4d --replace",
+    ),
 )
 
 _RUN = Positional("RUN", "a run's id, its name, or a model's id", complete="run")
@@ -130,7 +133,12 @@ _VERBS = (
         "List the runs, the newest first.",
         options=(Option("limit", "rows at most (20)", "N", readers.whole(1, 100_000)), *_WHERE),
     ),
-    Command("%kaptain models", "List the models.", options=_WHERE),
+    Command(
+        "%kaptain models",
+        "List the models; with a name, its revisions with metrics, sizes and ages.",
+        (Positional("NAME", "a model's id", readers.model_id, "model", needed=False),),
+        _WHERE,
+    ),
     Command("%kaptain endpoints", "List the endpoints.", options=_WHERE),
     Command(
         "%kaptain logs",

@@ -57,6 +57,16 @@ def model_id(value: str) -> str:
     return value
 
 
+def target(value: str) -> str:
+    """Read a target's name: one of ours, or of an installed distribution."""
+    from kaptain_magics.core.names import did_you_mean
+    from kaptain_magics.targets.base import TARGETS, target_names
+
+    if value not in TARGETS and value not in (known := target_names()):  # ours need no look at what is installed
+        raise ValueError(did_you_mean(value, known) or "write one of " + ", ".join(known))
+    return value
+
+
 def variable(value: str) -> str:
     """Read the name of a variable."""
     if not value.isidentifier() or keyword.iskeyword(value):

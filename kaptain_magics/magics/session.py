@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kaptain_magics.errors import KaptainError, RunFailedError
+from kaptain_magics.errors import KaptainError
 from kaptain_magics.magics.errors import Interrupted, suggest, usage_error
 from kaptain_magics.magics.grammar import Arguments
 
@@ -113,11 +113,7 @@ class Session:
             views.follow(handle, interrupted=handle.stop if stops else None)
         except KeyboardInterrupt:  # the second one may come while the first one's clean-up is waited for
             raise Interrupted(_after_interrupt(handle, stops)) from None
-        try:
-            handle.raise_for_failure()
-        except RunFailedError as error:
-            error.hint = error.hint or f"%kaptain logs {handle.run_id} shows its whole log"
-            raise
+        handle.raise_for_failure()
         return handle
 
     def shown(self, result: object) -> Any:

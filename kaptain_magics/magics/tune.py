@@ -12,7 +12,10 @@ from kaptain_magics.magics.session import Session
 from kaptain_magics.magics.train import read_script
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kaptain_magics.core.domains import AnyDomain
+    from kaptain_magics.core.events import Noted
     from kaptain_magics.core.specs import Script, StudySpec
     from kaptain_magics.model import Workspace
 
@@ -57,7 +60,9 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
     known: Script = script or before.script
     search = _search(arguments)
     last = None if domains and "objectives" in search else _last_study(workspace, model_id)
+    notes = []
     if last is not None:
+        notes = _same_search(last, search, domains)
         search = {"objectives": last.objectives, "direction": last.direction, "goal": last.goal} | search
         domains = domains or dict(last.domains)
     for name, domain in domains.items():
@@ -69,6 +74,7 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         **search,
         **job_options(arguments, workspace, known),
     )
+    plan.notes = (*notes, *plan.notes)
     return session.carry_out(plan, arguments, on_interrupt)
 
 
@@ -108,6 +114,20 @@ def _domains(session: Session, arguments: Arguments, cell: str | None) -> dict[s
         if name in found:
             raise usage_error(f"{name} is given twice, in the line and in the cell", "give it once")
     return found | below
+
+
+def _same_search(last: StudySpec, search: Mapping[str, Any], domains: Mapping[str, AnyDomain]) -> list[Noted]:
+    """Return the line that says what a search takes over from the model's last study."""
+    from kaptain_magics.core.events import Noted
+
+    said = [] if domains else [f"{name}={domain}" for name, domain in last.domains.items()]
+    if "objectives" not in search:
+        said.append(f"--objective {','.join(last.objectives)}")
+    if "direction" not in search:
+        said.append(f"--{last.direction}")
+    if "goal" not in search and last.goal is not None:
+        said.append(f"--goal {last.goal:g}")
+    return [Noted(text=f"taken over from the last study, {last.name}: {', '.join(said)}")] if said else []
 
 
 def _last_study(workspace: Workspace, model_id: str) -> StudySpec | None:

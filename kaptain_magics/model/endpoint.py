@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.core.states import EndpointState
@@ -11,7 +9,8 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
+    from kaptain_magics.serving.loaders.base import TensorSpec
 
 
 class Endpoint:
@@ -23,7 +22,7 @@ class Endpoint:
         workspace: What it belongs to.
     """
 
-    def __init__(self, name: str, target: ServingTarget, workspace: Workspace) -> None:
+    def __init__(self, name: str, target: ServingTarget, workspace: Context) -> None:
         self.name = name
         self._target, self._workspace = target, workspace
 
@@ -40,7 +39,7 @@ class Endpoint:
         """Ask the model.
 
         Args:
-            data: Rows: an array, a list, a DataFrame, an image, or a dict of named inputs.
+            data: Rows: an array, a list, a DataFrame, or a dict of named inputs; samples of the model's own shape.
             timeout: Seconds to wait for the answer.
             proba: Ask for probabilities instead of classes.
 
@@ -70,24 +69,34 @@ class Endpoint:
             )
         return status.url, status.headers
 
+    @property
+    def token(self) -> str:
+        """The bearer token that requests need; empty where none is due. It is shown nowhere else."""
+        return self.status().headers.get("Authorization", "").removeprefix("Bearer ")
+
     def curl(self) -> str:
-        """Return a command that asks the model from a terminal."""
-        status = self.status()
-        headers = "".join(f" -H '{name}: $KAPTAIN_TOKEN'" for name in status.headers)
-        return f"curl -s {shlex.quote(status.url)} -H 'Content-Type: application/json'{headers} -d @input.json"
+        """Return a command that asks the model from a terminal.
+
+        Where a token is due, the command takes it from the variable ``KAPTAIN_TOKEN``: ``export`` what ``token`` holds.
+        """
+        from kaptain_magics.model.snippets import curl
+
+        return curl(self.status(), self._inputs())
 
     def snippet(self) -> str:
-        """Return Python code that asks the model with nothing but the standard library."""
-        body = {"inputs": [{"name": "predict", "shape": [1, 4], "datatype": "FP32", "data": [0.0, 0.0, 0.0, 0.0]}]}
-        return "\n".join(
-            [
-                "import json, urllib.request",
-                f"body = {json.dumps(body)}",
-                f"request = urllib.request.Request({self.url!r}, json.dumps(body).encode(),",
-                '                                 {"Content-Type": "application/json"})',
-                "print(json.load(urllib.request.urlopen(request)))",
-            ]
-        )
+        """Return Python code that asks the model with the standard library; the token's place is as in ``curl``."""
+        from kaptain_magics.model.snippets import python
+
+        return python(self.status(), self._inputs())
+
+    def _inputs(self) -> tuple[TensorSpec, ...]:
+        """Return what the model takes; nothing where it does not tell, or does not answer now."""
+        from kaptain_magics.serving.client import describe
+
+        try:
+            return describe(*self._address()).inputs
+        except ServingError:
+            return ()
 
     def set_canary(self, percent: int) -> None:
         """Give the canary so many percent of the requests."""
@@ -106,8 +115,18 @@ class Endpoint:
     def undeploy(self) -> None:
         """Remove the endpoint and its canary."""
         self._target.undeploy(self.name)
-        self._workspace.forget_endpoint(self.name)
+        self._workspace.registry.remove_endpoint(self.name)
 
     def __repr__(self) -> str:
         status = self.status()
         return f"Endpoint {self.name}: {status.state} {status.url}".rstrip()
+
+
+def open_endpoint(workspace: Context, name: str) -> Endpoint:
+    """Return an endpoint by its name or its model's id.
+
+    Raises:
+        NotFoundError: There is none of that name.
+    """
+    record = workspace.registry.endpoint(name)
+    return Endpoint(record.name, workspace.serving(record.target), workspace)

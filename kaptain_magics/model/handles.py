@@ -23,13 +23,13 @@ from kaptain_magics.core.events import (
 )
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunKind, RunState, TrialState
-from kaptain_magics.errors import NotFoundError, RunFailedError, ScriptError, StateError
+from kaptain_magics.errors import DeploymentFailedError, NotFoundError, RunFailedError, ScriptError, StateError
+from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.state import RunFolder, RunRecord
 from kaptain_magics.targets.base import JobRef, RunEnder, ServerLogs
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.endpoint import Endpoint
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
 
 _STOP_PATIENCE = 60.0  # seconds for a supervisor to end its work, before it is ended
 _LAST_PATIENCE = 10.0  # seconds for its end then
@@ -43,7 +43,9 @@ class Handle:
         workspace: What it belongs to.
     """
 
-    def __init__(self, folder: RunFolder, workspace: Workspace) -> None:
+    _failure: type[RunFailedError] = RunFailedError
+
+    def __init__(self, folder: RunFolder, workspace: Context) -> None:
         self.folder = folder
         self._workspace = workspace
         self._read = 0
@@ -214,7 +216,8 @@ class Handle:
         """
         last = self.folder.last_state()
         if last.state is not RunState.SUCCEEDED:
-            raise RunFailedError(f"{self.name} {last.state}: {last.reason}".rstrip(": "), last.hint)
+            hint = last.hint or f"%kaptain logs {self.run_id} shows its whole log; it is {self.folder.log_path}"
+            raise self._failure(f"{self.name} {last.state}: {last.reason}".rstrip(": "), hint)
 
     def __bool__(self) -> bool:
         return self.state is RunState.SUCCEEDED
@@ -312,6 +315,8 @@ class Study(Handle):
 class Deployment(Handle):
     """The deployment of an endpoint."""
 
+    _failure = DeploymentFailedError
+
     def log(self, lines: int | None = None) -> str:
         """Return the server's log, where its target keeps one.
 
@@ -332,7 +337,7 @@ class Deployment(Handle):
     @property
     def endpoint(self) -> Endpoint:
         """The endpoint that was deployed."""
-        return self._workspace.endpoint(self.record.name)
+        return open_endpoint(self._workspace, self.record.name)
 
 
 HANDLES: dict[RunKind, type[Handle]] = {
@@ -342,7 +347,7 @@ HANDLES: dict[RunKind, type[Handle]] = {
 }
 
 
-def open_handle(folder: RunFolder, workspace: Workspace) -> Handle:
+def open_handle(folder: RunFolder, workspace: Context) -> Handle:
     """Return the handle of a run.
 
     Raises:

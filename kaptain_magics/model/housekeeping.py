@@ -12,7 +12,7 @@ from kaptain_magics.errors import KaptainError, StateError
 from kaptain_magics.targets.base import Check, Housekeeping
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
 
 _CARRIED = ("work.tar.gz", "fetched.pkl")  # ends of the names of passing objects beside a model
 _STARTING = 5.0  # seconds until the supervisor that puts a killed study in order is at work
@@ -24,7 +24,7 @@ class _Leftover(NamedTuple):
     remove: Callable[[], object]
 
 
-def clean(workspace: Workspace, force: bool) -> list[str]:
+def clean(workspace: Context, force: bool) -> list[str]:
     """Find what is left behind and, with ``force``, remove it; see ``Workspace.clean``."""
     if force:
         _settle(workspace)
@@ -43,7 +43,7 @@ def clean(workspace: Workspace, force: bool) -> list[str]:
     return lines
 
 
-def _settle(workspace: Workspace) -> None:
+def _settle(workspace: Context) -> None:
     """Wait until killed studies are put in order: the best model is kept before anything of theirs is removed."""
     from kaptain_magics.supervisor.tune import TIDIED
 
@@ -59,7 +59,7 @@ def _settle(workspace: Workspace) -> None:
             time.sleep(0.02)
 
 
-def _folders(workspace: Workspace) -> Iterator[_Leftover]:
+def _folders(workspace: Context) -> Iterator[_Leftover]:
     """Working folders of runs that have ended; their logs and events stay."""
     for folder in workspace.store.folders():
         try:
@@ -73,7 +73,7 @@ def _folders(workspace: Workspace) -> Iterator[_Leftover]:
                 yield _Leftover(f"{name} folder of run {folder.run_id}", lambda p=path: shutil.rmtree(p, True))  # type: ignore[misc]
 
 
-def _objects(workspace: Workspace) -> Iterator[_Leftover]:
+def _objects(workspace: Context) -> Iterator[_Leftover]:
     """Models in the object store that nothing refers to: trials of ended studies, artifacts of past deployments."""
     store, base = workspace.objects(), workspace.settings.models_uri
     deployed = {e.spec.artifact_uri for e in workspace.registry.endpoints()}
@@ -90,10 +90,10 @@ def _objects(workspace: Workspace) -> Iterator[_Leftover]:
             yield _Leftover(f"objects under {place}", lambda p=place: store.delete(p))  # type: ignore[misc]
 
 
-def _carried(workspace: Workspace) -> Iterator[_Leftover]:
+def _carried(workspace: Context) -> Iterator[_Leftover]:
     """Objects beside a model that carried files into a job or variables out of it; an ended run removes its own."""
     store, base = workspace.objects(), workspace.settings.models_uri
-    jobs = [s.record.job for s in workspace.runs() if s.state.terminal and s.record.target == "kubernetes"]
+    jobs = [s.record.job for s in workspace.runs() if s.state.terminal]
     models = {job.upload_uri.rstrip("/") for job in jobs if job is not None and job.upload_uri.startswith(f"{base}/")}
     for place in sorted({model.rpartition("/")[0] for model in models}):
         for entry in store.list(place):
@@ -103,7 +103,7 @@ def _carried(workspace: Workspace) -> Iterator[_Leftover]:
                 yield _Leftover(f"object {uri}", lambda u=uri: store.delete(u))  # type: ignore[misc]
 
 
-def doctor(workspace: Workspace) -> list[Check]:
+def doctor(workspace: Context) -> list[Check]:
     """Look whether target and storage can be used; see ``Workspace.doctor``."""
     checks: list[Check] = []
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,15 +12,17 @@ from kaptain_magics.core.domains import AnyDomain
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import ClusterOptions
+from kaptain_magics.core.specs import ClusterOptions, JobSpec
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import MetricsTypeError, ModelError, NotFoundError, ObjectiveError, ServingError
 from kaptain_magics.model import planning
-from kaptain_magics.model.blocking import deploy_and_tell, follow_and_tell
-from kaptain_magics.model.endpoint import Endpoint
+from kaptain_magics.model.context import Context
+from kaptain_magics.model.contract.config import Config
+from kaptain_magics.model.contract.console import deploy_and_tell, follow_and_tell
+from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.model.handles import Deployment, Study, TrainingRun
-from kaptain_magics.model.plannable import ModelMeta, Plannable
-from kaptain_magics.model.sdkconfig import Config
+from kaptain_magics.model.meta import ModelMeta
+from kaptain_magics.model.plannable import Plannable
 from kaptain_magics.state import ModelRecord
 
 DISTRIBUTED = (ModelFramework.PYTORCH, ModelFramework.TENSORFLOW, ModelFramework.MXNET)
@@ -40,9 +43,11 @@ class Model(Plannable):
         Raises:
             ImageError: It cannot be built or pushed.
         """
-        from kaptain_magics.model.images import build_image
+        from kaptain_magics.model.contract.image_builder import build_image
 
-        return build_image(self, verbose)
+        job = self.plan_training().spec
+        assert isinstance(job, JobSpec)
+        return build_image(job, self.workspace.settings, verbose)
 
     def train(
         self,
@@ -74,7 +79,10 @@ class Model(Plannable):
             timeout: Seconds to wait.
 
         Returns:
-            The run; false in a condition when it failed.
+            The run, which is true in a condition.
+
+        Raises:
+            RunFailedError: It failed or was stopped.
         """
         plan = self.plan_training(
             parameters=hyperparameters,
@@ -132,7 +140,10 @@ class Model(Plannable):
             timeout: Seconds to wait.
 
         Returns:
-            The study; false in a condition when it failed.
+            The study, which is true in a condition.
+
+        Raises:
+            RunFailedError: It failed or was stopped.
         """
         plan = self.plan_tuning(
             domains=hyperparameters,
@@ -163,8 +174,11 @@ class Model(Plannable):
         replace: bool = False,
         transformer: Any = None,
         **kwargs: Any,
-    ) -> Deployment | None:
-        """Serve the newest trained or tuned revision, wait until it answers and show the address.
+    ) -> Deployment:
+        """Serve the model, wait until it answers and show the address.
+
+        Without ``model_uri`` or ``revision`` the better of the newest tuned and the newest trained revision is served
+        where both report the study's objective, else the newest; the log says which one, and over which.
 
         Args:
             model_uri: Another saved model.
@@ -175,11 +189,15 @@ class Model(Plannable):
             resources: Requests and limits apart.
             replace: Swap an endpoint that is there already.
             transformer: KServe transformer.
-            **kwargs: Further options of ``plan_deployment``.
+            **kwargs: Further options of ``plan_deployment``, such as ``revision``.
 
         Returns:
-            The deployment, false in a condition when it failed; ``None`` when an endpoint is there and ``replace`` was
-            not asked for.
+            The deployment, which is true in a condition.
+
+        Raises:
+            ModelError: There is nothing to deploy, or no such revision.
+            ServingError: An endpoint is there and ``replace`` was not asked for, or the deployment failed; what was
+                there before still serves.
         """
         return deploy_and_tell(
             lambda: self.plan_deployment(
@@ -269,9 +287,9 @@ class Model(Plannable):
         Raises:
             ModelExistsError: A file is there.
         """
-        from kaptain_magics.model.portable import save
+        from kaptain_magics.model.contract.model_json import save
 
-        save(self, path, overwrite)
+        save(self.workspace, self.id, dataclasses.asdict(self.meta()), path, overwrite)
 
     @classmethod
     def load_from_json(cls, model_uri: str, config: Config | None = None) -> Model:
@@ -281,16 +299,17 @@ class Model(Plannable):
             model_uri: URI of the file, or of the model's folder.
             config: Credentials; found in the usual places when not given.
         """
-        from kaptain_magics.model.portable import load
+        from kaptain_magics.model.contract.model_json import load
 
-        return load(model_uri, config)
+        workspace = config.workspace() if config is not None else Context()
+        return cls(**load(workspace, model_uri), config=config, workspace=workspace)
 
     def _workers(self, asked: int) -> int:
         return asked if self.framework in DISTRIBUTED or asked < 1 else 1
 
     def _endpoint(self) -> Endpoint:
         try:
-            return self.workspace.endpoint(planning.endpoint_name(self.id))
+            return open_endpoint(self.workspace, planning.endpoint_name(self.id))
         except NotFoundError:
             raise ServingError(f"{self.id} is not deployed", f"deploy it first: %kaptain_deploy {self.id}") from None
 
@@ -326,7 +345,7 @@ def _direction(name: str) -> Direction:
 
 
 def _cluster(ttl: int | None, cleanup: bool | None, delete: bool | None = None) -> ClusterOptions:
-    from kaptain_magics.model import envs
+    from kaptain_magics.model.contract import envs
 
     return ClusterOptions(
         ttl_seconds_after_finished=envs.TTL_SECONDS_AFTER_FINISHED if ttl is None else ttl,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
 import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Value
+from kaptain_magics.core.events import Noted
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_run_id
 from kaptain_magics.core.resources import Resources
@@ -23,34 +23,16 @@ from kaptain_magics.errors import (
     ServingError,
     UndefinedPropertyError,
 )
-from kaptain_magics.model import planning
+from kaptain_magics.model import choosing, planning
+from kaptain_magics.model.context import Context
+from kaptain_magics.model.contract.config import Config
+from kaptain_magics.model.inherited import inherited
+from kaptain_magics.model.meta import ModelMeta
 from kaptain_magics.model.planning import JobOptions
 from kaptain_magics.model.plans import DeploymentPlan, StudyPlan, TrainingPlan
-from kaptain_magics.model.sdkconfig import Config
-from kaptain_magics.model.workspace import Workspace
+from kaptain_magics.model.running import listening_address, running_endpoint
 from kaptain_magics.state import Revision
 from kaptain_magics.supervisor.serving_files import find_serving_files
-
-
-@dataclass(frozen=True)
-class ModelMeta:
-    """A snapshot of a model's properties; see ``Plannable``."""
-
-    id: str
-    name: str
-    description: str
-    version: str
-    framework: ModelFramework | None
-    framework_version: str
-    main_file: str
-    image_name: str
-    base_image: str
-    extra_files: tuple[str, ...] = ()
-    requirements: str | None = None
-    labels: tuple[str, ...] = ()
-    serving_config: Mapping[str, str] = field(default_factory=dict)
-    revision: str = ""
-    state: str = "untrained"
 
 
 class Plannable:
@@ -94,7 +76,7 @@ class Plannable:
         config: Config | None = None,
         serving_config: Mapping[str, str] | None = None,
         *,
-        workspace: Workspace | None = None,
+        workspace: Context | None = None,
     ) -> None:
         if not isinstance(id, str) or not id.strip() or any(part in ("", ".", "..") for part in id.split("/")):
             raise InvalidPropertyError(f"{id!r} is no model id", "write letters, digits, - and /, as in dev/mnist")
@@ -114,7 +96,7 @@ class Plannable:
         self.revision = uuid.uuid4().hex
         if config is not None and workspace is None:
             workspace = config.workspace()
-        self.workspace = workspace or Workspace()
+        self.workspace = workspace or Context()
 
     @property
     def _about(self) -> dict[str, str]:
@@ -204,10 +186,13 @@ class Plannable:
             before = planning.last_script(self.workspace, self.id)
             script = before.script
         completed = self._complete(options)
+        notes: Sequence[Noted] = ()
         if before is not None:
-            completed = planning.filled_up(completed, before)
+            asked, completed = completed, planning.filled_up(completed, before)
             sent = sent or planning.sent_values(self.workspace, before)
-            fixed = {k: v for k, v in before.parameters.items() if k not in domains} | fixed
+            values = {k: v for k, v in before.parameters.items() if k not in domains and k not in fixed}
+            notes = inherited(asked, completed, before, values)
+            fixed = values | fixed
         job = planning.build_job(
             self.workspace, self.id, self.name, script, {**fixed, **dict.fromkeys(domains, "")}, "tune", completed
         )
@@ -228,12 +213,13 @@ class Plannable:
             seed=seed,
             katib=self.workspace.settings.target == "kubernetes",
         )
-        return StudyPlan(self.workspace, spec, sent, self._about)
+        return StudyPlan(self.workspace, spec, sent, self._about, notes)
 
     def plan_deployment(
         self,
         *,
         model_uri: str = "",
+        revision: str = "",
         protocol: str = "",
         resources: Resources | None = None,
         requirements: Sequence[str] = (),
@@ -244,7 +230,7 @@ class Plannable:
         min_replicas: int = 1,
         max_replicas: int | None = None,
         canary_percent: int | None = None,
-        host: str = "127.0.0.1",
+        host: str = "",
         port: int = 0,
         env: Mapping[str, str] | None = None,
         timeout: float = 300.0,
@@ -254,33 +240,39 @@ class Plannable:
     ) -> DeploymentPlan:
         """Return the plan of a deployment; see ``EndpointSpec`` for the options.
 
+        ``revision`` is an id or its beginning, ``model_uri`` another saved model; without either
+        ``choosing.choose_revision`` chooses.
+
         Raises:
-            ModelError: There is nothing to deploy.
-            ServingError: An endpoint is there already and ``replace`` was not asked for.
+            ModelError: There is nothing to deploy, or no such revision.
+            ServingError: An endpoint is there already and ``replace`` was not asked for, or it listens elsewhere.
         """
-        revision = planning.choose_revision(self.workspace, self.id, model_uri)
         name = planning.endpoint_name(self.id)
-        if not replace and canary_percent is None and any(e.name == name for e in self.workspace.registry.endpoints()):
-            raise ServingError(f"{name} is deployed already", "add --replace to swap it without a refused request")
         if canary_percent is not None and not 0 < canary_percent < 100:
             raise ServingError(f"a canary gets 1 to 99 percent, not {canary_percent}", "write for example 30")
+        choice = choosing.choose_revision(self.workspace, self.id, model_uri, revision, canary_percent is not None)
+        chosen = choice.revision
+        running = running_endpoint(self.workspace, self.id)
+        if running is not None and not replace and canary_percent is None:
+            hint = "add --replace (replace=True) to swap it without a refused request"
+            raise ServingError(f"{name} is deployed already", hint)
         config = dict(serving_config if serving_config is not None else self.serving_config)
         spec = EndpointSpec(
             name=name,
             run_id=new_run_id(),
             model_id=self.id,
             revision=new_hex(32),
-            artifact_uri=revision.uri,
-            files=revision.files,
-            framework=self.framework or ModelFramework.of(revision.framework or "sklearn"),
+            artifact_uri=chosen.uri,
+            files=chosen.files,
+            framework=self.framework or ModelFramework.of(chosen.framework or "sklearn"),
             protocol=protocol or str(config.get("protocol_version", "v2")),
             resources=resources or Resources(),
             requirements=tuple(requirements)
             or self._serving_requirements(config)
-            or planning.training_requirements(self.workspace, revision),
+            or planning.training_requirements(self.workspace, chosen),
             serving_config=find_serving_files(config, self._path, self.extra_files),
             env=dict(env or {}),
-            host=host,
+            host=listening_address(name, host, running, canary_percent is not None),
             port=port,
             workers=workers,
             autoscale=autoscale,
@@ -293,7 +285,7 @@ class Plannable:
             image=image or ImageSpec(base_image=self.base_image or self.workspace.settings.base_image),
             cluster=cluster or ClusterOptions(),
         )
-        return DeploymentPlan(self.workspace, spec)
+        return DeploymentPlan(self.workspace, spec, notes=choice.notes)
 
     # ---- what is known -----------------------------------------------------------------------------------------
 

@@ -13,25 +13,22 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Domain, Value
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import new_hex, new_job_name, new_run_id, sanitize
+from kaptain_magics.core.names import new_job_name, new_run_id, sanitize
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Capture, ClusterOptions, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction, RunKind
 from kaptain_magics.errors import (
     DomainError,
-    KaptainError,
-    ModelError,
     NotFoundError,
     ObjectiveError,
     ScriptError,
-    ServingError,
     StateError,
 )
 from kaptain_magics.model.plans import StudyPlan
 from kaptain_magics.state import Revision
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
 
 
 class JobOptions(TypedDict, total=False):
@@ -51,7 +48,7 @@ class JobOptions(TypedDict, total=False):
 
 
 def build_job(
-    workspace: Workspace,
+    workspace: Context,
     model_id: str,
     model_name: str,
     script: Script,
@@ -182,7 +179,7 @@ def build_study(
     return spec
 
 
-def last_script(workspace: Workspace, model_id: str) -> JobSpec:
+def last_script(workspace: Context, model_id: str) -> JobSpec:
     """Return the job that the model was trained or tuned with last.
 
     Raises:
@@ -218,7 +215,7 @@ def filled_up(options: JobOptions, before: JobSpec) -> JobOptions:
     return full
 
 
-def sent_values(workspace: Workspace, before: JobSpec) -> dict[str, Any]:
+def sent_values(workspace: Context, before: JobSpec) -> dict[str, Any]:
     """Return the values of the notebook that an earlier job was sent.
 
     Raises:
@@ -233,7 +230,7 @@ def sent_values(workspace: Workspace, before: JobSpec) -> dict[str, Any]:
         raise NotFoundError(f"the values that were sent to {before.name} are gone", f"add {names}") from error
 
 
-def training_requirements(workspace: Workspace, revision: Revision) -> tuple[str, ...]:
+def training_requirements(workspace: Context, revision: Revision) -> tuple[str, ...]:
     """Return the requirements of the job that made a revision, if its run is still there."""
     with contextlib.suppress(StateError):
         record = workspace.folder(revision.run_id).record
@@ -243,7 +240,7 @@ def training_requirements(workspace: Workspace, revision: Revision) -> tuple[str
     return ()
 
 
-def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | None = None) -> StudyPlan:
+def resume_plan(workspace: Context, word: str, changes: Mapping[str, Any] | None = None) -> StudyPlan:
     """Return the plan that goes on with an interrupted study.
 
     Args:
@@ -265,44 +262,6 @@ def resume_plan(workspace: Workspace, word: str, changes: Mapping[str, Any] | No
     job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(workspace.store.folder / run_id))
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
     return StudyPlan(workspace, spec, about=folder.record.about)
-
-
-def choose_revision(workspace: Workspace, model_id: str, model_uri: str) -> Revision:
-    """Return the revision to deploy: the newest one, or the one at ``model_uri``.
-
-    Raises:
-        ModelError: The model was never trained, or nothing complete is saved at the URI.
-    """
-    try:
-        known = workspace.registry.model(model_id).revisions
-    except NotFoundError:
-        known = ()
-    if not model_uri:
-        if not known:
-            raise ModelError(
-                f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}, or name --model-uri"
-            )
-        return known[-1]
-    uri = model_uri.rstrip("/")
-    if "://" not in uri:
-        uri = _absolute(uri).as_uri()
-    for revision in known:
-        if revision.uri == uri:
-            return revision
-    try:
-        manifest = workspace.objects().manifest(uri)
-    except KaptainError as error:
-        raise ServingError(f"no model can be read at {model_uri}: {error.message}", error.hint) from error
-    return Revision(
-        revision=new_hex(32),
-        stage="given",
-        uri=uri,
-        run_id="",
-        created=0.0,
-        framework=manifest.framework,
-        files=manifest.files,
-        size=manifest.size,
-    )
 
 
 def endpoint_name(model_id: str) -> str:

@@ -6,9 +6,10 @@ import io
 import pickle
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import ScriptError
@@ -17,7 +18,7 @@ from kaptain_magics.model.handles import Deployment, Handle, Study, TrainingRun,
 from kaptain_magics.state import RunRecord
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.workspace import Workspace
+    from kaptain_magics.model.context import Context
 
 _H = TypeVar("_H", bound=Handle)
 
@@ -30,20 +31,24 @@ class Plan(Generic[_H]):
         spec: What would run.
         sent: Values of the notebook that the script finds as globals.
         about: The model's name, description and version.
+        notes: What the run says first: what was chosen or taken over, and from where.
     """
 
     def __init__(
         self,
-        workspace: Workspace,
+        workspace: Context,
         spec: JobSpec | StudySpec | EndpointSpec,
         sent: Mapping[str, Any] | None = None,
         about: Mapping[str, str] | None = None,
+        notes: Sequence[str | Noted] = (),
     ) -> None:
         self._workspace, self.spec, self._sent, self._about = workspace, spec, dict(sent or {}), dict(about or {})
+        self.notes = notes
 
     def render(self) -> str:
-        """Return what the target would apply, secrets masked; nothing is started."""
-        return self._workspace.target().render(self.spec)
+        """Return what would be said and applied, secrets masked; nothing is started."""
+        said = [" ".join(f"{note.text}. {note.hint}".rstrip(". ").split()) for note in self._noted()]
+        return "\n".join([*(f"# {line}" for line in said), self._workspace.target().render(self.spec)])
 
     def start(self) -> _H:
         """Start the run in a process of its own and return at once.
@@ -66,6 +71,9 @@ class Plan(Generic[_H]):
         # the record's kind decides the class, as the spec's class decides the kind
         return open_handle(folder, self._workspace)  # type: ignore[return-value]
 
+    def _noted(self) -> tuple[Noted, ...]:
+        return tuple(Noted(text=note) if isinstance(note, str) else note for note in self.notes)
+
     def _record(self) -> RunRecord:
         spec = self.spec
         job = spec if isinstance(spec, JobSpec) else None
@@ -83,6 +91,7 @@ class Plan(Generic[_H]):
             endpoint=endpoint,
             settings=self._workspace.settings.as_texts(),
             about={name: text for name, text in self._about.items() if text},
+            notes=self._noted(),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from kaptain_magics.runtime.directory import Entry, appearing, told
 from kaptain_magics.runtime.errors import DamagedError, DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.location import Location
+from kaptain_magics.runtime.multipart import Multipart
 from kaptain_magics.runtime.s3_client import PARALLEL, NoBucketError, NoUploadError, S3Client
 
 T = TypeVar("T")
@@ -37,6 +39,7 @@ class S3Transfer:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.client = S3Client(env)
+        self.multipart = Multipart(self.client.minio)
 
     def __repr__(self) -> str:
         return f"S3Transfer({self.client.endpoint!r})"
@@ -154,8 +157,10 @@ class S3Transfer:
         return hashlib.sha256(data).hexdigest()
 
     def _put(self, target: Location, data: bytes, stopped: threading.Event) -> None:
-        put = partial(self.client.minio._put_object, target.bucket, target.key, data)
-        self.client.writing(target.bucket, lambda: put({"Content-Type": "application/octet-stream"}), stopped)
+        def put() -> None:
+            self.client.minio.put_object(target.bucket, target.key, io.BytesIO(data), len(data), part_size=PART)
+
+        self.client.writing(target.bucket, put, stopped)
 
     def _send_whole(self, source: Path, target: Location, known: Entry | None, stopped: threading.Event) -> str:
         with told(source):
@@ -181,15 +186,14 @@ class _Upload:
 
     def __init__(self, transfer: S3Transfer, source: Path, target: Location, size: int) -> None:
         self._transfer, self._source, self._target, self._size = transfer, source, target, size
-        self._client = transfer.client
-        self._names = (target.bucket, target.key)
+        self._client, self._multipart = transfer.client, transfer.multipart
         self._digest = hashlib.sha256()
         self._upload_id, self._there = self._unfinished()
 
     def run(self) -> str:
         if not self._upload_id:
-            create = partial(self._client.minio._create_multipart_upload, *self._names)
-            self._upload_id = self._client.writing(self._target.bucket, lambda: create({}))
+            create = partial(self._multipart.create, self._target)
+            self._upload_id = self._client.writing(self._target.bucket, create)
         with closing(self._transfer.in_order(self._parts())) as tags:
             sent = list(tags)
         self._complete(sent)
@@ -212,16 +216,11 @@ class _Upload:
         there = self._there.get(number)
         if there is not None and there.size == len(data) and there.etag == _md5(data):
             return str(there.etag)
-        upload = partial(self._client.minio._upload_part, *self._names, data, None, self._upload_id, number)
-        return str(self._client.call(upload, stopped))
+        return self._client.call(partial(self._multipart.send, self._target, self._upload_id, number, data), stopped)
 
     def _complete(self, tags: list[str]) -> None:
-        from minio.datatypes import Part
-
-        parts = [Part(number, tag) for number, tag in enumerate(tags, 1)]
-        complete = partial(self._client.minio._complete_multipart_upload, *self._names, self._upload_id, parts)
         try:
-            self._client.call(complete)
+            self._client.call(partial(self._multipart.complete, self._target, self._upload_id, tags))
         except NoUploadError:  # perhaps it was completed and the answer was lost
             entry = self._transfer.entry(self._target)
             if entry is None or entry.size != self._size or entry.etag != _joined(tags):
@@ -229,22 +228,14 @@ class _Upload:
 
     def _unfinished(self) -> tuple[str, dict[int, Any]]:
         """Return the newest interrupted upload to the same key and its parts by number."""
-        minio, (bucket, key) = self._client.minio, self._names
         try:
-            listing = self._client.call(lambda: minio._list_multipart_uploads(bucket, prefix=key))
-            uploads = [upload for upload in listing.uploads if upload.object_name == key]
+            listed = self._client.call(partial(self._multipart.unfinished, self._target))
+            uploads = [upload for upload in listed if upload.object_name == self._target.key]
             if not uploads:
                 return "", {}
-            newest = max(uploads, key=lambda upload: upload.initiated_time)
-            parts: dict[int, Any] = {}
-            marker: str | None = None
-            while True:
-                list_parts = partial(minio._list_parts, bucket, key, newest.upload_id, part_number_marker=marker)
-                page = self._client.call(list_parts)
-                parts |= {part.part_number: part for part in page.parts}
-                if not page.is_truncated:
-                    return newest.upload_id, parts
-                marker = str(page.next_part_number_marker)
+            upload_id = max(uploads, key=lambda upload: upload.initiated_time).upload_id
+            parts = self._client.call(lambda: list(self._multipart.parts(self._target, upload_id)))
+            return upload_id, {part.part_number: part for part in parts}
         except (MissingError, DeniedError):
             return "", {}
 

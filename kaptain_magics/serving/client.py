@@ -87,7 +87,7 @@ def predict(url: str, headers: Mapping[str, str], data: Any, *, timeout: float =
     Args:
         url: The endpoint's URL, ending in ``/infer`` (V2) or ``:predict`` (V1).
         headers: Further headers, such as the token's.
-        data: Rows, one row, a table, records, named inputs or images, as ``inputs.to_tensors`` takes them.
+        data: Rows, one row, a table, records, named inputs or samples, as ``inputs.to_tensors`` takes them.
         timeout: Seconds to wait for the server.
         proba: Return probabilities instead of classes.
 
@@ -113,6 +113,12 @@ def infer(
     description = _describe(url, headers, timeout)
     tensors = {name: np.asarray(value) for name, value in inputs.items()}
     return _infer(url, headers, tensors, outputs, timeout, description.binary)
+
+
+def describe(url: str, headers: Mapping[str, str], *, timeout: float = 30.0) -> Signature:
+    """Return what the endpoint's model takes and answers; raises as ``predict``."""
+    _described.pop(url, None)
+    return _describe(url, headers, timeout).signature
 
 
 async def predict_async(

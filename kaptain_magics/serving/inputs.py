@@ -12,6 +12,7 @@ import numpy as np
 from kaptain_magics.errors import InferenceError
 from kaptain_magics.serving.datatypes import dtype_of
 from kaptain_magics.serving.loaders.base import Array, Signature, TensorSpec
+from kaptain_magics.serving.shapes import advice, fits, mismatch
 
 UNNAMED = "rows"  # one matrix for a model of columns, or for one that does not tell its inputs
 _COLUMN = ((-1,), (-1, 1))
@@ -23,8 +24,8 @@ def to_tensors(data: Any, signature: Signature) -> dict[str, Array]:
 
     Args:
         data: Rows of shape ``[n, features]``; one row; a DataFrame, a Series labelled with the model's columns, or a
-            list of records; a dict of columns or named inputs; an image or a stack of images, flattened where the
-            model takes flat rows.
+            list of records; a dict of columns or named inputs; samples of the model's own shape, or one of them; flat
+            rows of a sample's values. Nothing else is reshaped, and no axes are exchanged.
         signature: What the model takes; empty where it does not tell.
 
     Raises:
@@ -89,12 +90,31 @@ def _records(rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
 
 
 def _column(value: Any, name: str, spec: TensorSpec | None) -> Array:
-    array = _settled(_array(value), f"column {name!r}")
+    array = _settled(_stacked(_array(value), name), f"column {name!r}")
     if array.ndim == 0:
         array = array.reshape(1)
     if spec is None:
         return array
-    return _typed(_fitted(array, spec.shape) if len(spec.shape) > 1 else array, spec)
+    return _typed(_fitted(array, spec) if len(spec.shape) > 1 else array, spec)
+
+
+def _stacked(array: Array, name: str) -> Array:
+    """Return a table's column whose cells are arrays as one array.
+
+    Raises:
+        InferenceError: They are not of one shape.
+    """
+    cells = list(array) if array.dtype == object and array.ndim == 1 else []
+    if not cells or not all(isinstance(cell, np.ndarray) for cell in cells):
+        return array
+    odd = next((place for place, cell in enumerate(cells) if cell.shape != cells[0].shape), None)
+    if odd is not None:
+        raise InferenceError(
+            f"column {name!r} holds arrays of several shapes: {list(cells[0].shape)} in row 0, "
+            f"{list(cells[odd].shape)} in row {odd}",
+            "give every row the same shape",
+        )
+    return np.stack(cells)
 
 
 # ---- data without names ----------------------------------------------------------------------------------------
@@ -113,7 +133,7 @@ def _by_place(data: Any, signature: Signature) -> dict[str, Array]:
     if not specs:
         return {UNNAMED: array.reshape(1, -1) if array.ndim == 1 else array}
     (spec,) = specs
-    return {spec.name: _typed(_fitted(array, spec.shape), spec)}
+    return {spec.name: _typed(_fitted(array, spec), spec)}
 
 
 def _is_value(data: Any, specs: Sequence[TensorSpec]) -> bool:
@@ -204,26 +224,27 @@ def _is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType")  # pandas', which need not be here
 
 
-def _fitted(array: Array, shape: tuple[int, ...]) -> Array:
-    """Return data in the model's shape where there is one way to do so: a batch of one, or flattened images."""
-    if _matches(array.shape, shape):
+def _fitted(array: Array, spec: TensorSpec) -> Array:
+    """Return data in the model's shape where no value changes its place: one sample as a batch of one, or flat rows.
+
+    Raises:
+        InferenceError: It has another shape; both are named. Axes are never exchanged, and rows are never joined.
+    """
+    shape = spec.shape
+    if not shape or not array.size or fits(array.shape, shape):
         return array
-    if array.ndim == len(shape) - 1 and _matches(array.shape, shape[1:]):
-        return array[np.newaxis]
     inner = shape[1:]
-    if all(size == 1 for size in inner) and array.size == len(array):
+    if shape[0] in (-1, 1) and fits(array.shape, inner):
+        return array[np.newaxis]
+    if all(size == 1 for size in inner) and array.size == len(array):  # a list of values, each a sample
         return array.reshape(len(array), *inner)
-    if not inner or any(size < 0 for size in inner):
-        return array.reshape(1, -1) if array.ndim == 1 and len(shape) == 2 else array
-    if array.size == math.prod(inner):
-        return array.reshape(1, *inner)
-    if array.ndim > 1 and math.prod(array.shape[1:]) == math.prod(inner):
-        return array.reshape(len(array), *inner)
-    return array
-
-
-def _matches(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    return len(found) == len(wanted) and all(w in (-1, f) for f, w in zip(found, wanted, strict=True))
+    if inner and all(size >= 0 for size in inner):
+        row = math.prod(inner)
+        if array.shape == (row,):
+            return array.reshape(1, *inner)
+        if array.ndim == 2 and array.shape[1] == row:
+            return array.reshape(len(array), *inner)
+    raise InferenceError(mismatch(spec.name, array.shape, shape), advice(array.shape, shape))
 
 
 def _typed(array: Array, spec: TensorSpec) -> Array:

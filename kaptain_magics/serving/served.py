@@ -13,6 +13,7 @@ from kaptain_magics.serving.errors import RequestError
 from kaptain_magics.serving.limits import Limits
 from kaptain_magics.serving.loaders.base import Array, LoadedModel, TensorSpec
 from kaptain_magics.serving.metrics import Metrics
+from kaptain_magics.serving.shapes import advice, fits, mismatch
 
 
 class ServedState(StrEnum):
@@ -178,8 +179,9 @@ class Served:
 
 def _checked(spec: TensorSpec, array: Array) -> Array:
     """Return an array that fits; a column of nothing but NaN is one of texts that are all missing."""
-    if len(spec.shape) != array.ndim or any(a not in (-1, b) for a, b in zip(spec.shape, array.shape, strict=True)):
-        raise RequestError(400, f"input {spec.name!r} has shape {list(array.shape)}, not {list(spec.shape)}")
+    if not fits(array.shape, spec.shape):
+        hint = advice(array.shape, spec.shape)
+        raise RequestError(400, mismatch(spec.name, array.shape, spec.shape) + (f" ({hint})" if hint else ""))
     column = spec.shape in ((-1,), (-1, 1))
     if spec.datatype == "BYTES" and column and array.dtype.kind == "f" and np.isnan(array).all():
         return array.astype(object)

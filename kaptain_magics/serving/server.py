@@ -19,7 +19,8 @@ from kaptain_magics.serving.auth import Gate
 from kaptain_magics.serving.connections import HttpServer
 from kaptain_magics.serving.control import Handler
 from kaptain_magics.serving.limits import Limits
-from kaptain_magics.serving.loaders.base import LoadedModel, load_model
+from kaptain_magics.serving.loaders.base import LoadedModel
+from kaptain_magics.serving.loaders.registry import load_model
 from kaptain_magics.serving.metrics import Metrics
 from kaptain_magics.serving.options import Options
 from kaptain_magics.serving.served import Served

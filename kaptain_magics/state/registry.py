@@ -13,6 +13,7 @@ from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import MetricSummary
 from kaptain_magics.core.names import did_you_mean, sanitize
 from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import NotFoundError, StateError
 from kaptain_magics.files import locked, write_whole
 
@@ -33,6 +34,8 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         size: Bytes.
         hyperparameters: The values that it was made with.
         metrics: What was reported.
+        objective: The metric that its study optimised, for ``tuned``.
+        direction: Whether the objective was to grow or to shrink.
     """
 
     revision: str
@@ -45,24 +48,30 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     size: int = 0
     hyperparameters: dict[str, Value] = {}
     metrics: dict[str, MetricSummary] = {}
+    objective: str = ""
+    direction: Direction = Direction.MAXIMIZE
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A model: its description and its revisions, the newest last.
-
-    ``settings`` are what ``Model`` was made with or the magics were told (framework, requirements, base image ...), so
-    that a later line need not say them again.
-    """
+    """A model: its revisions, the newest last, and what was noted of it."""
 
     model_id: str
-    name: str = ""
-    settings: dict[str, str] = {}
     revisions: tuple[Revision, ...] = ()
     log: tuple[dict[str, str], ...] = ()
 
 
 class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A deployed endpoint, as it was asked for last."""
+    """A deployed endpoint, as it was asked for last.
+
+    Attributes:
+        name: Its name.
+        target: The target that serves it.
+        model_id: The model's id.
+        run_id: The run that deployed it.
+        created: Seconds since 1970.
+        spec: What was asked for.
+        sources: Where the model of every revision that gets requests was copied from: the URI of a ``Revision``.
+    """
 
     name: str
     target: str
@@ -70,7 +79,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     run_id: str
     created: float
     spec: EndpointSpec
-    settings: dict[str, str] = {}
+    sources: dict[str, str] = {}
 
 
 class Registry:

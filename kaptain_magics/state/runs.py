@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from kaptain_magics.core.events import AnyEvent, Event, LogWritten, StateChanged
+from kaptain_magics.core.events import AnyEvent, Event, LogWritten, Noted, StateChanged
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind, RunState
@@ -45,6 +45,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         endpoint: The endpoint, for ``DEPLOY``.
         settings: The settings in force, by name (no secrets): the supervisor works under the same.
         about: The model's ``name``, ``description`` and ``version``, for people and trackers.
+        notes: What the run says first: what was chosen or taken over, and from where.
     """
 
     run_id: str
@@ -58,6 +59,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     endpoint: EndpointSpec | None = None
     settings: dict[str, str] = {}
     about: dict[str, str] = {}
+    notes: tuple[Noted, ...] = ()
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -68,16 +68,16 @@ class S3Store(BaseStore):
 
     def _abort_uploads(self, target: Location) -> None:
         """End interrupted uploads at and below the target; servers that do not list them keep them."""
-        minio = self._client.minio
+        multipart = self._transfer.multipart
         try:
-            listing = self._client.call(lambda: minio._list_multipart_uploads(target.bucket, prefix=target.key))
+            uploads = self._client.call(partial(multipart.unfinished, target))
         except (MissingError, DeniedError):
             return
-        for upload in listing.uploads:
-            if target.holds(Location(target.bucket, upload.object_name)):
-                abort = partial(minio._abort_multipart_upload, target.bucket, upload.object_name, upload.upload_id)
+        for upload in uploads:
+            at = Location(target.bucket, upload.object_name)
+            if target.holds(at):
                 try:
-                    self._client.call(abort)
+                    self._client.call(partial(multipart.abort, at, upload.upload_id))
                 except MissingError:
                     continue
 

@@ -96,6 +96,11 @@ class Context:
         finally:
             ended.set()
 
+    def say_first(self) -> None:
+        """Write what was chosen or taken over when the run was planned."""
+        for note in self.record.notes:
+            self.emit(note)
+
     def note(self, text: str) -> None:
         """Write one line for the reader."""
         self.emit(Noted(text=text))

@@ -18,8 +18,7 @@ from kaptain_magics.errors import KaptainError, StateError, TargetError
 from kaptain_magics.state import EndpointRecord, RunFolder
 from kaptain_magics.supervisor.context import Context
 from kaptain_magics.supervisor.serving_files import place_serving_files
-from kaptain_magics.targets.base import ServingTarget
-from kaptain_magics.targets.local import LocalTarget
+from kaptain_magics.targets.base import Cancellable, ServesInPlace, ServingTarget
 
 
 def run(context: Context) -> StateChanged:
@@ -30,13 +29,14 @@ def run(context: Context) -> StateChanged:
     if not isinstance(target, ServingTarget):
         raise TargetError(f"target {target.name} does not serve models", "deploy on another one with --on")
     place = f"{context.settings.models_uri}/{asked.model_id}/deploy/{asked.revision}"
+    context.say_first()
     context.note(f"Building deployment artifacts and uploading to {place}")
     context.store.copy(asked.artifact_uri, place)
     spec = place_serving_files(context.store, msgspec.structs.replace(asked, artifact_uri=place))
     context.note(f"Deploying model from {place}")
     last = StateChanged(state=RunState.FAILED, reason="the target ended without a last word")
     try:
-        with context.ends_by(getattr(target, "cancel", lambda: None)):
+        with context.ends_by(target.cancel) if isinstance(target, Cancellable) else contextlib.nullcontext():
             for event in _events(context, target, spec):
                 if isinstance(event, StateChanged) and event.state.terminal:
                     last = event
@@ -53,7 +53,7 @@ def run(context: Context) -> StateChanged:
 
 
 def _events(context: Context, target: ServingTarget, spec: EndpointSpec) -> Iterator[Event]:
-    if isinstance(target, LocalTarget):
+    if isinstance(target, ServesInPlace):
         job = _trainer(context, spec)
         if job is not None:
             target.serve_like(job)
@@ -83,6 +83,17 @@ def _local_folder(context: Context, spec: EndpointSpec) -> Path:
     return folder
 
 
+def _sources(context: Context, spec: EndpointSpec) -> dict[str, str]:
+    """Return where the models were copied from: this one's, and beside a canary those of the revisions before."""
+    asked = context.record.endpoint
+    assert asked is not None
+    before: dict[str, str] = {}
+    if spec.canary_percent is not None:
+        with contextlib.suppress(StateError):
+            before = context.registry.endpoint(spec.name).sources
+    return {**before, spec.revision: asked.artifact_uri}
+
+
 def _remember(context: Context, target: ServingTarget, spec: EndpointSpec) -> None:
     context.registry.save_endpoint(
         EndpointRecord(
@@ -92,9 +103,12 @@ def _remember(context: Context, target: ServingTarget, spec: EndpointSpec) -> No
             run_id=context.record.run_id,
             created=time.time(),
             spec=spec,
-            settings=context.record.settings,
+            sources=_sources(context, spec),
         )
     )
     status = target.endpoint(spec.name)
     address = status.cluster_url or status.url
     context.note(f"Model {spec.model_id} deployed successfully. Cluster URL: {address}")
+    if status.headers:
+        where = "endpoint.token holds it, the line of endpoint.curl() takes it from the variable KAPTAIN_TOKEN"
+        context.note(f"Requests need a token: {where}.")

@@ -19,6 +19,7 @@ def run(context: Context) -> StateChanged:
     """Run the job to its end, note its model as a revision, and return the run's last state."""
     job = context.record.job
     assert job is not None
+    context.say_first()
     context.note(f'Submitting a new training job "{job.name}".')
     ref = context.target.submit(job)
     try:

@@ -14,7 +14,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, ObjectMissingError
 from kaptain_magics.state import Revision, RunFolder
 from kaptain_magics.supervisor.context import Context
-from kaptain_magics.targets.base import NativeTuner
+from kaptain_magics.targets.base import NativeTuner, WarmStart
 from kaptain_magics.tuning.finish import best_trial, keep_best, remove_intermediates, trials_place, tuned_place
 from kaptain_magics.tuning.study import StudyResult, run_study
 
@@ -25,14 +25,14 @@ def run(context: Context) -> StateChanged:
     """Run the study to its end, keep its best model, remove the others, and return the run's last state."""
     spec = context.record.study
     assert spec is not None
-    warm_up = getattr(context.target, "warm_up", None)
-    if warm_up is not None:
-        warm_up(spec.job)
+    target = context.target
+    if isinstance(target, WarmStart):
+        target.warm_up(spec.job)
     earlier = _earlier(context, spec)
+    context.say_first()
     context.note(f"Creating experiment {spec.name}")
     context.emit(StateChanged(state=RunState.RUNNING))
     context.note(f"Experiment {spec.name} has been created.")
-    target = context.target
     if isinstance(target, NativeTuner) and target.can_tune() and not earlier:
         result = _native(context, target, spec)
     else:
@@ -120,6 +120,8 @@ def _keep(context: Context, spec: StudySpec, best: TrialChanged) -> None:
             size=saved.size,
             hyperparameters={**spec.job.parameters, **best.parameters},
             metrics=best.metrics,
+            objective=spec.objectives[0],
+            direction=spec.direction,
         ),
     )
 

@@ -1,19 +1,21 @@
-"""The protocols of targets. A new target is one folder that implements them and one row in ``TARGETS``."""
+"""The protocols of targets.
+
+A new target is one class that implements ``Target`` and what else it can do, and one entry point in the group
+``kaptain_magics.targets``. Callers ask for what a target can do, never for its name.
+"""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from kaptain_magics.core import plugins
 from kaptain_magics.core.events import Event
-from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import EndpointState
-from kaptain_magics.errors import ConfigError
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -77,6 +79,11 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     reason: str = ""
     headers: dict[str, str] = {}
 
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "headers"}
+        masked = {"headers": dict.fromkeys(self.headers, "***")} if self.headers else {}
+        return f"EndpointStatus({', '.join(f'{name}={value!r}' for name, value in {**shown, **masked}.items())})"
+
 
 @runtime_checkable
 class Target(Protocol):
@@ -137,6 +144,30 @@ class ServingTarget(Protocol):
 
     def undeploy(self, name: str) -> None:
         """Remove the endpoint and its canary after their requests in flight are answered."""
+
+
+@runtime_checkable
+class Cancellable(Protocol):
+    """A serving target whose ``deploy`` can be ended while it waits."""
+
+    def cancel(self) -> None:
+        """End a ``deploy`` that waits; it then yields ``STOPPED``. May be called from another thread."""
+
+
+@runtime_checkable
+class WarmStart(Protocol):
+    """A target that can get ready for jobs ahead of them."""
+
+    def warm_up(self, job: JobSpec) -> None:
+        """Begin what such jobs need, such as imports, and return at once."""
+
+
+@runtime_checkable
+class ServesInPlace(Protocol):
+    """A serving target whose servers read the model from a folder of this machine."""
+
+    def serve_like(self, job: JobSpec) -> None:
+        """Start the next server from what such a job has imported already."""
 
 
 @runtime_checkable
@@ -222,11 +253,17 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     storage_env: Mapping[str, str] = {}
 
 
+GROUP = "kaptain_magics.targets"  # of entry points
 TARGETS = {
     "local": "kaptain_magics.targets.local:LocalTarget",
     "docker": "kaptain_magics.targets.docker:DockerTarget",
     "kubernetes": "kaptain_magics.targets.kubernetes:KubernetesTarget",
 }
+
+
+def target_names() -> list[str]:
+    """Return the names of all targets that are installed."""
+    return plugins.names(GROUP, TARGETS)
 
 
 def open_target(name: str, surroundings: Surroundings) -> Target:
@@ -235,8 +272,5 @@ def open_target(name: str, surroundings: Surroundings) -> Target:
     Raises:
         ConfigError: There is no such target.
     """
-    if name not in TARGETS:
-        raise ConfigError(f"unknown target {name!r}", did_you_mean(name, TARGETS) or "one of " + ", ".join(TARGETS))
-    module, _, cls = TARGETS[name].partition(":")
-    made: Target = getattr(importlib.import_module(module), cls)(surroundings)
-    return made
+    target: Target = plugins.load(GROUP, TARGETS, name, "target")(surroundings)
+    return target

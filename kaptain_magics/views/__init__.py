@@ -6,7 +6,14 @@ lists and texts.
 
 from kaptain_magics.views.base import Followable, Mode
 from kaptain_magics.views.live import follow, mode_here, show_result, watch
-from kaptain_magics.views.tables import show_checks, show_endpoints, show_models, show_runs, show_text
+from kaptain_magics.views.tables import (
+    show_checks,
+    show_endpoints,
+    show_models,
+    show_revisions,
+    show_runs,
+    show_text,
+)
 
 __all__ = [
     "Followable",
@@ -17,6 +24,7 @@ __all__ = [
     "show_endpoints",
     "show_models",
     "show_result",
+    "show_revisions",
     "show_runs",
     "show_text",
     "watch",

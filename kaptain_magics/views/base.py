@@ -1,4 +1,4 @@
-"""What the views are given, and what a screen is.
+"""What the views are given.
 
 A view follows events and draws them; it starts, stops and changes nothing. Any object with the members of
 ``Followable`` can be shown: the handles of ``model`` are, and so is a small class of a test.
@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from kaptain_magics.core.events import AnyEvent
 from kaptain_magics.core.specs import EndpointSpec, StudySpec
 from kaptain_magics.core.states import RunKind
-
-if TYPE_CHECKING:
-    from kaptain_magics.views.fold import RunView
 
 
 class Asked(Protocol):
@@ -67,15 +64,3 @@ class Mode(StrEnum):
     TEXT = "text"  # printed lines: terminals, and whoever wants the tutorial's output
     HTML = "html"  # a card that is replaced: notebooks whose front end may run no JavaScript
     WIDGET = "widget"  # a live card: notebooks in a browser
-
-
-class Screen(Protocol):
-    """Draws a run's view in one way. ``interval`` is the least number of seconds between two drawings."""
-
-    interval: float
-
-    def draw(self, view: RunView) -> None:
-        """Show the run as it is now."""
-
-    def finish(self, view: RunView) -> None:
-        """Show the run for the last time, in a form that lasts."""

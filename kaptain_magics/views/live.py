@@ -7,18 +7,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from kaptain_magics.core.events import AnyEvent
 from kaptain_magics.errors import KaptainError
 from kaptain_magics.views import text
-from kaptain_magics.views.base import Followable, Mode, Screen
-from kaptain_magics.views.fold import view_of
+from kaptain_magics.views.base import Followable, Mode
+from kaptain_magics.views.fold import RunView, view_of
 from kaptain_magics.views.lines import LogTail
 
 _TICK = 0.1  # seconds after which the stream of events lets the screen have a look
 _FIRST = 0.2  # seconds that a run may take to end before it is drawn at all
 _BUDGET = 2000  # lines of log printed into a notebook at most
 _BROWSERS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")
+
+
+class Screen(Protocol):
+    """Draws a run's view in one way. ``interval`` is the least number of seconds between two drawings."""
+
+    interval: float
+
+    def draw(self, view: RunView) -> None:
+        """Show the run as it is now."""
+
+    def finish(self, view: RunView) -> None:
+        """Show the run for the last time, in a form that lasts."""
 
 
 def in_notebook() -> bool:

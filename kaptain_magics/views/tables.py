@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from kaptain_magics.core.ages import ago
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.views import html, text
-from kaptain_magics.views.formats import clip, duration, moment, number
+from kaptain_magics.views.formats import clip, duration, moment, number, size
 from kaptain_magics.views.lines import clean
 from kaptain_magics.views.live import in_notebook
 
@@ -65,6 +66,33 @@ def show_models(models: Sequence[ModelRecord]) -> None:
         )
     heads = ("model", "revisions", "newest", "framework", "saved", "metrics", "where")
     _show(heads, rows, len(models), "no models yet: %%kaptain_train NAME makes the first")
+
+
+def show_revisions(model: ModelRecord, deployed: Mapping[str, int]) -> None:
+    """Show a model's revisions, the newest first.
+
+    Args:
+        model: The model.
+        deployed: Percent of requests by the URI of the revision that gets them.
+    """
+    rows = [
+        (
+            revision.revision[:8],
+            revision.stage,
+            ", ".join(f"{name}={number(value.latest)}" for name, value in revision.metrics.items()),
+            size(revision.size) if revision.size else "",
+            ago(revision.created),
+            "deployed" + (f" {deployed[revision.uri]}%" if deployed[revision.uri] < 100 else "")
+            if revision.uri in deployed
+            else "",
+            revision.framework,
+            revision.run_id,
+            revision.uri,
+        )
+        for revision in list(reversed(model.revisions))[:_ROWS]
+    ]
+    heads = ("revision", "kind", "metrics", "size", "saved", "endpoint", "framework", "run", "where")
+    _show(heads, rows, len(model.revisions), f"{model.model_id} has no saved model: %%kaptain_train makes one")
 
 
 def show_endpoints(endpoints: Sequence[EndpointStatus]) -> None:

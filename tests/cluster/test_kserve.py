@@ -20,9 +20,9 @@ from kaptain_magics.errors import NotFoundError, ServingError
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.testing.serving_target import MARKED, STEP, ask
 from tests.cluster.rig import BUCKET, eventually, kubectl, ours, surroundings
 from tests.cluster.standins import KServeStandIn, install, uninstall
-from tests.conformance.serving_target import MARKED, STEP, ask
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]

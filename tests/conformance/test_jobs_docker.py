@@ -9,7 +9,7 @@ import pytest
 
 from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.targets.base import Surroundings
-from tests.conformance.job_target import JobTargetSuite, Rig
+from kaptain_magics.testing.job_target import JobTargetSuite, Rig
 
 pytestmark = pytest.mark.docker
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.testing.job_target import JobTargetSuite, Rig
 from tests.cluster.rig import BUCKET, ours, surroundings
-from tests.conformance.job_target import JobTargetSuite, Rig
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]

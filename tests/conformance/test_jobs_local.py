@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.targets.base import Surroundings
-from tests.conformance.job_target import JobTargetSuite, Rig
+from kaptain_magics.testing.job_target import JobTargetSuite, Rig
 
 
 @pytest.fixture(scope="module", params=["warm", "fresh"])

@@ -10,7 +10,7 @@ import pytest
 from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.targets.docker import DockerTarget
-from tests.conformance.serving_target import ServingRig, ServingTargetSuite
+from kaptain_magics.testing.serving_target import ServingRig, ServingTargetSuite
 
 pytestmark = pytest.mark.docker
 

@@ -6,7 +6,7 @@ import pytest
 
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.targets.local.serving import LocalServing
-from tests.conformance.serving_target import ServingRig, ServingTargetSuite
+from kaptain_magics.testing.serving_target import ServingRig, ServingTargetSuite
 
 
 @pytest.fixture(scope="module")

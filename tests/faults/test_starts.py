@@ -20,7 +20,7 @@ from kaptain_magics.script import capture
 from kaptain_magics.state import RunFolder, RunRecord, RunStore, runs
 from kaptain_magics.targets.base import JobRef, Surroundings, Target
 from kaptain_magics.targets.local import starting
-from tests.conformance.job_target import Rig
+from kaptain_magics.testing.job_target import Rig
 from tests.waiting import until
 from tests.workers import gone, packages
 

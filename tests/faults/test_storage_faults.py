@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.errors import CredentialsError, StorageError
+from kaptain_magics.runtime.location import Location
 from kaptain_magics.storage import ObjectStore, open_store
 from tests.disks import small_disk
 from tests.seaweed import READER_KEY, READER_SECRET, SeaweedFS, require_seaweed
@@ -46,28 +47,30 @@ def sha256(path: Path) -> str:
 
 def uploaded_parts(store: ObjectStore) -> int:
     """Parts of interrupted uploads that the server has."""
-    minio = store._client.minio  # type: ignore[attr-defined]
-    uploads = minio._list_multipart_uploads("kaptain", prefix="models").uploads
-    return sum(len(minio._list_parts("kaptain", u.object_name, u.upload_id).parts) for u in uploads)
+    multipart = store._transfer.multipart  # type: ignore[attr-defined]
+    places = [
+        (Location("kaptain", u.object_name), u.upload_id) for u in multipart.unfinished(Location("kaptain", "models"))
+    ]
+    return sum(len(list(multipart.parts(place, upload_id))) for place, upload_id in places)
 
 
 class PartsSent:
     """Counts the parts that the server has taken; those beyond ``held_from`` wait until they are let go."""
 
     def __init__(self, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, held_from: int = PARTS) -> None:
-        minio = store._client.minio  # type: ignore[attr-defined]
+        multipart = store._transfer.multipart  # type: ignore[attr-defined]
         self.count = 0
         self.go = threading.Event()
-        send = minio._upload_part
+        send = multipart.send
 
-        def counted(*args: object) -> str:
-            if int(str(args[-1])) > held_from:
+        def counted(target: Location, upload_id: str, number: int, data: bytes) -> str:
+            if number > held_from:
                 assert self.go.wait(120)
-            tag = str(send(*args))
+            tag = str(send(target, upload_id, number, data))
             self.count += 1
             return tag
 
-        monkeypatch.setattr(minio, "_upload_part", counted)
+        monkeypatch.setattr(multipart, "send", counted)
 
 
 @pytest.mark.s3
@@ -101,9 +104,9 @@ class TestDyingServer:
         code = f"""
             import time
             from kaptain_magics.storage import open_store
-            from minio import Minio
-            send = Minio._upload_part
-            Minio._upload_part = lambda *args: send(*args) if args[-1] <= 5 else time.sleep(600)
+            from kaptain_magics.runtime.multipart import Multipart
+            send = Multipart.send
+            Multipart.send = lambda *args: send(*args) if args[3] <= 5 else time.sleep(600)
             open_store("s3://kaptain/models", {server.env!r}).put({str(weights)!r}, "s3://kaptain/models/w")
         """
         process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=Path(__file__).parents[2])

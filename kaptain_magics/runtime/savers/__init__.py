@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime.errors import ExportError
-from kaptain_magics.runtime.savers.base import Description, Tensor, Wish, copy_into, versions
-from kaptain_magics.runtime.savers.guess import framework_of
+from kaptain_magics.runtime.savers.base import Description, SaveOptions, Tensor, copy_into, versions
+from kaptain_magics.runtime.savers.guess import framework_of, other_savers
 
 SAVERS = ("sklearn", "xgboost", "lightgbm", "onnx", "pytorch", "tensorflow", "mlflow", "python")
 _ALIASES = {"scikit-learn": "sklearn", "torch": "pytorch", "keras": "tensorflow", "tf": "tensorflow"}
@@ -90,16 +90,17 @@ def write_model(
         ExportError: The object cannot be saved.
     """
     chosen = _choose(model, framework or "")
-    if chosen not in SAVERS:
+    others = [] if chosen in SAVERS else other_savers(chosen)
+    if chosen not in SAVERS and not others:
         raise _refusal(model, chosen)
     if _is_path(model):
         model = Path(model)
         if not model.exists():
             raise ExportError(f"there is no file or folder {model}", "check the name and the working directory")
-    wish = Wish(format or "", example, tuple(Path(path) for path in extra_files))
+    options = SaveOptions(format or "", example, tuple(Path(path) for path in extra_files))
     try:
-        saver = importlib.import_module(f"kaptain_magics.runtime.savers.{chosen}")
-        description: Description = saver.save(model, folder, wish)
+        saver = others[0].load() if others else importlib.import_module(f"kaptain_magics.runtime.savers.{chosen}")
+        description: Description = saver.save(model, folder, options)
     except ModuleNotFoundError as error:
         raise ExportError(
             f"saving this {type(model).__name__} needs {error.name}, which is not installed here",
@@ -110,7 +111,7 @@ def write_model(
     if signature:
         description.inputs, description.outputs = _read_signature(signature)
         description.told_by = "signature"
-    copy_into(folder, wish.extra_files)
+    copy_into(folder, options.extra_files)
     description.write(folder)
     return description
 

@@ -1,4 +1,4 @@
-"""What the savers share: the caller's wish, and the description that goes into the folder with the model."""
+"""What the savers share: the caller's options, and the description that goes into the folder with the model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DATATYPES = {
 
 
 @dataclass(frozen=True)
-class Wish:
+class SaveOptions:
     """What the caller of ``save_model`` asked for.
 
     Attributes:
@@ -47,7 +47,7 @@ class Wish:
     extra_files: tuple[Path, ...] = ()
 
     def choose(self, framework: str, formats: Sequence[str]) -> str:
-        """Return the wished format, or the first of ``formats``.
+        """Return the format that was asked for, or the first of ``formats``.
 
         Raises:
             ExportError: The framework has no such format.
@@ -151,14 +151,19 @@ def tensors(values: Any, name: str) -> list[Tensor]:
 
 
 def describe_table(
-    model: Any, description: Description, wish: Wish, width: int, ask: Callable[[Any], Any], number: str = "FP64"
+    model: Any,
+    description: Description,
+    options: SaveOptions,
+    width: int,
+    ask: Callable[[Any], Any],
+    number: str = "FP64",
 ) -> None:
     """Fill in a tabular model's inputs and outputs; the outputs by asking it, for the example or for zeros.
 
     Args:
         model: The model; an attribute ``predict_proba`` makes the probabilities an output.
         description: Filled in; has the columns and classes already.
-        wish: Its example, if any, tells the datatypes.
+        options: Its example, if any, tells the datatypes.
         width: Features of a row, -1 when unknown.
         ask: The model's ``predict``.
         number: The datatype that the model calculates in.
@@ -167,12 +172,12 @@ def describe_table(
         ExportError: The model does not take the example.
     """
     name = "predict" if hasattr(model, "predict") else "transform"
-    if wish.example is not None:
+    if options.example is not None:
         description.told_by = "example"
-        description.inputs = tensors(wish.example, "predict")
-        description.columns = [str(column) for column in getattr(wish.example, "columns", description.columns)]
+        description.inputs = tensors(options.example, "predict")
+        description.columns = [str(column) for column in getattr(options.example, "columns", description.columns)]
         try:
-            description.outputs = [tensor(name, _ask(ask, wish.example))]
+            description.outputs = [tensor(name, _ask(ask, options.example))]
         except Exception as error:  # whatever a model of anybody raises
             raise ExportError(
                 f"this {type(model).__name__} does not take the example: {error}", "pass rows as for predict"

@@ -1,9 +1,14 @@
-"""Which framework an object belongs to, told by its classes alone: nothing is imported to find out."""
+"""Which framework an object belongs to, told by its classes alone: nothing is imported to find out.
+
+Other distributions bring frameworks by entry point, named as their library's top-level package is (``core.plugins``).
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 import types
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 _PACKAGES = {
@@ -40,11 +45,19 @@ def framework_of(model: object) -> str:
         return _framework_of_path(Path(model))
     if isinstance(model, (type, types.FunctionType, types.ModuleType)):
         return "python"
-    for cls in type(model).__mro__:  # the most special class first
-        framework = _PACKAGES.get(cls.__module__.partition(".")[0])
-        if framework:
-            return framework
-    return ""
+    roots = [cls.__module__.partition(".")[0] for cls in type(model).__mro__]  # the most special class first
+    others = {point.name for point in other_savers()} if _is_unknown(roots[0]) else set()
+    return next((_PACKAGES.get(root, root) for root in roots if root in _PACKAGES or root in others), "")
+
+
+def other_savers(name: str | None = None) -> list[EntryPoint]:
+    """Return the savers that other distributions bring, or those of one framework; reading them takes 20 to 30 ms."""
+    found = entry_points(group="kaptain_magics.frameworks")
+    return [point for point in found if name is None or point.name == name]
+
+
+def _is_unknown(root: str) -> bool:
+    return root not in _PACKAGES and root != "__main__" and root not in sys.stdlib_module_names
 
 
 def _framework_of_path(path: Path) -> str:

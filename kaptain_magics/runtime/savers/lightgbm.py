@@ -9,15 +9,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.savers.base import Description, Wish, describe_table, plain_list, versions
+from kaptain_magics.runtime.savers.base import Description, SaveOptions, describe_table, plain_list, versions
 
 FORMATS = ("txt",)
 
 
-def save(model: Any, folder: Path, wish: Wish) -> Description:
+def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     """Save a ``Booster`` or a fitted ``LGBMModel``; of one that stopped early, the best iterations."""
     file = folder / "model.txt"
-    description = Description("lightgbm", wish.choose("LightGBM", FORMATS), file.name, kind=type(model).__name__)
+    description = Description("lightgbm", options.choose("LightGBM", FORMATS), file.name, kind=type(model).__name__)
     if isinstance(model, (str, Path)):
         shutil.copy2(model, file)
         return description
@@ -31,5 +31,5 @@ def save(model: Any, folder: Path, wish: Wish) -> Description:
     if booster is model:
         return description  # the objective, which the loader reads from the file, decides the outputs
     description.classes = plain_list(getattr(model, "classes_", None))
-    describe_table(model, description, wish, booster.num_feature(), model.predict)
+    describe_table(model, description, options, booster.num_feature(), model.predict)
     return description

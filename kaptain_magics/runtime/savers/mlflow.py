@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime.errors import ExportError
-from kaptain_magics.runtime.savers.base import Description, Wish, versions
+from kaptain_magics.runtime.savers.base import Description, SaveOptions, versions
 from kaptain_magics.runtime.savers.guess import framework_of
 from kaptain_magics.runtime.savers.pickled import local_modules
 
@@ -30,9 +30,9 @@ _ARGUMENTS = {
 }
 
 
-def save(model: Any, folder: Path, wish: Wish) -> Description:
+def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     """Save a ``PythonModel``, an object of a framework that MLflow knows, or copy an MLflow model's directory."""
-    wish.choose("MLflow", FORMATS)
+    options.choose("MLflow", FORMATS)
     description = Description("mlflow", "mlflow", ".")
     if isinstance(model, (str, Path)):
         if not (Path(model) / "MLmodel").is_file():
@@ -40,7 +40,7 @@ def save(model: Any, folder: Path, wish: Wish) -> Description:
         shutil.copytree(model, folder, dirs_exist_ok=True)
     else:
         with _quiet():
-            _write(model, folder, wish.example)
+            _write(model, folder, options.example)
         description.kind = type(model).__name__
     description.versions = versions("mlflow")
     return description

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime.errors import ExportError
-from kaptain_magics.runtime.savers.base import Description, Wish, versions
+from kaptain_magics.runtime.savers.base import Description, SaveOptions, versions
 
 FORMATS = ("onnx",)
 _LARGEST = 2**31 - 2**20  # bytes of one protobuf message, less room for the graph
 
 
-def save(model: Any, folder: Path, wish: Wish) -> Description:
+def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     """Save a ``ModelProto`` or copy an ``.onnx`` file. The loader takes inputs and outputs from the file itself."""
     import onnx
 
     file = folder / "model.onnx"
-    wish.choose("ONNX", FORMATS)
+    options.choose("ONNX", FORMATS)
     if isinstance(model, (str, Path)):
         path = Path(model)
         model = onnx.load(str(path), load_external_data=False)

@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime.errors import ExportError
-from kaptain_magics.runtime.savers.base import Description, Wish, tensors
+from kaptain_magics.runtime.savers.base import Description, SaveOptions, tensors
 
 FORMATS = ("py",)
 
 
-def save(model: Any, folder: Path, wish: Wish) -> Description:
+def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     """Save a path to a Python file, a module, a function, a class, or an object of a class without state."""
-    wish.choose("Python", FORMATS)
+    options.choose("Python", FORMATS)
     source, entry = _source(model)
     shutil.copy2(source, folder / "model.py")
     description = Description("python", "py", "model.py", kind=entry)
     if entry:
         description.details["entry"] = entry
-    if wish.example is not None:
-        description.inputs = tensors(wish.example, "input")
+    if options.example is not None:
+        description.inputs = tensors(options.example, "input")
     return description
 
 

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime.errors import ExportError
-from kaptain_magics.runtime.savers.base import Description, Wish, tensor, versions
+from kaptain_magics.runtime.savers.base import Description, SaveOptions, tensor, versions
 from kaptain_magics.runtime.savers.pickled import is_installed
 
 FORMATS = ("pt2", "torchscript", "state_dict")
 
 
-def save(model: Any, folder: Path, wish: Wish) -> Description:
+def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     """Save a module, an exported program or a script module; the model itself is left as it was."""
     if isinstance(model, (str, Path)):
         suffix = Path(model).suffix.lstrip(".")
@@ -39,14 +39,14 @@ def save(model: Any, folder: Path, wish: Wish) -> Description:
     if type(model).__name__ in ("DistributedDataParallel", "DataParallel"):
         model = model.module
     script = isinstance(model, torch.jit.ScriptModule)
-    default = FORMATS if wish.example is not None and not script else ("torchscript", "pt2", "state_dict")
-    kind = wish.choose("PyTorch", default)
+    default = FORMATS if options.example is not None and not script else ("torchscript", "pt2", "state_dict")
+    kind = options.choose("PyTorch", default)
     with _for_inference(model) as module:
         if kind == "pt2":
-            return _write_program(_export(module, wish.example), folder, model)
+            return _write_program(_export(module, options.example), folder, model)
         if kind == "state_dict":
-            return _write_weights(module, folder, wish)
-        return _write_script(module, folder, wish)
+            return _write_weights(module, folder, options)
+        return _write_script(module, folder, options)
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def _write_program(program: Any, folder: Path, model: Any) -> Description:
     return Description("pytorch", "pt2", "model.pt2", kind=type(model).__name__, versions=versions("torch"))
 
 
-def _write_script(module: Any, folder: Path, wish: Wish) -> Description:
+def _write_script(module: Any, folder: Path, options: SaveOptions) -> Description:
     import torch
 
     try:
@@ -118,16 +118,16 @@ def _write_script(module: Any, folder: Path, wish: Wish) -> Description:
     script.save(str(folder / "model.pt"))
     description = Description("pytorch", "torchscript", "model.pt", kind=type(module).__name__)
     description.versions = versions("torch")
-    if wish.example is not None:
-        _describe_call(description, script, wish.example)
+    if options.example is not None:
+        _describe_call(description, script, options.example)
     return description
 
 
-def _write_weights(module: Any, folder: Path, wish: Wish) -> Description:
+def _write_weights(module: Any, folder: Path, options: SaveOptions) -> Description:
     import torch
 
     kind = type(module)
-    file = _class_file(kind, wish)
+    file = _class_file(kind, options)
     parameters = inspect.signature(kind).parameters.values()
     given = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in given]
@@ -136,16 +136,16 @@ def _write_weights(module: Any, folder: Path, wish: Wish) -> Description:
             f"a server cannot build {kind.__name__}: it needs {', '.join(needed)}", "give these arguments defaults"
         )
     torch.save(module.state_dict(), folder / "model.pt")
-    if file not in wish.extra_files:
+    if file not in options.extra_files:
         shutil.copy2(file, folder / file.name)
     description = Description("pytorch", "state_dict", "model.pt", kind=kind.__name__, versions=versions("torch"))
     description.details = {"model_file": file.name, "class": kind.__name__}
-    if wish.example is not None:
-        _describe_call(description, module, wish.example)
+    if options.example is not None:
+        _describe_call(description, module, options.example)
     return description
 
 
-def _class_file(kind: type, wish: Wish) -> Path:
+def _class_file(kind: type, options: SaveOptions) -> Path:
     """Return the file that defines the module's class."""
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     if file is not None and is_installed(Path(file)):
@@ -155,7 +155,7 @@ def _class_file(kind: type, wish: Wish) -> Path:
         )
     if file is not None and kind.__module__ != "__main__":
         return Path(file)
-    for path in wish.extra_files:
+    for path in options.extra_files:
         if path.suffix == ".py" and f"class {kind.__name__}" in path.read_text("utf-8"):
             return path
     raise ExportError(

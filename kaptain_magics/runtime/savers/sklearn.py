@@ -10,19 +10,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.savers.base import Description, Wish, copy_into, describe_table, plain_list, versions
+from kaptain_magics.runtime.savers.base import Description, SaveOptions, copy_into, describe_table, plain_list, versions
 from kaptain_magics.runtime.savers.pickled import local_modules
 
 FORMATS = ("joblib", "skops")
 
 
-def save(model: Any, folder: Path, wish: Wish) -> Description:
+def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     """Save an estimator, a pipeline or another object with a ``predict``, and the script's modules that it uses."""
     if isinstance(model, (str, Path)):
         suffix = Path(model).suffix.lstrip(".")
         shutil.copy2(model, folder / f"model.{suffix}")
         return Description("sklearn", suffix, f"model.{suffix}")
-    kind = wish.choose("scikit-learn", FORMATS)
+    kind = options.choose("scikit-learn", FORMATS)
     modules = local_modules(model)
     file = folder / f"model.{kind}"
     if kind == "skops":
@@ -33,7 +33,7 @@ def save(model: Any, folder: Path, wish: Wish) -> Description:
         import joblib
 
         joblib.dump(model, file)
-    named = {path.name for path in wish.extra_files}
+    named = {path.name for path in options.extra_files}
     copy_into(folder, [path for path in modules if path.name not in named])
     description = Description("sklearn", kind, file.name, kind=type(model).__name__)
     description.columns = [str(column) for column in plain_list(getattr(model, "feature_names_in_", None))]
@@ -41,5 +41,5 @@ def save(model: Any, folder: Path, wish: Wish) -> Description:
     description.versions = versions("sklearn", "joblib", "skops", type(model).__module__.partition(".")[0])
     ask = getattr(model, "predict", None) or getattr(model, "transform", None)
     if ask is not None:
-        describe_table(model, description, wish, getattr(model, "n_features_in_", -1), ask)
+        describe_table(model, description, options, getattr(model, "n_features_in_", -1), ask)
     return description

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime.errors import ExportError
-from kaptain_magics.runtime.savers.base import Description, Wish, tensors, versions
+from kaptain_magics.runtime.savers.base import Description, SaveOptions, tensors, versions
 
 FORMATS = ("saved_model", "keras")
 _VERSION = "0001"
 
 
-def save(model: Any, folder: Path, wish: Wish) -> Description:
+def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     """Save a Keras model, a ``tf.Module``, or copy a SavedModel folder or a ``.keras`` file."""
     if isinstance(model, (str, Path)):
         return _copy(Path(model), folder)
     keras = _is_keras(model)
     formats = FORMATS if not keras or _backend() == "tensorflow" else FORMATS[::-1]
-    kind = wish.choose("TensorFlow", formats)
+    kind = options.choose("TensorFlow", formats)
     place = "model.keras" if kind == "keras" else _VERSION
     if kind == "keras":
         if not keras:
@@ -32,7 +32,7 @@ def save(model: Any, folder: Path, wish: Wish) -> Description:
     elif keras:
         model.export(str(folder / place), verbose=False)
     else:
-        _save_module(model, folder / place, wish.example)
+        _save_module(model, folder / place, options.example)
     description = Description("tensorflow", kind, place, kind=type(model).__name__)
     description.versions = versions("tensorflow", "keras")
     if keras:

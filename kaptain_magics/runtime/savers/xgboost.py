@@ -9,18 +9,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.savers.base import Description, Wish, describe_table, plain_list, versions
+from kaptain_magics.runtime.savers.base import Description, SaveOptions, describe_table, plain_list, versions
 
 FORMATS = ("ubj", "json")
 
 
-def save(model: Any, folder: Path, wish: Wish) -> Description:
+def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     """Save a ``Booster`` or a fitted ``XGBModel``."""
     if isinstance(model, (str, Path)):
         suffix = Path(model).suffix.lstrip(".")
         shutil.copy2(model, folder / f"model.{suffix}")
         return Description("xgboost", suffix, f"model.{suffix}", versions=versions("xgboost"))
-    kind = wish.choose("XGBoost", FORMATS)
+    kind = options.choose("XGBoost", FORMATS)
     file = folder / f"model.{kind}"
     model.save_model(file)
     booster = model.get_booster() if hasattr(model, "get_booster") else model
@@ -32,5 +32,5 @@ def save(model: Any, folder: Path, wish: Wish) -> Description:
     missing = getattr(model, "missing", None)
     if isinstance(missing, (int, float)) and missing == missing:  # NaN is every loader's
         description.details["missing"] = missing
-    describe_table(model, description, wish, booster.num_features(), model.predict, "FP32")
+    describe_table(model, description, options, booster.num_features(), model.predict, "FP32")
     return description

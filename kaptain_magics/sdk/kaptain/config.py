@@ -1,6 +1,6 @@
 """Credentials and places."""
 
-from kaptain_magics.model.sdkconfig import (
+from kaptain_magics.model.contract.config import (
     Config,
     ConfigurationProvider,
     DefaultMinioConfigurationProvider,

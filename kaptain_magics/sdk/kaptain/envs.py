@@ -2,6 +2,6 @@
 
 import sys
 
-from kaptain_magics.model import envs
+from kaptain_magics.model.contract import envs
 
 sys.modules[__name__] = envs

@@ -2,6 +2,7 @@
 
 from kaptain_magics.errors import (
     AlgorithmError,
+    DeploymentFailedError,
     FrameworkError,
     ImageError,
     InvalidPropertyError,
@@ -9,6 +10,7 @@ from kaptain_magics.errors import (
     MetricsTypeError,
     ModelError,
     ModelExistsError,
+    RunFailedError,
     ServingError,
     UndefinedPropertyError,
     WorkloadError,
@@ -27,12 +29,14 @@ ImageBuildException = ImageError
 WorkloadDeploymentError = WorkloadError
 
 __all__ = [
+    "DeploymentFailedError",
     "ImageBuildException",
     "InvalidModelProperty",
     "KaptainError",
     "ModelAlreadyExistsException",
     "ModelDeploymentException",
     "ModelValidationException",
+    "RunFailedError",
     "UndefinedModelProperty",
     "UnsupportedAlgorithmException",
     "UnsupportedMetricsTypeException",

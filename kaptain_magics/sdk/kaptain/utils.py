@@ -1,6 +1,6 @@
 """Housekeeping on the cluster."""
 
-from kaptain_magics.model.cluster import (
+from kaptain_magics.model.contract.cluster_utils import (
     clean,
     clean_all,
     delete_experiment,

@@ -22,7 +22,8 @@ import numpy as np
 from kaptain_magics.errors import InferenceError, ServingError
 from kaptain_magics.serving.loaders.base import Array, LoadedModel, Signature, TensorSpec, require
 from kaptain_magics.serving.loaders.described import import_file
-from kaptain_magics.serving.loaders.pytorch import TorchModel
+from kaptain_magics.serving.loaders.torch_model import TorchModel
+from kaptain_magics.serving.shapes import advice, fits, mismatch
 
 _STEPS = ("handle", "preprocess", "inference", "postprocess")
 _LARGE, _CROP = 256, 224  # pixels: what TorchServe gives to a model that does not tell what it takes
@@ -145,7 +146,11 @@ class ImageClassifier:
         (images,) = inputs.values()
         if images.dtype == object:
             images = np.stack([self._decode(image) for image in images.ravel()])
-        name = self._model.signature.inputs[0].name if self._model.signature.inputs else "data"
+        specs = self._model.signature.inputs
+        if specs and not fits(images.shape, specs[0].shape):  # a module that flattens would take any order of axes
+            hint = advice(images.shape, specs[0].shape)
+            raise InferenceError(mismatch(specs[0].name, images.shape, specs[0].shape) + (f" ({hint})" if hint else ""))
+        name = specs[0].name if specs else "data"
         (scores,) = self._model.predict({name: images}, (), parameters).values()
         powers = np.exp(scores - scores.max(axis=1, keepdims=True))
         best = scores.argmax(axis=1)

@@ -39,7 +39,7 @@ def test_train_tune_and_deploy_from_s3(home: Path, seaweed: SeaweedFS, monkeypat
     run = model.plan_training(capture(SOURCE)).start()
     assert run.wait(120) is RunState.SUCCEEDED, (run.reason, run.log())
     assert run.artifact_uri.startswith(f"{base}/dev/s3/trained/")
-    study = model.plan_tuning(domains={"c": Double(1, 3)}, objectives=["accuracy"], trials=3).start()
+    study = model.plan_tuning(domains={"c": Double(2.5, 3)}, objectives=["accuracy"], trials=3).start()
     assert study.wait(120) is RunState.SUCCEEDED, study.reason
     stages = {entry.path.partition("/")[0] for entry in workspace.objects().list(f"{base}/dev/s3")}
     assert stages == {"trained", "tuned"}

@@ -149,7 +149,8 @@ def test_the_contracts_calls_from_tune_to_undeploy(
         assert "NAME                 READY" in out
         assert "Model dev/study deployed successfully. Cluster URL: http://127.0.0.1:" in out
         np.testing.assert_allclose(model.predict(np.array([[1.0, 2.0], [3.0, 4.0]])), [6.0, 14.0])
-        assert model.deploy() is None
+        with pytest.raises(ServingError, match=r"is deployed already\nadd --replace \(replace=True\)"):
+            model.deploy()
         assert "kaptain-log[ERROR]: dev-study is deployed already" in capsys.readouterr().out
         assert model.train({"--c": 1})
         model.deploy_canary(30)

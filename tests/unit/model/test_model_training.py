@@ -25,7 +25,7 @@ from kaptain_magics.errors import (
     ServingError,
 )
 from kaptain_magics.model import Model, TrainingRun, Workspace
-from kaptain_magics.model.sdkconfig import Config, S3ConfigurationProvider
+from kaptain_magics.model.contract.config import Config, S3ConfigurationProvider
 from kaptain_magics.script import capture
 
 PLAIN = """
@@ -176,7 +176,9 @@ def test_the_contracts_train_tells_in_the_tutorials_format(
     assert "argv ['--steps', '10', '--log-interval', '5']" in out
     assert re.search(line + r"Model training is completed\.$", out, re.M)
     Path("train.py").write_text("raise SystemExit(3)")
-    assert not model.train(hyperparameters={}, verbose=False)
+    with pytest.raises(RunFailedError, match="ended with exit code 3") as failed:
+        model.train(hyperparameters={}, verbose=False)
+    assert "log.txt" in failed.value.hint
     assert "kaptain-log[ERROR]" in capsys.readouterr().out
 
 

@@ -18,7 +18,7 @@ from kaptain_magics.errors import ConfigError, ImageError
 from kaptain_magics.images.http import Access
 from kaptain_magics.images.reference import Reference
 from kaptain_magics.images.registry import Registries, Registry
-from kaptain_magics.model.sdkconfig import (
+from kaptain_magics.model.contract.config import (
     Config,
     DockerConfigurationProvider,
     DockerRegistryCertificateProvider,

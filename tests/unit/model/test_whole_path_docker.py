@@ -62,7 +62,7 @@ def test_train_tune_and_deploy_in_containers(workspace: Workspace, docker_base_i
     assert run.wait(120) is RunState.SUCCEEDED, (run.reason, run.log())
     assert "trained with 1.5" in run.log()
     assert run.metrics["accuracy"].latest == 1.5
-    study = model.plan_tuning(domains={"c": Double(1, 3)}, objectives=["accuracy"], trials=3, image=image).start()
+    study = model.plan_tuning(domains={"c": Double(2, 3)}, objectives=["accuracy"], trials=3, image=image).start()
     assert study.wait(180) is RunState.SUCCEEDED, study.reason
     best = float(study.best_parameters["c"])
     assert study.best is not None

@@ -17,7 +17,6 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from kaptain_magics.errors import InferenceError, ServingError
@@ -39,15 +38,12 @@ def frame_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServ
         yield server
 
 
-def test_arrays_lists_rows_and_images(digits_server: ModelServer, digits: Any) -> None:
+def test_arrays_lists_and_rows(digits_server: ModelServer, digits: Any) -> None:
     place = url(digits_server)
     assert predict(place, {}, digits.data[:3]).tolist() == [0, 1, 2]
     assert predict(place, {}, digits.data[:3].tolist()).tolist() == [0, 1, 2]
     assert predict(place, {}, digits.data[7]).tolist() == [7]
     assert predict(place, {}, digits.data[7].tolist()).tolist() == [7]
-    assert predict(place, {}, digits.images[7]).tolist() == [7]
-    assert predict(place, {}, digits.images[:3]).tolist() == [0, 1, 2]
-    assert predict(place, {}, Image.fromarray(digits.images[7].astype(np.uint8))).tolist() == [7]
     assert predict(place, {}, {"whatever": digits.data[:2]}).tolist() == [0, 1]
     assert predict(place, {}, pd.DataFrame(digits.data[:2])).tolist() == [0, 1]
     assert predict(place, {}, digits.data[:500]).tolist() == predict(place, {}, digits.data[:500].tolist()).tolist()
@@ -101,7 +97,7 @@ def test_large_requests_are_raw_and_small_ones_json(echo: ModelServer) -> None:
 
 def test_errors_are_the_endpoints(digits_server: ModelServer, digits: Any) -> None:
     place = url(digits_server)
-    with pytest.raises(InferenceError, match=r"has shape \[1, 63\].*\(status 400\)"):
+    with pytest.raises(InferenceError, match=r"has shape \[1, 63\], not \[-1, 64\]"):
         predict(place, {}, digits.data[:1, :63])
     with pytest.raises(InferenceError, match="no probabilities"):
         predict(place, {}, digits.data[:1], proba=True)
@@ -110,7 +106,7 @@ def test_errors_are_the_endpoints(digits_server: ModelServer, digits: Any) -> No
     with pytest.raises(InferenceError, match=r"status 404"):
         predict(place.replace("dev-mnist", "other"), {}, digits.data[:1])
     with pytest.raises(InferenceError, match="no datatype"):
-        predict(place, {}, np.array([[1j]]))
+        predict(place, {}, digits.data[:1] * 1j)
 
 
 def test_an_endpoint_that_is_not_there() -> None:

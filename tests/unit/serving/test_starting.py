@@ -14,7 +14,8 @@ import pytest
 
 from kaptain_magics.errors import ConfigError, IntegrityError, ObjectMissingError, ServingError
 from kaptain_magics.serving.artifact import verify_artifact
-from kaptain_magics.serving.loaders.base import find_file, read_signature
+from kaptain_magics.serving.loaders.base import find_file
+from kaptain_magics.serving.loaders.registry import read_signature
 from kaptain_magics.serving.options import read_options
 from tests.servers import ADDER, JSON, ModelServer, predictor, tensor
 

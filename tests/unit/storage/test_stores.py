@@ -9,6 +9,7 @@ import pytest
 
 from kaptain_magics.errors import CredentialsError, StorageError
 from kaptain_magics.runtime.directory import PART
+from kaptain_magics.runtime.location import Location
 from kaptain_magics.storage import open_store
 from tests.seaweed import READER_KEY, READER_SECRET, WRITER_KEY, WRITER_SECRET, SeaweedFS
 
@@ -125,7 +126,7 @@ class TestS3:
         path.write_bytes(os.urandom(9 << 20))
         store = open_store("s3://made-6", seaweed.env)
         first = store.put(path, "s3://made-6/big")
-        monkeypatch.setattr(store._client.minio, "_upload_part", None)  # type: ignore[attr-defined]
+        monkeypatch.setattr(store._transfer.multipart, "send", None)  # type: ignore[attr-defined]
         assert store.put(path, "s3://made-6/big") == first
 
     def test_changed_in_the_middle(self, seaweed: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,13 +135,14 @@ class TestS3:
         path.write_bytes(bytes(30 << 20))
         store = open_store("s3://made-7", seaweed.env)
         store.write("s3://made-7/x", b"")
-        send = store._client.minio._upload_part  # type: ignore[attr-defined]
+        multipart = store._transfer.multipart  # type: ignore[attr-defined]
+        send = multipart.send
 
         def shorten(*args: object) -> str:
             os.truncate(path, 10 << 20)
             return str(send(*args))
 
-        monkeypatch.setattr(store._client.minio, "_upload_part", shorten)  # type: ignore[attr-defined]
+        monkeypatch.setattr(multipart, "send", shorten)
         os.truncate(path, 90 << 20)
         with pytest.raises(StorageError, match="changed while it was stored"):
             store.put(path, "s3://made-7/big")
@@ -153,16 +155,16 @@ class TestS3:
         path.write_bytes(os.urandom(20 << 20))
         store = open_store("s3://made-8", seaweed.env)
         store.write("s3://made-8/x", b"")
-        minio = store._client.minio  # type: ignore[attr-defined]
-        complete, ended = minio._complete_multipart_upload, []
+        multipart = store._transfer.multipart  # type: ignore[attr-defined]
+        complete, ended = multipart.complete, []
 
-        def end_it_once(bucket: str, key: str, upload_id: str, parts: object) -> object:
+        def end_it_once(target: Location, upload_id: str, tags: list[str]) -> None:
             if not ended:
                 ended.append(upload_id)
-                minio._abort_multipart_upload(bucket, key, upload_id)
-            return complete(bucket, key, upload_id, parts)
+                multipart.abort(target, upload_id)
+            complete(target, upload_id, tags)
 
-        monkeypatch.setattr(minio, "_complete_multipart_upload", end_it_once)
+        monkeypatch.setattr(multipart, "complete", end_it_once)
         store.put(path, "s3://made-8/big")
         assert ended
         assert store.get("s3://made-8/big", tmp_path / "back").size == 20 << 20
@@ -178,17 +180,16 @@ class TestS3:
         path.write_bytes(os.urandom(20 << 20))
         store = open_store("s3://made-9", seaweed.env)
         store.write("s3://made-9/x", b"")
-        minio = store._client.minio  # type: ignore[attr-defined]
-        complete, lost = minio._complete_multipart_upload, []
+        multipart = store._transfer.multipart  # type: ignore[attr-defined]
+        complete, lost = multipart.complete, []
 
-        def lose_the_answer(*args: object) -> object:
-            answer = complete(*args)
+        def lose_the_answer(*args: object) -> None:
+            complete(*args)
             if not lost:
-                lost.append(answer)
+                lost.append(args)
                 raise ProtocolError("Connection aborted.")
-            return answer
 
-        monkeypatch.setattr(minio, "_complete_multipart_upload", lose_the_answer)
+        monkeypatch.setattr(multipart, "complete", lose_the_answer)
         store.put(path, "s3://made-9/big")
         assert lost
         store.get("s3://made-9/big", tmp_path / "back")

@@ -18,7 +18,7 @@ from kaptain_magics.core.specs import Capture, ImageSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.targets.base import Surroundings
-from tests.conformance.job_target import FOREVER, Rig, log_of, outcome
+from kaptain_magics.testing.job_target import FOREVER, Rig, log_of, outcome
 from tests.engine import LockedRegistry
 from tests.seaweed import SeaweedFS
 

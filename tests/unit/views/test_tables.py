@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,21 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert "tuned" in lines[1]
     assert "accuracy=0.9" in lines[1]
     assert lines[2].split() == ["empty", "0"]
+
+
+def test_revisions_of_a_model(shown: list[dict[str, str]]) -> None:
+    old, new = (
+        Revision(
+            revision=c * 32, stage=stage, uri=f"file:///{c}", run_id=f"run-{c}", created=time.time() - age, size=2048
+        )
+        for c, stage, age in (("a", "trained", 7200), ("b", "tuned", 0))
+    )
+    views.show_revisions(ModelRecord(model_id="dev/mnist", revisions=(old, new)), {"file:///a": 70, "file:///c": 30})
+    _, first, second = shown[0]["text/plain"].splitlines()
+    assert first.split() == ["bbbbbbbb", "tuned", "2.0", "KiB", "just", "now", "run-b", "file:///b"]
+    assert second.split()[:9] == ["aaaaaaaa", "trained", "2.0", "KiB", "2", "h", "ago", "deployed", "70%"]
+    views.show_revisions(ModelRecord(model_id="dev/none"), {})
+    assert "dev/none has no saved model" in shown[1]["text/plain"]
 
 
 def test_endpoints_without_their_secrets(shown: list[dict[str, str]]) -> None:

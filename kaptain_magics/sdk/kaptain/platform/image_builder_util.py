@@ -1,5 +1,5 @@
 """``ImageBuilderUtil``."""
 
-from kaptain_magics.model.images import ImageBuilderUtil
+from kaptain_magics.model.contract.image_builder import ImageBuilderUtil
 
 __all__ = ["ImageBuilderUtil"]

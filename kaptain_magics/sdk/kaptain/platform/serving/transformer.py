@@ -1,5 +1,5 @@
 """``Transformer``."""
 
-from kaptain_magics.model.transformer import Transformer
+from kaptain_magics.model.contract.transformer import Transformer
 
 __all__ = ["Transformer"]

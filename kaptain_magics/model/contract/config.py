@@ -15,7 +15,7 @@ from typing import Self
 from kaptain_magics.config import Settings
 from kaptain_magics.errors import ConfigError
 from kaptain_magics.files import disk_error, write_whole
-from kaptain_magics.model.workspace import Workspace
+from kaptain_magics.model.context import Context
 
 DEFAULT_REGION = "us-east-1"
 
@@ -208,7 +208,7 @@ class Config:
         docker = Path.home() / ".docker" / "config.json"
         return cls(DockerConfigurationProvider.default() if docker.exists() else None)
 
-    def workspace(self) -> Workspace:
+    def workspace(self) -> Context:
         """Return a workspace under these credentials and places."""
         uri = self.base_model_storage_uri
         if not uri and self.storage_config_provider is not None:
@@ -225,7 +225,7 @@ class Config:
             }
         )
         provider = self.storage_config_provider
-        return Workspace(settings, provider.get_secret_body() if provider is not None else None)
+        return Context(settings, provider.get_secret_body() if provider is not None else None)
 
 
 def _file(text: str, path: str | None, private: Path) -> str:

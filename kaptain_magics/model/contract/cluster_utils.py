@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import KaptainError, TargetError
-from kaptain_magics.model.blocking import logger
-from kaptain_magics.model.workspace import Workspace
+from kaptain_magics.model.context import Context
+from kaptain_magics.model.contract.console import logger
 from kaptain_magics.targets.base import ClusterKeeper, EndpointStatus
 
 _KINDS = ("TFJob", "PyTorchJob", "TrainJob", "Job")
 
 
 def _keeper() -> ClusterKeeper:
-    target = Workspace().target("kubernetes")
+    target = Context().target("kubernetes")
     if not isinstance(target, ClusterKeeper):
         raise TargetError("this target has no cluster", "name one with --on kubernetes")
     return target
@@ -51,7 +51,7 @@ def list_experiments() -> None:
 
 def list_inference_services() -> None:
     """Tell the endpoints, whether KServe serves them or plain Deployments."""
-    _tell([_endpoint_line(endpoint) for endpoint in Workspace().serving("kubernetes").endpoints()])
+    _tell([_endpoint_line(endpoint) for endpoint in Context().serving("kubernetes").endpoints()])
 
 
 def delete_resource(kind: str, name: str) -> None:
@@ -98,7 +98,7 @@ def delete_inference_service(name: str) -> None:
     Raises:
         NotFoundError: There is none of that name.
     """
-    serving = Workspace().serving("kubernetes")
+    serving = Context().serving("kubernetes")
     line = _endpoint_line(serving.endpoint(name))
     serving.undeploy(name)
     _tell([line])
@@ -116,7 +116,7 @@ def delete_experiments(force: bool = False) -> None:
 
 def delete_inference_services(force: bool = False) -> None:
     """Remove the endpoints that are not ready, with ``force`` all."""
-    serving = Workspace().serving("kubernetes")
+    serving = Context().serving("kubernetes")
     gone = [one for one in serving.endpoints() if force or one.state is not EndpointState.READY]
     for endpoint in gone:
         serving.undeploy(endpoint.name)

@@ -1,9 +1,11 @@
-"""What every target does with an endpoint. An instance is a module with a ``serving_rig`` fixture and a subclass::
+"""What every target does with an endpoint.
 
-@pytest.fixture(scope="module")
-def serving_rig(tmp_path_factory) -> ServingRig: ...
+An instance is a module with a fixture ``serving_rig`` and a subclass::
 
-class TestDockerServing(ServingTargetSuite): ...
+    @pytest.fixture(scope="module")
+    def serving_rig(tmp_path_factory) -> ServingRig: ...
+
+    class TestMyTarget(ServingTargetSuite): ...
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.serving.client import infer, predict
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget
-from tests.waiting import until
+from kaptain_magics.testing.waiting import until
 
 # The sum of every row, marked with the revision that answers.
 MARKED = """
@@ -183,6 +185,17 @@ class ServingTargetSuite:
 
     def test_it_is_a_serving_target(self, target: ServingTarget) -> None:
         assert isinstance(target, ServingTarget)
+
+    def test_nothing_is_left_for_the_next_endpoint_of_its_name(
+        self, serving_rig: ServingRig, target: ServingTarget, name: str
+    ) -> None:
+        first = self.deploy(target, serving_rig.spec(name, 1, host="0.0.0.0", env={"SHADE": "dark"}))
+        assert not any(secret in repr(first) for secret in first.headers.values())
+        assert ask(first, [[1, 2]]) == [1]
+        target.undeploy(name)
+        second = self.deploy(target, serving_rig.spec(name, 2))
+        assert second.headers == {}
+        assert ask(second, [[1, 2]]) == [2]
 
     def test_deploy_ask_undeploy(self, serving_rig: ServingRig, target: ServingTarget, name: str) -> None:
         spec = serving_rig.spec(name, 1)

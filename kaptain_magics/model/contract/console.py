@@ -19,7 +19,7 @@ from kaptain_magics.core.events import (
 )
 from kaptain_magics.core.states import EndpointState, RunState, TrialState
 from kaptain_magics.errors import ServingError
-from kaptain_magics.model import envs
+from kaptain_magics.model.contract import envs
 from kaptain_magics.model.handles import Deployment, Handle, Study
 from kaptain_magics.model.plans import DeploymentPlan
 
@@ -67,6 +67,9 @@ def follow_and_tell(handle: _H, verbose: bool | None = None) -> _H:
 
     Returns:
         The handle.
+
+    Raises:
+        RunFailedError: It failed or was stopped; the message has the reason.
     """
     teller = _Study(handle) if isinstance(handle, Study) else _Teller(handle, verbose)
     try:
@@ -77,16 +80,21 @@ def follow_and_tell(handle: _H, verbose: bool | None = None) -> _H:
         raise
     finally:
         teller.close()
+    handle.raise_for_failure()
     return handle
 
 
-def deploy_and_tell(plan: Callable[[], DeploymentPlan]) -> Deployment | None:
-    """Start a deployment and tell its events; an endpoint in the way is told as an error, as the contract has it."""
+def deploy_and_tell(plan: Callable[[], DeploymentPlan]) -> Deployment:
+    """Start a deployment and tell its events; an endpoint in the way is logged too, as the contract has it.
+
+    Raises:
+        ServingError: An endpoint is there already, or the deployment failed.
+    """
     try:
         made = plan()
     except ServingError as error:
         logger().error("%s %s", error.message, error.hint)
-        return None
+        raise
     return follow_and_tell(made.start())
 
 

@@ -1,9 +1,11 @@
-"""What every target does with a job. An instance is a module with a ``rig`` fixture and a subclass::
+"""What every target does with a job.
 
-@pytest.fixture(scope="module")
-def rig(tmp_path_factory) -> Rig: ...
+An instance is a module with a fixture ``rig`` and a subclass::
 
-class TestDockerJobs(JobTargetSuite): ...
+    @pytest.fixture(scope="module")
+    def rig(tmp_path_factory) -> Rig: ...
+
+    class TestMyTarget(JobTargetSuite): ...
 """
 
 from __future__ import annotations

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from kaptain_magics.config import Settings
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import UndefinedPropertyError
 from kaptain_magics.images.builder import ImageBuilder
 from kaptain_magics.images.publish import Publisher, recipe
-from kaptain_magics.model import envs
-from kaptain_magics.model.blocking import logger
-
-if TYPE_CHECKING:
-    from kaptain_magics.model.plannable import Plannable
+from kaptain_magics.model.contract import envs
+from kaptain_magics.model.contract.console import logger
 
 _T = TypeVar("_T")
 
 
-def build_image(model: Plannable, verbose: bool | None) -> bool:
-    """Build and push a model's image unless one with the same content is there; see ``Model.build``."""
-    job = model.plan_training().spec
-    assert isinstance(job, JobSpec)
+def build_image(job: JobSpec, settings: Settings, verbose: bool | None) -> bool:
+    """Build and push the image of a job unless one with the same content is there; see ``Model.build``."""
     if not job.image.image_name or not job.image.base_image:
         raise UndefinedPropertyError(
             "the model has no image to build", "set image_name (repository[:tag]) and base_image"
         )
-    settings = model.workspace.settings
     wanted = recipe(
         job.image.image_name, job.image.base_image, job.script.name, job.script.source, job.files, job.requirements
     )
@@ -63,8 +58,6 @@ class ImageBuilderUtil:
             dockerfile_content: The Dockerfile's text.
             files: Files and folders that it copies, relative to the working folder.
         """
-        from kaptain_magics.config import Settings
-
         settings = Settings.load()
         cache = Path(settings.cache)
         return cls(ImageBuilder(image_name, dockerfile_content, files, settings=settings.as_texts(), cache=cache))

@@ -1,0 +1,214 @@
+"""Which saved revision of a model a deployment serves, and what is to be said about the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from kaptain_magics.core.ages import ago
+from kaptain_magics.core.events import Noted, StateChanged
+from kaptain_magics.core.names import new_hex
+from kaptain_magics.core.states import Direction, RunKind, RunState
+from kaptain_magics.errors import KaptainError, ModelError, NotFoundError, ServingError, StateError
+from kaptain_magics.state import Revision, RunRecord
+
+if TYPE_CHECKING:
+    from kaptain_magics.model.context import Context
+
+SHOWN = 8  # digits of a revision's id that are shown
+_METRICS = 3  # metrics that describe a revision where none decides
+
+
+class Choice(NamedTuple):
+    """The revision to deploy, and what the deployment says of it first."""
+
+    revision: Revision
+    notes: tuple[Noted, ...] = ()
+
+
+def choose_revision(
+    workspace: Context, model_id: str, model_uri: str = "", word: str = "", newest: bool = False
+) -> Choice:
+    """Return the revision to deploy.
+
+    That is the one that is named. Else, where a study tuned the model: the better of the newest tuned and the newest
+    trained revision by the study's objective, where both report it. Else the newest.
+
+    Args:
+        workspace: Where the model is kept.
+        model_id: The model.
+        model_uri: URI or folder of a saved model.
+        word: A revision's id or its beginning.
+        newest: Take the newest whatever its metrics are: a canary tries what is new.
+
+    Raises:
+        ModelError: The model was never trained, or the word names no revision or several.
+        ServingError: Nothing complete is saved at the URI.
+    """
+    known = known_revisions(workspace, model_id)
+    if model_uri and word:
+        raise ModelError("a revision and a model's URI exclude each other", "name one of them")
+    if model_uri:
+        return _at_uri(workspace, model_uri, known)
+    if word:
+        named = find_revision(model_id, known, word)
+        return Choice(named, (Noted(text=f"deploying {_told(named)}, as named"),))
+    if not known:
+        raise ModelError(
+            f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}, or name --model-uri"
+        )
+    chosen, said = (known[-1], _newest(known)) if newest else _best(workspace, known)
+    return Choice(chosen, (*_later_runs(workspace, model_id, chosen, known), said))
+
+
+def known_revisions(workspace: Context, model_id: str) -> tuple[Revision, ...]:
+    """Return a model's revisions, the newest last; none of a model that is not known."""
+    try:
+        return workspace.registry.model(model_id).revisions
+    except NotFoundError:
+        return ()
+
+
+def find_revision(model_id: str, known: Sequence[Revision], word: str) -> Revision:
+    """Return the revision that an id or its beginning names.
+
+    Raises:
+        ModelError: It names none, or several; the hint lists what there is.
+    """
+    found = [r for r in known if r.revision.startswith(word.lower())]
+    if len(found) == 1:
+        return found[0]
+    if not known:
+        raise ModelError(f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}")
+    listed = "\n".join(f"  {_told(r)}" for r in reversed(found or known))
+    what = f"{len(found)} revisions begin with" if found else "there is no revision"
+    raise ModelError(f"{what} {word!r} of {model_id}", f"these are there, the newest first:\n{listed}")
+
+
+# ---- the best, or the newest ------------------------------------------------------------------------------------
+
+
+def _best(workspace: Context, known: Sequence[Revision]) -> tuple[Revision, Noted]:
+    """Return the better of the newest tuned and the newest trained revision by the study's objective."""
+    newest = known[-1]
+    tuned = next((r for r in reversed(known) if r.stage == "tuned"), None)
+    trained = next((r for r in reversed(known) if r.stage == "trained"), None)
+    metric, direction = _objective(workspace, tuned)
+    if tuned is None or trained is None or not metric:
+        return newest, _newest(known)
+    other = trained if newest is tuned else tuned
+    mine, its = _value(newest, metric), _value(other, metric)
+    if mine is None or its is None:
+        lacking = _short(newest if mine is None else other)
+        text = f"deploying {_told(newest, metric)}, the newest; it is not compared with {_told(other)}: "
+        return newest, Noted(text=f"{text}{lacking} has no {metric}")
+    chosen, left = (other, newest) if direction.better(its, mine) else (newest, other)
+    text = f"deploying {_told(chosen, metric)} over {_told(left, metric)}"
+    if mine == its:
+        return chosen, Noted(text=f"{text}: as good, and newer")
+    text += f": the better {metric} ({direction})"
+    hint = f"the newest all the same: --revision {newest.revision[:SHOWN]}" if chosen is other else ""
+    return chosen, Noted(text=text, hint=hint)
+
+
+def _objective(workspace: Context, tuned: Revision | None) -> tuple[str, Direction]:
+    """Return the metric and the direction of a tuned revision's study; older versions wrote them down there only."""
+    if tuned is not None and not tuned.objective:
+        with suppress(StateError):
+            study = workspace.folder(tuned.run_id).record.study
+            if study is not None:
+                return study.objectives[0], study.direction
+    return (tuned.objective, tuned.direction) if tuned is not None else ("", Direction.MAXIMIZE)
+
+
+def _newest(known: Sequence[Revision]) -> Noted:
+    of = f", the newest of {len(known)} revisions" if len(known) > 1 else ""
+    return Noted(text=f"deploying {_told(known[-1])}{of}")
+
+
+def _value(revision: Revision, metric: str) -> float | None:
+    summary = revision.metrics.get(metric)
+    return None if summary is None else summary.latest
+
+
+def _short(revision: Revision) -> str:
+    return f"{revision.stage} revision {revision.revision[:SHOWN]}"
+
+
+def _told(revision: Revision, metric: str = "") -> str:
+    """Return a revision with the metric that decides, or its first ones, and its age."""
+    names = [metric] if metric in revision.metrics else list(revision.metrics)[:_METRICS]
+    facts = [f"{name} {revision.metrics[name].latest:.5g}" for name in names] or ["no metrics"]
+    return f"{_short(revision)} ({', '.join([*facts, ago(revision.created)])})"
+
+
+# ---- runs that left nothing to deploy ----------------------------------------------------------------------------
+
+
+def _later_runs(workspace: Context, model_id: str, chosen: Revision, known: Sequence[Revision]) -> Iterator[Noted]:
+    """Yield a warning where the model's last run left no model, or not its best one, or still goes on."""
+    saved = {revision.run_id for revision in known}
+    for folder in workspace.store.folders():
+        try:
+            record = folder.record
+        except StateError:
+            continue
+        if record.model_id != model_id or record.kind is RunKind.DEPLOY:
+            continue
+        last = folder.last_state()
+        if record.run_id not in saved or last.state is not RunState.SUCCEEDED:
+            yield _warning(record, last, record.run_id in saved, chosen)
+        return
+
+
+def _warning(record: RunRecord, last: StateChanged, saved: bool, chosen: Revision) -> Noted:
+    run, what = f"{record.kind} {record.name}", f"deploying {_short(chosen)} of {ago(chosen.created)}"
+    ended = f"the last run ({run}, {last.state} {ago(last.time)})"
+    if not last.state.terminal:
+        text = f"a {record.kind} run is still in progress ({record.name}, begun {ago(record.created)})"
+        hint = f"%kaptain attach {record.run_id} waits for it; then deploy again"
+    elif last.state is RunState.SUCCEEDED:
+        text = f"the last run ({run}, {ago(last.time)}) saved no model"
+        hint = "save it in the script with kaptain.save_model(model), or name its variable with --model"
+    elif saved:
+        text = f"{ended} kept the best of its trials so far"
+        hint = f"%kaptain_tune {record.model_id} --resume goes on with it"
+    else:
+        text, hint = f"{ended} left no model", f"%kaptain logs {record.run_id} shows why"
+    return Noted(text=f"{text}; {what}", warning=True, hint=hint)
+
+
+# ---- a saved model elsewhere -------------------------------------------------------------------------------------
+
+
+def _at_uri(workspace: Context, model_uri: str, known: Sequence[Revision]) -> Choice:
+    uri = model_uri.rstrip("/")
+    if "://" not in uri:
+        uri = _absolute(uri).as_uri()
+    for revision in known:
+        if revision.uri == uri:
+            return Choice(revision, (Noted(text=f"deploying {_told(revision)}, as named"),))
+    try:
+        manifest = workspace.objects().manifest(uri)
+    except KaptainError as error:
+        raise ServingError(f"no model can be read at {model_uri}: {error.message}", error.hint) from error
+    given = Revision(
+        revision=new_hex(32),
+        stage="given",
+        uri=uri,
+        run_id="",
+        created=0.0,
+        framework=manifest.framework,
+        files=manifest.files,
+        size=manifest.size,
+    )
+    return Choice(given, (Noted(text=f"deploying the model that is saved at {uri}"),))
+
+
+def _absolute(path: str) -> Path:
+    try:
+        return Path(path).expanduser().resolve()
+    except RuntimeError as error:  # ~somebody who does not exist
+        raise ServingError(f"{path}: {error}", "write the whole path") from error

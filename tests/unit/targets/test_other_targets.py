@@ -1,0 +1,57 @@
+"""A target of another distribution: found by its entry point, in the kernel and in the supervisor's process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kaptain_magics.config import Settings
+from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import ConfigError
+from kaptain_magics.magics.grammar import parse
+from kaptain_magics.magics.options import TRAIN
+from kaptain_magics.model import Workspace
+from kaptain_magics.script import capture
+from kaptain_magics.targets.base import target_names
+from tests.distributions import install
+
+ENTRY_POINTS = """
+[kaptain_magics.targets]
+toy = toy_target:ToyTarget
+broken = toy_target_that_is_missing:Target
+local = toy_target:ToyTarget
+"""
+
+
+@pytest.fixture
+def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(Path(__file__).with_name("toy_target.py"), ENTRY_POINTS, tmp_path / "site", monkeypatch)
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_run_goes_to_it_by_name(home: Path) -> None:
+    assert parse(TRAIN, "dev/toy --on toy").get("on") == "toy"
+    workspace = Workspace(Settings.load({"target": "toy"}))
+    run = workspace.model("dev/toy").plan_training(capture("print('a toy ran this')")).start()
+    run.wait(60)
+    run.raise_for_failure()
+    assert (run.target, run.log()) == ("toy", "a toy ran this\n")
+    failed = workspace.model("dev/toy").plan_training(capture("raise SystemExit(3)")).start()
+    assert failed.wait(60) is RunState.FAILED
+    assert failed.reason == "exit code 3"
+
+
+@pytest.mark.usefixtures("_installed")
+def test_names_of_ours_cannot_be_taken_and_a_broken_one_is_named(home: Path) -> None:
+    assert target_names() == ["local", "docker", "kubernetes", "toy", "broken"]
+    assert type(Workspace().target("local")).__name__ == "LocalTarget"
+    with pytest.raises(ConfigError, match="ModuleNotFoundError") as raised:
+        Workspace().target("broken")
+    assert raised.value.hint == "check the installation of kaptain-toy-target"
+
+
+def test_an_unknown_name_says_what_is_there(home: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown target 'dockr'") as raised:
+        Workspace().target("dockr")
+    assert raised.value.hint == "did you mean 'docker'?"

@@ -1,7 +1,8 @@
 """Settings: ``%config KaptainMagics.…`` over ``KAPTAIN_*`` environment over ``kaptain.toml`` over defaults.
 
 Every setting is a plain text, number or flag and none is a secret: credentials stay in the environment or in their own
-files and are read by the process that needs them.
+files and are read by the process that needs them. A setting with a password in it is refused; that of a tracking URI
+may stand in the environment (``KAPTAIN_TRACKING_URI``), where it stays: the setting is the URI without it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ from typing import Any
 import msgspec
 
 from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.secrets import holds_password, without_login
 from kaptain_magics.errors import ConfigError
 
 FILE = "kaptain.toml"
+_PASSWORDS = {  # a setting's name: where its password belongs
+    "tracking_uri": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment for a server; for a "
+    "database set the whole URI there as KAPTAIN_TRACKING_URI, and clear the setting",
+    "s3_endpoint": "put it into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
+    "": "settings are written down: take the login out of the address",
+}
 TRUE = ("true", "yes", "y", "1", "on")
 
 
@@ -62,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         image_platform: Platform of images, such as ``linux/arm64``; empty means Linux on this machine's processor.
         warm: Whether jobs fork from a warm worker where that is safe.
         on_interrupt: What interrupting a waiting cell does: ``stop`` or ``detach``.
-        tracking_uri: MLflow tracking URI; empty logs nothing.
+        tracking_uri: MLflow tracking URI without its password; empty logs nothing.
         log_lines: Lines of a job's log that a view shows.
     """
 
@@ -107,6 +115,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.image_platform and not re.fullmatch(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?", self.image_platform):
             raise ConfigError(f"image_platform {self.image_platform!r} is none", "write for example linux/amd64")
+        for name in self.__struct_fields__:
+            if holds_password(str(getattr(self, name))):
+                raise ConfigError(f"the setting {name} holds a password", _PASSWORDS.get(name, _PASSWORDS[""]))
         for name in ("home", "cache", "docker_config", "registry_certificate"):
             path = getattr(self, name)
             if path:
@@ -126,9 +137,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in cls.__struct_fields__:
             text = os.environ.get(f"KAPTAIN_{name.upper()}")
             if text:
-                values[name] = text
+                values[name] = without_login(text) if name == "tracking_uri" else text
         if "MLFLOW_TRACKING_URI" in os.environ:
-            values.setdefault("tracking_uri", os.environ["MLFLOW_TRACKING_URI"])
+            values.setdefault("tracking_uri", without_login(os.environ["MLFLOW_TRACKING_URI"]))
         values |= {k: v for k, v in (overrides or {}).items() if v not in (None, "")}
         for name in values:
             if name not in cls.__struct_fields__:
@@ -145,6 +156,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def models_uri(self) -> str:
         """The folder of the object store under which every model has its own."""
         return (self.storage_uri or f"{Path(self.home).as_uri()}/storage/models").rstrip("/")
+
+    def whole_tracking_uri(self) -> str:
+        """Return the tracking URI with its password (a secret!), where the environment has it."""
+        there = (os.environ.get(name, "") for name in ("KAPTAIN_TRACKING_URI", "MLFLOW_TRACKING_URI"))
+        return next((uri for uri in there if uri and without_login(uri) == self.tracking_uri), self.tracking_uri)
 
     def as_texts(self) -> dict[str, str]:
         """Return the settings by name as texts, for a run's record."""

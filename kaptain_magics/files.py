@@ -12,8 +12,32 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from kaptain_magics.errors import StateError
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user alone, from the first moment on."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def appended(path: Path) -> BinaryIO:
+    """Open a file to append to; it is made for this user alone."""
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+
+
+def close_to_others(path: Path) -> None:
+    """Take the permissions of group and others off a folder of ours; of what is not there nothing is said."""
+    with suppress(OSError):
+        status = os.stat(path)
+        if status.st_mode & 0o077 and hasattr(os, "getuid") and status.st_uid == os.getuid():
+            path.chmod(status.st_mode & 0o700)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -24,7 +48,7 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     temporary = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -212,7 +236,7 @@ def locked(path: Path, patience: float = 10.0) -> Iterator[None]:
     Raises:
         StateError: Another process holds it for longer than that.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     lock = Lock(path)
     until = time.monotonic() + patience
     while not lock.acquire():

@@ -107,8 +107,11 @@ def pair(value: str) -> tuple[tuple[str, str], ...]:
     return ((name.strip(), rest),)
 
 
-def environment(value: str) -> tuple[tuple[str, str], ...]:
-    """Read ``NAME=value``, or ``NAME`` for the value that it has here (so that it need not stand in a notebook)."""
+def environment(value: str) -> tuple[tuple[str, str | None], ...]:
+    """Read ``NAME=value``, or ``NAME`` for the value that it has here (so that it need not stand in a notebook).
+
+    The second is ``(NAME, None)``: its value is taken when the run starts, and never written down.
+    """
     import os
 
     name, equals, rest = value.partition("=")
@@ -116,7 +119,7 @@ def environment(value: str) -> tuple[tuple[str, str], ...]:
         raise ValueError("write NAME=VALUE, or NAME to pass a variable of this environment on")
     if not equals and name not in os.environ:
         raise ValueError(f"this environment has no {name}; write {name}=VALUE")
-    return ((name, rest if equals else os.environ[name]),)
+    return ((name, rest if equals else None),)
 
 
 def words(value: str) -> tuple[str, ...]:

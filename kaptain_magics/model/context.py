@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kaptain_magics.config import Settings
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import StateError
+from kaptain_magics.files import close_to_others
 from kaptain_magics.state import Registry, RunFolder, RunStore, RunSummary
 from kaptain_magics.supervisor.context import storage_environment, surroundings
 from kaptain_magics.targets.base import ServingTarget, Target, open_target
@@ -28,6 +29,8 @@ class Context:
     def __init__(self, settings: Settings | None = None, secrets: Mapping[str, str] | None = None) -> None:
         self.settings = settings or Settings.load()
         self.secrets = dict(secrets or {})
+        for folder in (self.settings.home, self.settings.cache):
+            close_to_others(Path(folder))
         self.store = RunStore(Path(self.settings.home))
         self.registry = Registry(Path(self.settings.home))
 

@@ -99,7 +99,7 @@ class Model(Plannable):
         hyperparameters: Mapping[str, AnyDomain],
         objectives: Sequence[str],
         objective_goal: float | None = None,
-        objective_type: str = "maximize",
+        objective_type: str | None = None,
         workers: int = 2,
         gpus: int | None = None,
         cpu: str | float | None = None,
@@ -120,9 +120,10 @@ class Model(Plannable):
 
         Args:
             hyperparameters: Domains by command-line flag (``--gamma``) or name.
-            objectives: Metrics; the first one decides.
-            objective_goal: Value that ends the study.
-            objective_type: ``maximize`` or ``minimize``.
+            objectives: Metrics, as ``loss`` or ``loss:min``; the first one decides, the others are reported.
+            objective_goal: Value of the first one that ends the study.
+            objective_type: ``maximize`` or ``minimize`` the first one; taken from its name when not given, so that a
+                loss is never maximized by default.
             workers: Workers of each trial.
             gpus: GPUs of each worker.
             cpu: Cores of each worker.
@@ -149,7 +150,7 @@ class Model(Plannable):
             domains=hyperparameters,
             objectives=objectives,
             goal=objective_goal,
-            direction=_direction(objective_type),
+            direction=None if objective_type is None else _direction(objective_type),
             trials=trials,
             parallel=parallel_trials,
             failed_trials=failed_trials,

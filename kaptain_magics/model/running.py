@@ -59,6 +59,16 @@ def listening_address(name: str, asked: str, running: EndpointSpec | None, canar
     return _HERE
 
 
+def check_token(workspace: Context, token: bool) -> None:
+    """Refuse a token where endpoints have none.
+
+    Raises:
+        ServingError: One was asked for.
+    """
+    if token and workspace.settings.target == "kubernetes":
+        raise ServingError("endpoints on Kubernetes have no tokens", "leave --token out: only the cluster reaches them")
+
+
 def kept(workspace: Context, model_id: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Noted]]:
     """Return options with those of the running endpoint where none are given, and what is to be said of it.
 
@@ -86,9 +96,12 @@ def kept(workspace: Context, model_id: str, given: Mapping[str, Any]) -> tuple[d
         if name not in given and value != getattr(plain, name):
             full[name] = value
             said.append(f"--{name.replace('_', '-')} {value}")
-    if not given.get("env") and running.env:
-        full["env"] = running.env
-        said += [f"--env {name}" for name in running.env]
+    if not given.get("env") and (variables := planning.variables_of(running)):
+        full["env"] = variables
+        said += [f"--env {name}" for name in variables]
+    if "token" not in given and running.token and workspace.settings.target != "kubernetes":
+        full["token"] = True
+        said.append("--token")
     if not given.get("requirements") and running.requirements not in _trained_with(workspace, model_id):
         full["requirements"] = running.requirements
         said.append(f"--requirements (lines: {len(running.requirements)})")

@@ -13,6 +13,7 @@ from kaptain_magics.serving.auth import Gate
 from kaptain_magics.serving.errors import RequestError, error_body, refusal
 from kaptain_magics.serving.limits import Limits, decompress, too_large
 from kaptain_magics.serving.openapi import describe_api
+from kaptain_magics.serving.origin import HEADERS, from_browser
 from kaptain_magics.serving.served import Served
 from kaptain_magics.serving.v1 import read_instances, write_predictions
 from kaptain_magics.serving.v2 import read_request, write_answer, write_json
@@ -27,6 +28,7 @@ _JSON: Headers = ((b"content-type", b"application/json"),)
 _TEXT: Headers = ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),)
 _TYPES = (b"", b"application/json", b"application/octet-stream")
 _WANTED = (
+    *HEADERS,
     b"authorization",
     b"content-encoding",
     b"content-length",
@@ -120,6 +122,7 @@ class Application:
     async def _answer(self, route: Route | None, scope: dict[str, Any], receive: Receive) -> Answer | None:
         try:
             headers = {name: value for name, value in scope["headers"] if name in _WANTED}
+            self._gate.admit(scope["method"], headers)
             if route is None:
                 self._gate.check(headers.get(b"authorization", b""))
                 raise self._unknown(scope["path"])
@@ -141,7 +144,7 @@ class Application:
 
     async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if kind not in _TYPES:
+        if kind not in _TYPES or (not kind and from_browser(headers)):  # without a type a page may send to any site
             raise RequestError(415, "Content-Type: use application/json", ((b"connection", b"close"),))
         limit = self._limits.body
         length = headers.get(b"content-length", b"0")

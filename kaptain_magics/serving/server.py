@@ -58,7 +58,7 @@ class Server:
         eager: bool = True,
     ) -> None:
         self._options = options
-        self._gate = Gate(token)
+        self._gate = Gate(token, options.host)
         self._public = public
         self._private = private
         self._metrics = metrics

@@ -21,7 +21,7 @@ from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import NotFoundError, StateError
-from kaptain_magics.files import Lock, disk_error, write_whole
+from kaptain_magics.files import Lock, appended, disk_error, private_folder, write_whole
 
 TEXT_AT_MOST = 64 * 1024  # bytes of log text in one event
 _TAIL = 64 * 1024  # bytes of the stream that are searched for its last state
@@ -132,7 +132,7 @@ class RunFolder:
         return stamped  # type: ignore[return-value]  # replace() keeps the class
 
     def _write_log(self, event: LogWritten) -> LogWritten:
-        with open(self.log_path, "ab") as file:
+        with appended(self.log_path) as file:
             start = file.tell()
             file.write(event.text.encode("utf-8", "replace"))
             return msgspec.structs.replace(event, start=start, end=file.tell(), text="")
@@ -305,7 +305,8 @@ class RunStore:
         path = self.folder / record.run_id
         made = RunFolder(path)
         try:
-            path.mkdir(parents=True, mode=0o700)
+            private_folder(self.folder)
+            path.mkdir(mode=0o700)
             if sys.platform != "win32":
                 made.lock.acquire()
             write_whole(path / "run.json", msgspec.json.encode(record))

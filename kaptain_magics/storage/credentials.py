@@ -9,7 +9,7 @@ from pathlib import Path
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import CredentialsError
 
-_SECRET = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _SETTINGS = {  # name in a job's environment: other names of the environment, names in a profile
     "AWS_REGION": (("AWS_DEFAULT_REGION",), ("region",)),
     "S3_ENDPOINT": (("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), ("s3_endpoint", "endpoint_url")),
@@ -25,7 +25,7 @@ class StorageEnv(dict[str, str]):
     """Environment variables that give access to a store; its text shows no secret."""
 
     def __repr__(self) -> str:
-        return repr({name: "***" if name in _SECRET else value for name, value in self.items()})
+        return repr({name: "***" if name in KEYS else value for name, value in self.items()})
 
 
 def storage_env(environ: Mapping[str, str]) -> StorageEnv:
@@ -46,7 +46,7 @@ def storage_env(environ: Mapping[str, str]) -> StorageEnv:
     profile = _profile(environ)
     found = StorageEnv()
     source = environ if environ.get("AWS_ACCESS_KEY_ID") else {name.upper(): text for name, text in profile.items()}
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+    for name in KEYS:
         found[name] = source.get(name, "")
     for name, (others, keys) in _SETTINGS.items():
         choices = [*(environ.get(other, "") for other in (name, *others)), *(profile.get(key, "") for key in keys)]

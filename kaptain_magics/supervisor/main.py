@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     last = _supervise(context)
     _write_end(folder, last)
     if tracked:
-        _track(folder, settings.tracking_uri)
+        _track(folder, settings.whole_tracking_uri())
     folder.lock.release()
     return 0
 

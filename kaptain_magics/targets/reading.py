@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, Noted
+from kaptain_magics.core.metric_lines import MetricLines
+from kaptain_magics.errors import IntegrityError
 
-_NUMBER = rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _LONGEST_LINE = 64 * 1024
 
 
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What a line of the channel raises that the runtime has not written."""
+
+
 def channel_event(data: Mapping[str, Any]) -> Event | None:
-    """Turn an object that the runtime sent through its channel into an event; ``None`` for kinds unknown here.
-
-    Raises:
-        ValueError: It is no such object, or malformed: the script itself wrote it.
-    """
-    try:
-        return _channel_event(data)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"malformed fact: {error}") from error
-
-
-def _channel_event(data: Mapping[str, Any]) -> Event | None:
+    """Turn an object that the runtime sent through its channel into an event; ``None`` for kinds unknown here."""
     kind = data.get("kind")
     if kind == "metric":
         return MetricReported(
@@ -54,6 +50,23 @@ def _step(step: Any) -> int | None:
     return None if step is None else int(step)
 
 
+def place_fetched(path: Path, digest: str, folder: Path) -> None:
+    """Move the file with the variables to bring back into a job's folder, where the notebook unpickles it.
+
+    Args:
+        path: The file, as it came from where the job ran.
+        digest: sha256 (hex) that the job told of it.
+        folder: The job's folder.
+
+    Raises:
+        IntegrityError: It is not what the job wrote.
+    """
+    if path.is_symlink() or not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise IntegrityError("the variables to bring back are not what the job wrote", "run it again")
+    path.chmod(0o600)
+    os.replace(path, folder / "fetched.pkl")
+
+
 class ChannelReader:
     """Reads the lines of a job's channel as they come; a line counts when its end is there."""
 
@@ -67,27 +80,22 @@ class ChannelReader:
         for line in lines:
             try:
                 event = channel_event(msgspec.json.decode(line))
-            except (msgspec.DecodeError, ValueError, RecursionError):
+            except UNREADABLE:
                 continue  # the script wrote into the channel's file itself
             if event is not None:
                 yield event
 
 
 class MetricScanner:
-    """Finds ``name=value`` on standard output.
+    """Finds metrics on standard output; ``core.metric_lines`` has the rule.
 
     Args:
-        names: Names to look for, anywhere in a line as Katib does; none looks for lines that are nothing but
-            ``name=value``.
+        names: Names to look for; none looks for all.
+        settings: Numbers that the script was given by name, which it may print too.
     """
 
-    def __init__(self, names: Sequence[str] = ()) -> None:
-        self._asked = bool(names)
-        if names:
-            any_name = b"|".join(re.escape(n.encode()) for n in names)
-            self._pattern = re.compile(rb"(?<![\w.|-])(" + any_name + rb")\s*=\s*(" + _NUMBER + rb")(?![\w.])")
-        else:
-            self._pattern = re.compile(rb"^[ \t]*([A-Za-z][\w./-]*)[ \t]*=[ \t]*(" + _NUMBER + rb")[ \t\r]*$", re.M)
+    def __init__(self, names: Sequence[str] = (), settings: Mapping[str, float] | None = None) -> None:
+        self._lines = MetricLines(names, settings)
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[MetricReported]:
@@ -104,11 +112,8 @@ class MetricScanner:
         yield from self._found(rest)
 
     def _found(self, data: bytes) -> Iterator[MetricReported]:
-        if b"=" in data:
-            for match in self._pattern.finditer(data):
-                value = float(match[2])
-                if self._asked or math.isfinite(value):  # what was not asked for is no metric where it overflows
-                    yield MetricReported(name=match[1].decode(), value=value)
+        for name, value in self._lines.find(data):
+            yield MetricReported(name=name, value=value)
 
 
 def unfinished(data: bytes) -> int:

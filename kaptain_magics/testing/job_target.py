@@ -429,8 +429,10 @@ class JobTargetSuite:
         assert [check for check in target.check() if not check.ok] == []
 
     def test_render_shows_no_secret(self, rig: Rig, target: Target) -> None:
-        shown = target.render(rig.job("print(1)", env={"PLAIN": "shown-value"}))
-        assert "shown-value" in shown
+        shown = target.render(rig.job("print(1)", env={"PLAIN": "given-value"}, env_names=("NOT_SET_HERE",)))
+        assert "given-value" not in shown
+        assert "PLAIN" in shown
+        assert "NOT_SET_HERE" in shown
         for name, value in rig.surroundings.storage_env.items():
             if "SECRET" in name or "TOKEN" in name:
                 assert value not in shown

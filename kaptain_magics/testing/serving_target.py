@@ -31,7 +31,7 @@ from kaptain_magics.core.specs import EndpointSpec, ImageSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.serving.client import infer, predict
-from kaptain_magics.targets.base import EndpointStatus, ServingTarget
+from kaptain_magics.targets.base import EndpointStatus, ServingTarget, Target
 from kaptain_magics.testing.waiting import until
 
 # The sum of every row, marked with the revision that answers.
@@ -47,6 +47,13 @@ def predict(inputs):
     time.sleep(1.5)
     (rows,) = inputs.values()
     return rows.sum(axis=1)
+"""
+NAMED = """
+import os
+seen = len(os.environ["GIVEN"] + os.environ["DEMO_NAME"])
+def predict(inputs):
+    (rows,) = inputs.values()
+    return rows.sum(axis=1) + {mark} * (seen == 32)
 """
 STEP = 1000  # between the marks of two revisions; sums stay below
 
@@ -182,6 +189,17 @@ class ServingTargetSuite:
         events = list(target.deploy(spec))
         assert last(events).state is RunState.SUCCEEDED, events
         return target.endpoint(spec.name)
+
+    def test_a_server_has_its_variables_and_nothing_shows_them(
+        self, serving_rig: ServingRig, target: ServingTarget, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DEMO_NAME", "the-passed-value")
+        spec = serving_rig.spec(name, 3, NAMED, env={"GIVEN": "the-given-value!"}, env_names=("DEMO_NAME",))
+        shown = target.render(spec) if isinstance(target, Target) else ""
+        for value in ("the-passed-value", "the-given-value!"):
+            assert value not in shown
+            assert value not in repr(spec)
+        assert ask(self.deploy(target, spec), [[1.0, 2.0]]) == [3]
 
     def test_it_is_a_serving_target(self, target: ServingTarget) -> None:
         assert isinstance(target, ServingTarget)

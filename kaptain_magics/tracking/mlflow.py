@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import AnyEvent, ArtifactSaved, MetricReported, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.secrets import scrubbed, without_login
 from kaptain_magics.core.states import RunState, TrialState
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 _AT_ONCE = 500  # metrics in one call; MLflow takes 1000 entities
 _LONGEST_PARAMETER = 6000  # characters of a value that every store of MLflow takes
 _UNFIT = re.compile(r"[^\w.\-: /]")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -84,9 +84,9 @@ def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: st
             told.flush()
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        where = _CREDENTIALS.sub("", tracking_uri)
         return Noted(
-            text=f"MLflow at {where} did not take run {record.run_id}: {_CREDENTIALS.sub('', lines[0])}",
+            text=f"MLflow at {without_login(tracking_uri)} did not take run {record.run_id}: "
+            f"{scrubbed(lines[0], tracking_uri)}",
             warning=True,
             hint="check the tracking URI; the run itself is not affected",
         )
@@ -110,6 +110,8 @@ class _Told:
             "kaptain.target": record.target,
             "kaptain.name": record.name,
         }
+        if record.study is not None:
+            tags |= {f"kaptain.objective.{_UNFIT.sub('_', o.name)}": str(o.direction) for o in record.study.directed}
         self._run = self._begin(record.about.get("name") or record.name, record.created, tags)
         self._metrics: list[Any] = []
         self._steps: dict[str, int] = {}

@@ -23,8 +23,10 @@ from kaptain_magics.core.events import Event, LogWritten, MetricReported, Noted,
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError
+from kaptain_magics.files import appended, private_folder
 from kaptain_magics.targets.base import Target
-from kaptain_magics.tuning.algorithms import check_study, make_search, make_stopper
+from kaptain_magics.tuning.algorithms import make_search, make_stopper
+from kaptain_magics.tuning.checks import check_study
 from kaptain_magics.tuning.trial import Trial, alike, objective_value
 
 _TICK = 0.1  # seconds between looks at ``stopping`` and the clock
@@ -112,6 +114,7 @@ class _Loop:
         self._ended = self._failed = 0  # trials of this run, not of the one that it goes on with
         self._why = self._why_before = self._hint = ""  # of the last failures
         self._notes: set[str] = set()
+        self._steps_looked_at = False
         self._exhausted = False
         self._end: tuple[RunState, str, str] | None = None
         self._deadline = time.monotonic() + (spec.timeout or float("inf"))
@@ -249,11 +252,23 @@ class _Loop:
             self._stopper.end(trial.number, trial.state, value)
         self._count(trial.state)
         self._emit(trial.changed(best=best) if best else changed)
+        self._look_at_steps(trial)
         self._ended += 1
         if trial.state is TrialState.FAILED:
             self._failed += 1
             self._why_before, self._why, self._hint = self._why, trial.reason, trial.hint
         self._judge()
+
+    def _look_at_steps(self, trial: Trial) -> None:
+        """Warn where the first trial gives a stopping rule nothing to go by."""
+        if self._stopper is None or self._steps_looked_at or trial.state is not TrialState.SUCCEEDED:
+            return
+        self._steps_looked_at = True
+        if trial.steps < 2:
+            name, rule = self._spec.objectives[0], self._spec.early_stopping or self._spec.algorithm
+            text = f"{rule} cannot end any trial early: trial {trial.number} reported {name} once, at its end"
+            hint = f"report it at every step, as with kaptain.log_metrics({{{name!r}: ...}}, step=epoch)"
+            self._emit(Noted(text=text, warning=True, hint=hint))
 
     def _told_value(self, trial: TrialChanged) -> float | None:
         """Return the value that the search and the stopping rule learn from an ended trial."""
@@ -367,6 +382,6 @@ class _Loop:
 
 def _write_log(folder: Path, text: str) -> None:
     with contextlib.suppress(OSError):  # a full disk must not end a trial on a cluster
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "log.txt", "ab") as file:
+        private_folder(folder)
+        with appended(folder / "log.txt") as file:
             file.write(text.encode("utf-8", "replace"))

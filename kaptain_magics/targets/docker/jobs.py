@@ -15,11 +15,11 @@ from kaptain_magics.core.events import ArtifactSaved, Event, Noted, StateChanged
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
-from kaptain_magics.files import write_whole
+from kaptain_magics.files import private_folder, write_whole
 from kaptain_magics.images.engine import Engine, GoneError, sentence
 from kaptain_magics.targets.base import JobRef, Surroundings
 from kaptain_magics.targets.docker import container as settings_of
-from kaptain_magics.targets.docker.files import bring_artifact, job_archive, put_in, take_out
+from kaptain_magics.targets.docker.files import bring_artifact, bring_fetched, job_archive, put_in
 from kaptain_magics.targets.docker.images import STORAGE_PACKAGES, Images, ReadyImage
 from kaptain_magics.targets.docker.logs import Output
 from kaptain_magics.targets.output import OutputReader
@@ -62,8 +62,12 @@ class DockerJobs:
             raise TargetError(
                 f"the docker target runs one worker, not {job.workers}", "use --on kubernetes, or drop --workers"
             )
-        Path(job.folder).mkdir(parents=True, exist_ok=True)
-        data = {"folder": job.folder, "metrics": "\n".join(job.metric_names)}
+        private_folder(Path(job.folder))
+        data = {"folder": job.folder, "metrics": "\n".join(job.metric_names), "upload": job.upload_uri}
+        if job.capture.fetch:
+            data["fetch"] = "1"
+        if job.settings:
+            data["settings"] = msgspec.json.encode(job.settings).decode()
         if job.timeout is not None:
             data["timeout"] = repr(job.timeout)
         if job.image.image_name:
@@ -78,9 +82,9 @@ class DockerJobs:
 
     def _start(self, job: JobSpec, image: ReadyImage) -> None:
         settings = {**self._settings(job, image.user), "volumes": dict(image.volumes)}
-        if "PYTHONPATH" not in job.env:
-            settings["environment"]["PYTHONPATH"] = settings_of.search_path(image.path)
-        with job_archive(job, built=image.built) as archive:
+        settings["environment"]["PYTHONPATH"] = settings_of.search_path(image.path)
+        hidden = settings_of.hidden_environment(self._around.variables(job), self._around.storage_env, image.path)
+        with job_archive(job, image.built, hidden) as archive:
             with self._engine.told(image.name):
                 made = self._engine.client.containers.create(image.id, **settings)
             try:
@@ -155,7 +159,8 @@ class DockerJobs:
 
     def _watch(self, job: JobRef, found: Container, after: int) -> Iterator[Event]:
         names = tuple(filter(None, job.data.get("metrics", "").split("\n")))
-        reader = OutputReader(names, after)
+        settings = msgspec.json.decode(job.data.get("settings", "{}"))
+        reader = OutputReader(names, after, upload_uri=job.data["upload"], settings=settings)
         deadline = _started(found) + float(job.data.get("timeout", "inf"))
         with contextlib.closing(Output(self._engine, str(found.id)).follow(_TICK)) as output:
             for piece in output:
@@ -164,8 +169,11 @@ class DockerJobs:
                     self._end(job, found, "timeout")
         yield from self._meaning(found, reader.finish())
         last = self._last_state(job, found, reader.tail)
-        if reader.fetched and last.state is RunState.SUCCEEDED:
-            take_out(self._engine, found, reader.fetched, Path(job.data["folder"]))
+        if "fetch" in job.data and last.state is RunState.SUCCEEDED:
+            try:
+                bring_fetched(self._engine, found, reader.fetched, Path(job.data["folder"]))
+            except KaptainError as error:
+                last = StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
         write_whole(Path(job.data["folder"]) / "end.json", msgspec.json.encode(last))
         with contextlib.suppress(TargetError), self._engine.told():
             found.remove(force=True, v=True)

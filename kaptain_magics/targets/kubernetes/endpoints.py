@@ -107,6 +107,7 @@ class EndpointParts:
             storage=f"{endpoint.name}-secret",
             pull_secrets=(*own, *self._shop.pull_secrets, *endpoint.cluster.image_pull_secrets),
             service_account=endpoint.cluster.service_account,
+            variables=(*endpoint.env, *endpoint.env_names),
             user=int(user) if user.isdigit() else None,
         )
 
@@ -126,7 +127,14 @@ class EndpointParts:
         }
         if endpoint.requirements:
             files["requirements.txt"] = "".join(f"{line}\n" for line in endpoint.requirements).encode()
-        return secrets.binary_secret(self.metadata(endpoint, setup.payload), files)
+        return secrets.binary_secret(self.metadata(endpoint, setup.payload), files | self._variables(endpoint))
+
+    def variables_payload(self, endpoint: EndpointSpec, setup: Setup) -> Manifest:
+        """Return the secret with the variables of an endpoint that another's server serves."""
+        return secrets.binary_secret(self.metadata(endpoint, setup.payload), self._variables(endpoint))
+
+    def _variables(self, endpoint: EndpointSpec) -> dict[str, bytes]:
+        return pod.variable_files(self._shop.around.variables(endpoint))
 
     def create(self, endpoint: EndpointSpec, objects: list[Manifest]) -> Iterator[Event]:
         """Create the objects, patch those that are shared with the revision before; after a failure nothing new stays.

@@ -24,9 +24,10 @@ from kaptain_magics.targets.kubernetes.follow import STOPPED, JobFollower
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import job as job_manifests
 from kaptain_magics.targets.kubernetes.manifests import secrets
-from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, metadata
+from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, metadata, variable_files
 from kaptain_magics.targets.kubernetes.payload import Payload
 from kaptain_magics.targets.kubernetes.registry import Images
+from kaptain_magics.targets.reading import place_fetched
 
 if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore
@@ -108,6 +109,7 @@ class Workshop:
             storage=names.get("storage", ""),
             service_account=job.cluster.service_account or self.around.settings.get("service_account", ""),
             user=int(user) if user.isdigit() else None,
+            variables=(*job.env, *job.env_names),
             group=0 if job.image.image_name else int(user) if user.isdigit() else 0,
             ignore_disruption=self.discovery.ignores_disruption,
         )
@@ -137,7 +139,8 @@ class Workshop:
         if config:
             names["registry"] = labels.new_secret_name(f"{run}-registry")
             found.append(secrets.pull_secret(about(names["registry"]), config))
-        found.append(secrets.binary_secret(about(names["payload"]), made.files))
+        files = made.files | variable_files(self.around.variables(job))
+        found.append(secrets.binary_secret(about(names["payload"]), files))
         return found, self.setup(job, **names)
 
     def _refuse_folders(self, job: JobSpec) -> None:
@@ -228,9 +231,11 @@ class KubernetesJobs:
             "container": main_container(job, workload["kind"]),
             "secrets": ",".join(visible),
             "payload": setup.payload,
-            "metrics": ",".join(job.metric_names),
+            "metrics": "\n".join(job.metric_names),
+            "settings": msgspec.json.encode(job.settings).decode() if job.settings else "",
             "work": made.work_uri,
             "fetched": made.fetched_uri,
+            "upload": job.upload_uri,
             "timeout": f"{job.timeout:g}" if job.timeout is not None else "",
             "ttl": ""
             if job.cluster.ttl_seconds_after_finished is None
@@ -328,8 +333,8 @@ class KubernetesJobs:
                 return
             job = msgspec.structs.replace(found, data=found.data | job.data)
 
-        def tidy(remove: bool) -> Iterator[Event]:
-            return _told(job, self._tidy(job, remove))
+        def tidy(remove: bool, digest: str) -> Iterator[Event]:
+            return _told(job, self._tidy(job, remove, digest))
 
         patience = self._shop.pending_patience
         yield from JobFollower(self._shop.cluster, job, after, patience, tidy).events()
@@ -350,11 +355,18 @@ class KubernetesJobs:
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
             return None
 
-    def _tidy(self, job: JobRef, remove: bool) -> Iterator[Event]:
+    def _tidy(self, job: JobRef, remove: bool, digest: str) -> Iterator[Event]:
         data = job.data
-        if data.get("fetched") and data.get("folder"):
-            with suppress(KaptainError):
-                self._shop.store(data["fetched"]).get(data["fetched"], Path(data["folder"]) / "fetched.pkl")
+        if digest and data.get("fetched") and data.get("folder"):
+            folder = Path(data["folder"])
+            came = folder / f".fetched-{new_hex(8)}.part"
+            try:
+                self._shop.store(data["fetched"]).get(data["fetched"], came)
+                place_fetched(came, digest, folder)
+            except KaptainError as error:
+                yield Noted(text=error.message, warning=True, hint=error.hint)
+            finally:
+                came.unlink(missing_ok=True)
         self._shop.forget_objects(data.get("work", ""), data.get("fetched", ""))
         yield from self._shop.delete_secrets(data.get("secrets", ""))
         with suppress(KaptainError):

@@ -69,6 +69,8 @@ class KServeServing:
         own = manifests.own_server(endpoint)
         setup = self._parts.setup(endpoint, needs_image=own)
         payload = [self._parts.server_payload(endpoint, setup, manifests.FOLDER)] if own else []
+        if setup.variables and not own:
+            payload = [self._parts.variables_payload(endpoint, setup)]
         service = manifests.inference_service(endpoint, setup, RAW if mode.lower().startswith("raw") else SERVERLESS)
         service["metadata"]["annotations"] |= {FRAMEWORK: endpoint.framework.value, PROTOCOL: endpoint.protocol}
         return [*common, *payload, service]

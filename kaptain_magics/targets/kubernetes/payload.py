@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import hashlib
 import io
 import json
 from collections.abc import Iterable
@@ -106,7 +107,7 @@ def _payload(job: JobSpec, plan: dict[str, Any]) -> Payload:
     work_uri = ""
     if sum(map(len, files.values())) + len(packed) + len(json.dumps(plan)) > LARGEST:
         work_uri = _beside(job, WORK_ARCHIVE, f"carry {len(packed) / 1e6:.1f} MB of files")
-        plan["work_uri"] = work_uri
+        plan |= {"work_uri": work_uri, "work_sha256": hashlib.sha256(packed).hexdigest()}
     else:
         files[WORK_ARCHIVE] = packed
     files["plan.json"] = json.dumps(plan).encode()

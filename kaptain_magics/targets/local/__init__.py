@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.core.specs import EndpointSpec, JobSpec
+from kaptain_magics.errors import ConfigError
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.targets.local import environments
 from kaptain_magics.targets.local.instances import SERVER, Started, launch_process
@@ -38,7 +40,9 @@ class LocalTarget(LocalJobs, LocalServing):
     def _launch_server(
         self, module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str
     ) -> Started:
-        worker = self._worker(self._like, python) if self._like is not None and module == SERVER else None
+        worker = None
+        with contextlib.suppress(ConfigError):  # a variable that was passed on to the training is not set any more
+            worker = self._worker(self._like, python) if self._like is not None and module == SERVER else None
         if worker is None or python != sys.executable:
             return launch_process(module, argv, env, log, python)
         request = {
@@ -54,10 +58,11 @@ class LocalTarget(LocalJobs, LocalServing):
         finally:
             os.close(output)
 
-    def _python_for(self, requirements: Sequence[str]) -> str:
-        if not environments.needed(requirements):
+    def _python_for(self, spec: EndpointSpec) -> str:
+        if not environments.needed(spec.requirements):
             return sys.executable
-        return environments.prepare(requirements, self._around.cache, self._cancelled.is_set)
+        env = {**os.environ, **self._around.variables(spec)}
+        return environments.prepare(spec.requirements, self._around.cache, self._cancelled.is_set, env)
 
 
 class _Forked:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -74,14 +75,20 @@ def base_environment() -> dict[str, str]:
     return env
 
 
-def environment(spec: EndpointSpec, token: str) -> dict[str, str]:
-    """Return the environment of a deployment's server."""
+def environment(spec: EndpointSpec, token: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a deployment's server.
+
+    Args:
+        spec: The deployment.
+        token: The token that requests need, empty for none.
+        variables: The variables that it was given.
+    """
     env = base_environment()
     if spec.resources.cores is not None:
         env |= dict.fromkeys(_THREADS, str(max(1, math.ceil(spec.resources.cores))))
     if token:
         env["KAPTAIN_TOKEN"] = token
-    return env | spec.env
+    return {**env, **variables}
 
 
 def is_free(host: str, port: int) -> bool:

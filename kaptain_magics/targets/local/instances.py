@@ -19,7 +19,7 @@ import msgspec
 
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.errors import TargetError
-from kaptain_magics.files import Lock, write_whole
+from kaptain_magics.files import Lock, appended, private_folder, write_whole
 
 SERVER, ROUTER = "kaptain_magics.serving", "kaptain_magics.serving.router"
 
@@ -74,7 +74,7 @@ class Instance:
     def make(cls, endpoint: Path) -> Instance:
         """Return a new one with its folder."""
         made = cls(endpoint / f"i-{new_hex(12)}")
-        made.folder.mkdir(parents=True, mode=0o700)
+        private_folder(made.folder)
         return made
 
     def start(
@@ -167,7 +167,7 @@ def socket_folder() -> Path:
 
 def launch_process(module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> Started:
     """Start a module as a fresh process; see ``Launch``."""
-    with open(log, "ab") as output:
+    with appended(log) as output:
         process = subprocess.Popen(
             [python, "-m", module, *argv],
             stdin=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -68,9 +68,10 @@ class LocalServing:
         self,
         surroundings: Surroundings,
         launch: Launch = launch_process,
-        interpreter: Callable[[Sequence[str]], str] = lambda _: sys.executable,
+        interpreter: Callable[[EndpointSpec], str] = lambda _: sys.executable,
     ) -> None:
         self._folder = surroundings.home / "local" / "endpoints"
+        self._variables = surroundings.variables
         self._book = Book(self._folder, Deployed)
         self._launch = launch
         self._interpreter = interpreter
@@ -188,7 +189,7 @@ class LocalServing:
         if deployed is not None:
             port, handover = self._port(spec, deployed)
         token = self._book.token(spec)
-        python = self._interpreter(spec.requirements)
+        python = self._interpreter(spec)
         instance = Instance.make(self._folder / spec.name)
         made.append(instance)
         options: dict[str, Any] = {
@@ -211,7 +212,7 @@ class LocalServing:
         }
         if "grpc_port" in spec.serving_config:
             options["grpc_port"] = int(spec.serving_config["grpc_port"])
-        started = instance.start(self._launch, SERVER, options, environment(spec, token), python)
+        started = instance.start(self._launch, SERVER, options, environment(spec, token, self._variables(spec)), python)
         reason = wait_ready(instance, started, time.monotonic() + spec.timeout, self._cancelled.is_set)
         if reason:
             message, _, hint = reason.partition(" - ")

@@ -28,7 +28,7 @@ class StartedJob:
         self.mark = orphans.run_mark(spec.run_id) + new_hex(16)
         self.process: processes.Process | None = None
         self.stopping = False
-        self.reason = self.hint = ""
+        self.reason = self.hint = self.note = ""
         self.starting: threading.Thread | None = None
         self._error: BaseException | None = None
         self._limit = spec.timeout or float("inf")

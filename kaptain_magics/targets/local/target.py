@@ -8,22 +8,22 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from kaptain_magics.core.events import Event, LogWritten, Noted, StateChanged
-from kaptain_magics.core.secrets import masked
+from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
-from kaptain_magics.files import disk_error
+from kaptain_magics.files import disk_error, private_folder
 from kaptain_magics.runtime import orphans
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
-from kaptain_magics.targets.base import Check, JobRef, Surroundings
-from kaptain_magics.targets.local import environments, processes
+from kaptain_magics.targets.base import Check, JobRef, Surroundings, without_values
+from kaptain_magics.targets.local import environments, gpus, processes
 from kaptain_magics.targets.local.imports import import_statements, is_standard
 from kaptain_magics.targets.local.memory import MemoryWatch
 from kaptain_magics.targets.local.starting import StartedJob
@@ -49,19 +49,30 @@ class LocalJobs:
         self._warm = surroundings.settings.get("warm", "true") == "true"
         self._jobs: dict[str, StartedJob] = {}
         self._workers: dict[tuple[str, str], processes.WarmWorker] = {}
+        self._gpus = gpus.Share()
 
     def check(self) -> list[Check]:
         """Look at the state folder, the disk and the ways to start a process."""
         home = self._around.home
         free = shutil.disk_usage(home if home.exists() else Path.home()).free
         warm = processes.CAN_FORK and self._warm
+        found = gpus.look()
         writable = os.access(home if home.exists() else home.parent, os.W_OK)
         return [
             Check("state folder", writable, str(home), "" if writable else "name another one with KAPTAIN_HOME"),
             Check("disk", free > 1 << 30, f"{free / 1e9:.1f} GB free", "" if free > 1 << 30 else "free some space"),
             Check("python", True, f"{sys.version.split()[0]} at {sys.executable}"),
+            Check("gpus", True, f"{len(found.ids)}: {found.looked}"),
             Check("warm start", True, "jobs fork from a warm worker" if warm else "jobs start as fresh processes"),
         ]
+
+    def check_gpus(self, wanted: int) -> None:
+        """Refuse more GPUs than this machine has.
+
+        Raises:
+            TargetError: It has fewer.
+        """
+        gpus.check(wanted, gpus.look())
 
     def render(self, spec: JobSpec | EndpointSpec | StudySpec) -> str:
         """Return the command that would run, as a shell would write it."""
@@ -76,12 +87,15 @@ class LocalJobs:
         lines += [f"# assignment replaced: {name} = {value!r}" for name, value in job.assignments.items()]
         if isinstance(spec, StudySpec):
             lines += [f"# searched: {name} = {domain}" for name, domain in spec.domains.items()]
-        lines += [f"TRAINED_MODEL_UPLOAD_PATH={job.upload_uri}", *(f"{k}={masked(k, v)}" for k, v in job.env.items())]
+        lines.append(f"TRAINED_MODEL_UPLOAD_PATH={job.upload_uri}")
+        lines += [f"{name}={value}" for name, value in without_values(job).env.items()]
         return "\n".join([*lines, shlex.join(["python", "-u", job.script.name, *job.argv])])
 
     def submit(self, job: JobSpec) -> JobRef:
         """Start the job's process, or leave that to ``follow`` where an environment has to be made first."""
         folder = Path(job.folder)
+        if job.resources.gpu_limit:
+            gpus.check(job.resources.gpu_limit, gpus.look({**os.environ, **job.env}))
         self._jobs[job.name] = mine = StartedJob(job)
         try:
             self._prepare(job, folder)
@@ -93,7 +107,7 @@ class LocalJobs:
 
     def _prepare(self, job: JobSpec, folder: Path) -> None:
         work = folder / "work"
-        work.mkdir(parents=True)
+        private_folder(work)
         (work / job.script.name).write_text(job.script.source, encoding="utf-8")
         shared = folder.parent.parent / "files" if job.trial is not None else None
         for source in map(Path, job.files):
@@ -119,7 +133,7 @@ class LocalJobs:
                 "fetched": str(folder / "fetched.pkl"),
                 "sent": _sent(job, folder),
             },
-            "env": self._environment(job, threads, mine.mark),
+            "env": self._environment(mine, threads),
             "cwd": str(folder / "work"),
             "exit_path": str(folder / "exit.json"),
             "threads": threads,
@@ -147,12 +161,13 @@ class LocalJobs:
             return None
         key = (python, job.script.source)
         if key not in self._workers:
-            env = {**os.environ, **job.env}
+            env = {**os.environ, **self._around.variables(job)}
             statements = [s for s in import_statements(job.script.source) if not is_standard(s)]
             self._workers[key] = processes.WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
 
-    def _environment(self, job: JobSpec, threads: int, mark: str) -> dict[str, str]:
+    def _environment(self, mine: StartedJob, threads: int) -> dict[str, str]:
+        job = mine.spec
         env = {**os.environ, **self._around.storage_env}
         if env.get("MPLBACKEND", "").startswith("module://"):  # the notebook's own; a job has no notebook
             env["MPLBACKEND"] = "agg"
@@ -163,12 +178,16 @@ class LocalJobs:
             "KAPTAIN_FRAMEWORK": job.framework.value,
             "KAPTAIN_RUN_ID": job.run_id,
             "KAPTAIN_CHANNEL": f"file:{Path(job.folder) / 'channel.jsonl'}",
-            "KAPTAIN_JOB": mark,
+            "KAPTAIN_JOB": mine.mark,
             **({"KAPTAIN_TRIAL": str(job.trial)} if job.trial is not None else {}),
         }
         if job.resources.cores is not None:
             env = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **env}
-        return {**env, **job.env}
+        env |= self._around.variables(job)
+        if job.resources.gpu_limit:
+            devices, mine.note = self._gpus.take(job.name, job.resources.gpu_limit, env)
+            env |= devices
+        return env
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
         """Yield the job's events; works in the process that submitted it and, by the job's files, in any other."""
@@ -177,17 +196,20 @@ class LocalJobs:
         if mine is None:
             yield from _follow_files(folder, after)
             return
-        reader = _Files(folder, mine.spec.metric_names, after)
+        reader = _Files(folder, mine.spec.metric_names, after, mine.spec.settings)
         if mine.starting is None and not mine.stopping:
             yield from self._launch_in_environment(mine)
         yield from mine.await_start()
         process = mine.process
         if process is None:
             self._jobs.pop(job.name, None)
+            self._gpus.give_back(job.name)
             yield mine.never_started()
             return
         mine.started()
         yield StateChanged(state=RunState.RUNNING)
+        if mine.note:
+            yield Noted(text=mine.note, warning=True)
         if mine.spec.workers > 1:
             yield Noted(text=f"The local target runs one worker instead of {mine.spec.workers}.")
         memory = MemoryWatch(process.pid, mine.spec.resources.memory_bytes)
@@ -202,6 +224,7 @@ class LocalJobs:
         yield from reader.news()
         yield from reader.last_words()
         self._jobs.pop(job.name, None)
+        self._gpus.give_back(job.name)
         if mine.spec.trial is not None:
             shutil.rmtree(folder / "work", ignore_errors=True)
         assert process.exit is not None
@@ -226,9 +249,10 @@ class LocalJobs:
 
     def _launch_in_environment(self, mine: StartedJob) -> Iterator[Event]:
         requirements = mine.spec.requirements
-        yield Noted(text="Installing requirements: " + ", ".join(requirements))
+        yield Noted(text="Installing requirements: " + without_passwords(", ".join(requirements)))
         try:
-            python = environments.prepare(requirements, self._around.cache, stop=lambda: mine.stopping)
+            env = {**os.environ, **self._around.variables(mine.spec)}
+            python = environments.prepare(requirements, self._around.cache, lambda: mine.stopping, env)
             if not mine.stopping:
                 self._start_job(mine, python)
         except TargetError as error:
@@ -266,7 +290,7 @@ def _alive(pid: int) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(target.parent)
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     else:
@@ -283,11 +307,13 @@ def _sent(job: JobSpec, folder: Path) -> str:
 class _Files:
     """Reads a job's log and channel as they grow."""
 
-    def __init__(self, folder: Path, metric_names: tuple[str, ...], after: int) -> None:
+    def __init__(
+        self, folder: Path, metric_names: tuple[str, ...], after: int, settings: Mapping[str, float] | None = None
+    ) -> None:
         self._log, self._channel = folder / "log.txt", folder / "channel.jsonl"
         self._log_end, self._channel_end, self._cut = 0, 0, 0
         self._after = after  # where the next event of the log begins
-        self._metrics, self._facts = MetricScanner(metric_names), ChannelReader()
+        self._metrics, self._facts = MetricScanner(metric_names, settings), ChannelReader()
 
     def news(self) -> Iterator[Event]:
         """Yield what came since the last call."""

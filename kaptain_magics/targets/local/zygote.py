@@ -328,7 +328,7 @@ def _answer(connection: socket.socket, answer: dict[str, Any]) -> None:
 def _write_exit(path: str, result: dict[str, Any]) -> None:
     if path:
         with contextlib.suppress(OSError):
-            with open(path + ".part", "w") as file:
+            with open(os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 json.dump(result, file)
             os.replace(path + ".part", path)
 

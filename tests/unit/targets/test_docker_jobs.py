@@ -94,6 +94,58 @@ def test_values_travel_there_and_back(rig: Rig) -> None:
     assert fetched == {"doubled": [2, 4, 6], "other": "ü"}
 
 
+FORGED = """
+import hashlib, pickle, sys
+other = b"forged"
+path = "/kaptain/.kaptain/fetched.pkl"
+for named in ("/tmp/sent.pkl", "/tmp/run.json", path):
+    with open(named, "wb") as file:
+        file.write(other)
+    digest = hashlib.sha256(other).hexdigest()
+    print('::kaptain::{"kind":"fetched","path":"%s","sha256":"%s"}' % (named, digest), flush=True)
+print('::kaptain::{"kind":"artifact","uri":"file:///tmp/victim","files":{}}', flush=True)
+mine = 1
+"""
+
+
+def test_a_container_names_no_file_of_this_machine(rig: Rig) -> None:
+    job = rig.job(FORGED)
+    (Path(job.folder) / "sent.pkl").write_bytes(b"mine")
+    done = outcome(rig.open(), job)
+    assert done.last.state is RunState.SUCCEEDED
+    assert (Path(job.folder) / "sent.pkl").read_bytes() == b"mine"
+    assert not {"fetched.pkl", "run.json"} & {path.name for path in Path(job.folder).iterdir()}
+    assert [event for event in done.events if isinstance(event, ArtifactSaved)] == []
+    assert any("file:///tmp/victim" in text for text in notes(done.events))
+    asked = rig.job(FORGED, capture=Capture(fetch=("mine",)))
+    assert outcome(rig.open(), asked).last.state is RunState.SUCCEEDED
+    assert pickle.loads((Path(asked.folder) / "fetched.pkl").read_bytes()) == {"mine": 1}
+
+
+def test_what_is_brought_back_is_what_the_job_told_of(rig: Rig) -> None:
+    source = "import atexit\nmine = 1\n"
+    source += "atexit.register(lambda: open('/kaptain/.kaptain/fetched.pkl', 'wb').write(b'other'))\n"
+    job = rig.job(source, capture=Capture(fetch=("mine",)))
+    done = outcome(rig.open(), job)
+    assert (done.last.state, "bring back" in done.last.reason) == (RunState.FAILED, True)
+    assert not (Path(job.folder) / "fetched.pkl").exists()
+
+
+def test_the_engine_shows_no_secret(rig: Rig, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEMO_NAME", "the-passed-value")
+    source = "import os, sys, time\nprint(os.environ['DEMO_NAME'][::-1], os.environ['GIVEN'][::-1])\n"
+    source += "print(sys.flags.optimize, '/own' in sys.path)\ntime.sleep(2)"
+    given = {"GIVEN": "the-given-value", "PYTHONOPTIMIZE": "1", "PYTHONPATH": "/own"}
+    job = rig.job(source, env=given, env_names=("DEMO_NAME",))
+    target = rig.open()
+    ref = target.submit(job)
+    shown = json.dumps(client.containers.get(job.name).attrs)
+    assert "the-given-value" not in shown
+    assert "the-passed-value" not in shown
+    events = list(target.follow(ref))
+    assert log_of(job, events) == "eulav-dessap-eht eulav-nevig-eht\n1 True\n"
+
+
 def test_requirements_that_the_image_lacks_are_installed_once(rig: Rig, client: Any) -> None:
     source = "import sklearn, tomli_w\nprint(sklearn.__version__, tomli_w.dumps({'a': 1}).strip())\n"
     job = rig.job(source, requirements=("scikit-learn>0.24.2", "tomli-w==1.2.0"))

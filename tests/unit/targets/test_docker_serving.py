@@ -121,6 +121,27 @@ def test_a_server_that_was_killed_comes_back(
     target.undeploy("phoenix")
 
 
+def test_a_server_has_its_variables_and_the_engine_shows_none(
+    target: DockerTarget, spec: Callable[..., EndpointSpec], docker_host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import docker
+
+    monkeypatch.setenv("DEMO_NAME", "passed")
+    code = "import os\nseen = len(os.environ['DEMO_NAME'] + os.environ['G'])\n"
+    code += "def predict(inputs):\n    return {'y': inputs['x'] * 0 + seen}\n"
+    named = spec(code, name="named", env={"G": "the-given-value"}, env_names=("DEMO_NAME",), token=True)
+    assert deploy(target, named)[0].state is RunState.SUCCEEDED
+    status = target.endpoint("named")
+    client = docker.DockerClient(base_url=docker_host)
+    found = client.containers.list(filters={"label": "kaptain.endpoint=named"})
+    shown = json.dumps([one.attrs for one in found])
+    client.close()
+    for secret in ("the-given-value", '"passed"', "=passed", status.headers["Authorization"].split()[1]):
+        assert secret not in shown
+    assert ask(status.url, status.headers) == 21
+    target.undeploy("named")
+
+
 def test_out_of_memory_while_loading_is_named(target: DockerTarget, spec: Callable[..., EndpointSpec]) -> None:
     greedy = spec(
         "kept = [bytearray(10_000_000) for _ in range(100)]", name="greedy", resources=Resources.simple(memory="100M")

@@ -362,8 +362,8 @@ def test_artifacts_that_are_elsewhere(make: Make, folder: Path) -> None:
 def test_requirements_choose_the_interpreter(make: Make, folder: Path) -> None:
     asked: list[Sequence[str]] = []
 
-    def interpreter(requirements: Sequence[str]) -> str:
-        asked.append(requirements)
+    def interpreter(asking: EndpointSpec) -> str:
+        asked.append(asking.requirements)
         raise TargetError("pip could not install nonsense", "check its name")
 
     end = deploy(make(interpreter=interpreter), spec(folder, requirements=("nonsense==9",)))

@@ -590,3 +590,33 @@ def test_memory_does_not_grow_with_the_number_of_trials(studies) -> None:
     assert result.counts == {S: 1500}
     assert sink.count == 3000
     assert sizes[1] - sizes[0] < 50_000, sizes
+
+
+# ---- what the trials say about the study -----------------------------------------------------------------------------
+
+
+def warnings(studies) -> list[Noted]:
+    return [event for event in studies.events if isinstance(event, Noted) and event.warning]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"early_stopping": "medianstop"},
+        {"algorithm": "hyperband", "algorithm_settings": {"resource_name": "n"}, "domains": {"n": Integer(1, 27)}},
+    ],
+    ids=["medianstop", "hyperband"],
+)
+def test_a_stopping_rule_without_steps_is_said_after_the_first_trial(studies, options) -> None:
+    studies.run(lambda job, p: 0.5, **{"domains": X, "trials": 3, **options})
+    (warning,) = warnings(studies)
+    assert "cannot end any trial early: trial 0 reported accuracy once" in warning.text
+    assert "step=epoch" in warning.hint
+    ended = [e.number for e in studies.events if isinstance(e, TrialChanged) and e.state is S]
+    assert studies.events.index(warning) < [i for i, e in enumerate(studies.events) if e in studies.trials][1]
+    assert ended == [0, 1, 2]
+
+
+def test_a_stopping_rule_with_steps_needs_no_warning(studies) -> None:
+    studies.run(climb, domains=X, trials=3, early_stopping="medianstop")
+    assert warnings(studies) == []

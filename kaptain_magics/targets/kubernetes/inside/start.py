@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> int:
     sys.path[:0] = libraries
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*libraries, os.environ.get("PYTHONPATH", "")]))
     WORK.mkdir(parents=True, exist_ok=True)
-    _fetch_work(plan.get("work_uri", ""))
+    if not fetch_work(plan.get("work_uri", ""), plan.get("work_sha256", "")):
+        sys.stderr.write("kaptain: the script's files in the object store are not what was sent: run it again\n")
+        return 1
     if built:
         link(Path(built), WORK)
     os.chdir(WORK)
@@ -101,14 +103,25 @@ def link(image: Path, work: Path) -> None:
             (work / path.name).symlink_to(path)
 
 
-def _fetch_work(uri: str) -> None:
+def fetch_work(uri: str, digest: str) -> bool:
+    """Lay out the script and its files.
+
+    Args:
+        uri: Where the archive with them is in the object store; empty when it is beside this file.
+        digest: sha256 (hex) of that archive: others may write to the store.
+
+    Returns:
+        Whether it is what was sent.
+    """
     archive = HERE / "work.tar.gz"
     if uri:
         from kaptain_magics.runtime.transfer import connect, download
 
         archive = ROOT / "work.tar.gz"
-        download(connect(uri), uri, archive)
+        if list(download(connect(uri), uri, archive).files.values()) != [digest]:
+            return False
     unpack(archive, ROOT)
+    return True
 
 
 def _send(path: Path, uri: str) -> None:

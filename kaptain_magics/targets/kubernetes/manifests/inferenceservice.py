@@ -92,7 +92,7 @@ def _predictor(endpoint: EndpointSpec, setup: Setup, mode: str) -> Manifest:
     if own_server(endpoint):
         predictor |= _own(endpoint, setup) | _pod_security(setup, mode)
     else:
-        predictor["model"] = _model(endpoint)
+        predictor["model"] = _model(endpoint, setup)
     if endpoint.max_replicas is not None:
         predictor["maxReplicas"] = endpoint.max_replicas
     if mode == SERVERLESS:
@@ -106,7 +106,7 @@ def _predictor(endpoint: EndpointSpec, setup: Setup, mode: str) -> Manifest:
     return predictor
 
 
-def _model(endpoint: EndpointSpec) -> Manifest:
+def _model(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     """Return the model for one of KServe's own servers, or for the runtime that is named."""
     model: Manifest = {
         "modelFormat": {"name": endpoint.framework.value},
@@ -116,8 +116,8 @@ def _model(endpoint: EndpointSpec) -> Manifest:
     }
     if runtime := endpoint.serving_config.get("runtime"):
         model["runtime"] = runtime
-    if endpoint.env:
-        model["env"] = variables(endpoint.env)
+    if setup.variables:
+        model["env"] = variables({}, setup)
     if wanted := requirements(endpoint.resources):
         model["resources"] = wanted
     return model
@@ -125,12 +125,12 @@ def _model(endpoint: EndpointSpec) -> Manifest:
 
 def _own(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     """Return a pod of our server; KServe brings the model to it."""
-    env = {**own_environment(endpoint.resources), **endpoint.env, "STORAGE_URI": endpoint.artifact_uri}
+    env = {**own_environment(endpoint.resources), "STORAGE_URI": endpoint.artifact_uri}
     container = {
         **our_container(CONTAINER, setup, endpoint.resources),
         "securityContext": _restricted(setup),
         "command": ["python3", "-u", f"{MOUNT}/serve.py"],
-        "env": variables(env),
+        "env": variables(env, setup),
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": f"/v2/models/{endpoint.name}/ready", "port": PORT}},
     }

@@ -37,7 +37,7 @@ def clean(workspace: Context, force: bool) -> list[str]:
             lines.append(leftover.text)
         except (KaptainError, OSError) as error:  # the others go on
             lines.append(f"{leftover.text}: cannot be removed now: {error}")
-    for name in sorted({workspace.settings.target, *(r.record.target for r in workspace.runs())}):
+    for name in sorted({"local", workspace.settings.target, *(r.record.target for r in workspace.runs())}):
         try:
             target = workspace.target(name)
             if isinstance(target, Housekeeping):
@@ -65,9 +65,8 @@ def _settle(workspace: Context) -> None:
     """Wait until killed studies are put in order: the best model is kept before anything of theirs is removed."""
     from kaptain_magics.supervisor.tune import TIDIED
 
-    studies = [
-        s.record.run_id for s in workspace.runs() if s.record.kind is RunKind.TUNE and s.state is RunState.FAILED
-    ]
+    unfinished = (RunState.FAILED, RunState.STOPPED)
+    studies = [s.record.run_id for s in workspace.runs() if s.record.kind is RunKind.TUNE and s.state in unfinished]
     for folder in map(workspace.folder, studies):
         begun, worked = time.monotonic(), False
         while not (folder.path / TIDIED).exists():

@@ -6,10 +6,8 @@ follows another.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import orjson
 
 from kaptain_magics.errors import ServingError
+from kaptain_magics.files import Lock
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -155,16 +154,8 @@ def hold_state(path: Path, port: int, stack: ExitStack) -> None:
     Raises:
         ServingError: Another server that lives holds it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    stack.callback(os.close, descriptor)
-    until = time.monotonic() + 1.0  # somebody may just be looking whether it is held
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except OSError:
-            if time.monotonic() > until:
-                raise ServingError(f"{path} belongs to another server that lives", "undeploy it first") from None
-            time.sleep(0.01)
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, orjson.dumps({"pid": os.getpid(), "port": port}) + b"\n")
+    lock = Lock(path)
+    if not lock.acquire():
+        raise ServingError(f"{path} belongs to another server that lives", "undeploy it first")
+    stack.callback(lock.release)
+    lock.write(orjson.dumps({"pid": os.getpid(), "port": port}) + b"\n")

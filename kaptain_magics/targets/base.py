@@ -223,6 +223,14 @@ class NativeTuner(Protocol):
 
 
 @runtime_checkable
+class RunEnder(Protocol):
+    """A target that finds what belongs to a run without the process that supervised it."""
+
+    def end_run(self, run_id: str) -> None:
+        """End the jobs of a run whose supervisor was killed."""
+
+
+@runtime_checkable
 class Housekeeping(Protocol):
     """A target that finds what it left behind."""
 

@@ -138,7 +138,7 @@ def runtime_entries(folder: str, serving: bool = False) -> list[Entry]:
 
     ours = Path(kaptain_magics.__file__).parent
     rooms = ["runtime", "serving", "core"] if serving else ["runtime"]
-    found = [(ours / name, f"kaptain_magics/{name}") for name in ("__init__.py", "errors.py", "files.py")]
+    found = [(ours / name, f"kaptain_magics/{name}") for name in ("__init__.py", "errors.py", "files.py", "sockets.py")]
     for room in rooms:
         found += [(path, f"kaptain_magics/{path.relative_to(ours).as_posix()}") for path in (ours / room).rglob("*.py")]
     sdk = sdk_folder()

@@ -64,9 +64,8 @@ class Endpoint:
         status = self.status()
         if status.state is not EndpointState.READY:
             why = f": {status.reason}" if status.reason else ""
-            raise ServingError(
-                f"endpoint {self.name} is {status.state}{why}", f"deploy it again: %kaptain_deploy {status.model_id}"
-            )
+            hint = status.hint or f"deploy it again: %kaptain_deploy {status.model_id} --replace"
+            raise ServingError(f"endpoint {self.name} is {status.state}{why}", hint)
         return status.url, status.headers
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kaptain_magics.core.names import check_model_id
@@ -49,7 +50,13 @@ def clean(workspace: Context, force: bool) -> list[str]:
 
 def _found(workspace: Context) -> Iterator[_Leftover]:
     """Yield all leftovers; where one place cannot be looked into, the others still are."""
-    for what, look in (("folders", _folders), ("objects", _objects), ("passing objects", _carried)):
+    places = (
+        ("folders", _folders),
+        ("endpoints' folders", _unlisted),
+        ("objects", _objects),
+        ("passing objects", _carried),
+    )
+    for what, look in places:
         leftovers = look(workspace)
         while True:
             try:
@@ -89,6 +96,17 @@ def _folders(workspace: Context) -> Iterator[_Leftover]:
             path = folder.path / name
             if ended and path.is_dir():
                 yield _Leftover(f"{name} folder of run {folder.run_id}", lambda p=path: shutil.rmtree(p, True))  # type: ignore[misc]
+
+
+def _unlisted(workspace: Context) -> Iterator[_Leftover]:
+    """Endpoints of this machine whose deployment was killed when they served already and were not listed yet."""
+    if not (Path(workspace.settings.home) / "local" / "endpoints").is_dir():
+        return
+    specs = [s.record.endpoint for s in workspace.runs() if not s.state.terminal]
+    known = {e.name for e in workspace.registry.endpoints()} | {spec.name for spec in specs if spec is not None}
+    target = workspace.serving("local")
+    for name in [status.name for status in target.endpoints() if status.name not in known]:
+        yield _Leftover(f"endpoint {name}, whose deployment was killed", lambda n=name: target.undeploy(n))  # type: ignore[misc]
 
 
 def _objects(workspace: Context) -> Iterator[_Leftover]:

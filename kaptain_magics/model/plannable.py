@@ -31,7 +31,7 @@ from kaptain_magics.model.inherited import inherited
 from kaptain_magics.model.meta import ModelMeta
 from kaptain_magics.model.planning import JobOptions
 from kaptain_magics.model.plans import DeploymentPlan, StudyPlan, TrainingPlan
-from kaptain_magics.model.running import check_token, listening_address, running_endpoint
+from kaptain_magics.model.running import check_token, in_the_way, listening_address, running_endpoint
 from kaptain_magics.state import Revision
 from kaptain_magics.supervisor.serving_files import find_serving_files
 
@@ -263,7 +263,7 @@ class Plannable:
         choice = choosing.choose_revision(self.workspace, self.id, model_uri, revision, canary, trust)
         chosen = choice.revision
         running = running_endpoint(self.workspace, self.id)
-        if running is not None and not replace and not canary:
+        if running is not None and not replace and not canary and in_the_way(self.workspace, name):
             hint = "add --replace (replace=True) to swap it without a refused request"
             raise ServingError(f"{name} is deployed already", hint)
         check_token(self.workspace, token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +12,8 @@ from kaptain_magics.core.events import Noted
 from kaptain_magics.core.names import endpoint_name
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec, ImageSpec
-from kaptain_magics.errors import NotFoundError, ServingError
+from kaptain_magics.core.states import EndpointState
+from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.model import planning
 from kaptain_magics.model.choosing import known_revisions
 
@@ -31,6 +33,16 @@ def running_endpoint(workspace: Context, model_id: str) -> EndpointSpec | None:
     """Return what a model's endpoint was deployed with last; ``None`` where it has none, or it was taken down."""
     name = endpoint_name(model_id)
     return next((e.spec for e in workspace.registry.endpoints() if e.name == name), None)
+
+
+def in_the_way(workspace: Context, name: str) -> bool:
+    """Whether an endpoint that is listed stands in the way of a new one: one that failed does not."""
+    record = next((e for e in workspace.registry.endpoints() if e.name == name), None)
+    if record is None or record.target != workspace.settings.target:
+        return record is not None
+    with suppress(KaptainError):
+        return workspace.serving(record.target).endpoint(name).state is not EndpointState.FAILED
+    return True
 
 
 def listening_address(name: str, asked: str, running: EndpointSpec | None, canary: bool) -> str:

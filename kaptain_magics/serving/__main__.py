@@ -20,13 +20,13 @@ from kaptain_magics.serving.control import (
     answer_parent,
     bind,
     hold_state,
-    listen_unix,
     take_listeners,
 )
 from kaptain_magics.serving.metrics import Metrics
 from kaptain_magics.serving.options import Options, read_options
 from kaptain_magics.serving.server import Server, run_server
 from kaptain_magics.serving.workers import NOT_LOADED, Workers
+from kaptain_magics.sockets import listen_unix
 
 logger = logging.getLogger("kaptain.serving")
 

@@ -81,6 +81,20 @@ class Connection(asyncio.Protocol):
         """Close after the answers in flight, or after the next one, or when no request comes."""
         self._loop.call_later(LINGER, self._close_idle)
 
+    @property
+    def moved(self) -> bool:
+        """Whether its requests are another server's now."""
+        return self._server.successor is not None and (self._server.leaving or not self.private)
+
+    def move(self) -> asyncio.Task[None] | None:
+        """Leave what is not whole yet to the server's successor; returns the task of what is in work here."""
+        task, request = self._task, self._current
+        if task is not None and request is not None and not request.whole:
+            task.cancel()
+            self._start(request)
+            return None
+        return task
+
     def detach(self) -> socket.socket:
         """Return the client's socket, for somebody else to serve on; only of an idle connection."""
         assert self.idle
@@ -262,13 +276,14 @@ class Connection(asyncio.Protocol):
 
     async def _work(self, request: Request) -> None:
         try:
-            answer = await self._server.app(request)
+            answer = await self._server.answer(self, request)
         except Exception as error:
             refused = refusal(error)
             answer = Answer(refused.status, refused.headers, error_body(refused.message))
             del refused  # with its traceback it would keep this frame, and be kept by it
         finally:
-            if request.release():
+            moved = self._current is request and self._task is not asyncio.current_task()  # it goes on elsewhere
+            if not moved and request.release():
                 self._server.free_soon()
         self._current = self._task = None
         if self._transport is None or self._ended:

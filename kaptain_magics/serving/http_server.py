@@ -13,6 +13,7 @@ from kaptain_magics.serving.budget import Budget, Heap
 from kaptain_magics.serving.connections import Connection
 from kaptain_magics.serving.limits import Limits
 from kaptain_magics.serving.requests import Answer, Request
+from kaptain_magics.serving.successor import Successor
 
 _FREEING = 0.5  # seconds from the end of a large request until its memory is given back to the system
 _TICK = 0.5  # seconds between two looks at the deadlines
@@ -30,6 +31,8 @@ class HttpServer:
         idle: The connections without a request, the longest idle one first.
         date: The header line of that name.
         budget: What large requests share.
+        successor: Who answers what comes on connections that are released.
+        leaving: Whether private connections are released, too.
     """
 
     def __init__(self, app: Callable[[Request], Awaitable[Answer]], limits: Limits, access_log: bool = False) -> None:
@@ -41,14 +44,28 @@ class HttpServer:
         self.idle: dict[Connection, None] = {}
         self.date = b""
         self.released = False
+        self.leaving = False
         self.closing = False
+        self.successor: Successor | None = None
         self._acceptors: list[tuple[Acceptor, bool]] = []
         self.budget = Budget(limits.memory)
         self._heap = Heap()
         self._freeing = False
         self._taking: set[asyncio.Task[None]] = set()
+        self._finishing: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
         self._tick()
+
+    async def answer(self, connection: Connection, request: Request) -> Answer:
+        """Answer a request, or have it answered by whoever has the connection's requests now."""
+        if self.successor is not None and connection.moved:
+            return await self.successor.answer(request)
+        return await self.app(request)
+
+    @property
+    def finishing(self) -> int:
+        """How many requests are in work that came before the connections were released."""
+        return sum(not task.done() for task in self._finishing)
 
     def listen(self, listener: socket.socket, private: bool = False) -> None:
         """Accept on a listening socket. It stays open when it is released, for whoever shares it."""
@@ -57,16 +74,24 @@ class HttpServer:
         self._acceptors.append((acceptor, private))
         if not private:
             self.released = False
+            self.successor = None
 
-    def take(self, client: socket.socket, private: bool = False) -> None:
-        """Serve a connection that somebody else accepted, and detached between two requests."""
+    def take(self, client: socket.socket, early: bytes = b"") -> None:
+        """Serve a connection that somebody else accepted.
+
+        Args:
+            client: The connection.
+            early: What its client has sent and nobody has read.
+        """
         client.setblocking(False)
-        task = self.loop.create_task(self._welcome(private, client))
+        task = self.loop.create_task(self._welcome(False, client, early))
         self._taking.add(task)
         task.add_done_callback(self._taking.discard)
 
-    async def _welcome(self, private: bool, client: socket.socket) -> None:
-        await self.loop.connect_accepted_socket(lambda: Connection(self, private), client)
+    async def _welcome(self, private: bool, client: socket.socket, early: bytes = b"") -> None:
+        _, connection = await self.loop.connect_accepted_socket(lambda: Connection(self, private), client)
+        if early:
+            connection.data_received(early)
 
     def admit(self, connection: Connection) -> bool:
         """Count a new connection; where there are too many, the one that has been idle longest gives way."""
@@ -99,16 +124,32 @@ class HttpServer:
         self._freeing = False
         self.loop.run_in_executor(None, self._heap.trim)
 
-    def release(self) -> None:
-        """Accept on the public sockets no more; their connections end after their next answer."""
-        self.released = True
-        for acceptor, private in self._acceptors:
-            if not private:
-                acceptor.stop()
+    async def release(self, successor: Successor, leaving: bool) -> None:
+        """Accept on the public sockets no more and give their connections to another server.
+
+        Connections on which nothing is asked change hands as they are. On the others, what this server works on is
+        answered by it; what is not whole yet is answered by the other one; then they end.
+
+        Args:
+            successor: The other server.
+            leaving: Whether this one ends: then requests of private connections are the other one's, too.
+        """
+        self.successor, self.released, self.leaving = successor, True, leaving
+        public = [acceptor for acceptor, private in self._acceptors if not private]
         self._acceptors = [entry for entry in self._acceptors if entry[1]]
-        for connection in list(self.connections):
-            if not connection.private:
-                connection.end()
+        for acceptor in public:
+            acceptor.stop()
+        coming = self._taking.union(*(acceptor.tasks for acceptor in public))
+        if coming:
+            await asyncio.wait(coming)
+        moving = [connection for connection in self.connections if connection.moved]
+        tasks = [connection.move() for connection in moving]
+        self._finishing = {task for task in tasks if task is not None}
+        idle = [connection for connection in moving if connection.idle and not connection.private]
+        for client, early in await successor.take([(connection.detach(), b"") for connection in idle]):
+            self.take(client, early)
+        for connection in moving:
+            connection.end()
 
     async def drain(self, seconds: float) -> bool:
         """Close the listening sockets and answer everybody who got through to them.

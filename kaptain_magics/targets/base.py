@@ -69,6 +69,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         requests: Requests answered so far by revision, where the target counts them.
         replicas: Replicas that are ready.
         reason: Why it is not ready.
+        hint: The next step where it is not ready.
         headers: Headers that a request needs, such as the token's; never shown.
     """
 
@@ -84,6 +85,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     requests: dict[str, int] = {}
     replicas: int = 0
     reason: str = ""
+    hint: str = ""
     headers: dict[str, str] = {}
 
     def __repr__(self) -> str:

@@ -12,9 +12,8 @@ from pathlib import Path
 from kaptain_magics.core.specs import EndpointSpec, JobSpec
 from kaptain_magics.errors import ConfigError
 from kaptain_magics.targets.base import Surroundings
-from kaptain_magics.targets.local import environments
+from kaptain_magics.targets.local import environments, processes
 from kaptain_magics.targets.local.instances import SERVER, Started, launch_process
-from kaptain_magics.targets.local.processes import Process, start, threads_for
 from kaptain_magics.targets.local.serving import LocalServing
 from kaptain_magics.targets.local.target import LocalJobs
 
@@ -41,20 +40,24 @@ class LocalTarget(LocalJobs, LocalServing):
         self, module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str
     ) -> Started:
         worker = None
-        with contextlib.suppress(ConfigError):  # a variable that was passed on to the training is not set any more
-            worker = self._worker(self._like, python) if self._like is not None and module == SERVER else None
-        if worker is None or python != sys.executable:
+        if self._like is not None and module == SERVER and python == sys.executable:
+            with contextlib.suppress(ConfigError):  # a variable that was passed on to the training is not set any more
+                worker = self._worker(self._like, python)
+        if not processes.CAN_FORK:
             return launch_process(module, argv, env, log, python)
         request = {
             "plan": {"module": f"{module}.__main__", "argv": list(argv)},
             "env": dict(env),
             "cwd": str(log.parent),
+            "exit_path": str(log.with_name("exit.json")),
             "detached": True,
-            "threads": threads_for(None),
+            "threads": processes.threads_for(None),
         }
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            return _Forked(start(request, output, warm=worker, cancelled=self._cancelled.is_set))
+            return _Forked(
+                processes.start(request, output, python=python, warm=worker, cancelled=self._cancelled.is_set)
+            )
         finally:
             os.close(output)
 
@@ -68,7 +71,7 @@ class LocalTarget(LocalJobs, LocalServing):
 class _Forked:
     """A server that was forked from a worker."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: processes.Process) -> None:
         self._process = process
 
     def poll(self) -> int | None:

@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from kaptain_magics.files import Lock
 from kaptain_magics.runtime.forked import LOCK_VARIABLE
 from kaptain_magics.runtime.orphans import NO_MARK
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
+from kaptain_magics.sockets import connect_unix, user_folder
 from kaptain_magics.targets.local.inherited import inherited
 from kaptain_magics.targets.local.protocol import SLICE, Cancelled, StartCancelledError, ask, exchange, readable
 
@@ -36,6 +36,7 @@ _VOLATILE = (
 )  # fmt: skip
 _WORKERS = 12  # idle workers of a user at most
 _ATTEMPTS = 2  # to start a job from a warm worker, which may just be ending
+_IDLE = 180.0  # seconds without a job after which a worker ends; KAPTAIN_WARM_IDLE says otherwise
 _CUDA = ("torch", "tensorflow", "jax", "cupy")
 
 
@@ -184,8 +185,9 @@ class WarmWorker:
             if connection is not None:
                 return connection
             path.unlink(missing_ok=True)
-            _retire(path.parent)
-            options = {"socket": str(path), "preload": list(self._preload), "later": list(self._later)}
+            idle = float(os.environ.get("KAPTAIN_WARM_IDLE", _IDLE))
+            _retire(path.parent, idle)
+            options = {"socket": str(path), "preload": list(self._preload), "later": list(self._later), "idle": idle}
             _spawn_zygote(options, self._env, self._python, cancelled=cancelled)
             connection = _connect(path)
             if connection is not None:
@@ -308,32 +310,45 @@ def _question(path: Path, what: str) -> dict[str, Any]:
 
 
 def _socket_folder() -> Path:
-    """A folder of this user's alone, short enough for a socket's path."""
-    folder = Path(tempfile.gettempdir()) / f"kaptain-{os.getuid()}"
+    """Return the folder of this user's workers; no other socket lies in it."""
+    folder = user_folder() / "workers"
     folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise TargetError(f"{folder} belongs to somebody else", "remove it, or set TMPDIR to a folder of your own")
     return folder
 
 
-def _retire(folder: Path) -> None:
-    """Let go of the oldest workers where there are many; without a socket they end when they have nothing to do."""
+def _retire(folder: Path, idle: float) -> None:
+    """Let go of the oldest workers where there are many; without a socket they end when they have nothing to do.
+
+    Sockets of workers that were killed are removed too.
+
+    Args:
+        folder: The workers' folder.
+        idle: Seconds of which an idle worker does not live longer.
+    """
     with contextlib.suppress(OSError):
         sockets = sorted((path.stat().st_mtime, path) for path in folder.iterdir() if path.is_socket())
-        for _, path in sockets[: max(0, len(sockets) - _WORKERS + 1)]:
+        dead = [path for used, path in sockets if time.time() - used > idle and not _answers(path)]
+        living = [path for _, path in sockets if path not in dead]
+        for path in (*dead, *living[: max(0, len(living) - _WORKERS + 1)]):
             path.unlink(missing_ok=True)
 
 
+def _answers(path: Path) -> bool:
+    """Whether a worker listens; asked only of those that are busy or dead, since it makes an idle one live longer."""
+    with contextlib.suppress(OSError):
+        connect_unix(path, 1.0).close()
+        return True
+    return False
+
+
 def _connect(path: Path, used: bool = True) -> socket.socket | None:
-    connection = socket.socket(socket.AF_UNIX)
     try:
-        connection.connect(str(path))
+        connection = connect_unix(path)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
         if used:
             os.utime(path)  # when it was used last
-    except OSError:
-        connection.close()
-        return None
     return connection
 
 

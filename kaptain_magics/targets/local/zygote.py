@@ -102,6 +102,7 @@ class Zygote:
         later: Import statements for the first quiet moment.
         idle: Seconds without a job after which the worker ends itself; it does so too when its socket was removed, or
             when it was told to leave.
+        path: The listening socket's path.
     """
 
     def __init__(
@@ -111,12 +112,13 @@ class Zygote:
         unsafe: str = "",
         later: list[str] | None = None,
         idle: float = _IDLE,
+        path: str = "",
     ) -> None:
-        self.listener, self.unsafe, self.later, self.idle = listener, unsafe, later, idle
+        self.listener, self.unsafe, self.later, self.idle, self.path = listener, unsafe, later, idle, path
         self.inode = 0  # of the socket's name; already gone where somebody has retired this worker
         if listener is not None:
             with contextlib.suppress(OSError):
-                self.inode = os.stat(listener.getsockname()).st_ino
+                self.inode = os.stat(path).st_ino
         self.jobs: dict[int, Job] = {}
         self.selector = selectors.DefaultSelector()
         self.wakeup, writer = os.pipe()
@@ -136,7 +138,7 @@ class Zygote:
         """Serve until idle for too long, or until the only client's job has ended."""
         quiet_since = time.monotonic()
         while self.listener is not None or self.jobs or self.waiting:
-            ready = self.selector.select(timeout=0.3 if self.later else _LOOK)
+            ready = self.selector.select(timeout=0.3 if self.later else min(_LOOK, self.idle))
             if self.later and not ready:
                 self.unsafe, self.later = preload(self.later), None
             for key, _ in ready:
@@ -156,11 +158,11 @@ class Zygote:
         """Take no new clients, and end when the jobs have."""
         if self.listener is not None and not self._retired():
             with contextlib.suppress(OSError):
-                os.unlink(self.listener.getsockname())
+                os.unlink(self.path)
 
     def _retired(self) -> bool:
         """Whether nobody can find this worker any more: there were too many, or it was told to leave."""
-        return self.listener is not None and not _is_at(self.listener.getsockname(), self.inode)
+        return self.listener is not None and not _is_at(self.path, self.inode)
 
     def _welcome(self, connection: socket.socket) -> None:
         self.waiting += 1
@@ -348,14 +350,18 @@ def main() -> None:
     listener = None
     if "socket" in options:  # bound before the imports: a client may connect and wait
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(options["socket"])
+        folder, name = os.path.split(options["socket"])
+        os.chdir(folder)  # the path may be longer than the address of a socket
+        listener.bind(name)
+        os.chdir("/")
         listener.listen(128)
     with contextlib.suppress(OSError):  # whoever started this may have gone
         os.write(options["ready"], b"%d\n" % os.getpid())
     os.close(options["ready"])
     sys.path.extend(p for p in options.get("paths", ()) if p not in sys.path)
     unsafe = preload(options.get("preload", []))
-    worker = Zygote(listener, first, unsafe, options.get("later"), options.get("idle", _IDLE))
+    path = options.get("socket", "")
+    worker = Zygote(listener, first, unsafe, options.get("later"), options.get("idle", _IDLE), path)
     try:
         worker.serve()
     finally:

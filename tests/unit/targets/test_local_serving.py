@@ -409,12 +409,3 @@ def test_several_deployments_at_once(make: Make, folder: Path) -> None:
     states = sorted(end.state for end in ends)
     assert states == [RunState.FAILED, RunState.FAILED, RunState.SUCCEEDED]
     assert ask(make().endpoint(NAME).url) == 3
-
-
-def test_a_private_folder_for_sockets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = instances.socket_folder()
-    assert folder.stat().st_mode & 0o777 == 0o700
-    folder.chmod(0o755)
-    with pytest.raises(TargetError, match="is not private to you"):
-        instances.socket_folder()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.core.states import EndpointState
-from kaptain_magics.errors import ServingError
+from kaptain_magics.errors import NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """Where to send requests from here."""
+        """Where to send requests from here; on a cluster seen from outside for as long as this process lives."""
         return self.status().url
 
     def predict(self, data: Any, *, timeout: float = 30.0, proba: bool = False) -> Any:
@@ -112,14 +112,24 @@ class Endpoint:
         """Remove the canary."""
         self._target.set_traffic(self.name, 0)
 
-    def undeploy(self) -> None:
-        """Remove the endpoint and its canary."""
-        self._target.undeploy(self.name)
+    def undeploy(self) -> bool:
+        """Remove the endpoint and its canary; one that was removed by other means is forgotten, with what it left.
+
+        Returns:
+            Whether it was still there.
+        """
+        there = True
+        try:
+            self._target.undeploy(self.name)
+        except NotFoundError:
+            there = False
         self._workspace.registry.remove_endpoint(self.name)
+        return there
 
     def __repr__(self) -> str:
         status = self.status()
-        return f"Endpoint {self.name}: {status.state} {status.url}".rstrip()
+        address = status.cluster_url if status.open_with else status.url
+        return f"Endpoint {self.name}: {status.state} {address}".rstrip()
 
 
 def open_endpoint(workspace: Context, name: str) -> Endpoint:

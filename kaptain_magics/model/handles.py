@@ -27,6 +27,7 @@ from kaptain_magics.errors import DeploymentFailedError, NotFoundError, RunFaile
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.state import RunFolder, RunRecord
 from kaptain_magics.targets.base import JobRef, RunEnder, ServerLogs
+from kaptain_magics.tracking.ending import follow_tracking
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -143,8 +144,12 @@ class Handle:
         return "\n".join(text.splitlines()[-lines:])
 
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
-        """Yield the run's events from number ``after`` until its end; ``None`` every ``tick`` seconds without one."""
-        return self.folder.follow(after, tick)
+        """Yield the run's events from number ``after`` until its end; ``None`` every ``tick`` seconds without one.
+
+        Where a tracker is told of the run, this ends when that is done.
+        """
+        yield from self.folder.follow(after, tick)
+        yield from follow_tracking(self.folder, tick)
 
     def wait(self, timeout: float | None = None) -> RunState:
         """Wait for the run's end.
@@ -157,7 +162,7 @@ class Handle:
         """
         until = None if timeout is None else time.monotonic() + timeout
         last = self.folder.last_state()
-        for _ in self.folder.follow(tick=0.1):
+        for _ in self.follow(tick=0.1):
             if until is not None and time.monotonic() > until:
                 break
         else:

@@ -113,6 +113,14 @@ def check_variables(script: Script, names: Iterable[str], option: str) -> None:
             raise ScriptError(f"{option} {name}: the script has no top-level variable `{first}`", hint)
 
 
+def assigns(script: Script, name: str) -> bool:
+    """Whether a script certainly has a top-level variable of that name."""
+    try:
+        return name in (top_level_names(ast.parse(script.source)) or ())
+    except RecursionError:
+        return False
+
+
 def _parse(source: str, name: str) -> ast.Module:
     try:
         with warnings.catch_warnings():

@@ -31,6 +31,7 @@ _IDLE = 75.0  # seconds that a client's connection is kept open without a reques
 _READ = 30.0  # seconds for the next piece of a request
 _POOLED = 20.0  # seconds that a connection to a server may be unused
 _SMALL = 1024 * 1024  # bytes of a body up to which a request can be sent again when its server died
+_CONNECTIONS = 2_000  # clients
 _LINGER = 1.0  # seconds in which an idle connection may still send a request after the router began to close
 _PHRASES = {400: b"Bad Request", 431: b"Request Header Fields Too Large", 503: b"Service Unavailable"}
 
@@ -107,6 +108,7 @@ class Router:
         self._share = 50  # so that the canary's requests are spread evenly
         self._acceptors: list[Acceptor] = []
         self._clients: dict[asyncio.StreamWriter, bool] = {}  # and whether a request of it is in flight
+        self._idle: dict[asyncio.StreamWriter, None] = {}  # those without one, the longest idle one first
         self._closing = False
         self._stop = asyncio.Event()
 
@@ -161,6 +163,7 @@ class Router:
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         self._clients[writer] = False
         try:
+            self._make_room()
             await self._serve(reader, writer)
         except RequestError as error:
             _refuse(writer, error)
@@ -168,6 +171,7 @@ class Router:
             pass  # the client went away, or is too slow
         finally:
             del self._clients[writer]
+            self._idle.pop(writer, None)
             writer.close()
             try:
                 async with asyncio.timeout(_READ):
@@ -175,13 +179,30 @@ class Router:
             except (OSError, TimeoutError):
                 transport.abort()
 
+    def _make_room(self) -> None:
+        """Close the connection that has been idle longest where there are too many.
+
+        Raises:
+            RequestError: None is idle.
+        """
+        if len(self._clients) <= _CONNECTIONS:
+            return
+        longest = next(iter(self._idle), None)
+        if longest is None:
+            raise RequestError(503, "too many connections", ((b"retry-after", b"1"),))
+        del self._idle[longest]
+        longest.close()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            async with asyncio.timeout(_IDLE):
-                head = await read_head(reader)
+            self._idle[writer] = None
+            async with asyncio.timeout(None) as deadline:
+                head = await read_head(reader, idle=_IDLE, begun=lambda: deadline.reschedule(loop.time() + _READ))
             if head is None:
                 return
             self._clients[writer] = True
+            self._idle.pop(writer, None)
             if head.waits:
                 writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             goes_on = await self._forward(head, reader, writer)
@@ -206,7 +227,7 @@ class Router:
                         break
                     try:
                         forth.write(request)
-                        answer = await read_head(back)
+                        answer = await read_head(back, request=False)
                     except (OSError, RequestError):
                         answer = None
                     if answer is not None:
@@ -226,7 +247,7 @@ class Router:
             pump = asyncio.create_task(_pump(head, reader, forth))
             answer: Head | None = None
             try:
-                answer = await read_head(back)
+                answer = await read_head(back, request=False)
                 if answer is None:
                     raise RequestError(503, "the server went away")
                 if not pump.done():  # refused before it was read: the rest of the body is of no use
@@ -254,7 +275,12 @@ class Router:
         if head.first.startswith(b"HEAD "):
             answer = answer._replace(length=0, chunked=False)
         try:
-            writer.write(answer.bytes(close))
+            start = answer.bytes(close)
+            if not answer.chunked and answer.length <= CHUNK:
+                writer.write(start + await back.readexactly(answer.length))
+                answer = answer._replace(length=0)
+            else:
+                writer.write(start)
             async for data in read_body(back, answer):
                 writer.write(data)
                 async with asyncio.timeout(_READ):

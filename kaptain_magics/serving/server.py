@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -16,8 +17,8 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.app import Application
 from kaptain_magics.serving.artifact import verify_artifact
 from kaptain_magics.serving.auth import Gate
-from kaptain_magics.serving.connections import HttpServer
 from kaptain_magics.serving.control import Handler
+from kaptain_magics.serving.http_server import HttpServer
 from kaptain_magics.serving.limits import Limits
 from kaptain_magics.serving.loaders.base import LoadedModel
 from kaptain_magics.serving.loaders.registry import load_model
@@ -72,8 +73,8 @@ class Server:
         self._grpc: GrpcServer | None = None
         self.failure: BaseException | None = None
         self.served = Served(options.model_name, options.version, options.limits, metrics)
-        app = Application(self.served, self._gate, options.limits)
-        self.http = HttpServer(app, options.limits, options.access_log)
+        self._app = Application(self.served, self._gate, options.limits)
+        self.http = HttpServer(self._app, options.limits, options.access_log)
 
     async def run(self) -> None:
         """Serve until a signal or ``stop`` ends it; ``failure`` is what kept the model from being loaded."""
@@ -87,6 +88,7 @@ class Server:
         await self._stop.wait()
         if self.failure is None:
             await asyncio.gather(self._drain_grpc(), self.http.drain(self._options.drain_seconds))
+        self._app.close()
         self.served.close()
 
     def stop(self) -> None:
@@ -151,6 +153,8 @@ class Server:
             self._grpc = _make_grpc(self.served, self._gate, self._options.limits)
             await self._grpc.start(self._options.host, self._options.grpc_port)
         self.served.open(model)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: looking through it while a large request is read would block everybody
         if not self._eager:
             self._listen()
 

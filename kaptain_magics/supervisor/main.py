@@ -97,6 +97,7 @@ def _warn_without_tracker(context: Context) -> None:
 
 def _track(folder: RunFolder, uri: str) -> None:
     """Tell the tracker when all is done: its import alone takes longer than many runs."""
+    from kaptain_magics.tracking.ending import note
     from kaptain_magics.tracking.mlflow import track
 
     try:
@@ -106,6 +107,8 @@ def _track(folder: RunFolder, uri: str) -> None:
     else:
         if warning is not None:
             sys.stderr.write(f"{warning.text}\n{warning.hint}\n")
+            with contextlib.suppress(StateError):
+                note(folder, warning)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,15 @@ from collections.abc import Mapping
 from kaptain_magics.files import disk_error
 from kaptain_magics.state import RunFolder
 from kaptain_magics.targets.local import processes
+from kaptain_magics.tracking.ending import is_tracked
 
 _MAIN = "kaptain_magics.supervisor.main"
 _NOW = ("import kaptain_magics.supervisor.main", "import kaptain_magics.targets.local")
 _LATER = ("import optuna", "import kaptain_magics.supervisor.tune", "import kaptain_magics.supervisor.deploy")
+_TRACKING = (
+    "from kaptain_magics.tracking.mlflow import load; load()",
+    "import mlflow.store.tracking.sqlalchemy_store",
+)
 
 
 def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> None:
@@ -42,7 +47,8 @@ def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> N
     except OSError as error:
         raise disk_error(error, log) from error
     try:
-        worker = processes.WarmWorker(_NOW, _stable(env), later=_LATER) if warm else None
+        later = (*_LATER, *_TRACKING) if is_tracked(folder) else _LATER
+        worker = processes.WarmWorker(_NOW, _stable(env), later=later) if warm else None
         processes.start(request, output, warm=worker, lock=folder.lock.descriptor).leave()
     finally:
         os.close(output)

@@ -61,6 +61,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         state: Its state.
         url: Where to send requests from here.
         cluster_url: The address inside the cluster, where it is another.
+        open_with: Command that opens the endpoint at port 8080 of this machine, where ``url`` ends with this process.
         model_id: The model's id.
         framework: The model's framework.
         protocol: ``v2`` or ``v1``.
@@ -75,6 +76,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     state: EndpointState
     url: str = ""
     cluster_url: str = ""
+    open_with: str = ""
     model_id: str = ""
     framework: str = ""
     protocol: str = "v2"

@@ -181,7 +181,7 @@ def _from_file() -> dict[str, Any]:
             try:
                 data = tomllib.loads(path.read_text("utf-8"))
             except (OSError, tomllib.TOMLDecodeError) as error:
-                raise ConfigError(f"{path} cannot be read: {error}", "mend the file or remove it") from error
+                raise ConfigError(f"{path} cannot be read: {error}", "fix the file or remove it") from error
             values = dict(data.get("kaptain", data))
             for name in (*_PATHS, "tracking_uri"):
                 if isinstance(values.get(name), str):

@@ -34,7 +34,7 @@ class StateChanged(Event, frozen=True, kw_only=True, tag="state"):
         reason: Why, in one sentence; always there for ``FAILED`` and ``STOPPED``.
         hint: The next step for the reader.
         exit_code: The process's exit code, negative for a signal, where there was a process.
-        lost: Whether the job ended for want of what carried it, not by its script: it may be run again.
+        lost: Whether the job ended because what carried it was gone, not by its script: it may be run again.
     """
 
     state: RunState

@@ -149,7 +149,7 @@ def _explain(error: SyntaxError, source: str) -> tuple[str, str]:
         message += "; a script has no running event loop: use asyncio.run(main())"
     lines = source.splitlines()
     if not error.lineno or error.lineno > len(lines):
-        return f"the code does not parse: {message}", "mend it and run the cell again"
+        return f"the code does not parse: {message}", "fix it and run the cell again"
     text = lines[error.lineno - 1].rstrip().expandtabs(1)
     column = min(max((error.offset or 1) - 1, 0), len(text))
     start = max(0, column - _WIDTH + 20) if len(text) > _WIDTH else len(text) - len(text.lstrip())

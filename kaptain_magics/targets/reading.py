@@ -140,7 +140,7 @@ _SIGNALS = {
     6: "SIGABRT: aborted",
     7: "SIGBUS",
     8: "SIGFPE",
-    9: "SIGKILL: ended from outside, often for want of memory",
+    9: "SIGKILL: ended from outside, often because memory ran out",
     11: "SIGSEGV: crashed in native code",
     13: "SIGPIPE",
     15: "SIGTERM",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import socket
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -63,6 +67,7 @@ class GrpcServer:
         self._served = served
         self._gate = gate
         self._messages = messages()
+        self._port = 0
         self._server = grpc.aio.server(
             options=[("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", limits.body)]
         )
@@ -97,11 +102,18 @@ class GrpcServer:
             bound = 0
         if not bound:
             raise ServingError(f"cannot listen on {place}:{port} for gRPC", "name another port, or 0 for a free one")
+        self._port = bound
         await self._server.start()
         logger.info("gRPC on %s:%d", place, bound)
 
     async def stop(self, seconds: float) -> None:
-        """Take no more calls and answer those in flight."""
+        """Take no more calls and answer those in flight.
+
+        Another server may listen on the same port by now. gRPC tells its clients to connect again before it closes its
+        own listening socket, so that some would come back to it and be refused: that socket is closed first.
+        """
+        _close_listeners(self._port)
+        await asyncio.sleep(0.01)  # who has just connected is a client by then
         await self._server.stop(seconds)
 
     def _guarded(self, name: str, call: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
@@ -175,6 +187,16 @@ class GrpcServer:
                     values = [value if isinstance(value, bytes) else str(value).encode() for value in values]
                 getattr(tensor.contents, _CONTENTS[datatype]).extend(values)
         return answer
+
+
+def _close_listeners(port: int) -> None:
+    """Let nobody connect to this process's listening sockets on a port any more; they are gRPC's own, out of reach."""
+    with suppress(OSError):  # elsewhere than on Linux they cannot be found
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as one:
+                listens = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                if listens and one.family != socket.AF_UNIX and one.getsockname()[1] == port:
+                    one.shutdown(socket.SHUT_RDWR)
 
 
 def _read_inputs(request: Any) -> dict[str, Array]:

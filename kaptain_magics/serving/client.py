@@ -28,6 +28,9 @@ from kaptain_magics.serving.tensors import as_answer, read_data, write_data
 
 _KEPT = 16  # connections to one server that wait at most
 _LARGE = 256  # values above which a request goes as raw bytes
+_MOST = 16 * 1024 * 1024  # bytes of one request's raw tensors; half of what our server takes
+_MOST_JSON = 6 * 1024 * 1024  # the same of JSON
+_WRITTEN = 25  # bytes of a number in JSON, at most
 _PROBABILITIES = ("predict_proba", "probabilities", "output_probability", "probability")
 _STALE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError, http.client.BadStatusLine)
 _JSON = {"Content-Type": "application/json"}
@@ -82,7 +85,7 @@ _described: dict[str, _Description] = {}
 
 
 def predict(url: str, headers: Mapping[str, str], data: Any, *, timeout: float = 30.0, proba: bool = False) -> Array:
-    """Ask an endpoint.
+    """Ask an endpoint; what is too much for one request goes in several, one after another.
 
     Args:
         url: The endpoint's URL, ending in ``/infer`` (V2) or ``:predict`` (V1).
@@ -172,7 +175,8 @@ def _predict(
         try:
             outputs = [_probabilities(description.signature)] if proba else []
             ask = partial(_ask, url, headers, description, outputs, timeout)
-            pieces = _pieces(to_tensors(data, description.signature), rows)
+            raw = description.binary and not _speaks_v1(url)
+            pieces = _pieces(to_tensors(data, description.signature), rows, raw)
             if len(pieces) == 1:
                 return ask(pieces[0])
             with ThreadPoolExecutor(max(1, parallel)) as pool:
@@ -201,9 +205,12 @@ def _speaks_v1(url: str) -> bool:
     return urlsplit(url).path.endswith(":predict")
 
 
-def _pieces(tensors: dict[str, Array], rows: int | None) -> list[dict[str, Array]]:
+def _pieces(tensors: dict[str, Array], rows: int | None, raw: bool) -> list[dict[str, Array]]:
     count = max(len(array) for array in tensors.values())
-    if rows is None or count <= rows:
+    if rows is None:  # what a server takes at once has a limit
+        size = sum(a.size * (a.itemsize if raw and a.dtype != object else _WRITTEN) for a in tensors.values())
+        rows = max(1, count * (_MOST if raw else _MOST_JSON) // max(1, size))
+    if count <= rows:
         return [tensors]
     return [{name: array[at : at + rows] for name, array in tensors.items()} for at in range(0, count, rows)]
 

@@ -263,6 +263,7 @@ class LocalServing:
             self._instance(name, deployed.router).ask({"do": "route", "backends": backends, "percent": 0})
         for loser in deployed.instances:
             if loser != winner.instance:
+                self._instance(name, loser).ask({"do": "release"}, 2.0)  # no new connection once this is over
                 self._instance(name, loser).end()
 
     def _accept(self, name: str, placed: Placed) -> None:

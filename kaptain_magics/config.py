@@ -1,7 +1,8 @@
 """Settings: ``%config KaptainMagics.…`` over ``KAPTAIN_*`` environment over ``kaptain.toml`` over defaults.
 
 Every setting is a plain text, number or flag and none is a secret: credentials stay in the environment or in their own
-files and are read by the process that needs them.
+files and are read by the process that needs them. A setting with a password in it is refused; that of a tracking URI
+may stand in the environment (``KAPTAIN_TRACKING_URI``), where it stays: the setting is the URI without it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,19 @@ from typing import Any
 import msgspec
 
 from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.secrets import holds_password, without_login
 from kaptain_magics.errors import ConfigError
 
 FILE = "kaptain.toml"
+_PASSWORDS = {  # a setting's name: where its password belongs
+    "tracking_uri": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment for a server; for a "
+    "database set the whole URI there as KAPTAIN_TRACKING_URI, and clear the setting",
+    "s3_endpoint": "put it into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
+    "": "settings are written down: take the login out of the address",
+}
+_PATHS = ("home", "cache", "docker_config", "registry_certificate")
+_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!:memory:|file:)([^?]+)(.*)")
+_NO_PATHS = ("databricks", "databricks-uc", "uc")  # what MLflow reads as the name of a service
 TRUE = ("true", "yes", "y", "1", "on")
 
 
@@ -62,7 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         image_platform: Platform of images, such as ``linux/arm64``; empty means Linux on this machine's processor.
         warm: Whether jobs fork from a warm worker where that is safe.
         on_interrupt: What interrupting a waiting cell does: ``stop`` or ``detach``.
-        tracking_uri: MLflow tracking URI; empty logs nothing.
+        tracking_uri: MLflow tracking URI without its password; empty logs nothing. A relative SQLite database or folder
+            lies beside the ``kaptain.toml`` that names it, else in the working folder.
         log_lines: Lines of a job's log that a view shows.
     """
 
@@ -107,10 +119,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.image_platform and not re.fullmatch(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?", self.image_platform):
             raise ConfigError(f"image_platform {self.image_platform!r} is none", "write for example linux/amd64")
-        for name in ("home", "cache", "docker_config", "registry_certificate"):
-            path = getattr(self, name)
-            if path:
-                msgspec.structs.force_setattr(self, name, os.path.abspath(Path(path).expanduser()))
+        for name in self.__struct_fields__:
+            if holds_password(str(getattr(self, name))):
+                raise ConfigError(f"the setting {name} holds a password", _PASSWORDS.get(name, _PASSWORDS[""]))
+        for name in (*_PATHS, "tracking_uri"):
+            value = _absolute(name, getattr(self, name), Path.cwd())
+            msgspec.structs.force_setattr(self, name, value)
 
     @classmethod
     def load(cls, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -126,9 +140,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in cls.__struct_fields__:
             text = os.environ.get(f"KAPTAIN_{name.upper()}")
             if text:
-                values[name] = text
+                values[name] = without_login(text) if name == "tracking_uri" else text
         if "MLFLOW_TRACKING_URI" in os.environ:
-            values.setdefault("tracking_uri", os.environ["MLFLOW_TRACKING_URI"])
+            values.setdefault("tracking_uri", without_login(os.environ["MLFLOW_TRACKING_URI"]))
         values |= {k: v for k, v in (overrides or {}).items() if v not in (None, "")}
         for name in values:
             if name not in cls.__struct_fields__:
@@ -146,6 +160,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The folder of the object store under which every model has its own."""
         return (self.storage_uri or f"{Path(self.home).as_uri()}/storage/models").rstrip("/")
 
+    def whole_tracking_uri(self) -> str:
+        """Return the tracking URI with its password (a secret!), where the environment has it."""
+        there = (os.environ.get(name, "") for name in ("KAPTAIN_TRACKING_URI", "MLFLOW_TRACKING_URI"))
+        return next((uri for uri in there if uri and without_login(uri) == self.tracking_uri), self.tracking_uri)
+
     def as_texts(self) -> dict[str, str]:
         """Return the settings by name as texts, for a run's record."""
         return {name: str(getattr(self, name)) for name in self.__struct_fields__}
@@ -162,9 +181,28 @@ def _from_file() -> dict[str, Any]:
             try:
                 data = tomllib.loads(path.read_text("utf-8"))
             except (OSError, tomllib.TOMLDecodeError) as error:
-                raise ConfigError(f"{path} cannot be read: {error}", "mend the file or remove it") from error
-            return dict(data.get("kaptain", data))
+                raise ConfigError(f"{path} cannot be read: {error}", "fix the file or remove it") from error
+            values = dict(data.get("kaptain", data))
+            for name in (*_PATHS, "tracking_uri"):
+                if isinstance(values.get(name), str):
+                    values[name] = _absolute(name, values[name], folder)
+            return values
     return {}
+
+
+def _absolute(name: str, value: str, folder: Path) -> str:
+    """Return a setting that names a path, relative to a folder, as an absolute one; others stay as they are."""
+    if name != "tracking_uri":
+        return os.path.abspath(folder / Path(value).expanduser()) if value else ""
+    database = _SQLITE.fullmatch(value)
+    if database is not None:
+        return f"{database[1]}{os.path.abspath(folder / Path(database[2]).expanduser())}{database[3]}"
+    scheme, colon, rest = value.partition(":")
+    if scheme == "file" and rest and not rest.startswith("/"):
+        return Path(os.path.abspath(folder / rest)).as_uri()
+    if not value or colon or value in _NO_PATHS:
+        return value
+    return os.path.abspath(folder / Path(value).expanduser())
 
 
 def debug() -> bool:

@@ -40,6 +40,10 @@ class ConfigError(KaptainError):
     """A setting has a value that cannot be used, or a needed one is missing."""
 
 
+class InstallationError(KaptainError):
+    """This package is damaged, or something that is installed beside it takes its place."""
+
+
 class ScriptError(KaptainError):
     """The cell or file cannot become a training script (empty, does not parse, lacks names, unknown parameter)."""
 

@@ -6,6 +6,7 @@ files.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from enum import StrEnum
 
@@ -13,6 +14,7 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.core.objectives import Objective, infer
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.states import Direction
 
@@ -148,7 +150,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         parameters: Hyperparameters under the names that the user gave (``gamma`` or ``--gamma``).
         bindings: How the script takes each of them, by the same names; ``OPTION`` where absent.
         args: Further command-line arguments, as they are.
-        env: Further environment variables (no secrets).
+        env: Further environment variables whose values stand in the line; they are written down, but never shown.
+        env_names: Further environment variables whose values the process that starts the job has in its own
+            environment; they are never written down.
         files: Absolute paths of files and folders that the script finds beside itself.
         requirements: Lines of a pip requirements file.
         resources: What each worker may use.
@@ -156,7 +160,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         timeout: Seconds after which the job is stopped and counts as failed; ``None`` for no limit.
         capture: What to take from the script's variables.
         upload_uri: Folder in the object store for the model (``TRAINED_MODEL_UPLOAD_PATH``).
-        metric_names: Names watched for on standard output as ``name=value``; empty watches for all.
+        metric_names: Names watched for in lines of metrics on standard output; empty watches for all.
         image: The container image.
         cluster: Options of clusters.
     """
@@ -174,6 +178,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bindings: dict[str, Binding] = {}
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
+    env_names: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     resources: Resources = Resources()
@@ -184,6 +189,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metric_names: tuple[str, ...] = ()
     image: ImageSpec = ImageSpec()
     cluster: ClusterOptions = ClusterOptions()
+
+    def __repr__(self) -> str:  # without the values of its variables
+        return f"JobSpec(name={self.name!r}, run_id={self.run_id!r}, model_id={self.model_id!r})"
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -196,6 +204,21 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for name, value in self.parameters.items():
             (after if self.script.follows_args(name) else before).extend(self.words(name, value))
         return (*before, *self.args, *after)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The numbers that the script is given or has by name: to print one of them is to report no metric.
+
+        Empty where metrics are watched for by name.
+        """
+        if self.metric_names:
+            return {}
+        given = {p.name: p.default for p in self.script.parameters} | {k: str(v) for k, v in self.parameters.items()}
+        found: dict[str, float] = {}
+        for name, text in given.items():
+            with contextlib.suppress(ValueError):
+                found[name.lstrip("-").replace("-", "_")] = float(text)
+        return found
 
     @property
     def assignments(self) -> dict[str, Value]:
@@ -257,6 +280,7 @@ class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         objectives: Metrics to follow; the first one decides.
         goal: The study ends when the first objective reaches it.
         direction: Whether the first objective is to grow or to shrink.
+        directions: The same of the objectives behind the first, by name; those are only reported.
         trials: Trials at most.
         parallel: Trials at a time.
         failed_trials: So many failed trials end the study as failed.
@@ -277,6 +301,7 @@ class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     objectives: tuple[str, ...]
     goal: float | None = None
     direction: Direction = Direction.MAXIMIZE
+    directions: dict[str, Direction] = {}
     trials: int = 16
     parallel: int = 2
     failed_trials: int = 4
@@ -287,6 +312,12 @@ class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout: float | None = None
     seed: int | None = None
     resume: str = ""
+
+    @property
+    def directed(self) -> tuple[Objective, ...]:
+        """The objectives with their directions."""
+        first, *others = self.objectives
+        return (Objective(first, self.direction), *(Objective(n, self.directions.get(n) or infer(n)) for n in others))
 
 
 class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -304,8 +335,10 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         resources: What each replica may use.
         requirements: Lines of a pip requirements file for the server.
         serving_config: The model server's options of the contract (``model_file``, ``signature``, ...).
-        env: Further environment variables (no secrets).
+        env: Further environment variables; as a job's.
+        env_names: As a job's.
         host: Address to listen on; beyond 127.0.0.1 a token is due.
+        token: Whether requests need a token on 127.0.0.1 too.
         port: Port to listen on; 0 takes a free one.
         workers: Server processes of one replica.
         autoscale: Requests in flight that one replica should have, for targets that scale.
@@ -331,7 +364,9 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     requirements: tuple[str, ...] = ()
     serving_config: dict[str, str] = {}
     env: dict[str, str] = {}
+    env_names: tuple[str, ...] = ()
     host: str = "127.0.0.1"
+    token: bool = False
     port: int = 0
     workers: int = 1
     autoscale: int = 2
@@ -343,3 +378,6 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     transformer: dict[str, object] = {}
     image: ImageSpec = ImageSpec()
     cluster: ClusterOptions = ClusterOptions()
+
+    def __repr__(self) -> str:  # without the values of its variables
+        return f"EndpointSpec(name={self.name!r}, run_id={self.run_id!r}, model_id={self.model_id!r})"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import IO, Any, cast
 
+from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.errors import CredentialsError, ImageError
 from kaptain_magics.images.context import FOLDER, PACKAGES, RUNTIME, Entry
 from kaptain_magics.images.engine import Engine, sentence
@@ -141,7 +142,7 @@ def _buildx(engine: Engine, image: str, context: IO[bytes], platform: str) -> Ge
         lines = log.read().decode("utf-8", "replace").splitlines()
     if process.returncode:
         raise _failed([re.sub(r"^#\d+ (?:[\d.]+ )?", "", line) for line in lines])
-    yield from (re.sub(r"^#\d+ ", "", line) for line in lines)
+    yield from (without_passwords(re.sub(r"^#\d+ ", "", line)) for line in lines)
 
 
 def _classic(engine: Engine, image: str, context: IO[bytes], platform: str) -> Generator[str, None, None]:
@@ -163,14 +164,14 @@ def _classic(engine: Engine, image: str, context: IO[bytes], platform: str) -> G
             for line in str(step.get("stream", "")).splitlines():
                 if line.strip():
                     said.append(line)
-                    yield line
+                    yield without_passwords(line)
             yield ""
 
 
 def _failed(said: Sequence[str]) -> ImageError:
     lines = [line.strip() for line in said if line.strip()]
     telling = [line for line in lines if re.match(r"(?:ERROR|error)[: ]", line)]
-    reason = (telling or lines or ["the builder said nothing"])[-1]
+    reason = without_passwords((telling or lines or ["the builder said nothing"])[-1])
     known = sentence(reason)
     if known.hint:
         return ImageError(known.message, known.hint)

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from kaptain_magics.core.secrets import ELSEWHERE, holds_password, without_passwords
 from kaptain_magics.errors import ImageError
 
-_LOGIN = re.compile(r"([\w+.-]+)://([^/\s@]+)@")
-_VARIABLE = re.compile(r"\$\{\w+\}")
 _OF_ONE = re.compile(r"\s--?\w")  # where options of one requirement begin, such as --hash
 _FILE = re.compile(r"file:[^\s;]+|(?:^|(?<=[\s=@]))(?:~|\.{0,2})/[^\s;]+")
 
@@ -62,24 +61,13 @@ def check_no_password(lines: Sequence[str]) -> None:
         ImageError: A line does.
     """
     for number, line in enumerate(lines, start=1):
-        for scheme, login in _LOGIN.findall(line):
-            user, colon, password = login.partition(":")
-            secret = password if colon else user * scheme.endswith(("http", "https"))
-            if secret and not _VARIABLE.fullmatch(secret):
-                raise ImageError(
-                    f"line {number} of the requirements holds a password",
-                    "put the index into pip's own configuration (pip config set global.extra-index-url ...)",
-                )
-
-
-def masked(text: str) -> str:
-    """Return a text without the logins in its addresses."""
-    return _LOGIN.sub(r"\1://***@", text)
+        if holds_password(line):
+            raise ImageError(f"line {number} of the requirements holds a password", ELSEWHERE)
 
 
 def shown(lines: Sequence[str]) -> str:
     """Return the packages among lines as they may be shown."""
-    return ", ".join(masked(bare(line)) for line in lines if not line.startswith("-"))
+    return ", ".join(without_passwords(bare(line)) for line in lines if not line.startswith("-"))
 
 
 def without_paths(lines: Sequence[str]) -> list[str]:

@@ -13,10 +13,11 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.errors import ImageError
-from kaptain_magics.files import disk_error, locked
+from kaptain_magics.files import disk_error, locked, private_folder
 from kaptain_magics.images.digest import FileDigests
-from kaptain_magics.images.requirements import local_files, masked, name_of, normalised
+from kaptain_magics.images.requirements import local_files, name_of, normalised
 
 _TICK = 0.2  # seconds between two looks at pip
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "ppc64le": "ppc64le", "s390x": "s390x"}
@@ -84,7 +85,7 @@ def install(
     if folder.is_dir():
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(folder.parent)
         with locked(cache / "wheels" / f".{key}.lock", patience=900.0):
             if not folder.is_dir():
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as scratch:
@@ -189,7 +190,7 @@ def _pip(arguments: list[str], scratch: Path) -> Generator[str, None, tuple[int,
 def _failure(said: str, platform: Platform) -> ImageError:
     lines = [line.removeprefix("ERROR:").strip() for line in said.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in said.splitlines() if line.startswith("ERROR:")]
-    reason = masked((errors or lines or ["pip said nothing"])[-1])
+    reason = without_passwords((errors or lines or ["pip said nothing"])[-1])
     if "No module named pip" in said:
         return ImageError("pip is not installed beside this notebook", "python -m ensurepip")
     return ImageError(

@@ -79,7 +79,7 @@ class Completion:
             name, _, value = current.partition("=")
             option, current = command.option(name), value
             takes_value = option is not None
-        if takes_value and option is not None:
+        if takes_value and option is not None and not (option.bare and current.startswith("-")):
             return self._values(option, words, current, cell)
         if current.startswith("-"):
             return [f"--{o.name}" for o in command.options if o.many or f"--{o.name}" not in words], current

@@ -30,7 +30,7 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     model_id = arguments.positionals["NAME"]
     given = arguments.given(
         *("protocol", "replace", "workers", "autoscale", "min_replicas", "max_replicas", "host", "port", "timeout"),
-        *("model_uri", "revision"),
+        *("model_uri", "revision", "token", "trust"),
     )
     if "max_replicas" in given and given["max_replicas"] < given.get("min_replicas", 1):
         raise usage_error("--max-replicas is below --min-replicas", "swap them")

@@ -11,6 +11,7 @@ from kaptain_magics.magics.errors import suggest, usage_error
 from kaptain_magics.magics.words import Word, split
 
 _ASSIGNED = re.compile(r"(-{0,2}[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
+_NAMES = re.compile(r"[^\W\d-][^=\s({]*")  # names of metrics: no option, no name=value
 _UNFILLED = re.compile(r"\{([A-Za-z_]\w*)\}")
 _HELP = ("--help", "-h", "?", "??")
 _WIDTH = 26  # characters of the left column of a usage text
@@ -27,6 +28,7 @@ class Option(NamedTuple):
         many: Whether it may stand several times; its values are then joined, and ``read`` returns tuples.
         choices: The only values that it takes.
         complete: What Tab offers for it; see ``completion``.
+        bare: Whether its value may be left out; it then adds nothing to its values (of an option of ``many``).
     """
 
     name: str
@@ -36,6 +38,7 @@ class Option(NamedTuple):
     many: bool = False
     choices: tuple[str, ...] = ()
     complete: str = ""
+    bare: bool = False
 
     @property
     def key(self) -> str:
@@ -45,7 +48,8 @@ class Option(NamedTuple):
     @property
     def shown(self) -> str:
         """The option as a usage text shows it."""
-        return f"--{self.name} {'|'.join(self.choices) or self.metavar}".rstrip()
+        value = "|".join(self.choices) or self.metavar
+        return f"--{self.name} {f'[{value}]' if self.bare else value}".rstrip()
 
 
 class Positional(NamedTuple):
@@ -166,9 +170,10 @@ class _Parser:
         self._values: dict[str, str] = {}
         self._bare: list[str] = []
         self._rest = ""
+        self._waiting = list(command.positionals)
 
     def parse(self) -> Arguments:
-        waiting = list(self._command.positionals)
+        waiting = self._waiting
         while self._next < len(self._words):
             word = self._words[self._next]
             if self._command.rest and not waiting and not self._command.option(word.text.partition("=")[0]):
@@ -226,6 +231,9 @@ class _Parser:
             return
         if not equals:
             following = self._words[self._next] if self._next < len(self._words) else None
+            if option.bare and (following is None or self._waiting or not _NAMES.fullmatch(following.text)):
+                self._add(option, ())
+                return
             if following is None or self._command.option(following.text.partition("=")[0]) is not None:
                 raise usage_error(f"{name} needs a value", f"write {option.shown}")
             value = following.text

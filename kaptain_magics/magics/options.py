@@ -48,6 +48,12 @@ _JOB = (
     _SEND,
 )
 
+
+def _direction(name: str) -> Option:
+    help_text = f"{name} the first objective, or these"
+    return Option(name, help_text, "METRICS", readers.listed, many=True, complete="metric", bare=True)
+
+
 TRAIN = Command(
     "%%kaptain_train",
     "Train a model with the cell as the script; as a line, with the rest of its cell, or with --file.",
@@ -68,10 +74,17 @@ TUNE = Command(
         Option("trials", "trials at most (16)", "N", readers.whole(1, 1_000_000)),
         Option("parallel", "trials at a time (2)", "N", readers.whole(1, 10_000)),
         Option("failed-trials", "so many failed trials end the study (4)", "N", readers.whole(1, 1_000_000)),
-        Option("objective", "metrics; the first one decides", "METRICS", readers.listed, True, complete="metric"),
-        Option("goal", "value of the objective that ends the study", "NUMBER", readers.number),
-        Option("minimize", "the objective is to shrink"),
-        Option("maximize", "the objective is to grow (this is the default)"),
+        Option(
+            "objective",
+            "metrics, as loss or loss:min; the first one decides, the others are reported",
+            "METRICS",
+            readers.listed,
+            True,
+            complete="metric",
+        ),
+        Option("goal", "value of the first objective that ends the study", "NUMBER", readers.number),
+        _direction("minimize"),
+        _direction("maximize"),
         Option("algorithm", "Katib's name of the algorithm (random)", "NAME", complete="algorithm"),
         Option("algorithm-setting", "a setting of the algorithm", "NAME=VALUE", readers.pair, many=True),
         Option("early-stopping", "rule that ends bad trials early", "NAME", complete="stopping"),
@@ -85,6 +98,7 @@ TUNE = Command(
     values="name=Domain",
     examples=(
         "%kaptain_tune dev/mnist gamma=Double(1e-4, 1e-3, log=True) c=Double(0.01, 1) --trials 12 --objective accuracy",
+        "%kaptain_tune dev/mnist lr=Double(1e-4, 0.1, log=True) --minimize val_loss --algorithm tpe",
         "%kaptain_tune dev/mnist --resume --trials 24",
     ),
 )
@@ -96,6 +110,7 @@ DEPLOY = Command(
     (
         Option("revision", "another revision: its id or the beginning", "ID", complete="revision"),
         Option("model-uri", "another saved model: a URI or a folder", "URI", complete="file"),
+        Option("trust", "run the code that another's model file may hold"),
         Option("protocol", "which address is shown (v2)", "VERSION", choices=("v2", "v1")),
         Option("replace", "swap an endpoint that is there, without a refused request"),
         Option("canary", "share of requests for it beside what is deployed", "PERCENT", readers.percent),
@@ -109,6 +124,7 @@ DEPLOY = Command(
         Option("max-replicas", "replicas at most", "N", readers.whole(1, 10_000)),
         Option("host", "address to listen on (127.0.0.1)", "ADDRESS"),
         Option("port", "port to listen on (a free one)", "N", readers.whole(0, 65535)),
+        Option("token", "requests need a token on this machine too"),
         _ENV,
         Option("timeout", "time to wait until it is ready (5m)", "TIME", readers.seconds),
         *_IMAGE,

@@ -52,7 +52,10 @@ def seconds(value: str) -> float:
 
 def model_id(value: str) -> str:
     """Read a model's id such as ``dev/mnist``."""
-    if not _MODEL.fullmatch(value) or len(value) > 200:
+    from kaptain_magics.core.names import check_model_id
+
+    check_model_id(value)
+    if not _MODEL.fullmatch(value):
         raise ValueError("write letters, digits, '.', '_', '-' and '/', as in dev/mnist")
     return value
 
@@ -107,8 +110,11 @@ def pair(value: str) -> tuple[tuple[str, str], ...]:
     return ((name.strip(), rest),)
 
 
-def environment(value: str) -> tuple[tuple[str, str], ...]:
-    """Read ``NAME=value``, or ``NAME`` for the value that it has here (so that it need not stand in a notebook)."""
+def environment(value: str) -> tuple[tuple[str, str | None], ...]:
+    """Read ``NAME=value``, or ``NAME`` for the value that it has here (so that it need not stand in a notebook).
+
+    The second is ``(NAME, None)``: its value is taken when the run starts, and never written down.
+    """
     import os
 
     name, equals, rest = value.partition("=")
@@ -116,7 +122,7 @@ def environment(value: str) -> tuple[tuple[str, str], ...]:
         raise ValueError("write NAME=VALUE, or NAME to pass a variable of this environment on")
     if not equals and name not in os.environ:
         raise ValueError(f"this environment has no {name}; write {name}=VALUE")
-    return ((name, rest if equals else os.environ[name]),)
+    return ((name, rest if equals else None),)
 
 
 def words(value: str) -> tuple[str, ...]:

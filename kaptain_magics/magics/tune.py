@@ -12,11 +12,9 @@ from kaptain_magics.magics.session import Session
 from kaptain_magics.magics.train import read_script
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from kaptain_magics.core.domains import AnyDomain
-    from kaptain_magics.core.events import Noted
     from kaptain_magics.core.specs import Script, StudySpec
+    from kaptain_magics.core.states import Direction
     from kaptain_magics.model import Workspace
 
 _COUNTS = ("trials", "parallel", "failed_trials", "goal")
@@ -58,13 +56,16 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         before = last_script(workspace, model_id)
         sent = session.values(before.capture.send, "--send") | sent
     known: Script = script or before.script
-    search = _search(arguments)
+    search = _search(session, arguments)
     last = None if domains and "objectives" in search else _last_study(workspace, model_id)
-    notes = []
-    if last is not None:
-        notes = _same_search(last, search, domains)
-        search = {"objectives": last.objectives, "direction": last.direction, "goal": last.goal} | search
-        domains = domains or dict(last.domains)
+    kept = []
+    if last is not None and "objectives" not in search:
+        search = {"objectives": _spelled(last, search.get("direction")), "goal": last.goal} | search
+        kept += ["objective " + ", ".join(last.objectives)]
+        kept += [f"goal {last.goal:g}"] if last.goal is not None and search["goal"] == last.goal else []
+    if last is not None and not domains:
+        domains = dict(last.domains)
+        kept += [f"{name}={domain}" for name, domain in domains.items()]
     for name, domain in domains.items():
         check_domain(known, name, domain)
     plan = model.plan_tuning(
@@ -74,26 +75,66 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         **search,
         **job_options(arguments, workspace, known),
     )
-    plan.notes = (*notes, *plan.notes)
+    plan.notes = (*([f"As in the last study: {'; '.join(kept)}."] if kept else []), *plan.notes)
     return session.carry_out(plan, arguments, on_interrupt)
 
 
-def _search(arguments: Arguments) -> dict[str, Any]:
+def _search(session: Session, arguments: Arguments) -> dict[str, Any]:
     """Return what the line says of the search, under the names of the model's call."""
     from kaptain_magics.core.states import Direction
 
-    if arguments.get("minimize") and arguments.get("maximize"):
-        raise usage_error("--minimize and --maximize exclude each other", "write one of them")
     found = arguments.given(*_COUNTS, "algorithm", "early_stopping", "seed")
-    if "objective" in arguments.options:
-        found["objectives"] = arguments.get("objective")
-    if arguments.given("minimize", "maximize"):
-        found["direction"] = Direction.MINIMIZE if arguments.get("minimize") else Direction.MAXIMIZE
+    objectives = list(arguments.get("objective", ()))
+    stated = {Direction(f"{word}imize"): arguments.options[f"{word}imize"] for word in _directions(arguments)}
+    if sum(not names for names in stated.values()) > 1:
+        raise usage_error("--minimize and --maximize exclude each other", "name a metric behind each of them")
+    for direction, names in stated.items():
+        if not names:
+            found["direction"] = direction
+        for name in names:
+            _state(session, objectives, name, direction)
+    if objectives:
+        found["objectives"] = tuple(objectives)
     for option in ("algorithm", "early_stopping"):
         settings = arguments.get(f"{option}_setting")
         if settings is not None:
             found[f"{option}_settings"] = dict(settings)
     return found
+
+
+def _directions(arguments: Arguments) -> list[str]:
+    """Return ``min`` and ``max`` in the order in which the line has their options."""
+    return [key[:3] for key in arguments.options if key in ("minimize", "maximize")]
+
+
+def _state(session: Session, objectives: list[str], name: str, direction: Direction) -> None:
+    """Give an objective a direction; one that is not there yet becomes the next one."""
+    from collections.abc import Mapping
+
+    from kaptain_magics.core.objectives import split_direction
+
+    name, said = split_direction(name)
+    known = dict(split_direction(text) for text in objectives)
+    if {said, known.get(name)} - {None, direction}:
+        raise usage_error(f"{name} is to be both minimized and maximized", "state one direction")
+    if name in known:
+        objectives[list(known).index(name)] = f"{name}:{direction}"
+    elif isinstance(session.shell.user_ns.get(name), Mapping):
+        raise usage_error(
+            f"--{direction} {name}: is `{name}` a metric, or the dict of this notebook?",
+            f"write the dict before the option, or --objective {name}:{direction[:3]} for the metric",
+        )
+    else:
+        objectives.append(f"{name}:{direction}")
+
+
+def _spelled(study: StudySpec, direction: Direction | None) -> list[str]:
+    """Return a study's objectives as a line would spell them, the first one with another direction where one is given.
+
+    Its direction stays what it was, also where the name says otherwise.
+    """
+    first, *others = study.directed
+    return [f"{first.name}:{direction or first.direction}", *(f"{o.name}:{o.direction}" for o in others)]
 
 
 def _domains(session: Session, arguments: Arguments, cell: str | None) -> dict[str, AnyDomain]:
@@ -114,20 +155,6 @@ def _domains(session: Session, arguments: Arguments, cell: str | None) -> dict[s
         if name in found:
             raise usage_error(f"{name} is given twice, in the line and in the cell", "give it once")
     return found | below
-
-
-def _same_search(last: StudySpec, search: Mapping[str, Any], domains: Mapping[str, AnyDomain]) -> list[Noted]:
-    """Return the line that says what a search takes over from the model's last study."""
-    from kaptain_magics.core.events import Noted
-
-    said = [] if domains else [f"{name}={domain}" for name, domain in last.domains.items()]
-    if "objectives" not in search:
-        said.append(f"--objective {','.join(last.objectives)}")
-    if "direction" not in search:
-        said.append(f"--{last.direction}")
-    if "goal" not in search and last.goal is not None:
-        said.append(f"--goal {last.goal:g}")
-    return [Noted(text=f"taken over from the last study, {last.name}: {', '.join(said)}")] if said else []
 
 
 def _last_study(workspace: Workspace, model_id: str) -> StudySpec | None:

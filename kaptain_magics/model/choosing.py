@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
 SHOWN = 8  # digits of a revision's id that are shown
+_DATA = (".onnx", ".data", ".ubj", ".json", ".txt", ".skops", ".md")  # suffixes of files that no loader executes
 _METRICS = 3  # metrics that describe a revision where none decides
 
 
@@ -29,7 +30,7 @@ class Choice(NamedTuple):
 
 
 def choose_revision(
-    workspace: Context, model_id: str, model_uri: str = "", word: str = "", newest: bool = False
+    workspace: Context, model_id: str, model_uri: str = "", word: str = "", newest: bool = False, trust: bool = False
 ) -> Choice:
     """Return the revision to deploy.
 
@@ -42,16 +43,17 @@ def choose_revision(
         model_uri: URI or folder of a saved model.
         word: A revision's id or its beginning.
         newest: Take the newest whatever its metrics are: a canary tries what is new.
+        trust: Whether a model of another's may run code when it is loaded.
 
     Raises:
         ModelError: The model was never trained, or the word names no revision or several.
-        ServingError: Nothing complete is saved at the URI.
+        ServingError: Nothing complete is saved at the URI, or it is another's and may run code.
     """
     known = known_revisions(workspace, model_id)
     if model_uri and word:
         raise ModelError("a revision and a model's URI exclude each other", "name one of them")
     if model_uri:
-        return _at_uri(workspace, model_uri, known)
+        return _at_uri(workspace, model_uri, known, trust)
     if word:
         named = find_revision(model_id, known, word)
         return Choice(named, (Noted(text=f"deploying {_told(named)}, as named"),))
@@ -183,7 +185,7 @@ def _warning(record: RunRecord, last: StateChanged, saved: bool, chosen: Revisio
 # ---- a saved model elsewhere -------------------------------------------------------------------------------------
 
 
-def _at_uri(workspace: Context, model_uri: str, known: Sequence[Revision]) -> Choice:
+def _at_uri(workspace: Context, model_uri: str, known: Sequence[Revision], trust: bool) -> Choice:
     uri = model_uri.rstrip("/")
     if "://" not in uri:
         uri = _absolute(uri).as_uri()
@@ -194,6 +196,12 @@ def _at_uri(workspace: Context, model_uri: str, known: Sequence[Revision]) -> Ch
         manifest = workspace.objects().manifest(uri)
     except KaptainError as error:
         raise ServingError(f"no model can be read at {model_uri}: {error.message}", error.hint) from error
+    code = next((name for name in sorted(manifest.files) if Path(name).suffix.lower() not in _DATA), "")
+    if code and not trust and not _is_own(workspace, uri):
+        raise ServingError(
+            f"{model_uri} is no model that was trained here, and {code} can run code when it is loaded",
+            "if you trust whoever made it, add --trust (trust=True); models saved as skops or ONNX hold no code",
+        )
     given = Revision(
         revision=new_hex(32),
         stage="given",
@@ -205,6 +213,14 @@ def _at_uri(workspace: Context, model_uri: str, known: Sequence[Revision]) -> Ch
         size=manifest.size,
     )
     return Choice(given, (Noted(text=f"deploying the model that is saved at {uri}"),))
+
+
+def _is_own(workspace: Context, uri: str) -> bool:
+    """Whether a saved model was made here: a revision of any model, a deployed copy, or below the state folder."""
+    registry = workspace.registry
+    known = {revision.uri for model in registry.models() for revision in model.revisions}
+    known |= {endpoint.spec.artifact_uri for endpoint in registry.endpoints()}
+    return uri in known or uri.startswith(Path(workspace.settings.home).as_uri() + "/")
 
 
 def _absolute(path: str) -> Path:

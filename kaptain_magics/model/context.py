@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kaptain_magics.config import Settings
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import StateError
+from kaptain_magics.files import close_to_others
 from kaptain_magics.state import Registry, RunFolder, RunStore, RunSummary
 from kaptain_magics.supervisor.context import storage_environment, surroundings
 from kaptain_magics.targets.base import ServingTarget, Target, open_target
@@ -28,6 +29,8 @@ class Context:
     def __init__(self, settings: Settings | None = None, secrets: Mapping[str, str] | None = None) -> None:
         self.settings = settings or Settings.load()
         self.secrets = dict(secrets or {})
+        for folder in (self.settings.home, self.settings.cache):
+            close_to_others(Path(folder))
         self.store = RunStore(Path(self.settings.home))
         self.registry = Registry(Path(self.settings.home))
 
@@ -57,7 +60,7 @@ class Context:
         """Return all runs, the newest first; what a killed study left is put in order on the way."""
         rows = self.store.summaries()
         for row in rows:
-            if row.record.kind is RunKind.TUNE and row.state is RunState.FAILED:
+            if row.record.kind is RunKind.TUNE and row.state in (RunState.FAILED, RunState.STOPPED):
                 self._finish_dead(self.folder(row.record.run_id))
         return rows
 
@@ -65,5 +68,5 @@ class Context:
         from kaptain_magics.supervisor.start import start
         from kaptain_magics.supervisor.tune import TIDIED
 
-        if not (folder.path / TIDIED).exists() and not folder.lock.held_by_other():
+        if not (folder.path / TIDIED).exists() and folder.lock.acquire():
             start(folder, self.secrets, self.settings.warm)

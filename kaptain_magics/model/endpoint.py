@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kaptain_magics.config import Settings
 from kaptain_magics.core.states import EndpointState
-from kaptain_magics.errors import InferenceError, ServingError
+from kaptain_magics.errors import InferenceError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """Where to send requests from here."""
+        """Where to send requests from here; on a cluster seen from outside for as long as this process lives."""
         return self.status().url
 
     def predict(self, data: Any, *, timeout: float = 30.0, proba: bool = False) -> Any:
@@ -118,9 +118,8 @@ class Endpoint:
         status = self.status()
         if status.state is not EndpointState.READY:
             why = f": {status.reason}" if status.reason else ""
-            raise ServingError(
-                f"endpoint {self.name} is {status.state}{why}", f"deploy it again: %kaptain_deploy {status.model_id}"
-            )
+            hint = status.hint or f"deploy it again: %kaptain_deploy {status.model_id} --replace"
+            raise ServingError(f"endpoint {self.name} is {status.state}{why}", hint)
         forget(status.url)
         _known[self._key] = _Known(version, self._workspace.settings, status)
         return status.url, status.headers
@@ -158,24 +157,38 @@ class Endpoint:
         """Give the canary so many percent of the requests."""
         if not 0 <= percent <= 100:
             raise ServingError(f"{percent} is not a percentage", "write a whole number from 0 to 100")
-        self._target.set_traffic(self.name, percent)
+        self._set_traffic(percent)
 
     def promote(self) -> None:
         """Give the canary all requests and remove the revision before it."""
-        self._target.set_traffic(self.name, 100)
+        self._set_traffic(100)
 
     def rollback(self) -> None:
         """Remove the canary."""
-        self._target.set_traffic(self.name, 0)
+        self._set_traffic(0)
 
-    def undeploy(self) -> None:
-        """Remove the endpoint and its canary."""
-        self._target.undeploy(self.name)
+    def _set_traffic(self, percent: int) -> None:
+        self._target.set_traffic(self.name, percent)
+        _known.pop(self._key, None)  # another model may answer
+
+    def undeploy(self) -> bool:
+        """Remove the endpoint and its canary; one that was removed by other means is forgotten, with what it left.
+
+        Returns:
+            Whether it was still there.
+        """
+        there = True
+        try:
+            self._target.undeploy(self.name)
+        except NotFoundError:
+            there = False
         self._workspace.registry.remove_endpoint(self.name)
+        return there
 
     def __repr__(self) -> str:
         status = self.status()
-        return f"Endpoint {self.name}: {status.state} {status.url}".rstrip()
+        address = status.cluster_url if status.open_with else status.url
+        return f"Endpoint {self.name}: {status.state} {address}".rstrip()
 
 
 def open_endpoint(workspace: Context, name: str) -> Endpoint:

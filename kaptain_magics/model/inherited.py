@@ -31,7 +31,7 @@ def inherited(asked: JobOptions, full: JobOptions, before: JobSpec, values: Mapp
     if not asked.get("requirements") and before.requirements:
         said.append(f"--requirements (lines: {len(before.requirements)})")
     if not asked.get("env"):
-        said += [f"--env {name}" for name in before.env]
+        said += [f"--env {name}" for name in (*before.env, *before.env_names)]
     if (asked.get("capture") or Capture()) == Capture():
         said += _capture(before.capture)
     image, own = full.get("image") or ImageSpec(), asked.get("image") or ImageSpec()

@@ -10,12 +10,11 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.names import did_you_mean, endpoint_name
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import ClusterOptions, JobSpec
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import MetricsTypeError, ModelError, NotFoundError, ObjectiveError, ServingError
-from kaptain_magics.model import planning
 from kaptain_magics.model.context import Context
 from kaptain_magics.model.contract.config import Config
 from kaptain_magics.model.contract.console import deploy_and_tell, follow_and_tell
@@ -99,7 +98,7 @@ class Model(Plannable):
         hyperparameters: Mapping[str, AnyDomain],
         objectives: Sequence[str],
         objective_goal: float | None = None,
-        objective_type: str = "maximize",
+        objective_type: str | None = None,
         workers: int = 2,
         gpus: int | None = None,
         cpu: str | float | None = None,
@@ -120,9 +119,10 @@ class Model(Plannable):
 
         Args:
             hyperparameters: Domains by command-line flag (``--gamma``) or name.
-            objectives: Metrics; the first one decides.
-            objective_goal: Value that ends the study.
-            objective_type: ``maximize`` or ``minimize``.
+            objectives: Metrics, as ``loss`` or ``loss:min``; the first one decides, the others are reported.
+            objective_goal: Value of the first one that ends the study.
+            objective_type: ``maximize`` or ``minimize`` the first one; taken from its name when not given, so that a
+                loss is never maximized by default.
             workers: Workers of each trial.
             gpus: GPUs of each worker.
             cpu: Cores of each worker.
@@ -149,7 +149,7 @@ class Model(Plannable):
             domains=hyperparameters,
             objectives=objectives,
             goal=objective_goal,
-            direction=_direction(objective_type),
+            direction=None if objective_type is None else _direction(objective_type),
             trials=trials,
             parallel=parallel_trials,
             failed_trials=failed_trials,
@@ -309,7 +309,7 @@ class Model(Plannable):
 
     def _endpoint(self) -> Endpoint:
         try:
-            return open_endpoint(self.workspace, planning.endpoint_name(self.id))
+            return open_endpoint(self.workspace, endpoint_name(self.id))
         except NotFoundError:
             raise ServingError(f"{self.id} is not deployed", f"deploy it first: %kaptain_deploy {self.id}") from None
 

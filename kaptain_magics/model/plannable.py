@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import new_hex, new_run_id
+from kaptain_magics.core.names import check_model_id, endpoint_name, new_hex, new_run_id
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import ClusterOptions, EndpointSpec, ImageSpec, Script
 from kaptain_magics.core.states import Direction
@@ -30,7 +31,7 @@ from kaptain_magics.model.inherited import inherited
 from kaptain_magics.model.meta import ModelMeta
 from kaptain_magics.model.planning import JobOptions
 from kaptain_magics.model.plans import DeploymentPlan, StudyPlan, TrainingPlan
-from kaptain_magics.model.running import listening_address, running_endpoint
+from kaptain_magics.model.running import check_token, in_the_way, listening_address, running_endpoint
 from kaptain_magics.state import Revision
 from kaptain_magics.supervisor.serving_files import find_serving_files
 
@@ -78,8 +79,10 @@ class Plannable:
         *,
         workspace: Context | None = None,
     ) -> None:
-        if not isinstance(id, str) or not id.strip() or any(part in ("", ".", "..") for part in id.split("/")):
-            raise InvalidPropertyError(f"{id!r} is no model id", "write letters, digits, - and /, as in dev/mnist")
+        try:
+            check_model_id(id if isinstance(id, str) else "")
+        except ValueError as error:
+            raise InvalidPropertyError(f"{reprlib.repr(id)} is no model id", str(error)) from None
         for what, value in (("name", name), ("main_file", main_file), ("base_image", base_image)):
             if value is None or (value and not str(value).strip()):
                 raise InvalidPropertyError(f"the model's {what} is blank", f"give {what}=... a text, or leave it out")
@@ -138,7 +141,7 @@ class Plannable:
         parameters: Mapping[str, Value] | None = None,
         sent: Mapping[str, Any] | None = None,
         goal: float | None = None,
-        direction: Direction = Direction.MAXIMIZE,
+        direction: Direction | None = None,
         trials: int | None = None,
         parallel: int | None = None,
         failed_trials: int | None = None,
@@ -155,11 +158,12 @@ class Plannable:
         Args:
             script: The script; the model's ``main_file``, else the script that it was trained with last.
             domains: What to search, by name.
-            objectives: Metrics to follow; the first one decides.
+            objectives: Metrics to follow, as ``loss``, ``loss:min`` or ``loss:max``; the first one decides, the others
+                are reported.
             parameters: Further hyperparameters with fixed values.
             sent: Values that the script finds as globals.
             goal: Value of the first objective that ends the study.
-            direction: Whether it is to grow or to shrink.
+            direction: Whether it is to grow or to shrink; taken from its name when not given.
             trials: Trials at most; 16 when not given.
             parallel: Trials at a time; 2 when not given.
             failed_trials: So many failed trials end the study; 4 when not given.
@@ -174,6 +178,8 @@ class Plannable:
         Raises:
             KaptainError: Something that was asked for cannot be.
         """
+        from kaptain_magics.tuning.checks import Tuner, fit_grid
+
         if resume:
             wanted = {"goal": goal, "trials": trials, "parallel": parallel, "failed_trials": failed_trials}
             changes = {k: v for k, v in {**wanted, "timeout": options.get("timeout")}.items() if v is not None}
@@ -190,9 +196,9 @@ class Plannable:
         if before is not None:
             asked, completed = completed, planning.filled_up(completed, before)
             sent = sent or planning.sent_values(self.workspace, before)
-            values = {k: v for k, v in before.parameters.items() if k not in domains and k not in fixed}
-            notes = inherited(asked, completed, before, values)
-            fixed = values | fixed
+            taken, lines = planning.values_taken_over(self.workspace, before, {*domains, *fixed})
+            notes = [*inherited(asked, completed, before, {}), *(Noted(text=line) for line in lines)]
+            fixed = taken | fixed
         job = planning.build_job(
             self.workspace, self.id, self.name, script, {**fixed, **dict.fromkeys(domains, "")}, "tune", completed
         )
@@ -211,15 +217,17 @@ class Plannable:
             early_stopping=early_stopping,
             early_stopping_settings=early_stopping_settings,
             seed=seed,
-            katib=self.workspace.settings.target == "kubernetes",
+            tuner=Tuner.of(self.workspace.settings.target, self.workspace.settings.cluster_tuner),
         )
-        return StudyPlan(self.workspace, spec, sent, self._about, notes)
+        spec, said = fit_grid(spec)
+        return StudyPlan(self.workspace, spec, sent, self._about, [*notes, *filter(None, [said])])
 
     def plan_deployment(
         self,
         *,
         model_uri: str = "",
         revision: str = "",
+        trust: bool = False,
         protocol: str = "",
         resources: Resources | None = None,
         requirements: Sequence[str] = (),
@@ -232,13 +240,14 @@ class Plannable:
         canary_percent: int | None = None,
         host: str = "",
         port: int = 0,
-        env: Mapping[str, str] | None = None,
+        token: bool = False,
+        env: Mapping[str, str | None] | None = None,
         timeout: float = 300.0,
         transformer: Mapping[str, object] | None = None,
         image: ImageSpec | None = None,
         cluster: ClusterOptions | None = None,
     ) -> DeploymentPlan:
-        """Return the plan of a deployment; see ``EndpointSpec`` for the options.
+        """Return the plan of a deployment; see ``EndpointSpec`` and ``choose_revision`` for the options.
 
         ``revision`` is an id or its beginning, ``model_uri`` another saved model; without either
         ``choosing.choose_revision`` chooses.
@@ -247,15 +256,17 @@ class Plannable:
             ModelError: There is nothing to deploy, or no such revision.
             ServingError: An endpoint is there already and ``replace`` was not asked for, or it listens elsewhere.
         """
-        name = planning.endpoint_name(self.id)
+        name = endpoint_name(self.id)
         if canary_percent is not None and not 0 < canary_percent < 100:
             raise ServingError(f"a canary gets 1 to 99 percent, not {canary_percent}", "write for example 30")
-        choice = choosing.choose_revision(self.workspace, self.id, model_uri, revision, canary_percent is not None)
+        canary = canary_percent is not None
+        choice = choosing.choose_revision(self.workspace, self.id, model_uri, revision, canary, trust)
         chosen = choice.revision
         running = running_endpoint(self.workspace, self.id)
-        if running is not None and not replace and canary_percent is None:
+        if running is not None and not replace and not canary and in_the_way(self.workspace, name):
             hint = "add --replace (replace=True) to swap it without a refused request"
             raise ServingError(f"{name} is deployed already", hint)
+        check_token(self.workspace, token)
         config = dict(serving_config if serving_config is not None else self.serving_config)
         spec = EndpointSpec(
             name=name,
@@ -267,12 +278,13 @@ class Plannable:
             framework=self.framework or ModelFramework.of(chosen.framework or "sklearn"),
             protocol=protocol or str(config.get("protocol_version", "v2")),
             resources=resources or Resources(),
-            requirements=tuple(requirements)
-            or self._serving_requirements(config)
+            requirements=planning.without_secrets(requirements or self._serving_requirements(config))
             or planning.training_requirements(self.workspace, chosen),
             serving_config=find_serving_files(config, self._path, self.extra_files),
-            env=dict(env or {}),
-            host=listening_address(name, host, running, canary_percent is not None),
+            env=planning.literal(env or {}),
+            env_names=planning.passed_on(env or {}),
+            host=listening_address(name, host, running, canary),
+            token=token,
             port=port,
             workers=workers,
             autoscale=autoscale,
@@ -305,7 +317,7 @@ class Plannable:
     def state(self) -> str:
         """``untrained``, ``trained``, ``tuned`` or ``deployed``."""
         try:
-            self.workspace.registry.endpoint(planning.endpoint_name(self.id))
+            self.workspace.registry.endpoint(endpoint_name(self.id))
         except NotFoundError:
             last = self._last_revision()
             return last.stage if last is not None else "untrained"

@@ -5,30 +5,33 @@ from __future__ import annotations
 import contextlib
 import pickle
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
-from kaptain_magics.core.domains import AnyDomain, Domain, Value
+from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import new_job_name, new_run_id, sanitize
+from kaptain_magics.core.names import new_job_name, new_run_id
+from kaptain_magics.core.objectives import later_directions, read_objectives
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import Capture, ClusterOptions, ImageSpec, JobSpec, Script, StudySpec
+from kaptain_magics.core.secrets import ELSEWHERE, holds_password
+from kaptain_magics.core.specs import Capture, ClusterOptions, EndpointSpec, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction, RunKind
 from kaptain_magics.errors import (
-    DomainError,
     NotFoundError,
-    ObjectiveError,
     ScriptError,
     StateError,
 )
+from kaptain_magics.model.handles import Study, open_handle
 from kaptain_magics.model.plans import StudyPlan
 from kaptain_magics.state import Revision
+from kaptain_magics.targets.base import present
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
+    from kaptain_magics.tuning.checks import Tuner
 
 
 class JobOptions(TypedDict, total=False):
@@ -38,7 +41,7 @@ class JobOptions(TypedDict, total=False):
     resources: Resources
     files: Sequence[str]
     requirements: Sequence[str]
-    env: Mapping[str, str]
+    env: Mapping[str, str | None]  # None takes the value from this process's environment
     framework: ModelFramework | None
     capture: Capture
     timeout: float | None
@@ -86,9 +89,10 @@ def build_job(
         parameters=bound if phase == "train" else dict(parameters),
         bindings=bindings(script, list(parameters)),
         args=tuple(options.get("args", ())),
-        env=dict(options.get("env", {})),
+        env=literal(options.get("env", {})),
+        env_names=passed_on(options.get("env", {})),
         files=files,
-        requirements=tuple(options.get("requirements", ())),
+        requirements=without_secrets(options.get("requirements", ())),
         resources=options.get("resources") or Resources(),
         workers=workers,
         timeout=_positive(options.get("timeout"), "timeout"),
@@ -97,6 +101,37 @@ def build_job(
         image=options.get("image") or ImageSpec(base_image=workspace.settings.base_image),
         cluster=options.get("cluster") or ClusterOptions(),
     )
+
+
+def without_secrets(requirements: Sequence[str]) -> tuple[str, ...]:
+    """Return lines of requirements, which are written down, once they are known to hold no password.
+
+    Raises:
+        ScriptError: One does.
+    """
+    for number, line in enumerate(requirements, start=1):
+        if holds_password(line):
+            raise ScriptError(f"line {number} of the requirements holds a password", ELSEWHERE)
+    return tuple(requirements)
+
+
+def literal(env: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the variables whose values were given."""
+    return {name: value for name, value in env.items() if value is not None}
+
+
+def passed_on(env: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Return the names of the variables whose values are passed on from this process's environment.
+
+    Raises:
+        ConfigError: One is not set there.
+    """
+    return present(name for name, value in env.items() if value is None)
+
+
+def variables_of(spec: JobSpec | EndpointSpec) -> dict[str, str | None]:
+    """Return the variables of an earlier job or endpoint as options for another one."""
+    return {**spec.env, **dict.fromkeys(spec.env_names)}
 
 
 def _absolute(path: str) -> Path:
@@ -119,7 +154,7 @@ def build_study(
     objectives: Sequence[str],
     *,
     goal: float | None = None,
-    direction: Direction = Direction.MAXIMIZE,
+    direction: Direction | None = None,
     trials: int = 16,
     parallel: int = 2,
     failed_trials: int = 4,
@@ -128,28 +163,19 @@ def build_study(
     early_stopping: str = "",
     early_stopping_settings: Mapping[str, str] | None = None,
     seed: int | None = None,
-    katib: bool = False,
+    tuner: Tuner | None = None,
 ) -> StudySpec:
     """Return the study that searches ``domains`` with ``job`` as the template of its trials.
 
-    What only Katib has is let through where ``katib`` says that it may be there.
+    An objective without a stated direction (``loss:max``, or ``direction`` for the first) gets that of its name.
 
     Raises:
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
-    from kaptain_magics.tuning.algorithms import check_study
+    from kaptain_magics.tuning.algorithms import Algorithm
+    from kaptain_magics.tuning.checks import Tuner, check_study
 
-    if not domains:
-        raise DomainError("there is nothing to search", "name a domain, such as c=Double(0.01, 1)")
-    for name, domain in domains.items():
-        if not isinstance(domain, Domain):
-            raise DomainError(f"{name}={domain!r} is no domain", f"write for example {name}=Double(0.01, 1)")
-    objectives = (objectives,) if isinstance(objectives, str) else objectives
-    if not objectives or not all(objectives):
-        raise ObjectiveError("no objective is named", "name the metric to optimise: --objective accuracy")
-    for what, number in (("trials", trials), ("parallel", parallel), ("failed_trials", failed_trials)):
-        if number < (0 if what == "failed_trials" else 1):
-            raise ObjectiveError(f"{what} {number} is too few", f"write a whole number above 0 for {what}")
+    named = read_objectives(objectives, direction)
     spec = StudySpec(
         name=new_job_name(model_name, "tune"),
         run_id=job.run_id,
@@ -158,24 +184,25 @@ def build_study(
             job,
             parameters={k: v for k, v in job.parameters.items() if k not in domains},
             timeout=None,
-            metric_names=tuple(objectives),
+            metric_names=tuple(o.name for o in named),
             capture=msgspec.structs.replace(job.capture, fetch=()),
         ),
         domains=dict(domains),
-        objectives=tuple(objectives),
+        objectives=tuple(o.name for o in named),
         goal=goal,
-        direction=direction,
+        direction=named[0].direction,
+        directions=dict(later_directions(named)),
         trials=trials,
         parallel=min(parallel, trials),
         failed_trials=failed_trials,
-        algorithm=algorithm,
+        algorithm=Algorithm.of(algorithm).value,
         algorithm_settings=dict(algorithm_settings or {}),
         early_stopping=early_stopping,
         early_stopping_settings=dict(early_stopping_settings or {}),
         timeout=job.timeout,
         seed=seed,
     )
-    check_study(spec, katib=katib)
+    check_study(spec, tuner or Tuner.OURS)
     return spec
 
 
@@ -201,10 +228,47 @@ def last_script(workspace: Context, model_id: str) -> JobSpec:
     raise NotFoundError(f"the script of {model_id} is gone with its runs", f"train it again: %kaptain_train {model_id}")
 
 
+def values_taken_over(
+    workspace: Context, before: JobSpec, asked: Collection[str]
+) -> tuple[dict[str, Value], tuple[str, ...]]:
+    """Return the hyperparameters that a study takes from the model's last run, and a line that says so.
+
+    Those that the last run was given stay as they were; those that it searched get the best trial's values.
+
+    Args:
+        workspace: Where the model's runs are.
+        before: The job of the last run.
+        asked: Names that are searched now, or given a value.
+    """
+    best: Mapping[str, Value] = {}
+    lost: list[str] = []
+    with contextlib.suppress(StateError):
+        handle = open_handle(workspace.folder(before.run_id), workspace)
+        if isinstance(handle, Study):
+            best = handle.best_parameters
+            searched = handle.record.study.domains if handle.record.study is not None else {}
+            lost = [name for name in searched if name not in asked and name not in best]
+    given = {name: value for name, value in before.parameters.items() if name not in asked}
+    found = {name: value for name, value in best.items() if name not in asked}
+    lines = []
+    if found:
+        lines.append(f"Taken from the best trial of the last study: {_spelled(found)}.")
+    if given:
+        lines.append(f"Taken from the last run: {_spelled(given)}.")
+    if lost:
+        lines.append(f"Left as the script has it, for the last study found no best trial: {', '.join(lost)}.")
+    return given | found, tuple(lines)
+
+
+def _spelled(values: Mapping[str, Value]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
 def filled_up(options: JobOptions, before: JobSpec) -> JobOptions:
     """Return the options of a job with those of an earlier one where nothing was asked for."""
     full: JobOptions = {**options}
-    for name in ("args", "resources", "files", "requirements", "env", "framework", "capture"):
+    full["env"] = full.get("env") or variables_of(before)
+    for name in ("args", "resources", "files", "requirements", "framework", "capture"):
         value = full.get(name)
         if not value or value in (Resources(), Capture()):
             full[name] = getattr(before, name)
@@ -251,19 +315,19 @@ def resume_plan(workspace: Context, word: str, changes: Mapping[str, Any] | None
     Raises:
         NotFoundError: There is no such study.
         StateError: It still goes on, or there is nothing left to do.
+        ConfigError: A variable that is passed on to it is not set here.
     """
+    from kaptain_magics.tuning.checks import fit_grid
+
     folder = workspace.store.find(word, RunKind.TUNE)
     old = folder.record.study
     assert old is not None
     last = folder.last_state()
     if not last.state.terminal:
         raise StateError(f"study {old.name} still goes on", f"%kaptain attach {folder.run_id}")
+    present(old.job.env_names)
     run_id = new_run_id()
     job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(workspace.store.folder / run_id))
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
-    return StudyPlan(workspace, spec, about=folder.record.about)
-
-
-def endpoint_name(model_id: str) -> str:
-    """Return the name of a model's endpoint: ``dev/mnist`` becomes ``dev-mnist``."""
-    return sanitize(model_id)
+    spec, said = fit_grid(spec)
+    return StudyPlan(workspace, spec, about=folder.record.about, notes=[said] if said else [])

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kaptain_magics.core.events import Noted
+from kaptain_magics.core.objectives import say_objectives
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.files import write_whole
 from kaptain_magics.model.handles import Deployment, Handle, Study, TrainingRun, open_handle
 from kaptain_magics.state import RunRecord
+from kaptain_magics.targets.base import GpuTarget
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -47,8 +49,16 @@ class Plan(Generic[_H]):
 
     def render(self) -> str:
         """Return what would be said and applied, secrets masked; nothing is started."""
+        first = [say_objectives(self.spec.directed)] if isinstance(self.spec, StudySpec) else []
         said = [" ".join(f"{note.text}. {note.hint}".rstrip(". ").split()) for note in self._noted()]
-        return "\n".join([*(f"# {line}" for line in said), self._workspace.target().render(self.spec)])
+        return "\n".join([*(f"# {line}" for line in [*first, *said]), self._workspace.target().render(self.spec)])
+
+    def _check_gpus(self) -> None:
+        spec = self.spec.job if isinstance(self.spec, StudySpec) else self.spec
+        if spec.resources.gpu_limit:
+            target = self._workspace.target()
+            if isinstance(target, GpuTarget):
+                target.check_gpus(spec.resources.gpu_limit)
 
     def start(self) -> _H:
         """Start the run in a process of its own and return at once.
@@ -59,6 +69,7 @@ class Plan(Generic[_H]):
         from kaptain_magics.supervisor.start import start
 
         pickled = _pickled(self._sent)
+        self._check_gpus()
         record = self._record()
         folder = self._workspace.store.create(record)
         try:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from kaptain_magics.core.events import Noted
+from kaptain_magics.core.names import endpoint_name
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec, ImageSpec
-from kaptain_magics.errors import NotFoundError, ServingError
+from kaptain_magics.core.states import EndpointState
+from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.model import planning
 from kaptain_magics.model.choosing import known_revisions
 
@@ -28,8 +31,18 @@ _RESOURCES = {
 
 def running_endpoint(workspace: Context, model_id: str) -> EndpointSpec | None:
     """Return what a model's endpoint was deployed with last; ``None`` where it has none, or it was taken down."""
-    name = planning.endpoint_name(model_id)
+    name = endpoint_name(model_id)
     return next((e.spec for e in workspace.registry.endpoints() if e.name == name), None)
+
+
+def in_the_way(workspace: Context, name: str) -> bool:
+    """Whether an endpoint that is listed stands in the way of a new one: one that failed does not."""
+    record = next((e for e in workspace.registry.endpoints() if e.name == name), None)
+    if record is None or record.target != workspace.settings.target:
+        return record is not None
+    with suppress(KaptainError):
+        return workspace.serving(record.target).endpoint(name).state is not EndpointState.FAILED
+    return True
 
 
 def listening_address(name: str, asked: str, running: EndpointSpec | None, canary: bool) -> str:
@@ -59,6 +72,16 @@ def listening_address(name: str, asked: str, running: EndpointSpec | None, canar
     return _HERE
 
 
+def check_token(workspace: Context, token: bool) -> None:
+    """Refuse a token where endpoints have none.
+
+    Raises:
+        ServingError: One was asked for.
+    """
+    if token and workspace.settings.target == "kubernetes":
+        raise ServingError("endpoints on Kubernetes have no tokens", "leave --token out: only the cluster reaches them")
+
+
 def kept(workspace: Context, model_id: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Noted]]:
     """Return options with those of the running endpoint where none are given, and what is to be said of it.
 
@@ -86,9 +109,12 @@ def kept(workspace: Context, model_id: str, given: Mapping[str, Any]) -> tuple[d
         if name not in given and value != getattr(plain, name):
             full[name] = value
             said.append(f"--{name.replace('_', '-')} {value}")
-    if not given.get("env") and running.env:
-        full["env"] = running.env
-        said += [f"--env {name}" for name in running.env]
+    if not given.get("env") and (variables := planning.variables_of(running)):
+        full["env"] = variables
+        said += [f"--env {name}" for name in variables]
+    if "token" not in given and running.token and workspace.settings.target != "kubernetes":
+        full["token"] = True
+        said.append("--token")
     if not given.get("requirements") and running.requirements not in _trained_with(workspace, model_id):
         full["requirements"] = running.requirements
         said.append(f"--requirements (lines: {len(running.requirements)})")
@@ -119,7 +145,7 @@ def _resources(asked: Resources, running: Resources, said: list[str]) -> Resourc
 def _trained_with(workspace: Context, model_id: str) -> list[tuple[str, ...]]:
     """Return requirements that nobody named: none, and those that the served revisions were trained with."""
     try:
-        sources = workspace.registry.endpoint(planning.endpoint_name(model_id)).sources.values()
+        sources = workspace.registry.endpoint(endpoint_name(model_id)).sources.values()
     except NotFoundError:
         sources = {}.values()
     served = [revision for revision in known_revisions(workspace, model_id) if revision.uri in sources]

@@ -112,7 +112,7 @@ def _descriptor(channel: str) -> int:
                 os.close(_opened[1])
             _opened = ("", -1)
             try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+                descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             except OSError as error:
                 raise JobError(f"cannot open the job's channel {path}: {error.strerror}") from error
             _opened = (channel, descriptor)

@@ -116,13 +116,26 @@ def copy_blocks(read: Callable[[memoryview], int], *sinks: Callable[[memoryview]
             sink(block[:count])
 
 
+def private_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user alone, from the first moment on."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 @contextmanager
 def appearing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` when the block ends well, and is gone otherwise."""
+    """Open a file that takes the place of ``path`` when the block ends well, and is gone otherwise.
+
+    It is for this user alone: a model may hold rows of the data that it was trained on.
+    """
     part = path.with_name(f"{PART}{os.urandom(6).hex()}")
     with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        private_folder(path.parent)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
         try:
             with open(descriptor, "wb") as file:
                 yield file

@@ -14,6 +14,7 @@ Line numbers in a traceback are the script's: the source is never edited, values
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import pickle
@@ -131,11 +132,13 @@ def _capture(plan: Mapping[str, Any], namespace: dict[str, Any]) -> None:
         target = Path(plan["fetched"])
         temporary = target.with_suffix(".part")
         try:
-            temporary.write_bytes(pickle.dumps(values))
+            data = pickle.dumps(values)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise CaptureError(f"{', '.join(values)} cannot be sent back to the notebook: {error}") from error
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
         temporary.replace(target)
-        emit({"kind": "fetched", "path": str(target)})
+        emit({"kind": "fetched", "sha256": hashlib.sha256(data).hexdigest()})
 
 
 def _lookup(namespace: Mapping[str, Any], path: str) -> Any:
@@ -155,9 +158,18 @@ def _lookup(namespace: Mapping[str, Any], path: str) -> Any:
 
 def main(arguments: list[str]) -> int:
     """Run the plan in the file that is the one argument."""
+    plan = json.loads(Path(arguments[0]).read_text("utf-8"))
+    if plan.get("env"):
+        from kaptain_magics.runtime.variables import enter
+
+        enter(plan["env"])  # before anything else: what follows needs them, and may begin this program again
     if os.environ.get("KAPTAIN_CHANNEL") == "stdout":
         os.dup2(1, 2)  # a container's two streams reach their reader in no certain order, one does
-    return run(json.loads(Path(arguments[0]).read_text("utf-8")))
+        from kaptain_magics.runtime.reach import store_is_ready
+
+        if not store_is_ready():
+            return 1
+    return run(plan)
 
 
 if __name__ == "__main__":

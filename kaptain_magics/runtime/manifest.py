@@ -44,6 +44,8 @@ class Manifest(NamedTuple):
         try:
             fields = json.loads(data)
             files = {str(path): str(digest) for path, digest in fields["files"].items()}
+            texts = [*files, *files.values(), str(fields.get("framework", "")), str(fields.get("format", ""))]
+            "".join(texts).encode()  # half characters cannot be shown, nor be names of files
             if any(relative_key(path) != path for path in files):
                 raise ValueError
             return cls(
@@ -53,5 +55,5 @@ class Manifest(NamedTuple):
                 str(fields.get("format", "")),
                 float(fields.get("created", 0)),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, TransferError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, TransferError):
             raise DamagedError(f"the manifest in {folder} cannot be read", "save the model again") from None

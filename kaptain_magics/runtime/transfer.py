@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from kaptain_magics.runtime.directory import DirectoryTransfer, Entry, told
+from kaptain_magics.runtime.directory import DirectoryTransfer, Entry, appearing, private_folder, told
 from kaptain_magics.runtime.errors import DamagedError, MissingError, TransferError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.manifest import MANIFEST, Manifest
@@ -156,7 +156,7 @@ def _download_folder(
     manifest = read_manifest(transfer, source) if MANIFEST in there else None
     wanted = sorted(there if manifest is None else named_files(manifest, source, set(there)))
     with told(named):
-        target.mkdir(parents=True, exist_ok=True)
+        private_folder(target)
     digests = transfer.fetch_all({name: target.joinpath(*name.split("/")) for name in wanted}, source, there)
     if manifest is None:
         return Artifact(str(source), digests, sum(there[name].size for name in digests))
@@ -167,8 +167,8 @@ def _download_folder(
                 f"{source / name} is not what was saved: its sha256 differs from the manifest's",
                 "do not load it; save the model again",
             )
-    with told(named):
-        (target / MANIFEST).write_bytes(manifest.encode())
+    with told(named), appearing(target / MANIFEST) as file:
+        file.write(manifest.encode())
     return Artifact(str(source), manifest.files, manifest.size, manifest.framework, manifest.format)
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from kaptain_magics.errors import KaptainError
+from kaptain_magics.runtime.variables import enter
 from kaptain_magics.serving.auth import demand_token
 from kaptain_magics.serving.control import (
     ControlSocket,
@@ -19,13 +20,13 @@ from kaptain_magics.serving.control import (
     answer_parent,
     bind,
     hold_state,
-    listen_unix,
     take_listeners,
 )
 from kaptain_magics.serving.metrics import Metrics
 from kaptain_magics.serving.options import Options, read_options
 from kaptain_magics.serving.server import Server, run_server
 from kaptain_magics.serving.workers import NOT_LOADED, Workers
+from kaptain_magics.sockets import listen_unix
 
 logger = logging.getLogger("kaptain.serving")
 
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.dont_write_bytecode = True  # nothing may appear in the model's folder
     try:
         options = read_options(sys.argv[1:] if argv is None else argv)
+        enter(options.env)
         token = os.environ.get("KAPTAIN_TOKEN", "")
         demand_token(options.host, token, options.insecure)
         with ExitStack() as stack:

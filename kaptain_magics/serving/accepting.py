@@ -61,6 +61,8 @@ class Acceptor:
                     self._loop.call_later(_PAUSE, self.start)
                 return False
             connection.setblocking(False)
+            if connection.family != socket.AF_UNIX:  # asyncio does it only where the socket's ``proto`` says TCP
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = self._loop.create_task(self._welcome(connection))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)

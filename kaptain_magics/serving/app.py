@@ -1,47 +1,37 @@
-"""The ASGI application: routes to the model, and what every answer has in common."""
+"""The server's HTTP side: routes to the model, and what every answer has in common."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from kaptain_magics import __version__
 from kaptain_magics.serving.auth import Gate
+from kaptain_magics.serving.binary import HEADER
 from kaptain_magics.serving.errors import RequestError, error_body, refusal
-from kaptain_magics.serving.limits import Limits, decompress, too_large
+from kaptain_magics.serving.large import LARGE
+from kaptain_magics.serving.limits import Body, Limits, decompress, too_large
 from kaptain_magics.serving.openapi import describe_api
+from kaptain_magics.serving.origin import from_browser
+from kaptain_magics.serving.requests import Answer, Headers, Request
 from kaptain_magics.serving.served import Served
 from kaptain_magics.serving.v1 import read_instances, write_predictions
 from kaptain_magics.serving.v2 import read_request, write_answer, write_json
 
 logger = logging.getLogger("kaptain.serving")
 
-Headers = tuple[tuple[bytes, bytes], ...]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
+_PACKED = 4096  # bytes that may become a thousand times as many, which takes a few ms
+_T = TypeVar("_T")
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _TEXT: Headers = ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),)
 _TYPES = (b"", b"application/json", b"application/octet-stream")
-_WANTED = (
-    b"authorization",
-    b"content-encoding",
-    b"content-length",
-    b"content-type",
-    b"inference-header-content-length",
-)
 _MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(?:infer|ready))?|/v1/models/([^/:]+)(?::predict)?")
-
-
-class Answer(NamedTuple):
-    """A whole answer."""
-
-    status: int
-    headers: Headers
-    body: bytes
 
 
 class Route(NamedTuple):
@@ -49,13 +39,13 @@ class Route(NamedTuple):
 
     Attributes:
         method: ``GET`` or ``POST``.
-        answer: Makes the answer from the request's headers and body.
+        answer: Makes the answer from the request and its body.
         protocol: The protocol whose requests are counted; empty for a route that is no inference.
         free: Whether it needs no token.
     """
 
     method: str
-    answer: Callable[[Mapping[bytes, bytes], bytes], Awaitable[Answer]]
+    answer: Callable[[Request, Body], Awaitable[Answer]]
     protocol: str = ""
     free: bool = False
 
@@ -74,6 +64,12 @@ class Application:
         self._gate = gate
         self._limits = limits
         self._routes = self._make_routes()
+        self._thread: ThreadPoolExecutor | None = None
+
+    def close(self) -> None:
+        """End the thread that reads large requests."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _make_routes(self) -> dict[str, Route]:
         name, version = self._served.name, self._served.version
@@ -93,76 +89,66 @@ class Application:
             routes[f"{base}/infer"] = Route("POST", answer, "v2")
         return routes
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, request: Request) -> Answer:
         """Answer one request."""
-        route = self._routes.get(scope["path"])
+        route = self._routes.get(request.path)
         if route is None or not route.protocol:
-            answer = await self._answer(route, scope, receive)
-        else:
-            answer = await self._counted(route, scope, receive)
-        if answer is None:  # the client went away
-            return
-        status, headers, body = answer
-        length = (b"content-length", b"%d" % len(body))
-        await send({"type": "http.response.start", "status": status, "headers": (*headers, length)})
-        await send({"type": "http.response.body", "body": body})
-
-    async def _counted(self, route: Route, scope: dict[str, Any], receive: Receive) -> Answer | None:
+            return await self._answer(route, request)
         metrics, started, code = self._served.metrics, perf_counter(), 499
         metrics.started()
         try:
-            answer = await self._answer(route, scope, receive)
-            code = answer.status if answer is not None else 499
-        finally:
+            answer = await self._answer(route, request)
+            code = answer.status
+        finally:  # also where the client went away and the request was cancelled
             metrics.ended(route.protocol, code, perf_counter() - started)
         return answer
 
-    async def _answer(self, route: Route | None, scope: dict[str, Any], receive: Receive) -> Answer | None:
+    async def _answer(self, route: Route | None, request: Request) -> Answer:
         try:
-            headers = {name: value for name, value in scope["headers"] if name in _WANTED}
+            headers = request.headers
+            self._gate.admit(request.method, headers)
             if route is None:
                 self._gate.check(headers.get(b"authorization", b""))
-                raise self._unknown(scope["path"])
+                raise self._unknown(request.path)
             if not route.free:
                 self._gate.check(headers.get(b"authorization", b""))
-            if scope["method"] != route.method and (scope["method"], route.method) != ("HEAD", "GET"):
+            if request.method != route.method and (request.method, route.method) != ("HEAD", "GET"):
                 allowed = ((b"allow", route.method.encode()),)
-                raise RequestError(405, f"use {route.method} here, not {scope['method']}", allowed)
-            body = b""
-            if route.method == "POST":
-                read = await self._read_body(headers, receive)
-                if read is None:
-                    return None
-                body = read
-            return await route.answer(headers, body)
+                raise RequestError(405, f"use {route.method} here, not {request.method}", allowed)
+            if route.method != "POST":
+                return await route.answer(request, b"")
+            return await route.answer(request, await self._read_body(request))
         except Exception as error:
             refused = refusal(error)
-            return Answer(refused.status, (*_JSON, *refused.headers), error_body(refused.message))
+            answer = Answer(refused.status, (*_JSON, *refused.headers), error_body(refused.message))
+            del refused  # with its traceback it would keep this frame and the request, and be kept by it
+            return answer
 
-    async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
+    async def _read_body(self, request: Request) -> Body:
+        headers, limit = request.headers, self._limits.body
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if kind not in _TYPES:
+        if kind not in _TYPES or (not kind and from_browser(headers)):  # without a type a page may send to any site
             raise RequestError(415, "Content-Type: use application/json", ((b"connection", b"close"),))
-        limit = self._limits.body
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > limit:
+        if int(headers.get(b"content-length", b"0")) > limit:
             raise too_large(limit)
-        message = await receive()
-        body = message.get("body", b"")
-        if message.get("more_body"):
-            parts = [body]
-            size = len(body)
-            while message.get("more_body"):
-                message = await receive()
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > limit:
-                    raise too_large(limit)
-            body = b"".join(parts)
-        if message["type"] != "http.request":
-            return None
+        body = await request.read()
         encoding = headers.get(b"content-encoding")
-        return decompress(body, encoding.strip().lower(), limit) if encoding else body
+        if encoding:
+            unpack = partial(decompress, body, encoding.strip().lower(), limit, request.take)
+            body = await self._apart(unpack) if len(body) > _PACKED else unpack()
+        return body
+
+    async def _apart(self, read: Callable[[], _T]) -> _T:
+        """Read something large in a thread, one after another, so that others are answered meanwhile."""
+        self._thread = self._thread or ThreadPoolExecutor(1, "reader")
+        work = asyncio.get_running_loop().run_in_executor(self._thread, read)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:  # the client went away: what it sent is in memory until it is read
+            await asyncio.wait((work,))
+            raise
+        finally:
+            del work  # its error would keep this frame, and be kept by it
 
     def _unknown(self, path: str) -> RequestError:
         match = _MODEL.fullmatch(path)
@@ -197,17 +183,30 @@ class Application:
     async def _openapi(self, *_: Any) -> Answer:
         return Answer(200, _JSON, write_json(describe_api(self._served)))
 
-    async def _infer(self, headers: Mapping[bytes, bytes], body: bytes, version: str | None = None) -> Answer:
-        request = read_request(body, headers.get(b"inference-header-content-length"))
-        outputs = await self._served.infer(request.inputs, request.outputs, request.parameters)
-        return Answer(200, *write_answer(request, outputs, self._served.name, version))
+    async def _infer(self, request: Request, body: Body, version: str | None = None) -> Answer:
+        length = request.headers.get(HEADER)
+        json = int(length) if length and length.isdigit() and len(length) < 18 else len(body)
+        self._demand_json(json)
+        read = partial(read_request, body, length, request.take)
+        asked = await self._apart(read) if len(body) > LARGE else read()
+        del body, read
+        outputs = await self._served.infer(asked.inputs, asked.outputs, asked.parameters)
+        return Answer(200, *write_answer(asked, outputs, self._served.name, version))
 
-    async def _infer_version(self, headers: Mapping[bytes, bytes], body: bytes) -> Answer:
-        return await self._infer(headers, body, self._served.version)
+    def _demand_json(self, size: int) -> None:
+        if size > self._limits.json:
+            said = f"the JSON is larger than {self._limits.json} bytes: send fewer rows, or binary tensors"
+            raise RequestError(413, said)
+
+    async def _infer_version(self, request: Request, body: Body) -> Answer:
+        return await self._infer(request, body, self._served.version)
 
     async def _status_v1(self, *_: Any) -> Answer:
         return Answer(200, _JSON, write_json({"name": self._served.name, "ready": self._served.ready}))
 
-    async def _predict_v1(self, _: Mapping[bytes, bytes], body: bytes) -> Answer:
-        inputs = read_instances(body, self._served.first_input)
+    async def _predict_v1(self, request: Request, body: Body) -> Answer:
+        self._demand_json(len(body))
+        read = partial(read_instances, body, self._served.first_input, request.take)
+        inputs = await self._apart(read) if len(body) > LARGE else read()
+        del body, read
         return Answer(200, _JSON, write_json(write_predictions(await self._served.infer(inputs, (), {}))))

@@ -1,11 +1,13 @@
-"""Bearer tokens."""
+"""Who may ask a server: who has its token; without one on this machine, everybody but pages of other sites."""
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 
 from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.errors import RequestError
+from kaptain_magics.serving.origin import check_origin
 
 _LOOPBACK = ("127.", "localhost", "::1")
 
@@ -15,10 +17,21 @@ class Gate:
 
     Args:
         token: The token; empty lets everybody through.
+        host: The address that the server listens on.
     """
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, host: str = "") -> None:
         self._expected = f"Bearer {token}".encode() if token else b""
+        self._only_here = not token and host.startswith(_LOOPBACK)
+
+    def admit(self, method: str, headers: Mapping[bytes, bytes]) -> None:
+        """Look where a request comes from, before anything else.
+
+        Raises:
+            RequestError: 421 or 403, a page of another site sends it.
+        """
+        if self._only_here:
+            check_origin(method, headers)
 
     def check(self, authorization: bytes) -> None:
         """Compare the ``Authorization`` header in constant time.

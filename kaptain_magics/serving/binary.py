@@ -9,12 +9,13 @@ import numpy as np
 
 from kaptain_magics.errors import InferenceError
 from kaptain_magics.serving.datatypes import dtype_of
+from kaptain_magics.serving.limits import Body
 from kaptain_magics.serving.loaders.base import Array
 
 HEADER = b"inference-header-content-length"
 
 
-def split_body(body: bytes, header: bytes) -> tuple[bytes, memoryview]:
+def split_body(body: Body, header: bytes) -> tuple[Body, memoryview]:
     """Split a request's body into its JSON and its raw tensors.
 
     Args:

@@ -113,8 +113,8 @@ def predict_batch(
 def forget(url: str) -> None:
     """Forget what was learned of an endpoint: after a deployment another model may be there, behind another server.
 
-    A server that leaves answers one more request on a connection that waits, and its model may have taken the columns
-    in another order.
+    The model that was there may have taken the columns in another order, and connections that wait may lead to a
+    server that still leaves.
     """
     _described.pop(url, None)
     pool.forget(url)

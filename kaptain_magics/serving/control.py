@@ -1,15 +1,13 @@
 """Commands to a server on this machine: a Unix socket that takes one JSON line and answers with one.
 
 ``{"do": "share"}`` also hands over the listening socket itself, so that a port is never closed while one server
-follows another.
+follows another. ``{"do": "take"}`` comes with clients' connections, and with what each has sent and nobody has read.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -19,10 +17,13 @@ from typing import Any
 import orjson
 
 from kaptain_magics.errors import ServingError
+from kaptain_magics.files import Lock
+from kaptain_magics.sockets import connect_unix, listen_unix
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 _PATIENCE = 10.0  # seconds for the other side of a command
+_AT_ONCE = 100  # connections that are handed over with one command
 
 
 class ControlSocket:
@@ -59,7 +60,10 @@ class ControlSocket:
         connection, _ = self.listener.accept()
         with connection, suppress(OSError, ValueError, AttributeError):
             connection.settimeout(_PATIENCE)
-            command = orjson.loads(read_line(connection))
+            line, sockets = _receive(connection)
+            command = orjson.loads(line)
+            if sockets:
+                command["sockets"] = sockets
             if command.get("do") == "share":
                 socket.send_fds(connection, [b"{}\n"], [listener.fileno() for listener in self._shared])
             else:
@@ -74,11 +78,31 @@ def read_line(connection: socket.socket) -> bytes:
     return line
 
 
+def _receive(connection: socket.socket) -> tuple[bytes, list[socket.socket]]:
+    """Return one line, empty at the end, and the sockets that came with it."""
+    line, descriptors, _, _ = socket.recv_fds(connection, 65536, _AT_ONCE)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    if line and not line.endswith(b"\n"):
+        line += read_line(connection)
+    return line, sockets
+
+
+def _send(connection: socket.socket, command: dict[str, Any]) -> None:
+    """Send a command, and the sockets in it beside it."""
+    sockets = command.get("sockets", ())
+    line = orjson.dumps({key: value for key, value in command.items() if key != "sockets"}) + b"\n"
+    sent = socket.send_fds(connection, [line], [one.fileno() for one in sockets]) if sockets else 0
+    if sent < len(line):  # else the other side may have hung up already
+        connection.sendall(line[sent:])
+
+
 def ask_worker(channel: socket.socket, command: dict[str, Any]) -> dict[str, Any]:
     """Send a command to a process at the other end of a connection that stays open; it may have died."""
     try:
         channel.settimeout(_PATIENCE)
-        channel.sendall(orjson.dumps(command) + b"\n")
+        _send(channel, command)
         return dict(orjson.loads(read_line(channel)))
     except (OSError, ValueError):
         return {"ready": False, "accepting": False}
@@ -89,21 +113,51 @@ def answer_parent(channel: socket.socket, handler: Handler, at_end: Callable[[],
 
     def serve() -> None:
         with suppress(OSError):
-            while line := read_line(channel):
-                channel.sendall(orjson.dumps(handler(orjson.loads(line))) + b"\n")
+            while (came := _receive(channel))[0]:
+                command = orjson.loads(came[0])
+                if came[1]:
+                    command["sockets"] = came[1]
+                channel.sendall(orjson.dumps(handler(command)) + b"\n")
         at_end()
 
     Thread(target=serve, name="control", daemon=True).start()
 
 
-def listen_unix(path: Path) -> socket.socket:
-    """Return a listening Unix socket that only its owner can reach."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    path.chmod(0o600)
-    listener.listen(1024)
-    return listener
+def hand_over(path: Path, clients: Sequence[tuple[socket.socket, bytes]]) -> list[tuple[socket.socket, bytes]]:
+    """Give clients' connections to another server; they are closed here.
+
+    Args:
+        path: Its control socket.
+        clients: The connections, each with what its client has sent and nobody has read.
+
+    Returns:
+        Those that it could not be asked to take.
+    """
+    left = list(clients)
+    while left:
+        batch = left[:_AT_ONCE]
+        command = {
+            "do": "take",
+            "early": [early.decode("latin-1") for _, early in batch],
+            "sockets": [client for client, _ in batch],
+        }
+        try:
+            with connect_unix(path, _PATIENCE) as connection:
+                _send(connection, command)
+                del left[:_AT_ONCE]  # it has them from now on, whatever it answers
+                read_line(connection)
+        except OSError:
+            if left[:_AT_ONCE] == batch:
+                return left
+        for client, _ in batch:
+            client.close()
+    return []
+
+
+def taken(command: dict[str, Any]) -> list[tuple[socket.socket, bytes]]:
+    """Return the connections of a command ``take``."""
+    early = [str(text).encode("latin-1") for text in command.get("early", ())]
+    return list(zip(command.get("sockets", ()), early, strict=True))
 
 
 def take_listeners(path: Path, timeout: float = 10.0) -> list[socket.socket]:
@@ -113,15 +167,13 @@ def take_listeners(path: Path, timeout: float = 10.0) -> list[socket.socket]:
         ServingError: It does not answer.
     """
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(timeout)
-            connection.connect(str(path))
+        with connect_unix(path, timeout) as connection:
             connection.sendall(b'{"do":"share"}\n')
             _, received, _, _ = socket.recv_fds(connection, 64, 16)
     except OSError as error:
-        raise ServingError(f"the running server does not hand over its port: {error}", "undeploy it first") from error
+        raise ServingError(f"the running server does not hand over its port: {error}", "deploy it again") from error
     if not received:
-        raise ServingError("the running server has no port to hand over", "undeploy it first")
+        raise ServingError("the running server has no port to hand over", "deploy it again")
     for descriptor in received:
         os.set_inheritable(descriptor, False)
     return [socket.socket(fileno=descriptor) for descriptor in received]
@@ -155,16 +207,8 @@ def hold_state(path: Path, port: int, stack: ExitStack) -> None:
     Raises:
         ServingError: Another server that lives holds it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    stack.callback(os.close, descriptor)
-    until = time.monotonic() + 1.0  # somebody may just be looking whether it is held
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except OSError:
-            if time.monotonic() > until:
-                raise ServingError(f"{path} belongs to another server that lives", "undeploy it first") from None
-            time.sleep(0.01)
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, orjson.dumps({"pid": os.getpid(), "port": port}) + b"\n")
+    lock = Lock(path)
+    if not lock.acquire():
+        raise ServingError(f"{path} belongs to another server that lives", "deploy again")
+    stack.callback(lock.release)
+    lock.write(orjson.dumps({"pid": os.getpid(), "port": port}) + b"\n")

@@ -11,7 +11,6 @@ import logging
 import signal
 import socket
 import sys
-from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -21,16 +20,17 @@ import msgspec
 
 from kaptain_magics.errors import ConfigError, KaptainError
 from kaptain_magics.serving.accepting import Acceptor
-from kaptain_magics.serving.control import ControlSocket, bind, hold_state, take_listeners
+from kaptain_magics.serving.control import ControlSocket, bind, hand_over, hold_state, take_listeners, taken
 from kaptain_magics.serving.errors import RequestError, error_body
 from kaptain_magics.serving.http1 import CHUNK, Head, read_body, read_head
+from kaptain_magics.serving.streams import Backend, Client, close
 
 logger = logging.getLogger("kaptain.serving")
 
 _IDLE = 75.0  # seconds that a client's connection is kept open without a request
 _READ = 30.0  # seconds for the next piece of a request
-_POOLED = 20.0  # seconds that a connection to a server may be unused
 _SMALL = 1024 * 1024  # bytes of a body up to which a request can be sent again when its server died
+_CONNECTIONS = 2_000  # clients
 _LINGER = 1.0  # seconds in which an idle connection may still send a request after the router began to close
 _PHRASES = {400: b"Bad Request", 431: b"Request Header Fields Too Large", 503: b"Service Unavailable"}
 
@@ -59,38 +59,6 @@ class RouterOptions(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 30.0
 
 
-class Backend:
-    """A server behind the router, and the connections to it that wait for the next request."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._pool: deque[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = deque()
-
-    async def connect(self, fresh: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bool]:
-        """Return a connection, and whether it was used before.
-
-        Raises:
-            OSError: The server is gone.
-        """
-        now = asyncio.get_running_loop().time()
-        while self._pool and not fresh:
-            since, reader, writer = self._pool.pop()
-            if now - since < _POOLED and not reader.at_eof() and not writer.is_closing():
-                return reader, writer, True
-            writer.close()
-        reader, writer = await asyncio.open_unix_connection(self.path, limit=CHUNK)
-        return reader, writer, False
-
-    def give_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Keep a connection for the next request."""
-        self._pool.append((asyncio.get_running_loop().time(), reader, writer))
-
-    def close(self) -> None:
-        """Close the connections that wait."""
-        while self._pool:
-            self._pool.pop()[2].close()
-
-
 class Router:
     """Accepts clients and passes their requests on.
 
@@ -106,7 +74,9 @@ class Router:
         self._percent = options.percent
         self._share = 50  # so that the canary's requests are spread evenly
         self._acceptors: list[Acceptor] = []
-        self._clients: dict[asyncio.StreamWriter, bool] = {}  # and whether a request of it is in flight
+        self._clients: dict[asyncio.StreamWriter, Client] = {}
+        self._idle: dict[asyncio.StreamWriter, None] = {}  # those without a request, the longest idle one first
+        self._tasks: set[asyncio.Task[None]] = set()  # of clients that were handed over
         self._closing = False
         self._stop = asyncio.Event()
 
@@ -121,15 +91,15 @@ class Router:
             acceptor.close()
         until = loop.time() + self._drain_seconds
         await asyncio.sleep(_LINGER)
-        for writer, busy in list(self._clients.items()):
-            if not busy:
+        for writer, client in list(self._clients.items()):
+            if not client.busy:
                 writer.close()
-        for acceptor in self._acceptors:
-            if acceptor.tasks:
-                await asyncio.wait(acceptor.tasks, timeout=until - loop.time())
+        tasks = self._tasks.union(*(acceptor.tasks for acceptor in self._acceptors))
+        if tasks:
+            await asyncio.wait(tasks, timeout=until - loop.time())
 
     async def command(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Carry out a command: ``accept``, ``route`` or ``status``."""
+        """Carry out a command: ``accept``, ``route``, ``take``, ``retire`` or ``status``."""
         match command.get("do"):
             case "accept" if not self._acceptors:
                 self._acceptors = [Acceptor(listener, self._welcome) for listener in self._listeners]
@@ -140,7 +110,31 @@ class Router:
                 self._percent = int(command["percent"])
                 for backend in old:
                     backend.close()
+            case "take":
+                for client, early in taken(command):
+                    client.setblocking(False)
+                    task = asyncio.create_task(self._welcome(client, early))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+            case "retire":
+                await self._retire(Path(command["to"]["control"]))
         return {"ready": True, "accepting": bool(self._acceptors), "percent": self._percent}
+
+    async def _retire(self, successor: Path) -> None:
+        """Give the clients to a server: those without a request as they are; the others get one more answer."""
+        self._closing = True
+        for acceptor in self._acceptors:
+            acceptor.stop()
+        for listener in self._listeners:  # the server has its own copies
+            listener.close()
+        self._acceptors, accepted = [], self._acceptors
+        self._tasks.update(*(acceptor.tasks for acceptor in accepted))
+        await asyncio.sleep(0.01)  # what was just accepted becomes a client
+        moving = await asyncio.gather(*[c.give_up() for c in self._clients.values() if not c.busy])
+        left = await asyncio.to_thread(hand_over, successor, [pair for pair in moving if pair is not None])
+        for client, early in left:
+            self._tasks.add(asyncio.create_task(self._welcome(client, early)))
+        self._stop.set()
 
     def _choose(self) -> list[Backend]:
         """Return the server for the next request, then the others in case that it is gone."""
@@ -153,39 +147,66 @@ class Router:
             return [canary, stable]
         return [stable, canary]
 
-    async def _welcome(self, client: socket.socket) -> None:
+    async def _welcome(self, client: socket.socket, early: bytes = b"") -> None:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=CHUNK)
         protocol = asyncio.StreamReaderProtocol(reader)
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, client)
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        self._clients[writer] = False
+        if early:
+            reader.feed_data(early)
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients[writer] = mine = Client(reader, writer, task)
         try:
-            await self._serve(reader, writer)
+            self._make_room()
+            await self._serve(mine)
         except RequestError as error:
             _refuse(writer, error)
+        except asyncio.CancelledError:
+            if not mine.given_up:
+                raise
+            return  # it is somebody else's now
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
             pass  # the client went away, or is too slow
         finally:
             del self._clients[writer]
-            writer.close()
-            try:
-                async with asyncio.timeout(_READ):
-                    await writer.wait_closed()
-            except (OSError, TimeoutError):
-                transport.abort()
+            self._idle.pop(writer, None)
+            if not mine.given_up:
+                await close(writer)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _make_room(self) -> None:
+        """Close the connection that has been idle longest where there are too many.
+
+        Raises:
+            RequestError: None is idle.
+        """
+        if len(self._clients) <= _CONNECTIONS:
+            return
+        longest = next(iter(self._idle), None)
+        if longest is None:
+            raise RequestError(503, "too many connections", ((b"retry-after", b"1"),))
+        del self._idle[longest]
+        longest.close()
+
+    async def _serve(self, client: Client) -> None:
+        loop = asyncio.get_running_loop()
+
+        def begun() -> None:
+            client.busy = True
+            self._idle.pop(client.writer, None)
+            deadline.reschedule(loop.time() + _READ)
+
         while True:
-            async with asyncio.timeout(_IDLE):
-                head = await read_head(reader)
+            self._idle[client.writer] = None
+            async with asyncio.timeout(None) as deadline:
+                head = await read_head(client.reader, idle=_IDLE, begun=begun)
             if head is None:
                 return
-            self._clients[writer] = True
             if head.waits:
-                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            goes_on = await self._forward(head, reader, writer)
-            self._clients[writer] = False
+                client.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            goes_on = await self._forward(head, client.reader, client.writer)
+            client.busy = False
             if not goes_on:
                 return
 
@@ -206,7 +227,7 @@ class Router:
                         break
                     try:
                         forth.write(request)
-                        answer = await read_head(back)
+                        answer = await read_head(back, request=False)
                     except (OSError, RequestError):
                         answer = None
                     if answer is not None:
@@ -226,7 +247,7 @@ class Router:
             pump = asyncio.create_task(_pump(head, reader, forth))
             answer: Head | None = None
             try:
-                answer = await read_head(back)
+                answer = await read_head(back, request=False)
                 if answer is None:
                     raise RequestError(503, "the server went away")
                 if not pump.done():  # refused before it was read: the rest of the body is of no use
@@ -254,7 +275,12 @@ class Router:
         if head.first.startswith(b"HEAD "):
             answer = answer._replace(length=0, chunked=False)
         try:
-            writer.write(answer.bytes(close))
+            start = answer.bytes(close)
+            if not answer.chunked and answer.length <= CHUNK:
+                writer.write(start + await back.readexactly(answer.length))
+                answer = answer._replace(length=0)
+            else:
+                writer.write(start)
             async for data in read_body(back, answer):
                 writer.write(data)
                 async with asyncio.timeout(_READ):
@@ -322,7 +348,7 @@ async def _route(options: RouterOptions, listeners: Sequence[socket.socket], sta
     router = Router(options, listeners)
 
     def handle(command: dict[str, Any]) -> dict[str, Any]:
-        return asyncio.run_coroutine_threadsafe(router.command(command), loop).result(10)
+        return asyncio.run_coroutine_threadsafe(router.command(command), loop).result(30)
 
     control = ControlSocket(Path(options.control), handle, listeners)
     stack.callback(control.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -16,14 +17,15 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.app import Application
 from kaptain_magics.serving.artifact import verify_artifact
 from kaptain_magics.serving.auth import Gate
-from kaptain_magics.serving.connections import HttpServer
-from kaptain_magics.serving.control import Handler
+from kaptain_magics.serving.control import Handler, taken
+from kaptain_magics.serving.http_server import HttpServer
 from kaptain_magics.serving.limits import Limits
 from kaptain_magics.serving.loaders.base import LoadedModel
 from kaptain_magics.serving.loaders.registry import load_model
 from kaptain_magics.serving.metrics import Metrics
 from kaptain_magics.serving.options import Options
 from kaptain_magics.serving.served import Served
+from kaptain_magics.serving.successor import Successor
 
 try:
     from uvloop import new_event_loop as _new_loop
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from kaptain_magics.serving.grpc_service import GrpcServer
 
 logger = logging.getLogger("kaptain.serving")
+
+_UPLOAD = 600.0  # seconds that requests which are still coming in may take when another server has taken over
 
 
 class Server:
@@ -58,7 +62,7 @@ class Server:
         eager: bool = True,
     ) -> None:
         self._options = options
-        self._gate = Gate(token)
+        self._gate = Gate(token, options.host)
         self._public = public
         self._private = private
         self._metrics = metrics
@@ -70,10 +74,14 @@ class Server:
         self._accepting = False
         self._listening = False
         self._grpc: GrpcServer | None = None
+        self._grpc_listens = False
+        self._grpc_end: asyncio.Task[None] | None = None
+        self._address = public[0].getsockname()
+        self._drain_seconds = options.drain_seconds
         self.failure: BaseException | None = None
         self.served = Served(options.model_name, options.version, options.limits, metrics)
-        app = Application(self.served, self._gate, options.limits)
-        self.http = HttpServer(app, options.limits, options.access_log)
+        self._app = Application(self.served, self._gate, options.limits)
+        self.http = HttpServer(self._app, options.limits, options.access_log)
 
     async def run(self) -> None:
         """Serve until a signal or ``stop`` ends it; ``failure`` is what kept the model from being loaded."""
@@ -86,7 +94,8 @@ class Server:
             self._loop.call_later(self._options.patience, self._lose_patience)
         await self._stop.wait()
         if self.failure is None:
-            await asyncio.gather(self._drain_grpc(), self.http.drain(self._options.drain_seconds))
+            await asyncio.gather(self._drain_grpc(), self.http.drain(self._drain_seconds))
+        self._app.close()
         self.served.close()
 
     def stop(self) -> None:
@@ -94,15 +103,26 @@ class Server:
         self._loop.call_soon_threadsafe(self._stop.set)
 
     async def command(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Carry out a command: ``accept``, ``release``, ``adopt`` or ``status``."""
+        """Carry out a command.
+
+        ``accept`` takes the endpoint's requests. ``release`` gives them to another server but goes on answering those
+        that come in privately; ``retire`` ends after that. ``take`` brings connections of a server that does so.
+        ``adopt`` and ``status`` change nothing.
+        """
         match command.get("do"):
             case "accept":
                 self._commanded = self._wanted = True
+                try:
+                    await self._start_grpc()
+                except ServingError as error:
+                    return {"error": error.message}
                 if self._listening:
                     self._accept()
-            case "release":
-                self._wanted = self._accepting = False
-                self.http.release()
+            case "release" | "retire" as do:
+                await self._release(command.get("to", {}), leaving=do == "retire")
+            case "take":
+                for client, early in taken(command):
+                    self.http.take(client, early)
             case "adopt":  # somebody wants it, though not on the public socket
                 self._commanded = True
             case "status":
@@ -114,7 +134,19 @@ class Server:
             "accepting": self._accepting,
             "answered": self._metrics.answered,
             "in_flight": self._metrics.in_flight,
+            "finishing": self.http.finishing + (self._grpc_end is not None and not self._grpc_end.done()),
         }
+
+    async def _release(self, to: dict[str, Any], leaving: bool) -> None:
+        self._wanted = self._accepting = False
+        await self.http.release(Successor(to, self._address), leaving)
+        if not leaving:
+            return
+        for listener in self._public:  # the other server has its own copies: nobody shall wait for an answer here
+            listener.close()
+        self._grpc_end = self._loop.create_task(self._drain_grpc())
+        self._drain_seconds = max(_UPLOAD, self._options.drain_seconds)
+        self._stop.set()
 
     def _listen(self) -> None:
         self._listening = True
@@ -149,10 +181,19 @@ class Server:
     async def _open_all(self, model: LoadedModel) -> None:
         if self._options.grpc_port is not None:
             self._grpc = _make_grpc(self.served, self._gate, self._options.limits)
-            await self._grpc.start(self._options.host, self._options.grpc_port)
+        if self._wanted:
+            await self._start_grpc()
         self.served.open(model)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: looking through it while a large request is read would block everybody
         if not self._eager:
             self._listen()
+
+    async def _start_grpc(self) -> None:
+        """Listen for gRPC, once; a port of its own is not shared out by a router, so a canary does not take it."""
+        if self._grpc is not None and not self._grpc_listens:
+            self._grpc_listens = True
+            await self._grpc.start(self._options.host, self._options.grpc_port or 0)
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -170,7 +211,7 @@ class Server:
             self._stop.set()
 
     async def _drain_grpc(self) -> None:
-        if self._grpc is not None:
+        if self._grpc is not None and self._grpc_listens:
             await self._grpc.stop(self._options.drain_seconds)
 
 
@@ -198,7 +239,7 @@ def run_server(make: Callable[[], Server], attach: Callable[[Server, Handler], o
     async def main() -> BaseException | None:
         loop = asyncio.get_running_loop()
         server = make()
-        attach(server, lambda command: asyncio.run_coroutine_threadsafe(server.command(command), loop).result(10))
+        attach(server, lambda command: asyncio.run_coroutine_threadsafe(server.command(command), loop).result(30))
         await server.run()
         return server.failure
 

@@ -43,10 +43,15 @@ def read_data(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> Ar
     dtype = dtype_of(datatype)
     if not isinstance(data, list):
         raise InferenceError(f"tensor {name!r}: data is not a list")
+    nested = bool(data and shape) and isinstance(data[0], list)
+    needed = shape[0] if nested else math.prod(shape)
+    if len(data) != needed:  # before anything is built of it
+        what = "lists" if nested else "values"
+        raise InferenceError(f"tensor {name!r}: shape {list(shape)} needs {needed} {what}, not {len(data)}")
     if datatype == "BYTES":
         array = _read_texts(data, shape, name)
     else:
-        array = _read_numbers(data, dtype, datatype, name)
+        array = read_numbers(data, dtype, datatype, name)
     if array.shape == shape:
         return array
     if array.ndim > 1 and array.size:
@@ -56,7 +61,12 @@ def read_data(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> Ar
     return array.reshape(shape)
 
 
-def _read_numbers(data: list[Any], dtype: np.dtype[Any], datatype: str, name: str) -> Array:
+def read_numbers(data: list[Any], dtype: np.dtype[Any], datatype: str, name: str) -> Array:
+    """Return numbers as an array of their own shape.
+
+    Raises:
+        InferenceError: They are nested unevenly, or not of that datatype.
+    """
     try:
         array: Array = np.array(data)
     except (ValueError, OverflowError):

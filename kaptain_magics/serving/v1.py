@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from kaptain_magics.serving.batching import Outputs
 from kaptain_magics.serving.errors import RequestError
+from kaptain_magics.serving.large import LARGE, read_large_instances
+from kaptain_magics.serving.limits import Body
 from kaptain_magics.serving.loaders.base import Array
 from kaptain_magics.serving.tensors import as_answer, write_data
 from kaptain_magics.serving.v2 import read_json
 
 
-def read_instances(body: bytes, input_name: str) -> dict[str, Array]:
+def read_instances(body: Body, input_name: str, take: Callable[[int], None]) -> dict[str, Array]:
     """Read a request.
 
     Args:
         body: The whole body. An instance is a value, a list, or an object with a value for every column or input.
         input_name: Name of the input that gets instances that are no objects.
+        take: Counts the bytes of memory that a large request needs, or refuses.
 
     Raises:
         RequestError: It is not one of the protocol.
     """
-    instances = read_json(body).get("instances")
+    if len(body) > LARGE:
+        instances = read_large_instances(body, take)
+        if isinstance(instances, np.ndarray):
+            return {input_name: instances}
+    else:
+        instances = read_json(body).get("instances")
     if not isinstance(instances, list) or not instances:
         raise RequestError(400, "the request has no list of instances")
     if not any(isinstance(instance, dict) for instance in instances):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 from kaptain_magics.serving.batching import Outputs
 from kaptain_magics.serving.binary import HEADER, read_raw, split_body, write_raw
 from kaptain_magics.serving.errors import RequestError
+from kaptain_magics.serving.large import LARGE, read_large_data, read_large_json
+from kaptain_magics.serving.limits import Body
 from kaptain_magics.serving.loaders.base import Array
 from kaptain_magics.serving.tensors import as_answer, read_data, read_shape, write_data
 
 _JSON = ((b"content-type", b"application/json"),)
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+_TEXT = 64  # bytes of memory that a text takes besides its letters
 _OURS = ("binary_data_output", "binary_data_size", "binary_data")
 
 
@@ -40,7 +44,7 @@ class Request(NamedTuple):
     parameters: dict[str, Any]
 
 
-def read_json(body: bytes | memoryview) -> dict[str, Any]:
+def read_json(body: Body | memoryview) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
@@ -55,12 +59,17 @@ def read_json(body: bytes | memoryview) -> dict[str, Any]:
     return parsed
 
 
-def read_request(body: bytes, header_length: bytes | None) -> Request:
+def _take_all(_: int) -> None:
+    """Refuse nothing."""
+
+
+def read_request(body: Body, header_length: bytes | None, take: Callable[[int], None] = _take_all) -> Request:
     """Read a request's body.
 
     Args:
         body: The whole body.
         header_length: Value of ``Inference-Header-Content-Length`` where the request has it.
+        take: Counts the bytes of memory that a large request needs, or refuses.
 
     Raises:
         InferenceError: It is not one of the protocol.
@@ -68,14 +77,14 @@ def read_request(body: bytes, header_length: bytes | None) -> Request:
     raw = memoryview(b"")
     if header_length is not None:
         body, raw = split_body(body, header_length)
-    request = read_json(body)
+    request = read_json(body) if len(body) <= LARGE else read_large_json(body)
     tensors = request.get("inputs")
     if not isinstance(tensors, list) or not tensors:
         raise RequestError(400, "the request has no list of inputs")
     inputs: dict[str, Array] = {}
     place = 0
     for tensor in tensors:
-        name, array, used = _read_tensor(tensor, raw[place:])
+        name, array, used = _read_tensor(tensor, raw[place:], take)
         if name in inputs:
             raise RequestError(400, f"input {name!r} stands there twice")
         inputs[name] = array
@@ -92,7 +101,7 @@ def read_request(body: bytes, header_length: bytes | None) -> Request:
     return Request(identity or str(uuid.uuid4()), inputs, outputs, binary, all_binary, mine)
 
 
-def _read_tensor(tensor: Any, raw: memoryview) -> tuple[str, Array, int]:
+def _read_tensor(tensor: Any, raw: memoryview, take: Callable[[int], None]) -> tuple[str, Array, int]:
     if not isinstance(tensor, dict):
         raise RequestError(400, "an input is not an object")
     name, datatype = tensor.get("name"), tensor.get("datatype")
@@ -105,13 +114,19 @@ def _read_tensor(tensor: Any, raw: memoryview) -> tuple[str, Array, int]:
     if size is None:
         if "data" not in tensor:
             raise RequestError(400, f"tensor {name!r} has no data")
-        return name, read_data(tensor["data"], datatype, shape, name), 0
+        data = tensor["data"]
+        if isinstance(data, msgspec.Raw):
+            return name, read_large_data(data, datatype, shape, name, take), 0
+        return name, read_data(data, datatype, shape, name), 0
     if type(size) is not int or size < 0 or size > len(raw):
         raise RequestError(400, f"tensor {name!r}: binary_data_size is not the number of its bytes in the body")
     if "data" in tensor:
         raise RequestError(400, f"tensor {name!r} has both data and binary_data_size")
-    if math.prod(shape) > size:
+    texts = math.prod(shape) if datatype == "BYTES" else 0
+    if math.prod(shape) > size or 4 * texts > size:
         raise RequestError(400, f"tensor {name!r}: {size} bytes cannot hold shape {list(shape)}")
+    if size > LARGE:
+        take(size + _TEXT * texts)
     return name, read_raw(raw[:size], datatype, shape, name), size
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from kaptain_magics.serving.control import ControlSocket, ask_worker
+from kaptain_magics.serving.control import ControlSocket, ask_worker, taken
 from kaptain_magics.serving.metrics import Metrics
 from kaptain_magics.serving.options import Options
 
@@ -49,6 +49,7 @@ class Workers:
         self._accepting = not options.hold
         self._commanded = not options.hold
         self._stopping = False
+        self._retired = False
         self._deadline = float("inf")
         self._code = 0
 
@@ -82,10 +83,15 @@ class Workers:
     def command(self, command: dict[str, Any]) -> dict[str, Any]:
         """Pass a command on to all servers and put their answers together."""
         do = command.get("do")
-        if do in ("accept", "release"):
+        if do in ("accept", "release", "retire"):
             self._accepting = do == "accept"
         self._commanded = self._commanded or do in ("accept", "adopt")
-        answers = [ask_worker(channel, command) for _, channel in list(self._children.values())]
+        self._retired = self._retired or do == "retire"
+        commands = self._share_out(command) if do == "take" else [command] * len(self._children)
+        channels = [channel for _, channel in self._children.values()]
+        answers = [ask_worker(channel, one) for channel, one in zip(channels, commands, strict=True)]
+        if self._retired:
+            self._close_listeners()
         if errors := [answer for answer in answers if "error" in answer]:
             return errors[0]
         return {
@@ -93,12 +99,25 @@ class Workers:
             "accepting": self._accepting,
             "answered": self._metrics.answered,
             "in_flight": self._metrics.in_flight,
+            "finishing": sum(answer.get("finishing", 0) for answer in answers),
         }
+
+    def _share_out(self, command: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return for each server the command to take its part of the connections."""
+        clients, count = taken(command), len(self._children)
+        parts = [clients[number::count] for number in range(count)]
+        return [
+            {"do": "take", "sockets": [c for c, _ in part], "early": [early.decode("latin-1") for _, early in part]}
+            for part in parts
+        ]
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:  # the children close theirs: nobody shall wait for an answer
+            listener.close()
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
-        for listener in self._listeners:  # the children close theirs: nobody shall wait for an answer
-            listener.close()
+        self._close_listeners()
         self._deadline = time.monotonic() + self._options.drain_seconds + 5
         self._signal(signal.SIGTERM)
 
@@ -139,7 +158,7 @@ class Workers:
             channel.close()
             self._metrics.forget(worker)
             code = os.waitstatus_to_exitcode(status)
-            if self._stopping:
+            if self._stopping or self._retired:
                 continue
             if code == NOT_LOADED:
                 self._code = 1
@@ -147,4 +166,4 @@ class Workers:
             else:
                 logger.error("worker %d ended with code %d: another one takes its place", worker, code)
                 self._fork(worker)
-                self.command({"do": "accept" if self._accepting else "release"})
+                self.command({"do": "accept" if self._accepting else "adopt" if self._commanded else "status"})

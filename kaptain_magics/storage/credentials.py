@@ -9,7 +9,7 @@ from pathlib import Path
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import CredentialsError
 
-_SECRET = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _SETTINGS = {  # name in a job's environment: other names of the environment, names in a profile
     "AWS_REGION": (("AWS_DEFAULT_REGION",), ("region",)),
     "S3_ENDPOINT": (("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), ("s3_endpoint", "endpoint_url")),
@@ -25,7 +25,7 @@ class StorageEnv(dict[str, str]):
     """Environment variables that give access to a store; its text shows no secret."""
 
     def __repr__(self) -> str:
-        return repr({name: "***" if name in _SECRET else value for name, value in self.items()})
+        return repr({name: "***" if name in KEYS else value for name, value in self.items()})
 
 
 def storage_env(environ: Mapping[str, str]) -> StorageEnv:
@@ -46,7 +46,7 @@ def storage_env(environ: Mapping[str, str]) -> StorageEnv:
     profile = _profile(environ)
     found = StorageEnv()
     source = environ if environ.get("AWS_ACCESS_KEY_ID") else {name.upper(): text for name, text in profile.items()}
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+    for name in KEYS:
         found[name] = source.get(name, "")
     for name, (others, keys) in _SETTINGS.items():
         choices = [*(environ.get(other, "") for other in (name, *others)), *(profile.get(key, "") for key in keys)]
@@ -55,6 +55,39 @@ def storage_env(environ: Mapping[str, str]) -> StorageEnv:
         there, absent = sorted(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), key=lambda name: not found[name])
         raise CredentialsError(f"{there} is set without {absent}", "set both, in the environment or in the profile")
     return StorageEnv({name: value for name, value in found.items() if value})
+
+
+def elsewhere(env: Mapping[str, str]) -> tuple[StorageEnv, bytes]:
+    """Return access to a store as another machine can use it.
+
+    Args:
+        env: The access as this machine uses it.
+
+    Returns:
+        The variables without ``AWS_CA_BUNDLE``, a path of this machine; and the certificates in that file, which have
+        to travel (none where the server's address is ``http``).
+
+    Raises:
+        CredentialsError: The file cannot be read.
+    """
+    from kaptain_magics.runtime.errors import TransferError
+    from kaptain_magics.runtime.s3_client import endpoint_of
+
+    named = env.get("AWS_CA_BUNDLE", "")
+    left = StorageEnv({name: value for name, value in env.items() if name != "AWS_CA_BUNDLE"})
+    try:
+        if not named or endpoint_of(env).startswith("http://"):
+            return left, b""
+    except TransferError as error:
+        raise CredentialsError(error.message, error.hint) from error
+    try:
+        found = Path(named).expanduser().read_bytes()
+    except OSError as error:
+        message = f"the certificates of AWS_CA_BUNDLE cannot be read: {named}: {error.strerror}"
+        raise CredentialsError(message, "correct AWS_CA_BUNDLE, or ca_bundle in the AWS profile") from None
+    if b"-----BEGIN CERTIFICATE-----" not in found:
+        raise CredentialsError(f"{named} holds no certificate in PEM form", "correct AWS_CA_BUNDLE")
+    return left, found
 
 
 def _profile(environ: Mapping[str, str]) -> dict[str, str]:

@@ -34,19 +34,20 @@ def run(context: Context) -> StateChanged:
     context.store.copy(asked.artifact_uri, place)
     spec = place_serving_files(context.store, msgspec.structs.replace(asked, artifact_uri=place))
     context.note(f"Deploying model from {place}")
-    last = StateChanged(state=RunState.FAILED, reason="the target ended without a last word")
+    last, serves = StateChanged(state=RunState.FAILED, reason="the target ended without a last word"), False
     try:
         with context.ends_by(target.cancel) if isinstance(target, Cancellable) else contextlib.nullcontext():
             for event in _events(context, target, spec):
                 if isinstance(event, StateChanged) and event.state.terminal:
                     last = event
+                    serves = last.state is RunState.SUCCEEDED
+                    if serves:  # while no other deployment can follow this one
+                        _remember(context, target, spec)
                     break
                 context.emit(event)
     except KaptainError as error:
         last = StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
-    if last.state is RunState.SUCCEEDED:
-        _remember(context, target, spec)
-    else:
+    if not serves:
         with contextlib.suppress(KaptainError):
             context.store.delete(place)
     return last

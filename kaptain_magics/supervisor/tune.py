@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+from collections.abc import Callable
 
 import msgspec
 
-from kaptain_magics.core.events import Noted, StateChanged, TrialChanged
+from kaptain_magics.core.events import Event, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.objectives import say_objectives
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, ObjectMissingError
 from kaptain_magics.state import Revision, RunFolder
 from kaptain_magics.supervisor.context import Context
 from kaptain_magics.targets.base import NativeTuner, WarmStart
+from kaptain_magics.tuning.checks import Tuner, check_study, remarks
 from kaptain_magics.tuning.finish import best_trial, keep_best, remove_intermediates, trials_place, tuned_place
 from kaptain_magics.tuning.study import StudyResult, run_study
+from kaptain_magics.tuning.watch import StudyWatch
 
 TIDIED = "tidied"  # a file that says that nothing of the study is left to clean
 
@@ -28,23 +32,31 @@ def run(context: Context) -> StateChanged:
     target = context.target
     if isinstance(target, WarmStart):
         target.warm_up(spec.job)
-    earlier = _earlier(context, spec)
+    context.note(say_objectives(spec.directed))
     context.say_first()
+    earlier = _earlier(context, spec)
+    native = target if isinstance(target, NativeTuner) and not earlier and target.can_tune() else None
+    tuner = Tuner.KATIB if native is not None else Tuner.OURS
+    check_study(spec, tuner)
+    for remark in remarks(spec, tuner):
+        context.emit(remark)
     context.note(f"Creating experiment {spec.name}")
     context.emit(StateChanged(state=RunState.RUNNING))
     context.note(f"Experiment {spec.name} has been created.")
-    if isinstance(target, NativeTuner) and target.can_tune() and not earlier:
-        result = _native(context, target, spec)
+    watch = StudyWatch(spec, context.emit)
+    if native is not None:
+        result = _native(context, native, spec, watch.emit)
     else:
         result = run_study(
             spec,
             target,
-            emit=context.emit,
+            emit=watch.emit,
             stopping=context.stopping,
             folder=context.folder.path,
             upload_base=_base(context, spec),
             earlier=earlier,
         )
+    watch.close(result.state)
     context.note(f"Model tuning completed, final status: {result.state.capitalize()}")
     if result.best is not None:
         parameters = {name: str(value) for name, value in result.best.parameters.items()}
@@ -70,7 +82,7 @@ def _earlier(context: Context, spec: StudySpec) -> list[TrialChanged]:
         raise NotFoundError(f"study {spec.resume} was removed", "start a new one") from error
 
 
-def _native(context: Context, target: NativeTuner, spec: StudySpec) -> StudyResult:
+def _native(context: Context, target: NativeTuner, spec: StudySpec, emit: Callable[[Event], None]) -> StudyResult:
     """Follow a study that the target runs by itself."""
     ref = target.start(spec)
     best: TrialChanged | None = None
@@ -83,7 +95,7 @@ def _native(context: Context, target: NativeTuner, spec: StudySpec) -> StudyResu
             if isinstance(event, TrialChanged) and event.best:
                 best = event
             if not isinstance(event, StateChanged):
-                context.emit(event)
+                emit(event)
     return StudyResult(state=last.state, reason=last.reason, hint=last.hint, best=best)
 
 
@@ -94,7 +106,7 @@ def tidy(context: Context, spec: StudySpec, best: TrialChanged | None) -> None:
         _keep(context, spec, best)
     context.note("Removing intermediate trial models from the storage.")
     remove_intermediates(store, trials_place(base, spec))
-    (context.folder.path / TIDIED).touch()
+    (context.folder.path / TIDIED).touch(0o600)
 
 
 def _keep(context: Context, spec: StudySpec, best: TrialChanged) -> None:

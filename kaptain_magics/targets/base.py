@@ -6,16 +6,21 @@ A new target is one class that implements ``Target`` and what else it can do, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
 from kaptain_magics.core import plugins
 from kaptain_magics.core.events import Event
+from kaptain_magics.core.secrets import masked
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import EndpointState
+from kaptain_magics.errors import ConfigError
+
+_S = TypeVar("_S", bound=JobSpec | EndpointSpec | StudySpec)
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -56,6 +61,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         state: Its state.
         url: Where to send requests from here.
         cluster_url: The address inside the cluster, where it is another.
+        open_with: Command that opens the endpoint at port 8080 of this machine, where ``url`` ends with this process.
         model_id: The model's id.
         framework: The model's framework.
         protocol: ``v2`` or ``v1``.
@@ -63,6 +69,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         requests: Requests answered so far by revision, where the target counts them.
         replicas: Replicas that are ready.
         reason: Why it is not ready.
+        hint: The next step where it is not ready.
         headers: Headers that a request needs, such as the token's; never shown.
     """
 
@@ -70,6 +77,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     state: EndpointState
     url: str = ""
     cluster_url: str = ""
+    open_with: str = ""
     model_id: str = ""
     framework: str = ""
     protocol: str = "v2"
@@ -77,6 +85,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     requests: dict[str, int] = {}
     replicas: int = 0
     reason: str = ""
+    hint: str = ""
     headers: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -182,6 +191,18 @@ class ServerLogs(Protocol):
         """
 
 
+@runtime_checkable
+class GpuTarget(Protocol):
+    """A target that knows its GPUs before anything starts."""
+
+    def check_gpus(self, wanted: int) -> None:
+        """Refuse more GPUs than one job can get.
+
+        Raises:
+            TargetError: There are fewer, with what was looked at.
+        """
+
+
 class StudyRef(JobRef, frozen=True, kw_only=True):
     """A study that a target runs by itself."""
 
@@ -201,6 +222,14 @@ class NativeTuner(Protocol):
 
     def stop_study(self, study: StudyRef) -> None:
         """End the study and its trials."""
+
+
+@runtime_checkable
+class RunEnder(Protocol):
+    """A target that finds what belongs to a run without the process that supervised it."""
+
+    def end_run(self, run_id: str) -> None:
+        """End the jobs of a run whose supervisor was killed."""
 
 
 @runtime_checkable
@@ -243,6 +272,40 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     cache: Path
     settings: Mapping[str, str] = {}
     storage_env: Mapping[str, str] = {}
+
+    def variables(self, spec: JobSpec | EndpointSpec) -> dict[str, str]:
+        """Return the environment variables that a job or an endpoint was given (secrets!).
+
+        Raises:
+            ConfigError: One that is to be passed on is not set here.
+        """
+        return spec.env | {name: os.environ[name] for name in present(spec.env_names)}
+
+    def __repr__(self) -> str:
+        return f"Surroundings(home={str(self.home)!r})"
+
+
+def without_values(spec: _S) -> _S:
+    """Return a spec as it may be shown: masks are the values of its variables, whether they are set here or not."""
+    if isinstance(spec, StudySpec):
+        return msgspec.structs.replace(spec, job=without_values(spec.job))
+    return msgspec.structs.replace(spec, env=masked((*spec.env, *spec.env_names)), env_names=())
+
+
+def present(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of variables that are passed on, all of which are set.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    names = tuple(names)
+    for name in names:
+        if name not in os.environ:
+            raise ConfigError(
+                f"{name}, which is passed on by its name, is not set in this environment",
+                f"set it (os.environ[{name!r}] = getpass.getpass()), or say otherwise with --env",
+            )
+    return names
 
 
 GROUP = "kaptain_magics.targets"  # of entry points

@@ -68,11 +68,11 @@ class Book(Generic[_D]):
         (self._folder / name / "endpoint.json").unlink(missing_ok=True)
 
     def token(self, spec: EndpointSpec) -> str:
-        """Return the endpoint's token; where other machines reach the endpoint one is made."""
+        """Return the endpoint's token; one is made where other machines reach it, and where it was asked for."""
         path = self._folder / spec.name / "token"
         if path.exists():
             return path.read_text()
-        if spec.host.startswith(_OWN):
+        if spec.host.startswith(_OWN) and not spec.token:
             return ""
         token = secrets.token_urlsafe(24)
         write_whole(path, token.encode())

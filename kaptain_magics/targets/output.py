@@ -1,7 +1,7 @@
 """The output of a job on another machine becomes events: its log, the metrics in it, and the lines of the channel.
 
 Such a job reports through its standard output (``KAPTAIN_CHANNEL=stdout``): a line ``::kaptain::{json}`` is a fact and
-no part of the log; a line with ``name=value`` is both, as it is for Katib.
+no part of the log; a line of metrics (``core.metric_lines``) is both, as it is for Katib.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import codecs
 import json
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from kaptain_magics.core.events import Event, LogWritten, MetricReported
-from kaptain_magics.targets.reading import MetricScanner, channel_event
+from kaptain_magics.core.events import ArtifactSaved, Event, LogWritten, MetricReported, Noted
+from kaptain_magics.runtime.errors import TransferError
+from kaptain_magics.runtime.location import Location
+from kaptain_magics.targets.reading import UNREADABLE, MetricScanner, channel_event
 
 MARK = b"::kaptain::"
 _TAIL = 16 * 1024  # characters of the log that are kept to explain a failure
@@ -27,18 +29,27 @@ class OutputReader:
     ``after``.
 
     Args:
-        metric_names: Metrics looked for as ``name=value``, as ``MetricScanner`` does.
+        metric_names: Metrics looked for; none looks for all.
         after: Bytes of the output that the caller has read before.
         source: Where the output comes from when not from the run's own job, such as a pod's name.
+        upload_uri: The only place where the job may say that it has saved a model; empty for any.
+        settings: Numbers that the script was given by name, which it may print too.
 
     Attributes:
-        fetched: The job's path of the file with the variables to bring back, once it is written.
+        fetched: sha256 (hex) of the file with the variables to bring back, once it is written.
     """
 
-    def __init__(self, metric_names: Sequence[str] = (), after: int = 0, source: str = "") -> None:
+    def __init__(
+        self,
+        metric_names: Sequence[str] = (),
+        after: int = 0,
+        source: str = "",
+        upload_uri: str = "",
+        settings: Mapping[str, float] | None = None,
+    ) -> None:
         self.fetched = ""
-        self._after, self._source = after, source
-        self._metrics = MetricScanner(metric_names)
+        self._after, self._source, self._upload_uri = after, source, upload_uri
+        self._metrics = MetricScanner(metric_names, settings)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._tail: deque[str] = deque()
         self._known = 0  # bytes whose meaning is known
@@ -84,17 +95,27 @@ class OutputReader:
         try:
             fact = json.loads(line[len(MARK) :])
             event = channel_event(fact)
-        except (ValueError, KeyError, TypeError, AttributeError):  # the script itself printed the mark
+        except UNREADABLE:  # the script itself printed the mark
             yield from self._log(size)
             return
         self._pending = self._pending[size:]
         self._known += size
         if fact.get("kind") == "fetched":
-            self.fetched = str(fact.get("path", ""))
+            self.fetched = str(fact.get("sha256", ""))
+        if isinstance(event, ArtifactSaved) and not self._is_ours(event.uri):
+            text = f"the job says that it has saved a model at {event.uri[:200]}: that is not its place, and is ignored"
+            event = Noted(text=text, warning=True)
         if isinstance(event, MetricReported):
             self._announced[event.name, event.value] += 1
         if event is not None:
             yield msgspec.structs.replace(event, cursor=self.cursor)
+
+    def _is_ours(self, uri: str) -> bool:
+        """Whether a model may be at a URI: what a container prints must not name another place of this machine."""
+        try:
+            return not self._upload_uri or Location.parse(uri) == Location.parse(self._upload_uri)
+        except TransferError:
+            return False
 
     def _fresh(self, metrics: Iterator[MetricReported]) -> Iterator[Event]:
         """Yield the metrics without those that the runtime has sent and then printed for Katib."""

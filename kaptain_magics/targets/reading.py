@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, Noted
+from kaptain_magics.core.metric_lines import MetricLines
+from kaptain_magics.errors import IntegrityError
 
-_NUMBER = rb"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _LONGEST_LINE = 64 * 1024
+
+
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What a line of the channel raises that the runtime has not written."""
 
 
 def channel_event(data: Mapping[str, Any]) -> Event | None:
@@ -20,20 +27,44 @@ def channel_event(data: Mapping[str, Any]) -> Event | None:
     kind = data.get("kind")
     if kind == "metric":
         return MetricReported(
-            name=str(data["name"]), value=float(data["value"]), step=data.get("step"), time=float(data.get("time", 0.0))
+            name=str(data["name"]),
+            value=float(data["value"]),
+            step=_step(data.get("step")),
+            time=float(data.get("time", 0.0)),
         )
     if kind == "artifact":
         return ArtifactSaved(
-            uri=data["uri"],
-            files=dict(data.get("files", {})),
+            uri=str(data["uri"]),
+            files={str(path): str(digest) for path, digest in dict(data.get("files", {})).items()},
             size=int(data.get("size", 0)),
-            framework=data.get("framework", ""),
-            format=data.get("format", ""),
+            framework=str(data.get("framework", "")),
+            format=str(data.get("format", "")),
             time=float(data.get("time", 0.0)),
         )
     if kind == "note":
         return Noted(text=str(data["text"]), warning=bool(data.get("warning")), hint=str(data.get("hint", "")))
     return None
+
+
+def _step(step: Any) -> int | None:
+    return None if step is None else int(step)
+
+
+def place_fetched(path: Path, digest: str, folder: Path) -> None:
+    """Move the file with the variables to bring back into a job's folder, where the notebook unpickles it.
+
+    Args:
+        path: The file, as it came from where the job ran.
+        digest: sha256 (hex) that the job told of it.
+        folder: The job's folder.
+
+    Raises:
+        IntegrityError: It is not what the job wrote.
+    """
+    if path.is_symlink() or not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise IntegrityError("the variables to bring back are not what the job wrote", "run it again")
+    path.chmod(0o600)
+    os.replace(path, folder / "fetched.pkl")
 
 
 class ChannelReader:
@@ -49,27 +80,22 @@ class ChannelReader:
         for line in lines:
             try:
                 event = channel_event(msgspec.json.decode(line))
-            except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+            except UNREADABLE:
                 continue  # the script wrote into the channel's file itself
             if event is not None:
                 yield event
 
 
 class MetricScanner:
-    """Finds ``name=value`` on standard output.
+    """Finds metrics on standard output; ``core.metric_lines`` has the rule.
 
     Args:
-        names: Names to look for, anywhere in a line as Katib does; none looks for lines that are nothing but
-            ``name=value``.
+        names: Names to look for; none looks for all.
+        settings: Numbers that the script was given by name, which it may print too.
     """
 
-    def __init__(self, names: Sequence[str] = ()) -> None:
-        self._asked = bool(names)
-        if names:
-            any_name = b"|".join(re.escape(n.encode()) for n in names)
-            self._pattern = re.compile(rb"(?<![\w.|-])(" + any_name + rb")\s*=\s*(" + _NUMBER + rb")(?![\w.])")
-        else:
-            self._pattern = re.compile(rb"^[ \t]*([A-Za-z][\w./-]*)[ \t]*=[ \t]*(" + _NUMBER + rb")[ \t\r]*$", re.M)
+    def __init__(self, names: Sequence[str] = (), settings: Mapping[str, float] | None = None) -> None:
+        self._lines = MetricLines(names, settings)
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[MetricReported]:
@@ -86,11 +112,8 @@ class MetricScanner:
         yield from self._found(rest)
 
     def _found(self, data: bytes) -> Iterator[MetricReported]:
-        if b"=" in data:
-            for match in self._pattern.finditer(data):
-                value = float(match[2])
-                if self._asked or math.isfinite(value):  # what was not asked for is no metric where it overflows
-                    yield MetricReported(name=match[1].decode(), value=value)
+        for name, value in self._lines.find(data):
+            yield MetricReported(name=name, value=value)
 
 
 def unfinished(data: bytes) -> int:
@@ -117,7 +140,7 @@ _SIGNALS = {
     6: "SIGABRT: aborted",
     7: "SIGBUS",
     8: "SIGFPE",
-    9: "SIGKILL: ended from outside, often for want of memory",
+    9: "SIGKILL: ended from outside, often because memory ran out",
     11: "SIGSEGV: crashed in native code",
     13: "SIGPIPE",
     15: "SIGTERM",

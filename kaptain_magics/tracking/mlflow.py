@@ -6,17 +6,23 @@ ends: what cannot be told becomes one warning.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import AnyEvent, ArtifactSaved, MetricReported, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.secrets import scrubbed, without_login
 from kaptain_magics.core.states import RunState, TrialState
+from kaptain_magics.files import locked
+from kaptain_magics.tracking.database import at_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,7 +32,6 @@ if TYPE_CHECKING:
 _AT_ONCE = 500  # metrics in one call; MLflow takes 1000 entities
 _LONGEST_PARAMETER = 6000  # characters of a value that every store of MLflow takes
 _UNFIT = re.compile(r"[^\w.\-: /]")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -56,6 +61,16 @@ def missing() -> Noted | None:
     )
 
 
+def load() -> None:
+    """Import MLflow in its quiet form; that takes seconds."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what MLflow's libraries think of each other
+        importlib.import_module("mlflow")
+        importlib.import_module("mlflow.tracking")
+
+
 def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: str) -> Noted | None:
     """Tell MLflow of a run.
 
@@ -70,27 +85,37 @@ def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: st
     absent = missing()
     if absent is not None:
         return absent
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
     try:
+        load()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what MLflow's libraries think of each other
+            warnings.simplefilter("ignore")
             from mlflow import MlflowClient
 
-            told = _Told(MlflowClient(tracking_uri), record)
+            with _one_at_a_time(tracking_uri, record.settings.get("home", "")), at_database(tracking_uri):
+                told = _Told(MlflowClient(tracking_uri), record)
             for event in events:
                 if event is not None:
                     told.take(event)
             told.flush()
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        where = _CREDENTIALS.sub("", tracking_uri)
         return Noted(
-            text=f"MLflow at {where} did not take run {record.run_id}: {_CREDENTIALS.sub('', lines[0])}",
+            text=f"MLflow at {without_login(tracking_uri)} did not take run {record.run_id}: "
+            f"{scrubbed(lines[0], tracking_uri)}",
             warning=True,
             hint="check the tracking URI; the run itself is not affected",
         )
     return None
+
+
+@contextmanager
+def _one_at_a_time(tracking_uri: str, home: str) -> Iterator[None]:
+    """Hold a lock while a database, its tables and the experiment may have to be made; a server does that itself."""
+    if not home or tracking_uri.startswith(("http:", "https:")):
+        yield
+        return
+    with locked(Path(home) / "mlflow.lock", patience=60.0):
+        yield
 
 
 class _Told:
@@ -110,6 +135,8 @@ class _Told:
             "kaptain.target": record.target,
             "kaptain.name": record.name,
         }
+        if record.study is not None:
+            tags |= {f"kaptain.objective.{_UNFIT.sub('_', o.name)}": str(o.direction) for o in record.study.directed}
         self._run = self._begin(record.about.get("name") or record.name, record.created, tags)
         self._metrics: list[Any] = []
         self._steps: dict[str, int] = {}

@@ -7,7 +7,6 @@ the supervisor when the study starts.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import math
 import secrets
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from typing import Any
 from kaptain_magics.core.domains import AnyDomain, Discrete, Value
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import StudySpec
-from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, ObjectiveError
+from kaptain_magics.errors import AlgorithmError, DomainError
 from kaptain_magics.tuning.search import Search, Stopper
 from kaptain_magics.tuning.space import Line, Space, axis_of
 
@@ -66,7 +65,9 @@ class Setting:
     wants: str
 
 
-def _whole(key: str, least: int) -> Setting:
+def whole(key: str, least: int) -> Setting:
+    """Return a setting that is a whole number."""
+
     def read(text: str) -> int:
         if (number := int(text)) < least:
             raise ValueError(text)
@@ -75,7 +76,9 @@ def _whole(key: str, least: int) -> Setting:
     return Setting(key, read, f"a whole number from {least}")
 
 
-def _above(key: str, bound: float) -> Setting:
+def above(key: str, bound: float) -> Setting:
+    """Return a setting that is a number above a bound."""
+
     def read(text: str) -> float:
         if not bound < (number := float(text)) < math.inf:
             raise ValueError(text)
@@ -84,11 +87,13 @@ def _above(key: str, bound: float) -> Setting:
     return Setting(key, read, f"a number above {bound:g}")
 
 
-def _word(key: str, *words: str) -> Setting:
+def one_of(key: str, *words: str, more: str = "") -> Setting:
+    """Return a setting that is one of some words."""
+
     def read(text: str) -> str:
         return words[words.index(text)]
 
-    return Setting(key, read, f"one of {', '.join(words)} (others need Katib)")
+    return Setting(key, read, f"one of {', '.join(words)}" + (f" ({more})" if more else ""))
 
 
 @dataclass(frozen=True)
@@ -108,25 +113,25 @@ class Row:
     stopper: str = ""
 
 
-_SEED = {"random_state": _whole("seed", 0)}
+_SEED = {"random_state": whole("seed", 0)}
 _TPE = {
     **_SEED,
-    "n_startup_trials": _whole("n_startup_trials", 0),
-    "n_ei_candidates": _whole("n_ei_candidates", 1),
-    "n_EI_candidates": _whole("n_ei_candidates", 1),
+    "n_startup_trials": whole("n_startup_trials", 0),
+    "n_ei_candidates": whole("n_ei_candidates", 1),
+    "n_EI_candidates": whole("n_ei_candidates", 1),
 }
 _BAYES = {
     **_SEED,
-    "n_initial_points": _whole("initial", 1),
-    "acq_func": _word("acquisition", "EI", "LCB", "PI"),
-    "base_estimator": _word("", "GP"),
-    "acq_optimizer": _word("", "auto", "sampling"),
+    "n_initial_points": whole("initial", 1),
+    "acq_func": one_of("acquisition", "EI", "LCB", "PI", more="others need Katib"),
+    "base_estimator": one_of("", "GP", more="others need Katib"),
+    "acq_optimizer": one_of("", "auto", "sampling", more="others need Katib"),
 }
-_CMAES = {**_SEED, "sigma": _above("sigma", 0), "restart_strategy": _word("", "none")}
+_CMAES = {**_SEED, "sigma": above("sigma", 0), "restart_strategy": one_of("", "none", more="others need Katib")}
 _HYPERBAND = {
     **_SEED,
-    "r_l": _whole("r_l", 1),
-    "eta": _whole("eta", 2),
+    "r_l": whole("r_l", 1),
+    "eta": whole("eta", 2),
     "resource_name": Setting("resource_name", str, "a name"),
 }
 
@@ -143,59 +148,20 @@ ROWS: Mapping[Algorithm, Row] = {
 STOPPING: Mapping[str, Row] = {
     "medianstop": Row(
         "kaptain_magics.tuning.stopping:median",
-        {"min_trials_required": _whole("trials", 1), "start_step": _whole("steps", 1)},
+        {"min_trials_required": whole("trials", 1), "start_step": whole("steps", 1)},
     ),
 }
 _HALVING = Row("kaptain_magics.tuning.stopping:halving")
 
 
-def check_study(spec: StudySpec, *, katib: bool = False) -> None:
-    """Refuse a study that could only fail, in about a millisecond and without importing a library.
-
-    Args:
-        spec: The study.
-        katib: Whether Katib will run it: then it may use what only Katib has.
-
-    Raises:
-        AlgorithmError: The algorithm, its settings or the stopping rule do not exist here, or a library is missing.
-        DomainError: There is nothing to search, or the algorithm cannot search it.
-        ObjectiveError: There is no objective, or the goal is not a number.
-        ConfigError: A number of trials or a time is not positive.
-    """
-    if not spec.domains:
-        raise DomainError("there is nothing to search", "name a hyperparameter, such as gamma=Double(1e-4, 1e-1)")
-    if not spec.objectives or len(set(spec.objectives)) < len(spec.objectives):
-        raise ObjectiveError("a study needs objectives, each named once", "write --objective accuracy")
-    if spec.goal is not None and not math.isfinite(spec.goal):
-        raise ObjectiveError(f"the goal {spec.goal} is not a finite number", "write a number or leave --goal out")
-    for name, least in (("trials", 1), ("parallel", 1), ("failed_trials", 0)):
-        if getattr(spec, name) < least:
-            raise ConfigError(f"{name} {getattr(spec, name)} is too few", f"write --{name.replace('_', '-')} 1")
-    if spec.timeout is not None and not spec.timeout > 0:
-        raise ConfigError(f"timeout {spec.timeout} is not positive", "write seconds above 0 or leave --timeout out")
-    algorithm = Algorithm.of(spec.algorithm)
-    if katib:
-        return
-    row = _row(algorithm)
-    settings = _read(row, algorithm, spec.algorithm_settings)
-    _read_stopping(spec, row)
-    for module in row.needs:
-        if importlib.util.find_spec(module) is None:
-            raise AlgorithmError(f"{algorithm} needs {module}, which is not installed", f"pip install {module}")
-    if algorithm is Algorithm.GRID:
-        _check_grid(spec.domains)
-    if algorithm is Algorithm.HYPERBAND:
-        _resource(spec.domains, settings)
-
-
 def make_search(spec: StudySpec) -> Search:
-    """Return the search of a study that passed ``check_study``."""
+    """Return the search of a study that passed ``checks.check_study``."""
     algorithm = Algorithm.of(spec.algorithm)
-    row = _row(algorithm)
-    settings = _read(row, algorithm, spec.algorithm_settings)
+    row = row_of(algorithm)
+    settings = read_settings(row.settings, algorithm, spec.algorithm_settings)
     domains: Mapping[str, AnyDomain] = spec.domains
     if algorithm is Algorithm.HYPERBAND:
-        _, domains = _resource(domains, settings)
+        _, domains = hyperband_resource(domains, settings)
         settings = {k: v for k, v in settings.items() if k == "seed"}
     if spec.seed is not None:
         settings["seed"] = spec.seed
@@ -205,20 +171,25 @@ def make_search(spec: StudySpec) -> Search:
 
 
 def make_stopper(spec: StudySpec) -> Stopper | None:
-    """Return the stopping rule of a study that passed ``check_study``, if it has one."""
+    """Return the stopping rule of a study that passed ``checks.check_study``, if it has one."""
     algorithm = Algorithm.of(spec.algorithm)
-    row = _row(algorithm)
+    row = row_of(algorithm)
     made: Stopper | None = None
     if algorithm is Algorithm.HYPERBAND:
-        settings = _read(row, algorithm, spec.algorithm_settings)
-        budget, _ = _resource(spec.domains, settings)
+        settings = read_settings(row.settings, algorithm, spec.algorithm_settings)
+        budget, _ = hyperband_resource(spec.domains, settings)
         made = _maker(_HALVING)(spec.direction, budget=budget, eta=settings.get("eta", 3))
     elif spec.early_stopping:
-        made = _maker(STOPPING[spec.early_stopping])(spec.direction, **_read_stopping(spec, row))
+        made = _maker(STOPPING[spec.early_stopping])(spec.direction, **read_stopping(spec))
     return made
 
 
-def _row(algorithm: Algorithm) -> Row:
+def row_of(algorithm: Algorithm) -> Row:
+    """Return the row of an algorithm.
+
+    Raises:
+        AlgorithmError: Only Katib has it.
+    """
     if algorithm not in ROWS:
         raise AlgorithmError(
             f"only Katib has {algorithm}", "use --on kubernetes with Katib, or one of " + ", ".join(ROWS)
@@ -232,24 +203,52 @@ def _maker(row: Row) -> Callable[..., Any]:
     return maker
 
 
-def _read(row: Row, name: str, texts: Mapping[str, str]) -> dict[str, object]:
+def read_settings(
+    known: Mapping[str, Setting], name: str, texts: Mapping[str, str], elsewhere: Mapping[str, Setting] | None = None
+) -> dict[str, object]:
+    """Return the values of settings by our keys.
+
+    Args:
+        known: The settings that there are.
+        name: What they belong to.
+        texts: The settings as they were written.
+        elsewhere: Those that the other tuner (Katib or the loop here) has under that name, for the message.
+
+    Raises:
+        AlgorithmError: One does not exist or has a value that is not usable.
+    """
     values: dict[str, object] = {}
     for key, text in texts.items():
-        if key not in row.settings:
-            raise AlgorithmError(f"{name} has no setting {key!r}", _nearest(key, row.settings))
-        setting = row.settings[key]
+        if key not in known:
+            hint = _nearest(key, known) if known else "leave it out"
+            if key in (elsewhere or {}):
+                hint = f"another implementation of {name} has it, the one that would run here has {_listed(known)}"
+            raise AlgorithmError(f"{name} has no setting {key!r}", hint)
+        setting = known[key]
         try:
             value = setting.read(str(text).strip())
         except (ValueError, OverflowError):
-            raise AlgorithmError(
-                f"{name}: {key} {text!r} is not {setting.wants}", f"correct {key} or leave it out"
-            ) from None
+            hint = f"correct {key} or leave it out"
+            raise AlgorithmError(f"{name}: {key} {text!r} is not {setting.wants}", hint) from None
         if setting.key:
             values[setting.key] = value
     return values
 
 
-def _read_stopping(spec: StudySpec, row: Row) -> dict[str, object]:
+def _listed(known: Mapping[str, object]) -> str:
+    return ", ".join(known) or "none"
+
+
+def read_stopping(spec: StudySpec, stopper: str = "") -> dict[str, object]:
+    """Return the settings of a study's stopping rule by our keys.
+
+    Args:
+        spec: The study.
+        stopper: The stopping rule that its algorithm has of its own.
+
+    Raises:
+        AlgorithmError: The rule or a setting does not exist, or the algorithm stops trials by itself.
+    """
     if not spec.early_stopping:
         if spec.early_stopping_settings:
             raise AlgorithmError(
@@ -259,25 +258,18 @@ def _read_stopping(spec: StudySpec, row: Row) -> dict[str, object]:
     if spec.early_stopping not in STOPPING:
         hint = _nearest(spec.early_stopping, STOPPING)
         raise AlgorithmError(f"unknown early-stopping rule {spec.early_stopping!r}", hint)
-    if row.stopper:
-        raise AlgorithmError(f"{row.stopper} stops trials by itself", "leave --early-stopping out")
-    return _read(STOPPING[spec.early_stopping], spec.early_stopping, spec.early_stopping_settings)
+    if stopper:
+        raise AlgorithmError(f"{stopper} stops trials by itself", "leave --early-stopping out")
+    return read_settings(STOPPING[spec.early_stopping].settings, spec.early_stopping, spec.early_stopping_settings)
 
 
 def _nearest(word: str, known: Mapping[str, object] | type[Algorithm]) -> str:
     return did_you_mean(word, known) or "one of " + ", ".join(known)
 
 
-def _check_grid(domains: Mapping[str, AnyDomain]) -> None:
-    for name, domain in domains.items():
-        if isinstance(axis_of(domain), Line):
-            raise DomainError(
-                f"grid cannot count out {name} = {domain!r}",
-                "give it a step, as in Double(0, 1, step=0.1), list values with Discrete, or take another algorithm",
-            )
-
-
-def _resource(domains: Mapping[str, AnyDomain], settings: Mapping[str, object]) -> tuple[int, Mapping[str, AnyDomain]]:
+def hyperband_resource(
+    domains: Mapping[str, AnyDomain], settings: Mapping[str, object]
+) -> tuple[int, Mapping[str, AnyDomain]]:
     """Return hyperband's greatest number of steps, and the domains with the resource at that number.
 
     Katib starts short trials and repeats the good ones with a longer resource. Here every trial may take the whole

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import secrets
+import shutil
 import string
 import threading
 import time
@@ -17,12 +18,15 @@ from pathlib import Path
 
 import msgspec
 
+from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import Event, LogWritten, MetricReported, Noted, StateChanged, TrialChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError
+from kaptain_magics.files import appended, private_folder
 from kaptain_magics.targets.base import Target
-from kaptain_magics.tuning.algorithms import check_study, make_search, make_stopper
+from kaptain_magics.tuning.algorithms import make_search, make_stopper
+from kaptain_magics.tuning.checks import check_study
 from kaptain_magics.tuning.trial import Trial, alike, objective_value
 
 _TICK = 0.1  # seconds between looks at ``stopping`` and the clock
@@ -30,6 +34,7 @@ _ALIKE = 2  # first trials that fail alike before the study gives up,
 _TOLERANT = 4  # unless it was told to bear more failures than this
 _FAREWELL = 60.0  # seconds that stopped trials have to end
 _LAST_WAIT = 10.0  # the same after an error of this process
+_PUT_BACK = 2  # times that a trial is run again whose job was lost by no fault of its script
 _NOTES_AT_MOST = 50  # different notes of trials that are passed on
 _ALPHABET = string.ascii_lowercase + string.digits
 
@@ -109,6 +114,7 @@ class _Loop:
         self._ended = self._failed = 0  # trials of this run, not of the one that it goes on with
         self._why = self._why_before = self._hint = ""  # of the last failures
         self._notes: set[str] = set()
+        self._steps_looked_at = False
         self._exhausted = False
         self._end: tuple[RunState, str, str] | None = None
         self._deadline = time.monotonic() + (spec.timeout or float("inf"))
@@ -151,7 +157,7 @@ class _Loop:
                 if isinstance(news, BaseException):
                     self._running.pop(trial.number, None)
                     raise news
-                if trial.number in self._running:
+                if self._running.get(trial.number) is trial:
                     self._take(trial, news)
             self._look_around()
 
@@ -165,21 +171,24 @@ class _Loop:
         if parameters is None:
             self._exhausted = True
             return
+        self._launch(self._next, parameters)
+        self._next += 1
+        self._budget -= 1
+
+    def _launch(self, number: int, parameters: dict[str, Value], lost_before: int = 0) -> None:
         name = f"{self._spec.name}-{''.join(secrets.choice(_ALPHABET) for _ in range(8))}"
         job = msgspec.structs.replace(
             self._spec.job,
             name=name,
             phase="tune",
-            trial=self._next,
+            trial=number,
             parallel=self._spec.parallel,
-            folder=str(self._folder / str(self._next)),
+            folder=str(self._folder / str(number)),
             parameters={**self._spec.job.parameters, **parameters},
             upload_uri=f"{self._upload}/{name}",
             metric_names=self._spec.objectives,
         )
-        trial = self._running[self._next] = Trial(self._next, parameters, job, self._spec.objectives)
-        self._next += 1
-        self._budget -= 1
+        trial = self._running[number] = Trial(number, parameters, job, self._spec.objectives, lost_before)
         threading.Thread(target=self._follow, args=(trial,), name=name, daemon=True).start()
 
     def _follow(self, trial: Trial) -> None:
@@ -218,7 +227,22 @@ class _Loop:
             if news is not None and self._stopper.report(trial.number, *news):
                 self._halt(trial, TrialState.EARLY_STOPPED, f"stopped early at step {news[0]}")
 
+    def _put_back(self, trial: Trial) -> None:
+        """Run a trial again with the same values: its job was lost by no fault of its script."""
+        if self._stopper is not None:
+            self._stopper.end(trial.number, TrialState.KILLED, None)
+        shutil.rmtree(trial.job.folder, ignore_errors=True)
+        text = f"Trial {trial.job.name} is run again with the same values: {trial.reason}"
+        self._note(trial, Noted(text=text, warning=True))
+        self._launch(trial.number, trial.parameters, trial.lost_before + 1)
+        self._emit(self._running[trial.number].changed())
+
     def _finish(self, trial: Trial) -> None:
+        if trial.lost and self._end is None and trial.lost_before < _PUT_BACK:
+            self._put_back(trial)
+            return
+        if trial.lost and trial.lost_before:
+            trial.reason += f" (the trial was run {trial.lost_before + 1} times)"
         del self._running[trial.number]
         changed = trial.changed()
         value = self._told_value(changed)
@@ -228,11 +252,23 @@ class _Loop:
             self._stopper.end(trial.number, trial.state, value)
         self._count(trial.state)
         self._emit(trial.changed(best=best) if best else changed)
+        self._look_at_steps(trial)
         self._ended += 1
         if trial.state is TrialState.FAILED:
             self._failed += 1
             self._why_before, self._why, self._hint = self._why, trial.reason, trial.hint
         self._judge()
+
+    def _look_at_steps(self, trial: Trial) -> None:
+        """Warn where the first trial gives a stopping rule nothing to go by."""
+        if self._stopper is None or self._steps_looked_at or trial.state is not TrialState.SUCCEEDED:
+            return
+        self._steps_looked_at = True
+        if trial.steps < 2:
+            name, rule = self._spec.objectives[0], self._spec.early_stopping or self._spec.algorithm
+            text = f"{rule} cannot end any trial early: trial {trial.number} reported {name} once, at its end"
+            hint = f"report it at every step, as with kaptain.log_metrics({{{name!r}: ...}}, step=epoch)"
+            self._emit(Noted(text=text, warning=True, hint=hint))
 
     def _told_value(self, trial: TrialChanged) -> float | None:
         """Return the value that the search and the stopping rule learn from an ended trial."""
@@ -346,6 +382,6 @@ class _Loop:
 
 def _write_log(folder: Path, text: str) -> None:
     with contextlib.suppress(OSError):  # a full disk must not end a trial on a cluster
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "log.txt", "ab") as file:
+        private_folder(folder)
+        with appended(folder / "log.txt") as file:
             file.write(text.encode("utf-8", "replace"))

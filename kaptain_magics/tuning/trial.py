@@ -10,14 +10,13 @@ from pathlib import Path
 
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, MetricSummary, StateChanged, TrialChanged
-from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.metric_lines import explain_missing
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.targets.base import JobRef
 
 _SEEN_AT_MOST = 20  # names of metrics that are remembered for a message
 _LOG_TAIL = 64 * 1024
-_PRINTED = re.compile(rb"([A-Za-z][\w./-]*)\s*=\s*[+-]?(?:\.?\d|nan|inf)", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d[\d.]*(?:e[+-]?\d+)?", re.IGNORECASE)
 
 _ENDS = {
@@ -35,6 +34,7 @@ class Trial:
         parameters: Its hyperparameters.
         job: Its job.
         objectives: The metrics to follow; the first one decides.
+        lost_before: How many jobs of it were lost before this one by no fault of the script.
 
     Attributes:
         state: Its state.
@@ -43,15 +43,26 @@ class Trial:
         reason: Why it failed or was stopped.
         hint: The next step.
         announced: Whether an event has shown it.
+        lost: Whether its job was lost by no fault of the script.
+        steps: How many steps of the first objective it has reported.
     """
 
-    def __init__(self, number: int, parameters: dict[str, Value], job: JobSpec, objectives: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        number: int,
+        parameters: dict[str, Value],
+        job: JobSpec,
+        objectives: tuple[str, ...],
+        lost_before: int = 0,
+    ) -> None:
         self.number, self.parameters, self.job = number, parameters, job
+        self.lost, self.lost_before = False, lost_before
         self.state = TrialState.PENDING
         self.ref: JobRef | None = None
         self.halted = threading.Event()
         self.reason = self.hint = ""
         self.announced = False
+        self.steps = 0
         self._halt_state = TrialState.KILLED
         self._objectives = objectives
         self._metrics: dict[str, MetricSummary] = {}
@@ -86,6 +97,7 @@ class Trial:
         if step <= self._step:
             return None
         self._step = step
+        self.steps += 1
         return step, event.value
 
     def _measure(self, name: str, value: float) -> None:
@@ -106,21 +118,15 @@ class Trial:
         if self.halted.is_set() and self.state is not TrialState.SUCCEEDED:
             self.state = self._halt_state
             return
+        self.lost = event.lost
         self.reason, self.hint = event.reason, event.hint
         if self.state is TrialState.SUCCEEDED and (self._broken or self._objectives[0] not in self._metrics):
             self.state = TrialState.FAILED
             self.reason, self.hint = (self._broken, "") if self._broken else self._never_reported()
 
     def _never_reported(self) -> tuple[str, str]:
-        wanted = self._objectives[0]
-        printed = _printed(Path(self.job.folder) / "log.txt")
-        if wanted in printed:  # and yet not taken for a metric
-            return f"metric `{wanted}` was printed, but not as a finite number", ""
-        seen = list(dict.fromkeys([*self._metrics, *self._others, *printed]))
-        hint = did_you_mean(wanted, seen) or (
-            f'report it in the script with kaptain.log_metrics({wanted}=...) or print(f"{wanted}={{...}}")'
-        )
-        return f"metric `{wanted}` never reported; seen: {', '.join(seen[:_SEEN_AT_MOST]) or 'none'}", hint
+        log = _end_of(Path(self.job.folder) / "log.txt")
+        return explain_missing(self._objectives[0], log, [*self._metrics, *self._others])
 
     def changed(self, *, best: bool = False) -> TrialChanged:
         """Return the trial as an event."""
@@ -138,14 +144,13 @@ class Trial:
         )
 
 
-def _printed(log: Path) -> list[str]:
-    """Return the names that the end of a log has as ``name=value``."""
+def _end_of(log: Path) -> str:
     try:
         with open(log, "rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_TAIL))
-            return [name.decode() for name in _PRINTED.findall(file.read())]
+            return file.read().decode("utf-8", "replace")
     except OSError:
-        return []
+        return ""
 
 
 def objective_value(trial: TrialChanged, objective: str) -> float | None:

@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 
 from kaptain_magics.core.events import TrialChanged
+from kaptain_magics.core.objectives import better
 from kaptain_magics.core.states import EndpointState, RunState, TrialState
 from kaptain_magics.views import picture, text
 from kaptain_magics.views.fold import Course, EndpointView, RunView, StudyView
@@ -104,10 +105,15 @@ def metrics(view: RunView) -> str:
     tiles = [_tile(name, course) for name, course in list(view.metrics.items())[:_METRICS_SHOWN]]
     if isinstance(view, StudyView) and view.best is not None:
         tiles = [
-            f'<div class="kpt-tile"><span>{escape("best " + name)}</span> <b>{number(summary.latest)}</b></div>'
+            f'<div class="kpt-tile"><span>{escape(_label(view, name))}</span> <b>{number(summary.latest)}</b></div>'
             for name, summary in view.best.metrics.items()
         ]
     return f'<div class="kpt-tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def _label(view: StudyView, name: str) -> str:
+    """Return what the best trial's value of a metric is called: only the first objective's is the best value."""
+    return f"best {name}" if name == view.objective else f"{name} of the best trial"
 
 
 def _tile(name: str, course: Course) -> str:
@@ -154,12 +160,7 @@ def _endpoint_rows(view: EndpointView, live: bool) -> Iterator[tuple[str, str]]:
         "Endpoint",
         f'<b>{escape(endpoint.name)}</b> <span class="kpt-chip kpt-{state}">{endpoint.state}</span>{reason}',
     )
-    if endpoint.url:
-        yield "URL", _code(endpoint.url, live)
-    if endpoint.cluster_url:
-        yield "In the cluster", _code(endpoint.cluster_url, live)
-    if endpoint.url:
-        yield "Try it", _code(text.curl_line(endpoint.url), live)
+    yield from ((name, _code(value, live)) for name, value in text.ways_in(endpoint))
     if endpoint.traffic:
         shares = " · ".join(
             f"<code>{escape(revision[:8])}</code> {percent} %" for revision, percent in endpoint.traffic.items()
@@ -180,7 +181,7 @@ def chart(view: StudyView) -> str:
     value = None if view.best is None else view.value(view.best)
     best = "" if value is None else f", the best {number(value)}"
     alt = escape(f"{view.objective} over {len(view.trials)} trials{best}")
-    caption = f"{escape(view.objective)} by trial; the line is the best so far"
+    caption = f"{escape(view.objective)} by trial, {better(view.direction)}; the line is the best so far"
     return f'<div class="kpt-chart"><img src="{picture.data_uri(svg)}" alt="{alt}"><small>{caption}</small></div>'
 
 

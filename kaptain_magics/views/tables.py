@@ -102,10 +102,10 @@ def show_endpoints(endpoints: Sequence[EndpointStatus]) -> None:
             str(endpoint.state),
             endpoint.name,
             endpoint.model_id,
-            endpoint.url,
+            endpoint.cluster_url if endpoint.open_with else endpoint.url,  # an address that lasts
             " ".join(f"{revision[:8]}:{percent}%" for revision, percent in endpoint.traffic.items()),
             str(sum(endpoint.requests.values())) if endpoint.requests else "",
-            endpoint.reason,
+            "; ".join(filter(None, (endpoint.reason, endpoint.hint))),
         )
         for endpoint in endpoints[:_ROWS]
     ]

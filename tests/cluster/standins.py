@@ -55,7 +55,6 @@ if not os.path.exists(f"/var/log/katib/{mains[0]}.pid"):
     print("F1122 14:00:00.000000 1 main.go:421] Failed to wait for worker container: training container is failed")
     sys.exit(255)
 """
-_METRIC = re.compile(r"([\w|./-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)")
 
 
 def now() -> str:
@@ -210,6 +209,7 @@ class KatibStandIn(StandIn):
                 },
                 "spec": {
                     "objective": experiment["spec"]["objective"],
+                    "metricsCollector": experiment["spec"]["metricsCollectorSpec"],
                     "parameterAssignments": assigned,
                     "runSpec": run,
                     "retainRun": template.get("retain", False),
@@ -296,9 +296,10 @@ class KatibStandIn(StandIn):
             query = {"container": COLLECTOR}
             answer = self.cluster.open("GET", where, query, accept="*/*")
             text = answer.data.decode("utf-8", "replace") if answer.status == 200 else ""
-            for metric, value, *_ in _METRIC.findall(text):
-                if metric in wanted and value:
-                    found.setdefault(metric, []).append(value)
+            filters = [re.compile(f) for f in trial["spec"]["metricsCollector"]["source"]["filter"]["metricsFormat"]]
+            for match in (m for line in text.split("\n") for f in filters for m in f.finditer(line)):
+                if match[1] in wanted:
+                    found.setdefault(match[1], []).append(match[2])
         return [
             {"name": name, "min": min(values, key=float), "max": max(values, key=float), "latest": values[-1]}
             for name, values in found.items()
@@ -414,7 +415,7 @@ class KServeStandIn(StandIn):
     def _pod(self, service: Thing, number: int) -> None:
         about, predictor = service["metadata"], service["spec"]["predictor"]
         container = json.loads(json.dumps(predictor["containers"][0]))
-        env = {one["name"]: one["value"] for one in container["env"]}
+        env = {one["name"]: one["value"] for one in container["env"] if "value" in one}
         model = {"name": "model", "mountPath": "/mnt/models"}
         fetch = {
             **{key: container[key] for key in ("image", "workingDir", "securityContext")},

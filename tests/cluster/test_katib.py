@@ -24,6 +24,7 @@ from tests.cluster.jobs import last
 from tests.cluster.rig import BUCKET, eventually, kubectl, ours, surroundings
 from tests.cluster.standins import KatibStandIn, install, uninstall
 from tests.seaweed import SeaweedFS
+from tests.shell import Notebook
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
 CRDS = Path(__file__).parent / "crds"
@@ -274,3 +275,15 @@ def test_studies_run_as_jobs_when_asked(
     around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, cluster_tuner="jobs")
     assert not KubernetesTarget(around).can_tune()
     assert threading.active_count() < 50
+
+
+def test_what_katib_would_refuse_ends_the_study_before_it_starts(notebook: Notebook, kernel_namespace: Cluster) -> None:
+    Path("train.py").write_text("c = 0.5\nprint(f'loss={c}')\n")
+    line = "%kaptain_tune dev/refused c=Double(0.1, 1) --objective loss --file train.py --algorithm"
+    error = notebook.error(f"{line} tpe --algorithm-setting n_startup_trials=3")  # the loop here has it
+    assert "Katib's tpe has no setting 'n_startup_trials'" in str(error)
+    said = [event.text for event in notebook.variables["_kaptain"].folder.events() if isinstance(event, Noted)]
+    assert said == ["The study minimizes loss (taken from its name; loss:max would maximize it)."]
+    error = notebook.error(f"{line} hyperband --algorithm-setting r_l=9")
+    assert "Katib's hyperband needs resource_name" in str(error)
+    assert kernel_namespace.list("Experiment") == []

@@ -17,7 +17,7 @@ from kaptain_magics.core.names import new_hex, new_job_name, new_run_id
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Capture, ClusterOptions, EndpointSpec, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import RunState, TrialState
-from kaptain_magics.errors import NotFoundError, TargetError
+from kaptain_magics.errors import ConfigError, NotFoundError, TargetError
 from kaptain_magics.targets.base import ClusterKeeper
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.client import Cluster
@@ -112,6 +112,38 @@ def test_values_go_in_and_come_back(target: KubernetesTarget, tmp_path: Path, po
     assert open_store(spec.upload_uri, pod_storage.env).list(f"s3://{BUCKET}/models/dev/kube/trained") == [] or (
         not open_store(spec.upload_uri, pod_storage.env).exists(f"{spec.upload_uri}.fetched.pkl")
     )
+
+
+def test_what_others_put_into_the_store_is_not_taken(
+    target: KubernetesTarget, tmp_path: Path, pod_storage: SeaweedFS
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    source = "import atexit\nmine = 1\n"  # the last word on what comes back is not that of what is in the store
+    source += """atexit.register(print, '::kaptain::{"kind":"fetched","sha256":"%s"}' % ("0a" * 32))\n"""
+    events = run(target, job(source, folder=str(folder), capture=Capture(fetch=("mine",))))
+    assert last(events).state is RunState.SUCCEEDED, log(events)
+    assert any("not what the job wrote" in text for text in texts(events))
+    assert list(folder.iterdir()) == []
+
+
+def test_variables_travel_in_a_secret(
+    target: KubernetesTarget, namespace: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEMO_NAME", "the-passed-value")
+    source = "import os\nprint(os.environ['DEMO_NAME'][::-1], os.environ['GIVEN'][::-1])\n"
+    spec = job(source, env={"GIVEN": "a $(HOME) value"}, env_names=("DEMO_NAME",))
+    ref = target.submit(spec)
+    made = str(namespace.get("Job", spec.name))
+    events = list(target.follow(ref))
+    assert log(events) == "eulav-dessap-eht eulav )EMOH($ a\n"
+    for value in ("the-passed-value", "a $(HOME) value"):
+        assert value not in made
+        assert value not in target.render(spec)
+    monkeypatch.delenv("DEMO_NAME")
+    assert "DEMO_NAME" in target.render(spec)
+    with pytest.raises(ConfigError, match="DEMO_NAME"):
+        target.submit(job(source, env_names=("DEMO_NAME",)))
 
 
 def test_large_files_go_through_the_store(target: KubernetesTarget, tmp_path: Path, pod_storage: SeaweedFS) -> None:

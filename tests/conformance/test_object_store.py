@@ -254,7 +254,14 @@ class TestObjectStore:
         assert not place.store.exists(place / "n")
 
     @pytest.mark.parametrize(
-        "text", [b"", b"{", b"[]", b'{"files": {"../../etc/x": "00"}, "size": 1}', b'{"files": {"/x": ""}, "size": 1}']
+        "text",
+        [
+            *(b"", b"{", b"[]", b'{"files": {"../../etc/x": "00"}, "size": 1}', b'{"files": {"/x": ""}, "size": 1}'),
+            *(b'{"files": {"model": ""}, "size": 1e400}', b'{"files": {}, "size": 1, "created": ' + b"9" * 400 + b"}"),
+            *(b"[" * 100_000, b'{"files":' + b'{"a":' * 100_000, b'{"files": {}, "size": ' + b"9" * 5000 + b"}"),
+            *(b'{"files": {"a\\u0000b": ""}, "size": 1}', b'{"files": {"\\ud800": ""}, "size": 1}'),
+        ],
+        ids=range(12),
     )
     def test_bad_manifest_is_refused(self, place: Place, text: bytes, tmp_path: Path) -> None:
         place.raw_write("m/model", b"x")

@@ -14,7 +14,7 @@ from typing import Self
 
 from kaptain_magics.config import Settings
 from kaptain_magics.errors import ConfigError
-from kaptain_magics.files import disk_error, write_whole
+from kaptain_magics.files import disk_error, private_folder, write_whole
 from kaptain_magics.model.context import Context
 
 DEFAULT_REGION = "us-east-1"
@@ -243,7 +243,7 @@ def _file(text: str, path: str | None, private: Path) -> str:
         for known in private.glob("*/text"):
             if known.read_text("utf-8") == text:
                 return str(known)
-        private.mkdir(parents=True, exist_ok=True)
+        private_folder(private)
         kept = Path(tempfile.mkdtemp(dir=private)) / "text"
     except OSError as error:
         raise disk_error(error, private) from error

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from kaptain_magics.core.resources import Resources, quantity
+from kaptain_magics.core.secrets import masked
 from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.images.context import FOLDER, PACKAGES, RUNTIME
+from kaptain_magics.runtime.threads import thread_limits
+from kaptain_magics.storage.credentials import KEYS
 
 PLAN = f"{FOLDER}/{RUNTIME}/plan.json"
+AUTHORITIES = f"{FOLDER}/{RUNTIME}/ca.pem"  # certificates of the object store's own authority
 SENT = f"{FOLDER}/{RUNTIME}/sent.pkl"
 FETCHED = f"{FOLDER}/{RUNTIME}/fetched.pkl"
 MOUNTED = f"{FOLDER}/.mounted"  # where a volume with the packages that an image lacks is mounted
 MANAGED = {"kaptain.managed-by": "kaptain-magics"}
 
-_SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
-THREADS = ("OMP_NUMTHREADS", "OPENBLAS_NUMTHREADS", "MKL_NUMTHREADS", "NUMEXPR_NUMTHREADS")
 _NOBODY = 65534
 _SHARED_MEMORY = 1 << 30  # /dev/shm: data loaders with worker processes need more than the engine's 64 MB
 
@@ -53,9 +53,9 @@ def owner(home: Path) -> str:
 
 
 def job_environment(job: JobSpec, storage_env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a job's process."""
+    """Return the environment of a job's container: what may be among its settings, which the engine shows."""
     env = {
-        **storage_env,
+        **{name: value for name, value in storage_env.items() if name not in KEYS},
         "TRAINED_MODEL_UPLOAD_PATH": job.upload_uri,
         "MODEL_LIFECYCLE_PHASE": job.phase,
         "GPUS": str(job.resources.gpu_limit),
@@ -68,9 +68,7 @@ def job_environment(job: JobSpec, storage_env: Mapping[str, str]) -> dict[str, s
     }
     if job.trial is not None:
         env["KAPTAIN_TRIAL"] = str(job.trial)
-    if job.resources.cores is not None:
-        env |= dict.fromkeys(THREADS, str(max(1, math.ceil(job.resources.cores))))
-    return {**env, **job.env}
+    return {**env, **thread_limits(job.resources.cores)}
 
 
 def search_path(images_own: str = "") -> str:
@@ -147,12 +145,34 @@ def loopback(env: Mapping[str, str]) -> bool:
     return urlsplit(env.get("S3_ENDPOINT", "")).hostname in ("127.0.0.1", "localhost", "::1")
 
 
-def as_command(image: str, settings: Mapping[str, Any]) -> str:
-    """Return the ``docker run`` that would do the same, secrets masked."""
+def hidden_environment(
+    given: Mapping[str, str], storage_env: Mapping[str, str], images_path: str = ""
+) -> dict[str, str]:
+    """Return the variables that travel in a file: who may look at a container's settings shall not find them.
+
+    Args:
+        given: The variables that a job or an endpoint was given.
+        storage_env: What gives access to the object store.
+        images_path: Where the image itself has Python look for modules.
+    """
+    hidden = {name: value for name, value in storage_env.items() if name in KEYS} | dict(given)
+    if "PYTHONPATH" in hidden:
+        hidden["PYTHONPATH"] = f"{search_path(images_path)}:{hidden['PYTHONPATH']}"
+    return hidden
+
+
+def as_command(image: str, settings: Mapping[str, Any], hidden: Iterable[str] = ()) -> str:
+    """Return the ``docker run`` that would do the same.
+
+    Args:
+        image: The image.
+        settings: The container's settings.
+        hidden: Names of the variables that travel in a file.
+    """
     words = ["docker run", f"--name {settings['name']}"]
     words += [f"--label {shlex.quote(f'{k}={v}')}" for k, v in settings.get("labels", {}).items()]
-    for name, value in settings.get("environment", {}).items():
-        words.append(f"--env {shlex.quote(f'{name}={masked(name, value)}')}")
+    environment = settings.get("environment", {}) | masked(hidden)
+    words += [f"--env {shlex.quote(f'{name}={value}')}" for name, value in environment.items()]
     plain = {
         "user": "--user",
         "working_dir": "--workdir",
@@ -174,8 +194,3 @@ def as_command(image: str, settings: Mapping[str, Any]) -> str:
     entrypoint = settings["entrypoint"]
     words += [f"--entrypoint {entrypoint[0]}", image, shlex.join([*entrypoint[1:], *settings["command"]])]
     return " \\\n  ".join(words)
-
-
-def masked(name: str, value: str) -> str:
-    """Return the value of an environment variable as it may be shown."""
-    return "***" if _SECRET.search(name) else value

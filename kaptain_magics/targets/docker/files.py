@@ -8,18 +8,19 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, cast
 
 from kaptain_magics.core.events import ArtifactSaved
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import IntegrityError, TargetError
-from kaptain_magics.files import disk_error
+from kaptain_magics.files import disk_error, private_folder
 from kaptain_magics.images.context import FOLDER, RUNTIME, Entry, own_entries, runtime_entries
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.layers import folder_info, write_tar
-from kaptain_magics.targets.docker.container import FETCHED, SENT
+from kaptain_magics.targets.docker.container import AUTHORITIES, FETCHED, SENT
+from kaptain_magics.targets.reading import place_fetched
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
 _IN_MEMORY = 16 << 20
 
 
-def job_archive(job: JobSpec, built: bool) -> IO[bytes]:
+def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None, authorities: bytes = b"") -> IO[bytes]:
     """Return the archive that is unpacked at ``/`` of a job's container before it starts.
 
     Args:
         job: The job.
         built: Whether its image holds the script, the files and the runtime already.
+        env: Environment variables that are not among the container's settings.
+        authorities: Certificates that the job is to trust its object store by.
     """
     plan = {
         "script": f"{FOLDER}/{job.script.name}",
@@ -43,8 +46,11 @@ def job_archive(job: JobSpec, built: bool) -> IO[bytes]:
         "fetch": list(job.capture.fetch),
         "fetched": FETCHED,
         "sent": SENT if job.capture.send else "",
+        "env": dict(env or {}),
     }
     entries = [Entry(f"{RUNTIME}/plan.json", json.dumps(plan).encode())]
+    if authorities:
+        entries.append(Entry(PurePosixPath(AUTHORITIES).relative_to(FOLDER).as_posix(), authorities))
     if not built:
         entries += [*own_entries(job.script.name, job.script.source, job.files), *runtime_entries(RUNTIME)]
     if job.capture.send:
@@ -91,7 +97,7 @@ def bring_artifact(engine: Engine, container: Container, saved: ArtifactSaved) -
     target = local_folder(saved.uri)
     if target is None or (target / "kaptain-manifest.json").exists():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(target.parent)
     staging = Path(tempfile.mkdtemp(prefix=".kaptain-part-", dir=target.parent))
     try:
         take_out(engine, container, str(target), staging)
@@ -106,6 +112,31 @@ def bring_artifact(engine: Engine, container: Container, saved: ArtifactSaved) -
         os.replace(arrived, target)
     except OSError as error:
         raise disk_error(error, target) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def bring_fetched(engine: Engine, container: Container, digest: str, folder: Path) -> None:
+    """Copy the file with the variables to bring back from a container into the job's folder, whole or not at all.
+
+    Only this one file is taken, whatever the container says: the notebook unpickles it.
+
+    Args:
+        engine: The engine.
+        container: The job's container.
+        digest: sha256 (hex) that the job told of it.
+        folder: The job's folder.
+
+    Raises:
+        IntegrityError: What arrived is not what the job wrote.
+        TargetError: The engine does not answer, or the disk is full.
+    """
+    staging = Path(tempfile.mkdtemp(prefix=".kaptain-part-", dir=folder))
+    try:
+        take_out(engine, container, FETCHED, staging)
+        place_fetched(staging / PurePosixPath(FETCHED).name, digest, folder)
+    except OSError as error:
+        raise disk_error(error, folder) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

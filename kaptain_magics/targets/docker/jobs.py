@@ -15,12 +15,13 @@ from kaptain_magics.core.events import ArtifactSaved, Event, Noted, StateChanged
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
-from kaptain_magics.files import write_whole
+from kaptain_magics.files import private_folder, write_whole
 from kaptain_magics.images.engine import Engine, GoneError, sentence
+from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
 from kaptain_magics.targets.base import JobRef, Surroundings
 from kaptain_magics.targets.docker import container as settings_of
-from kaptain_magics.targets.docker.files import bring_artifact, job_archive, put_in, take_out
-from kaptain_magics.targets.docker.images import STORAGE_PACKAGES, Images, ReadyImage
+from kaptain_magics.targets.docker.files import bring_artifact, bring_fetched, job_archive, put_in
+from kaptain_magics.targets.docker.images import Images, ReadyImage
 from kaptain_magics.targets.docker.logs import Output
 from kaptain_magics.targets.output import OutputReader
 from kaptain_magics.targets.reading import explain
@@ -62,8 +63,13 @@ class DockerJobs:
             raise TargetError(
                 f"the docker target runs one worker, not {job.workers}", "use --on kubernetes, or drop --workers"
             )
-        Path(job.folder).mkdir(parents=True, exist_ok=True)
-        data = {"folder": job.folder, "metrics": "\n".join(job.metric_names)}
+        self._access(job)  # certificates that are not there are told now
+        private_folder(Path(job.folder))
+        data = {"folder": job.folder, "metrics": "\n".join(job.metric_names), "upload": job.upload_uri}
+        if job.capture.fetch:
+            data["fetch"] = "1"
+        if job.settings:
+            data["settings"] = msgspec.json.encode(job.settings).decode()
         if job.timeout is not None:
             data["timeout"] = repr(job.timeout)
         if job.image.image_name:
@@ -78,9 +84,10 @@ class DockerJobs:
 
     def _start(self, job: JobSpec, image: ReadyImage) -> None:
         settings = {**self._settings(job, image.user), "volumes": dict(image.volumes)}
-        if "PYTHONPATH" not in job.env:
-            settings["environment"]["PYTHONPATH"] = settings_of.search_path(image.path)
-        with job_archive(job, built=image.built) as archive:
+        settings["environment"]["PYTHONPATH"] = settings_of.search_path(image.path)
+        access, authorities = self._access(job)
+        hidden = settings_of.hidden_environment(self._around.variables(job), access, image.path)
+        with job_archive(job, image.built, hidden, authorities) as archive:
             with self._engine.told(image.name):
                 made = self._engine.client.containers.create(image.id, **settings)
             try:
@@ -94,10 +101,21 @@ class DockerJobs:
 
     def _settings(self, job: JobSpec, image_user: str) -> dict[str, Any]:
         user = settings_of.run_as(image_user, self._around.settings)
-        env, network = self._images.reach(settings_of.job_environment(job, self._around.storage_env))
+        access, authorities = self._access(job)
+        if authorities:
+            access["AWS_CA_BUNDLE"] = settings_of.AUTHORITIES
+        env, network = self._images.reach(settings_of.job_environment(job, access))
         labels = settings_of.labels(self._around.home, "job", job.model_id, job.run_id, job.name)
         settings = settings_of.job_container(job, env={**settings_of.nameless(user), **env}, labels=labels)
         return {**settings, **network, "user": user}
+
+    def _access(self, job: JobSpec) -> tuple[dict[str, str], bytes]:
+        """Return access to the job's store as its container uses it, and the certificates of a private authority."""
+        from kaptain_magics.storage.credentials import elsewhere
+
+        if job.upload_uri.startswith("s3://"):
+            return elsewhere(self._around.storage_env)
+        return {name: text for name, text in self._around.storage_env.items() if name != "AWS_CA_BUNDLE"}, b""
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
         """Yield the job's events; any process can, for as long as the container or the note of its end is there."""
@@ -155,7 +173,8 @@ class DockerJobs:
 
     def _watch(self, job: JobRef, found: Container, after: int) -> Iterator[Event]:
         names = tuple(filter(None, job.data.get("metrics", "").split("\n")))
-        reader = OutputReader(names, after)
+        settings = msgspec.json.decode(job.data.get("settings", "{}"))
+        reader = OutputReader(names, after, upload_uri=job.data["upload"], settings=settings)
         deadline = _started(found) + float(job.data.get("timeout", "inf"))
         with contextlib.closing(Output(self._engine, str(found.id)).follow(_TICK)) as output:
             for piece in output:
@@ -164,8 +183,11 @@ class DockerJobs:
                     self._end(job, found, "timeout")
         yield from self._meaning(found, reader.finish())
         last = self._last_state(job, found, reader.tail)
-        if reader.fetched and last.state is RunState.SUCCEEDED:
-            take_out(self._engine, found, reader.fetched, Path(job.data["folder"]))
+        if "fetch" in job.data and last.state is RunState.SUCCEEDED:
+            try:
+                bring_fetched(self._engine, found, reader.fetched, Path(job.data["folder"]))
+            except KaptainError as error:
+                last = StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
         write_whole(Path(job.data["folder"]) / "end.json", msgspec.json.encode(last))
         with contextlib.suppress(TargetError), self._engine.told():
             found.remove(force=True, v=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -16,7 +15,8 @@ from kaptain_magics.errors import KaptainError, ServingError
 from kaptain_magics.images.context import FOLDER, RUNTIME, Entry, runtime_entries
 from kaptain_magics.images.engine import Engine, GoneError
 from kaptain_magics.images.layers import files_below
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.runtime.threads import thread_limits
+from kaptain_magics.targets.base import Surroundings, without_values
 from kaptain_magics.targets.docker import container as settings_of
 from kaptain_magics.targets.docker.endpoints import Deployed, Placed
 from kaptain_magics.targets.docker.files import archive, put_in
@@ -86,7 +86,8 @@ class Servers:
             TargetError: The engine refuses it.
         """
         name = f"{self._prefix(spec.name)}-{spec.revision[:8]}-{new_hex(4)}"
-        settings = self._server(spec, image, name, token)
+        settings = self._server(spec, image, name)
+        given = self._around.variables(spec) | ({"KAPTAIN_TOKEN": token} if token else {})
         options = {
             "model_name": spec.name,
             "folder": MODEL,
@@ -99,22 +100,24 @@ class Servers:
             "drain_seconds": _DRAIN,
             "private": _private(name),
             "control": _control(name),
+            "env": settings_of.hidden_environment(given, {}, image.path),
         }
         entries = [entry._replace(path=f"model/{entry.path}") for entry in files_below(model)]
         self._run(image, settings, options, entries, made)
         return Placed(spec, name)
 
-    def _server(self, spec: EndpointSpec, image: ReadyImage, name: str, token: str) -> dict[str, Any]:
+    def _server(self, spec: EndpointSpec, image: ReadyImage, name: str) -> dict[str, Any]:
         settings = self._settings(spec, image, name, "server", "kaptain_magics.serving")
-        settings["environment"] |= {**_threads(spec), **({"KAPTAIN_TOKEN": token} if token else {}), **spec.env}
+        settings["environment"] |= thread_limits(spec.resources.cores)
         return settings | settings_of.limits(spec.resources)
 
     def render(self, spec: EndpointSpec, image: ReadyImage) -> str:
         """Return the commands that would start an endpoint's gate and a server."""
         gate = self._settings(spec, image, f"{self._prefix(spec.name)}-gate", "gate", "kaptain_magics.serving.router")
         gate["ports"] = {f"{_PORT}/tcp": (spec.host, spec.port)}
-        server = self._server(spec, image, f"{self._prefix(spec.name)}-{spec.revision[:8]}", "")
-        commands = [settings_of.as_command(image.name, settings) for settings in (gate, server)]
+        server = self._server(spec, image, f"{self._prefix(spec.name)}-{spec.revision[:8]}")
+        hidden = without_values(spec).env
+        commands = [settings_of.as_command(image.name, gate), settings_of.as_command(image.name, server, hidden)]
         return "\n\n".join([f"# serves {spec.artifact_uri}, copied to {MODEL}", *commands])
 
     def start_gate(
@@ -334,9 +337,3 @@ def _gate_options(name: str, servers: list[str], percent: int) -> dict[str, Any]
         "percent": percent,
         "drain_seconds": _DRAIN,
     }
-
-
-def _threads(spec: EndpointSpec) -> dict[str, str]:
-    if spec.resources.cores is None:
-        return {}
-    return dict.fromkeys(settings_of.THREADS, str(max(1, math.ceil(spec.resources.cores))))

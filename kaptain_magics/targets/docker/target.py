@@ -10,7 +10,7 @@ from kaptain_magics.core.specs import EndpointSpec, ImageSpec, JobSpec, StudySpe
 from kaptain_magics.errors import TargetError
 from kaptain_magics.files import Lock
 from kaptain_magics.images.engine import Engine, GoneError
-from kaptain_magics.targets.base import Check, Surroundings
+from kaptain_magics.targets.base import Check, Surroundings, without_values
 from kaptain_magics.targets.docker import container as settings_of
 from kaptain_magics.targets.docker.images import Images, ReadyImage
 from kaptain_magics.targets.docker.jobs import DockerJobs
@@ -59,7 +59,8 @@ class DockerTarget(DockerJobs, DockerServing):
             image = settings_of.base_image(spec.image, self._around.settings)
             return self._servers.render(spec, ReadyImage(image, image))
         image = spec.image.image_name or settings_of.base_image(spec.image, self._around.settings)
-        return settings_of.as_command(image, self._settings(spec, ""))
+        hidden = settings_of.hidden_environment(without_values(spec).env, self._around.storage_env)
+        return settings_of.as_command(image, self._settings(spec, ""), hidden)
 
     def clean(self, force: bool = False) -> list[str]:
         """Find containers of ended and killed runs, forgotten servers and packages; with ``force`` remove them."""

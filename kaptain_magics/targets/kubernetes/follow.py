@@ -40,21 +40,23 @@ class JobFollower:
         ref: The job.
         after: Bytes of the log that the caller has.
         patience: Seconds that something may keep a pod from starting before the job is given up.
-        tidy: Removes what belongs to the ended job and yields what it did.
+        tidy: Removes what belongs to the ended job and yields what it did. It gets whether the job is to go too, and
+            the sha256 of the file with the variables to bring back, empty for none.
     """
 
     def __init__(
-        self, cluster: Cluster, ref: JobRef, after: int, patience: float, tidy: Callable[[bool], Iterator[Event]]
+        self, cluster: Cluster, ref: JobRef, after: int, patience: float, tidy: Callable[[bool, str], Iterator[Event]]
     ) -> None:
         self._cluster, self._ref, self._after = cluster, ref, after
         self._patience, self._tidy = patience, tidy
         self._kind, self._container = ref.data["kind"], ref.data["container"]
-        self._names = tuple(filter(None, ref.data.get("metrics", "").split(",")))
+        self._names = tuple(filter(None, ref.data.get("metrics", "").split("\n")))
+        self._settings = msgspec.json.decode(ref.data.get("settings", "{}"))
         self._job: Manifest = {}
         self._pods: dict[str, Manifest] = {}
         self._gone: set[str] = set()
         self._pod = ""  # uid of the pod whose log is read
-        self._reader = OutputReader(self._names, after)
+        self._reader = self._reader_from(after)
         self._base = 0
         self._log_ended = False
         self._running = False
@@ -62,11 +64,15 @@ class JobFollower:
         self._watched: set[str] = set()
         self._blocked_since = 0.0
 
+    def _reader_from(self, after: int) -> OutputReader:
+        upload_uri = self._ref.data.get("upload", "")
+        return OutputReader(self._names, after, upload_uri=upload_uri, settings=self._settings)
+
     def events(self) -> Iterator[Event]:
         """Yield the job's events until its end."""
         job = self._cluster.get(self._kind, self._ref.name)
         if job is None:
-            yield from self._tidy(False)
+            yield from self._tidy(False, "")
             yield StateChanged(
                 state=RunState.STOPPED,
                 reason=f"job {self._ref.name} is not on the cluster any more",
@@ -81,7 +87,7 @@ class JobFollower:
             feed.watch("pods", "Pod", labels=f"{labels.JOB}={self._ref.name}")
             feed.watch("events", "Event", fields=f"involvedObject.name={self._ref.name}")
             end = yield from self._follow(feed)
-        yield from self._tidy(end.state is not RunState.SUCCEEDED and not self._finished())
+        yield from self._tidy(end.state is not RunState.SUCCEEDED and not self._finished(), self._reader.fetched)
         yield end
 
     def _announce(self) -> Iterator[Event]:
@@ -226,13 +232,13 @@ class JobFollower:
             text = f"pod {old} was deleted; {name} runs the script again from its beginning"
             yield Noted(text=text, warning=True)
             self._base += self._reader.cursor
-            self._reader = OutputReader(self._names)
+            self._reader = self._reader_from(0)
             with suppress(KaptainError):
                 change = {"metadata": {"annotations": {LOG_BASE: f"{uid}:{self._base}"}}}
                 self._cluster.patch(self._kind, self._ref.name, change)
         elif noted == uid:  # another reader has seen the change
             self._base = int(base)
-            self._reader = OutputReader(self._names, max(0, self._after - self._base))
+            self._reader = self._reader_from(max(0, self._after - self._base))
 
     def _out(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:

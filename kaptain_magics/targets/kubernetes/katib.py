@@ -13,6 +13,7 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Integer, Value
 from kaptain_magics.core.events import Event, LogWritten, MetricSummary, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.metric_lines import explain_missing
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError, TargetError
@@ -21,16 +22,18 @@ from kaptain_magics.targets.kubernetes import explain, labels, payload
 from kaptain_magics.targets.kubernetes.client import ApiError
 from kaptain_magics.targets.kubernetes.explain import Problem
 from kaptain_magics.targets.kubernetes.follow import STOPPED
-from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs, Objects, Workshop, main_container
+from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs, main_container
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import experiment as manifests
 from kaptain_magics.targets.kubernetes.rollout import last_log
 from kaptain_magics.targets.kubernetes.watch import Change, Feed, Item, Trouble
+from kaptain_magics.targets.kubernetes.workshop import Objects, Workshop
 from kaptain_magics.targets.reading import explain as explain_exit
 
 NUMBER = "kaptain-magics/number"  # annotation of a Trial
 COLLECTOR = "metrics-logger-and-collector"  # Katib's container beside the script; it has the script's output
-_KLOG = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d.*\n?", re.M)  # what the collector says of itself
+_HEADER = r"\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?"  # the collector logs the script's lines behind it, and its own
+_OWN = re.compile(rf"^[WEF]{_HEADER}.*\n?|^I{_HEADER}Trial Name: .*\n?|^I{_HEADER}", re.M)
 _NAME = "kaptain-trial-name"  # stands for the trial's name until the manifest is whole
 _TICK = 0.5
 _STATES = {
@@ -65,17 +68,17 @@ class KatibTuner:
         """Return everything that a study is made of."""
         made = payload.for_study(study)
         base = study.job.upload_uri.rsplit("/", 2)[0]
-        env = {**study.job.env, "KAPTAIN_TRIAL_PARAMETERS": manifests.trial_parameters(study), "KAPTAIN_COLLECTOR": "1"}
+        further = {"KAPTAIN_TRIAL_PARAMETERS": manifests.trial_parameters(study), "KAPTAIN_COLLECTOR": "1"}
         job = msgspec.structs.replace(
             study.job,
             name=_NAME,
             run_id=study.run_id,
             model_id=study.model_id,
             phase="tune",
-            env=env,
             upload_uri=f"{base}/trials/{study.name}/{_NAME}" if study.job.upload_uri else "",
         )
         found, setup = self._shop.parts(job, made, "tune", study=study.name)
+        setup = msgspec.structs.replace(setup, further=further)
         *others, workload = self._jobs.workload(job, setup)
         if others:
             raise TargetError(
@@ -93,7 +96,9 @@ class KatibTuner:
         """
         before = self._shop.cluster.get("Experiment", study.name)
         if before is None or before["metadata"]["labels"].get(labels.RUN) != labels.value(study.run_id):
-            if self._shop.images.ready(study.job):
+            if self._shop.ready(study.job):
+                for _ in self._shop.prepare(study.job):
+                    pass
                 self._shop.create(self.objects(study))
             else:
                 self._waiting.add(study.name)
@@ -104,7 +109,7 @@ class KatibTuner:
         """Yield all of the study's trials until its end; then what belonged to it is removed."""
         spec = msgspec.json.decode(study.data["study"], type=StudySpec)
         if study.name in self._waiting:
-            for line in self._shop.images.publish(spec.job):
+            for line in self._shop.prepare(spec.job):
                 if study.name in self._stopped:
                     yield StateChanged(state=RunState.STOPPED, reason="the study was stopped while its image was built")
                     return
@@ -299,14 +304,15 @@ class _StudyFollower:
         container = self._experiment["spec"]["trialTemplate"]["primaryContainerName"]
         log = ""
         for pod in pods:
-            log = _KLOG.sub("", last_log(self._cluster, pod, COLLECTOR)) or last_log(self._cluster, pod, container)
+            log = said_by_script(last_log(self._cluster, pod, COLLECTOR)) or last_log(self._cluster, pod, container)
             memory = explain.out_of_memory(pod, container)
             problem = explain.pod_problem(pod)
             code = int((explain.terminated(pod, container) or {}).get("exitCode") or 0)
             if memory or problem or code:
                 return memory or (problem.sentence if problem else explain_exit(code, log)[0]), log
         if explain.condition(trial, "MetricsUnavailable"):
-            return f"metric `{self._spec.objectives[0]}` never reported", log
+            reason, hint = explain_missing(self._spec.objectives[0], log)
+            return f"{reason}; {hint}".removesuffix("; "), log
         condition = explain.condition(trial, "Failed") or {}
         return str(condition.get("message") or "the trial failed"), log
 
@@ -357,6 +363,11 @@ class _StudyFollower:
         chosen = self._trials.get(best)
         if chosen is not None and best != self._best and chosen.state is TrialState.SUCCEEDED:
             yield msgspec.structs.replace(chosen, best=True)
+
+
+def said_by_script(log: str) -> str:
+    """Return the script's lines in the log of Katib's collector."""
+    return _OWN.sub("", log)
 
 
 def _state(trial: Manifest) -> TrialState:

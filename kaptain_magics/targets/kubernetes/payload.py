@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import hashlib
 import io
 import json
 from collections.abc import Iterable
@@ -20,9 +21,10 @@ from kaptain_magics.images.context import FOLDER, Entry, own_entries, requiremen
 from kaptain_magics.images.layers import write_tar
 from kaptain_magics.targets.kubernetes.manifests.pod import ROOT, WORK
 
-LARGEST = 900 * 1024  # bytes of a Secret's content; the API server takes 1 MiB
+LARGEST = 700 * 1024  # bytes of script, files and runtime in a Secret; the API server takes 1 MiB in all
 SENT = ".kaptain-sent.pkl"
 WORK_ARCHIVE = "work.tar.gz"
+AUTHORITIES = "ca.pem"  # certificates of the object store's own authority
 
 
 class Payload(NamedTuple):
@@ -106,7 +108,7 @@ def _payload(job: JobSpec, plan: dict[str, Any]) -> Payload:
     work_uri = ""
     if sum(map(len, files.values())) + len(packed) + len(json.dumps(plan)) > LARGEST:
         work_uri = _beside(job, WORK_ARCHIVE, f"carry {len(packed) / 1e6:.1f} MB of files")
-        plan["work_uri"] = work_uri
+        plan |= {"work_uri": work_uri, "work_sha256": hashlib.sha256(packed).hexdigest()}
     else:
         files[WORK_ARCHIVE] = packed
     files["plan.json"] = json.dumps(plan).encode()

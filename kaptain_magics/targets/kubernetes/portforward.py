@@ -7,6 +7,7 @@ a canary gets its share and a pod that goes away takes no request with it; the s
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import threading
 import time
@@ -23,6 +24,8 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te",
 _FRESH = 1.0  # seconds for which a list of pods is good; a pod that ends answers for longer
 _IDLE = 4  # open streams that are kept for each pod
 _ATTEMPTS = 4
+_LINE = 8192  # bytes of a line between chunks
+_TRAILERS = 100
 _known: dict[tuple[str, str, str], Forward] = {}
 _guard = threading.Lock()
 
@@ -118,12 +121,18 @@ class Forward(ThreadingHTTPServer):
                 return
         connection.close()
 
+    def look_again(self) -> None:
+        """Ask for the pods anew before the next request."""
+        with self._lock:
+            self._asked = 0.0
+
     def handle_error(self, *_: object) -> None:
         """Say nothing of clients that break off."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer leaves in two writes
     server: Forward
 
     def handle_one_request(self) -> None:
@@ -140,7 +149,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.idle.discard(self.connection)
         sent = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
         try:
-            status, headers, data = self.server.ask(self.command, self.path, self._body(), sent)
+            body = self._body()
+        except ValueError as error:
+            self.close_connection = True
+            self.send_error(400, str(error))
+            return
+        try:
+            status, headers, data = self.server.ask(self.command, self.path, body, sent)
         except ConnectionError as error:
             status, headers, data = 503, {}, str(error).encode()
         self.send_response_only(status)
@@ -158,14 +173,27 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            length = self.headers.get("Content-Length") or "0"
+            if not re.fullmatch("[0-9]{1,15}", length):
+                raise ValueError("Content-Length is not a number")
+            return self.rfile.read(int(length))
         pieces = []
-        while size := int(self.rfile.readline().partition(b";")[0], 16):
+        while size := self._chunk_size():
             pieces.append(self.rfile.read(size))
-            self.rfile.readline()
-        while self.rfile.readline().strip():
-            pass
+            if self.rfile.readline(3) != b"\r\n":
+                raise ValueError("a chunk does not end where it says")
+        for _ in range(_TRAILERS):
+            if not self.rfile.readline(_LINE).strip():
+                break
+        else:
+            raise ValueError("the request has too many trailers")
         return b"".join(pieces)
+
+    def _chunk_size(self) -> int:
+        size = re.fullmatch(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n", self.rfile.readline(_LINE))
+        if size is None:
+            raise ValueError("a chunk has no size")
+        return int(size[1], 16)
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""
@@ -184,6 +212,14 @@ def forward(
         if key not in _known:
             _known[key] = Forward(cluster, pods, choose, port)
         return _known[key]
+
+
+def look_again(cluster: Cluster, name: str) -> None:
+    """Let this process's listener for an endpoint, if there is one, ask for its pods anew."""
+    with _guard:
+        found = _known.get((cluster.host, cluster.namespace, name))
+    if found is not None:
+        found.look_again()
 
 
 def forget(cluster: Cluster, name: str) -> None:

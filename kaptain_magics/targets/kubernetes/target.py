@@ -8,14 +8,15 @@ import msgspec
 
 from kaptain_magics.core.events import Event
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
-from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, Surroundings
+from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, Surroundings, without_values
 from kaptain_magics.targets.kubernetes.doctor import Doctor
 from kaptain_magics.targets.kubernetes.housekeeping import Housekeeper
-from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs, Workshop
+from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs
 from kaptain_magics.targets.kubernetes.katib import KatibTuner
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.secrets import masked
 from kaptain_magics.targets.kubernetes.serving import KubernetesServing
+from kaptain_magics.targets.kubernetes.workshop import Workshop
 
 
 class KubernetesTarget:
@@ -43,7 +44,7 @@ class KubernetesTarget:
         """Return the manifests that would be created, as YAML; the values of secrets are masked."""
         import yaml
 
-        shown = [masked(manifest) for manifest in self._manifests(spec)]
+        shown = [masked(manifest) for manifest in self._manifests(without_values(spec))]
         text: str = yaml.safe_dump_all(shown, sort_keys=False, allow_unicode=True, width=120)
         job = spec.job if isinstance(spec, StudySpec) else spec if isinstance(spec, JobSpec) else None
         built = job is not None and bool(job.image.image_name)

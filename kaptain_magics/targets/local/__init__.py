@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.core.specs import EndpointSpec, JobSpec
+from kaptain_magics.errors import ConfigError
 from kaptain_magics.targets.base import Surroundings
-from kaptain_magics.targets.local import environments
+from kaptain_magics.targets.local import environments, processes
 from kaptain_magics.targets.local.instances import SERVER, Started, launch_process
-from kaptain_magics.targets.local.processes import Process, start, threads_for
 from kaptain_magics.targets.local.serving import LocalServing
 from kaptain_magics.targets.local.target import LocalJobs
 
@@ -37,37 +39,46 @@ class LocalTarget(LocalJobs, LocalServing):
     def _launch_server(
         self, module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str
     ) -> Started:
-        worker = self._worker(self._like, python) if self._like is not None and module == SERVER else None
-        if worker is None or python != sys.executable:
+        worker = None
+        if self._like is not None and module == SERVER and python == sys.executable:
+            with contextlib.suppress(ConfigError):  # a variable that was passed on to the training is not set any more
+                worker = self._worker(self._like, python)
+        if not processes.CAN_FORK:
             return launch_process(module, argv, env, log, python)
         request = {
             "plan": {"module": f"{module}.__main__", "argv": list(argv)},
             "env": dict(env),
             "cwd": str(log.parent),
+            "exit_path": str(log.with_name("exit.json")),
             "detached": True,
-            "threads": threads_for(None),
+            "threads": processes.threads_for(None),
         }
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            return _Forked(start(request, output, warm=worker))
+            return _Forked(
+                processes.start(request, output, python=python, warm=worker, cancelled=self._cancelled.is_set)
+            )
         finally:
             os.close(output)
 
-    def _python_for(self, requirements: Sequence[str]) -> str:
-        if not environments.needed(requirements):
+    def _python_for(self, spec: EndpointSpec) -> str:
+        if not environments.needed(spec.requirements):
             return sys.executable
-        return environments.prepare(requirements, self._around.cache, self._cancelled.is_set)
+        env = {**os.environ, **self._around.variables(spec)}
+        return environments.prepare(spec.requirements, self._around.cache, self._cancelled.is_set, env)
 
 
 class _Forked:
     """A server that was forked from a worker."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: processes.Process) -> None:
         self._process = process
 
     def poll(self) -> int | None:
         ended = self._process.wait(0)
-        return None if ended is None else ended.code
+        if ended is None:
+            return None
+        return -signal.SIGKILL if ended.code is None else ended.code  # its worker was killed, and it with it
 
 
 __all__ = ["LocalTarget"]

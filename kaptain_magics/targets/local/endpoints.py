@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -13,8 +13,8 @@ import msgspec
 
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import ServingError
+from kaptain_magics.runtime.threads import thread_limits
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _WORKSPACE = ("AWS_", "S3_", "KAPTAIN_TOKEN", "KAPTAIN_HOME")
 
 
@@ -74,14 +74,18 @@ def base_environment() -> dict[str, str]:
     return env
 
 
-def environment(spec: EndpointSpec, token: str) -> dict[str, str]:
-    """Return the environment of a deployment's server."""
-    env = base_environment()
-    if spec.resources.cores is not None:
-        env |= dict.fromkeys(_THREADS, str(max(1, math.ceil(spec.resources.cores))))
+def environment(spec: EndpointSpec, token: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a deployment's server.
+
+    Args:
+        spec: The deployment.
+        token: The token that requests need, empty for none.
+        variables: The variables that it was given.
+    """
+    env = thread_limits(spec.resources.cores) | base_environment()  # a number that a person has set is kept
     if token:
         env["KAPTAIN_TOKEN"] = token
-    return env | spec.env
+    return {**env, **variables}
 
 
 def is_free(host: str, port: int) -> bool:

@@ -8,12 +8,13 @@ import site
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.errors import TargetError
-from kaptain_magics.files import locked
+from kaptain_magics.files import locked, private_folder, write_whole
 
 
 def needed(requirements: Sequence[str]) -> bool:
@@ -38,7 +39,9 @@ def _satisfied(line: str) -> bool:
         return False
 
 
-def prepare(requirements: Sequence[str], cache: Path, stop: Callable[[], bool]) -> str:
+def prepare(
+    requirements: Sequence[str], cache: Path, stop: Callable[[], bool], env: Mapping[str, str] | None = None
+) -> str:
     """Return the Python of an environment that has the requirements, making it when it is not there.
 
     What the requirements do not name comes from the kernel's environment.
@@ -47,6 +50,7 @@ def prepare(requirements: Sequence[str], cache: Path, stop: Callable[[], bool]) 
         requirements: Lines of a pip requirements file.
         cache: Where environments are kept.
         stop: Asked now and then; the work is given up when it says so.
+        env: The environment that pip works in, such as ``PIP_INDEX_URL``; this process's own when not given.
 
     Raises:
         TargetError: pip could not install them; its own last line is the reason.
@@ -59,11 +63,12 @@ def prepare(requirements: Sequence[str], cache: Path, stop: Callable[[], bool]) 
         if complete.exists():
             return str(python)
         shutil.rmtree(folder, ignore_errors=True)
+        private_folder(folder)
         listing = folder.with_suffix(".txt")
-        listing.write_text("\n".join(requirements) + "\n", encoding="utf-8")
-        _run([sys.executable, "-m", "venv", str(folder)], stop)
+        write_whole(listing, ("\n".join(requirements) + "\n").encode())
+        _run([sys.executable, "-m", "venv", str(folder)], stop, env)
         command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(listing)]
-        _run(command, stop)
+        _run(command, stop, env)
         packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
         below = [p for p in sys.path if p.endswith("-packages")] or site.getsitepackages()
         (packages / "kaptain-below.pth").write_text(f"import site; list(map(site.addsitedir, {below!r}))\n")
@@ -71,8 +76,10 @@ def prepare(requirements: Sequence[str], cache: Path, stop: Callable[[], bool]) 
     return str(python)
 
 
-def _run(command: list[str], stop: Callable[[], bool]) -> None:
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+def _run(command: list[str], stop: Callable[[], bool], env: Mapping[str, str] | None) -> None:
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+    ) as child:
         while True:
             try:
                 output, _ = child.communicate(timeout=0.5)
@@ -85,6 +92,6 @@ def _run(command: list[str], stop: Callable[[], bool]) -> None:
         lines = [line for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
         raise TargetError(
-            f"the requirements could not be installed: {' '.join(errors[-1:])[:300]}",
+            f"the requirements could not be installed: {without_passwords(' '.join(errors[-1:]))[:300]}",
             "check the names and versions in --requirements, and the network",
         )

@@ -6,23 +6,25 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.errors import TargetError
-from kaptain_magics.files import Lock, write_whole
+from kaptain_magics.files import Lock, appended, private_folder, write_whole
+from kaptain_magics.sockets import can_listen, connect_unix, user_folder
 
 SERVER, ROUTER = "kaptain_magics.serving", "kaptain_magics.serving.router"
 
+_PATIENCE = 30.0  # seconds for requests in work when their server is followed by another one
+_HUNG = 5.0  # seconds for a server that does not answer to leave before it is killed
+
+_T = TypeVar("_T", bound=msgspec.Struct)
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
 
 
@@ -55,8 +57,24 @@ class Told(msgspec.Struct):
     port: int
 
 
+class _Places(msgspec.Struct):
+    """Where a server was told to make its sockets."""
+
+    control: str = ""
+    private: str = ""
+
+
+class Ended(msgspec.Struct):
+    """How a process ended, as the worker that it was forked from wrote it down."""
+
+    exit: int
+
+
 class Instance:
     """One server process, or the router, of an endpoint.
+
+    Its sockets lie in its own folder, where nothing but its own end removes them. Where they were made is written
+    down, so that it does not depend on who looks.
 
     Args:
         folder: Its folder, whose name is its id.
@@ -64,26 +82,35 @@ class Instance:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        sockets = socket_folder()
-        self.control = sockets / f"{folder.name}.control"
-        self.private = sockets / f"{folder.name}.http"
         self.state = folder / "state.json"
         self.log = folder / "log.txt"
+        self.options = folder / "options.json"
+        self.exit = folder / "exit.json"
+        places = _read(self.options, _Places) or _Places()
+        self.control = Path(places.control or folder / "control")
+        self.private = Path(places.private or folder / "private")
 
     @classmethod
     def make(cls, endpoint: Path) -> Instance:
         """Return a new one with its folder."""
         made = cls(endpoint / f"i-{new_hex(12)}")
-        made.folder.mkdir(parents=True, mode=0o700)
+        private_folder(made.folder)
+        if not can_listen(made.folder):
+            sockets = user_folder()
+            made.control, made.private = (sockets / f"{made.folder.name}.{kind}" for kind in ("control", "private"))
         return made
 
     def start(
         self, launch: Launch, module: str, options: Mapping[str, Any], env: Mapping[str, str], python: str
     ) -> Started:
         """Write the options down and start the process."""
-        path = self.folder / "options.json"
-        write_whole(path, msgspec.json.encode(options))
-        return launch(module, ["--options", str(path)], env, self.log, python)
+        write_whole(self.options, msgspec.json.encode(options))
+        return launch(module, ["--options", str(self.options)], env, self.log, python)
+
+    @property
+    def address(self) -> dict[str, str]:
+        """Where other servers reach it."""
+        return {"control": str(self.control), "private": str(self.private)}
 
     @property
     def alive(self) -> bool:
@@ -93,17 +120,17 @@ class Instance:
     @property
     def told(self) -> Told | None:
         """What the process wrote about itself."""
-        try:
-            return msgspec.json.decode(self.state.read_bytes(), type=Told)
-        except (OSError, msgspec.MsgspecError):
-            return None
+        return _read(self.state, Told)
+
+    @property
+    def ended(self) -> Ended | None:
+        """How the process ended, where somebody was there to see it."""
+        return _read(self.exit, Ended)
 
     def ask(self, command: Mapping[str, Any], timeout: float = 15.0) -> dict[str, Any]:
         """Send a command; empty when the process does not answer."""
         try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(timeout)
-                connection.connect(str(self.control))
+            with connect_unix(self.control, timeout) as connection:
                 connection.sendall(msgspec.json.encode(command) + b"\n")
                 answer = b""
                 while not answer.endswith(b"\n") and (more := connection.recv(65536)):
@@ -151,23 +178,16 @@ class Instance:
         return " | ".join(_STAMP.sub("", line).strip() for line in lines[-3:] if line.strip())
 
 
-def socket_folder() -> Path:
-    """Return this user's folder for Unix sockets, whose paths must be short.
-
-    Raises:
-        TargetError: Somebody else made it.
-    """
-    folder = Path(tempfile.gettempdir()) / f"kaptain-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
-        raise TargetError(f"{folder} is not private to you", "remove it, or set TMPDIR to a folder of your own")
-    return folder
+def _read(path: Path, kind: type[_T]) -> _T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def launch_process(module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> Started:
     """Start a module as a fresh process; see ``Launch``."""
-    with open(log, "ab") as output:
+    with appended(log) as output:
         process = subprocess.Popen(
             [python, "-m", module, *argv],
             stdin=subprocess.DEVNULL,
@@ -224,10 +244,57 @@ def wait_ready(instance: Instance, started: Started, until: float, cancelled: Ca
         pause = min(pause * 1.3, 0.05)
 
 
+def retire(leaving: Sequence[Instance], follower: Instance) -> None:
+    """Give the requests of servers to another one, which takes them already; they end when all is answered.
+
+    Their idle clients keep their connections. When this returns, what they worked on is answered, and nothing that
+    comes later is answered by them.
+    """
+    for instance in leaving:
+        if not instance.ask({"do": "retire", "to": follower.address}, _PATIENCE):
+            instance.end()  # it hangs, or is dead
+            instance.wait(_HUNG)
+    _finish(leaving)
+
+
+def release(stable: Instance, router: Instance) -> None:
+    """Give the clients of a server to the router that stands before it now."""
+    stable.ask({"do": "release", "to": {"control": str(router.control)}}, _PATIENCE)
+    _finish([stable])
+
+
+def _finish(instances: Sequence[Instance]) -> None:
+    """Wait until servers have answered what they worked on when their requests became another one's."""
+    until = time.monotonic() + _PATIENCE
+    for instance in instances:
+        while time.monotonic() < until and instance.alive:
+            answer = instance.ask({"do": "status"}, 5.0)
+            if answer and not answer.get("finishing"):
+                break
+            time.sleep(0.005)
+
+
 def _why_ended(instance: Instance, code: int) -> str:
     words = instance.last_words()
     if code < 0:
-        name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
-        memory = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
-        return f"the server was killed by {name}{memory}: {words}"
+        return f"the server was killed by {_signal_name(-code)}: {words}".rstrip(": ")
     return words or f"the server ended with code {code}"
+
+
+def why_dead(instance: Instance) -> str:
+    """Return why a server that had its requests is gone."""
+    words = instance.last_words()
+    last = f"; its log ends with: {words}" if words else ""
+    ended = instance.ended
+    if ended is None:
+        return f"its server was killed, or the machine was restarted{last}"
+    if ended.exit < 0:
+        return f"its server was killed by {_signal_name(-ended.exit)}{last}"
+    if ended.exit == 0:
+        return f"its server was told to end from outside (SIGTERM){last}"
+    return f"its server ended with exit code {ended.exit}{last}"
+
+
+def _signal_name(number: int) -> str:
+    name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+    return f"{name}, perhaps because memory ran out" if number == signal.SIGKILL else name

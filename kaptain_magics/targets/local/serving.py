@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import msgspec
@@ -21,8 +21,7 @@ import msgspec
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
-from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, TargetError
-from kaptain_magics.files import locked
+from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, StateError, TargetError
 from kaptain_magics.targets.base import EndpointStatus, Surroundings
 from kaptain_magics.targets.endpoints import (
     Book,
@@ -46,11 +45,15 @@ from kaptain_magics.targets.local.instances import (
     Instance,
     Launch,
     launch_process,
+    release,
+    retire,
     wait_ready,
+    why_dead,
 )
+from kaptain_magics.targets.local.turns import Turns
 
 _DRAIN = 30.0  # seconds for requests in flight when a server leaves
-_PATIENCE = 60.0  # seconds for another process that changes the same endpoint
+_HUNG = 5.0  # seconds for a server to say that it lives, and for one that does not to leave before it is killed
 
 
 class LocalServing:
@@ -68,10 +71,12 @@ class LocalServing:
         self,
         surroundings: Surroundings,
         launch: Launch = launch_process,
-        interpreter: Callable[[Sequence[str]], str] = lambda _: sys.executable,
+        interpreter: Callable[[EndpointSpec], str] = lambda _: sys.executable,
     ) -> None:
         self._folder = surroundings.home / "local" / "endpoints"
+        self._variables = surroundings.variables
         self._book = Book(self._folder, Deployed)
+        self._turns = Turns(surroundings.home / "local" / "turns")
         self._launch = launch
         self._interpreter = interpreter
         self._cancelled = threading.Event()
@@ -85,14 +90,25 @@ class LocalServing:
     def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
         """Start a server for the revision and give it the endpoint's requests, or the canary's share of them.
 
-        ``artifact_uri`` is a ``file:`` URI; its folder is served in place.
+        ``artifact_uri`` is a ``file:`` URI; its folder is served in place. Deployments of one endpoint follow one
+        another in the order of their runs; each keeps its turn until its last event is taken.
         """
         self._cancelled.clear()
         yield StateChanged(state=RunState.RUNNING)
         yield from _notes(endpoint)
+        with ExitStack() as stack:
+            turn = self._turns.ask(endpoint.name, endpoint.run_id, stack)
+            if not turn():
+                yield Noted(text=f"Another deployment of {endpoint.name} is going on: this one follows it.")
+            yield from self._deploy(endpoint, turn)
+
+    def _deploy(self, endpoint: EndpointSpec, turn: Callable[[], bool]) -> Iterator[Event]:
         made: list[Instance] = []
         try:
             yield EndpointChanged(name=endpoint.name, state=EndpointState.PENDING)
+            while not turn():
+                if self._cancelled.wait(0.02):
+                    raise ServingError("the deployment was stopped", "deploy it again")
             placed = self._start(endpoint, made)
             self._put(endpoint, placed)
             made.clear()
@@ -105,17 +121,15 @@ class LocalServing:
             state = RunState.STOPPED if stopped else RunState.FAILED
             yield StateChanged(state=state, reason=error.message, hint=error.hint)
         finally:
-            for instance in made:
-                instance.end()
-                instance.wait(_DRAIN)
-                instance.remove()
-            self._sweep(endpoint.name)
+            self._end(made)
+            if turn():
+                self._sweep(endpoint.name)
 
     def endpoint(self, name: str) -> EndpointStatus:
         """Return the endpoint as it is now."""
         deployed = self._book.read(name)
         spec = deployed.stable.spec
-        reason = self._why_not_ready(name, deployed)
+        reason, hint = self._trouble(name, deployed)
         requests: dict[str, int] = {}
         for placed in filter(None, (deployed.stable, deployed.canary)):
             answered = int(self._instance(name, placed.instance).ask({"do": "status"}).get("answered", 0))
@@ -134,6 +148,7 @@ class LocalServing:
             requests=requests,
             replicas=0 if reason else 1,
             reason=reason,
+            hint=hint,
             headers=self._book.headers(name),
         )
 
@@ -147,12 +162,16 @@ class LocalServing:
 
     def server_log(self, name: str) -> str:
         """Return the log of the server that has the endpoint's requests."""
-        return self._instance(name, self._book.read(name).stable.instance).log.read_text("utf-8", "replace")
+        deployed = self._book.read(name)
+        instance = self._instance(name, deployed.stable.instance)
+        log = instance.log.read_text("utf-8", "replace") if instance.log.exists() else ""
+        reason, _ = self._trouble(name, deployed)
+        return f"{log}{name} is not ready: {reason}\n" if reason else log
 
     def set_traffic(self, name: str, canary_percent: int) -> None:
         """Give the canary so many percent: 100 promotes it, 0 rolls it back."""
         check_percentage(canary_percent)
-        with self._turn(name):
+        with self._turns.change(name):
             deployed = self._book.read(name)
             if deployed.canary is None:
                 raise no_canary(name)
@@ -160,20 +179,51 @@ class LocalServing:
                 self._settle(name, deployed, deployed.canary if canary_percent else deployed.stable)
             else:
                 self._route(name, deployed, deployed.canary, canary_percent)
-        self._sweep(name)
 
     def undeploy(self, name: str) -> None:
         """Remove the endpoint and its canary after their requests in flight are answered."""
-        with self._turn(name):
+        with self._turns.change(name):
             deployed = self._book.read(name)
-            leaving = [self._instance(name, i) for i in deployed.instances]
-            for instance in leaving:
-                instance.end()
-            for instance in leaving:
-                instance.wait(_DRAIN + 5)
-                instance.remove()
+            self._end([self._instance(name, i) for i in deployed.instances])
             self._book.remove(name)
-        shutil.rmtree(self._folder / name, ignore_errors=True)
+        with self._turns.alone(name) as alone:
+            if alone:
+                self._end(self._unused(name))
+                shutil.rmtree(self._folder / name, ignore_errors=True)
+
+    def clean(self, force: bool = False) -> list[str]:
+        """Find what killed deployments left behind and, with ``force``, remove it; returns a line for each."""
+        lines = []
+        for name in sorted(path.name for path in self._folder.glob("*") if path.is_dir()):
+            with self._turns.alone(name) as alone, suppress(StateError):
+                if not alone:
+                    continue
+                left = self._unused(name)
+                lines += [
+                    f"server {instance.folder.name} of endpoint {name}, which has no requests" for instance in left
+                ]
+                if force:
+                    self._end(left)
+                if self._book.find(name) is None:
+                    lines += [] if left else [f"folder of endpoint {name}"]
+                    if force:
+                        shutil.rmtree(self._folder / name, ignore_errors=True)
+        return lines
+
+    def _unused(self, name: str) -> list[Instance]:
+        """Return the servers that have none of the endpoint's requests."""
+        deployed = self._book.find(name)
+        used = deployed.instances if deployed is not None else []
+        return [Instance(path) for path in (self._folder / name).glob("i-*") if path.name not in used]
+
+    @staticmethod
+    def _end(leaving: Sequence[Instance]) -> None:
+        """End servers after their requests in flight are answered, and remove what they leave."""
+        for instance in leaving:
+            instance.end()
+        for instance in leaving:
+            instance.wait(_DRAIN + 5)
+            instance.remove()
 
     # ---- starting a server -----------------------------------------------------------------------------------
 
@@ -188,7 +238,7 @@ class LocalServing:
         if deployed is not None:
             port, handover = self._port(spec, deployed)
         token = self._book.token(spec)
-        python = self._interpreter(spec.requirements)
+        python = self._interpreter(spec)
         instance = Instance.make(self._folder / spec.name)
         made.append(instance)
         options: dict[str, Any] = {
@@ -211,7 +261,7 @@ class LocalServing:
         }
         if "grpc_port" in spec.serving_config:
             options["grpc_port"] = int(spec.serving_config["grpc_port"])
-        started = instance.start(self._launch, SERVER, options, environment(spec, token), python)
+        started = instance.start(self._launch, SERVER, options, environment(spec, token, self._variables(spec)), python)
         reason = wait_ready(instance, started, time.monotonic() + spec.timeout, self._cancelled.is_set)
         if reason:
             message, _, hint = reason.partition(" - ")
@@ -219,7 +269,7 @@ class LocalServing:
         return Placed(spec, instance.folder.name)
 
     def _check(self, spec: EndpointSpec, deployed: Deployed | None) -> None:
-        alive = deployed is not None and not self._why_not_ready(spec.name, deployed)
+        alive = deployed is not None and self._trouble(spec.name, deployed) == ("", "")
         check_deployment(spec, alive)
 
     def _port(self, spec: EndpointSpec, deployed: Deployed) -> tuple[int, str]:
@@ -228,8 +278,12 @@ class LocalServing:
         if same or spec.canary_percent is not None:
             for name in deployed.instances:
                 instance = self._instance(spec.name, name)
-                if instance.alive:
+                if instance.ask({"do": "status"}, _HUNG):
                     return deployed.port, str(instance.control)
+            for name in deployed.instances:  # none answers: whoever lives hangs, and keeps the port
+                instance = self._instance(spec.name, name)
+                instance.end()
+                instance.wait(_HUNG)
         if spec.port:
             return spec.port, ""
         return (deployed.port if is_free(deployed.host, deployed.port) else 0), ""
@@ -238,7 +292,7 @@ class LocalServing:
 
     def _put(self, spec: EndpointSpec, placed: Placed) -> None:
         """Give a ready server its requests."""
-        with self._turn(spec.name):
+        with self._turns.change(spec.name):
             deployed = self._book.find(spec.name)
             self._check(spec, deployed)
             instance = self._instance(spec.name, placed.instance)
@@ -254,22 +308,22 @@ class LocalServing:
             self._book.write(spec.name, Deployed(host=spec.host, port=_port_of(instance), stable=placed))
 
     def _settle(self, name: str, deployed: Deployed, winner: Placed) -> None:
-        """Give one revision all requests; the others leave after theirs."""
+        """Give one revision all requests; when this returns, no other one answers any more."""
         self._accept(name, winner)
-        host, port = winner.spec.host, _port_of(self._instance(name, winner.instance))
-        self._book.write(name, Deployed(host=host, port=port, stable=winner))
+        follower = self._instance(name, winner.instance)
+        self._book.write(name, Deployed(host=winner.spec.host, port=_port_of(follower), stable=winner))
         if deployed.router:
-            backends = [str(self._instance(name, winner.instance).private)]
+            backends = [str(follower.private)]
             self._instance(name, deployed.router).ask({"do": "route", "backends": backends, "percent": 0})
-        for loser in deployed.instances:
-            if loser != winner.instance:
-                self._instance(name, loser).ask({"do": "release"}, 2.0)  # no new connection once this is over
-                self._instance(name, loser).end()
+        retire([self._instance(name, loser) for loser in deployed.instances if loser != winner.instance], follower)
 
     def _accept(self, name: str, placed: Placed) -> None:
         """Let a server take requests from the endpoint's port, and look that it answers there."""
         instance = self._instance(name, placed.instance)
-        if not instance.ask({"do": "accept"}).get("accepting"):
+        answer = instance.ask({"do": "accept"})
+        if "error" in answer:
+            raise ServingError(str(answer["error"]), "name another port, or 0 for a free one")
+        if not answer.get("accepting"):
             raise ServingError("the server ended before it took its first request", instance.last_words())
         port = _port_of(instance)
         connection = http.client.HTTPConnection(reachable(placed.spec.host), port, timeout=10)
@@ -290,9 +344,9 @@ class LocalServing:
             router = self._start_router(name, stable, backends, percent)
         after = msgspec.structs.replace(deployed, canary=canary, router=router.folder.name, percent=percent)
         self._book.write(name, after)
-        stable.ask({"do": "release"})
+        release(stable, router)
         if deployed.canary is not None and deployed.canary.instance != canary.instance:
-            self._instance(name, deployed.canary.instance).end()
+            retire([self._instance(name, deployed.canary.instance)], self._instance(name, canary.instance))
 
     def _start_router(self, name: str, stable: Instance, backends: list[str], percent: int) -> Instance:
         router = Instance.make(self._folder / name)
@@ -314,21 +368,18 @@ class LocalServing:
 
     # ---- what is written down ---------------------------------------------------------------------------------
 
-    def _why_not_ready(self, name: str, deployed: Deployed) -> str:
-        """Return why an endpoint does not answer; empty when it does."""
+    def _trouble(self, name: str, deployed: Deployed) -> tuple[str, str]:
+        """Return why an endpoint does not answer, and the next step; empty when it does."""
         stable = self._instance(name, deployed.stable.instance)
-        answers = stable.ask({"do": "status"}).get("ready")
+        again = f"start it again: %kaptain_deploy {deployed.stable.spec.model_id} --replace"
+        answers = stable.ask({"do": "status"}, _HUNG).get("ready")
         if not stable.alive:
-            words = stable.last_words()
-            return f"its server was killed, or the machine was restarted: {words}".rstrip(": ")
+            return why_dead(stable), again
         if not answers:
-            return "its server does not answer"
+            return "its server does not answer", again
         if deployed.router and not self._instance(name, deployed.router).alive:
-            return "the router of its canary was killed: promote or roll back the canary"
-        return ""
-
-    def _turn(self, name: str) -> Any:
-        return locked(self._folder / name / "lock", _PATIENCE)
+            return "the router of its canary was killed", f"%kaptain promote {name}, or %kaptain rollback {name}"
+        return "", ""
 
     def _instance(self, name: str, instance: str) -> Instance:
         return Instance(self._folder / name / instance)
@@ -341,18 +392,13 @@ class LocalServing:
         return EndpointChanged(name=name, state=EndpointState.FAILED, reason=error.message)
 
     def _sweep(self, name: str) -> None:
-        """Remove the folders of servers that have left."""
-        folder = self._folder / name
+        """Remove the folders of servers that have left; only in turn, while no other deployment starts a server."""
         with suppress(KaptainError, OSError):
-            deployed = self._book.find(name)
-            used = deployed.instances if deployed is not None else []
-            now = time.time()
-            for path in folder.glob("i-*"):
-                instance = Instance(path)
-                if path.name not in used and not instance.alive and now - path.stat().st_mtime > 60.0:
+            for instance in self._unused(name):
+                if not instance.alive:
                     instance.remove()
-            if deployed is None and not list(folder.glob("i-*")):
-                shutil.rmtree(folder, ignore_errors=True)
+            if self._book.find(name) is None and not list((self._folder / name).glob("i-*")):
+                shutil.rmtree(self._folder / name, ignore_errors=True)
 
 
 def _port_of(instance: Instance) -> int:

@@ -20,6 +20,7 @@ from kaptain_magics.core.domains import Categorical, Double, Integer
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import Binding, Capture, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.errors import TargetError
+from kaptain_magics.images.context import Entry
 from kaptain_magics.script import bindings, capture
 from kaptain_magics.targets.kubernetes import payload
 from kaptain_magics.targets.kubernetes.inside import start
@@ -224,6 +225,30 @@ def test_sent_and_fetched_values(tmp_path: Path) -> None:
     plan = json.loads(made.files["plan.json"])
     assert plan["sent"].endswith("/.kaptain-sent.pkl")
     assert plan["fetched_uri"] == made.fetched_uri == "s3://kaptain/models/dev/mnist/trained/1.fetched.pkl"
+
+
+def test_files_that_were_changed_in_the_store_are_not_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import hashlib
+
+    monkeypatch.setattr(start, "ROOT", tmp_path / "root")
+    packed = payload.archive([Entry("training.py", b"print(1)")], "work")
+    digest = hashlib.sha256(packed).hexdigest()
+    (tmp_path / "work.tar.gz").write_bytes(payload.archive([Entry("training.py", b"print('evil')")], "work"))
+    uri = (tmp_path / "work.tar.gz").as_uri()
+    assert not start.fetch_work(uri, digest)
+    assert not (tmp_path / "root/work").exists()
+    (tmp_path / "work.tar.gz").write_bytes(packed)
+    assert start.fetch_work(uri, digest)
+    assert (tmp_path / "root/work/training.py").read_text() == "print(1)"
+
+
+def test_large_files_are_named_with_their_digest(tmp_path: Path) -> None:
+    import hashlib
+
+    (tmp_path / "big.bin").write_bytes(os.urandom(payload.LARGEST))
+    made = payload.for_job(job(files=(str(tmp_path / "big.bin"),)))
+    plan = json.loads(made.files["plan.json"])
+    assert plan["work_sha256"] == hashlib.sha256(made.work).hexdigest()
 
 
 def test_a_built_image_needs_the_plan_only() -> None:

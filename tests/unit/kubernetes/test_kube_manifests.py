@@ -93,8 +93,8 @@ def study(**changes: Any) -> StudySpec:
 
 def trial_job(kind: Callable[[JobSpec, Setup], Manifest] = jobs.batch_job, **changes: Any) -> Manifest:
     name = experiment.placeholder(experiment.TRIAL)
-    env = {"KAPTAIN_TRIAL_PARAMETERS": experiment.trial_parameters(study())}
-    made = kind(job(name="x", env=env, **changes), SETUP)
+    further = {"KAPTAIN_TRIAL_PARAMETERS": experiment.trial_parameters(study())}
+    made = kind(job(name="x", **changes), Setup(**{**_fields(SETUP), "further": further}))
     return json.loads(json.dumps(made).replace('"x"', json.dumps(name)))  # type: ignore[no-any-return]
 
 
@@ -102,7 +102,8 @@ TORCH = job(framework=ModelFramework.PYTORCH, workers=3, resources=Resources(mem
 FULL = job(
     requirements=("pandas>=2",),
     args=("--data", "$(HOME)"),
-    env={"TOKENIZER": "x $(y)"},
+    env={"TOKENIZER": "x $(y)", "HOME": "/data"},
+    env_names=("HF_TOKEN",),
     timeout=90.5,
     trial=4,
     phase="tune",
@@ -110,7 +111,12 @@ FULL = job(
 )
 MADE: dict[str, Callable[[], Any]] = {
     "job": lambda: jobs.batch_job(job(), SETUP),
-    "job-full": lambda: jobs.batch_job(FULL, Setup(**{**_fields(SETUP), "service_account": "trainer"})),
+    "job-full": lambda: jobs.batch_job(
+        FULL,
+        Setup(
+            **{**_fields(SETUP), "service_account": "trainer", "variables": (*FULL.env, *FULL.env_names)},
+        ),
+    ),
     "job-disruption": lambda: jobs.batch_job(
         job(), Setup(**{**_fields(SETUP), "ignore_disruption": True, "user": None})
     ),
@@ -137,7 +143,9 @@ MADE: dict[str, Callable[[], Any]] = {
     ),
     "inferenceservice-raw": lambda: kserve.inference_service(endpoint(max_replicas=3), SETUP, kserve.RAW),
     "inferenceservice-own": lambda: kserve.inference_service(
-        endpoint(framework=ModelFramework.PYTORCH, env={"A": "b"}), SETUP, kserve.SERVERLESS
+        endpoint(framework=ModelFramework.PYTORCH, env={"A": "b"}),
+        Setup(**{**_fields(SETUP), "variables": ("A",)}),
+        kserve.SERVERLESS,
     ),
     "inferenceservice-own-raw": lambda: kserve.inference_service(
         endpoint(framework=ModelFramework.PYTORCH), SETUP, kserve.RAW

@@ -81,6 +81,8 @@ def tab(notebook: Notebook, text: str, of: str = "") -> list[str]:
         ("x = %kaptain_train dev/mnist --det", ["--detach"]),
         ("%kaptain_tune dev/mnist gamma=D", ["Double(", "Discrete(["]),
         ("%kaptain_tune dev/mnist --objective a", ["accuracy"]),
+        ("%kaptain_tune dev/mnist --minimize a", ["accuracy"]),
+        ("%kaptain_tune dev/mnist --minimize --tri", ["--trials"]),
         ("%kaptain_tune dev/mnist --algorithm multi", ["multivariate-tpe"]),
         ("%kaptain_tune dev/mnist --early-stopping m", ["medianstop"]),
         ("%kaptain_deploy dev/mnist --rep", ["--replace"]),

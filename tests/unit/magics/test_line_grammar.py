@@ -37,6 +37,13 @@ COMMANDS = [TRAIN, TUNE, DEPLOY, *VERBS.values()]
         (TRAIN, "a --gpus=2 --on docker # a comment", Arguments({"NAME": "a"}, {"gpus": 2, "on": "docker"})),
         (TUNE, "a c=Double(0.01, 1) --trials 3", Arguments({"NAME": "a"}, {"trials": 3}, {"c": "Double(0.01, 1)"})),
         (TUNE, "a --goal -0.5 --objective a,b", Arguments({"NAME": "a"}, {"goal": -0.5, "objective": ("a", "b")})),
+        (TUNE, "a --minimize c=Double(0, 1)", Arguments({"NAME": "a"}, {"minimize": ()}, {"c": "Double(0, 1)"})),
+        (TUNE, "--minimize a", Arguments({"NAME": "a"}, {"minimize": ()})),
+        (
+            TUNE,
+            "a --minimize mse,mae --trials 3 --maximize=acc --minimize",
+            Arguments({"NAME": "a"}, {"minimize": ("mse", "mae"), "trials": 3, "maximize": ("acc",)}),
+        ),
         (DEPLOY, "a --canary 30% --port 0", Arguments({"NAME": "a"}, {"canary": 30, "port": 0})),
         (VERBS["predict"], "a --proba X['b c'] + 1", Arguments({"NAME": "a"}, {"proba": True}, rest="X['b c'] + 1")),
         (VERBS["predict"], "a [[1, 2]] # --proba", Arguments({"NAME": "a"}, rest="[[1, 2]] # --proba")),
@@ -52,7 +59,7 @@ def test_lines_are_read(command: Command, line: str, expected: Arguments) -> Non
 
 def test_a_variable_of_the_environment_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "s3cret")
-    assert parse(TRAIN, "a --env TOKEN").options == {"env": (("TOKEN", "s3cret"),)}
+    assert parse(TRAIN, "a --env TOKEN").options == {"env": (("TOKEN", None),)}  # the value stays where it is
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)

@@ -200,7 +200,7 @@ def test_an_endpoint_that_is_gone_or_failed_says_so(served: Served) -> None:
     served.kill()
     with pytest.raises(ServingError, match="endpoint dev-m is failed: its server was killed") as failed:
         ask(endpoint)
-    assert failed.value.hint == "deploy it again: %kaptain_deploy dev/m"
+    assert failed.value.hint == "start it again: %kaptain_deploy dev/m --replace"
     served.deploy()
     assert ask(endpoint) == 3
     served.undeploy(record=False)

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from kaptain_magics.serving.control import bind, listen_unix
+from kaptain_magics.serving.control import bind
 from kaptain_magics.serving.errors import RequestError
 from kaptain_magics.serving.http1 import CHUNK, read_body, read_head
+from kaptain_magics.sockets import listen_unix
 from tests.servers import JSON, ModelServer, drain, predictor, tensor
 from tests.waiting import until
 
@@ -43,7 +44,11 @@ def test_heads_and_bodies() -> None:
     assert parse(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")[0].close
     assert parse(b"GET / HTTP/1.1\r\nExpect: 100-continue\r\n\r\n")[0].waits
     chunks = b"3;a=b\r\nabc\r\n0;x\r\nTrailer: y\r\n\r\n"
-    assert parse(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"rest")[1] == chunks
+    head, body = parse(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"rest")
+    assert (head.chunked, body) == (True, b"3\r\nabc\r\n0\r\n\r\n")
+    upgrade = b"POST / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc"
+    head, body = parse(upgrade)
+    assert (head.headers, head.close, body) == ([(b"content-length", b"3")], False, b"abc")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +67,17 @@ def test_heads_and_bodies() -> None:
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n",
         b"GET / HTTP/1.1\r\nA: " + b"a" * CHUNK,
+        b"GET / HTTP/1.1\r\nA b: c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA\x00: c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: b\rc\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        *(
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n%b\r\n%b\r\n0\r\n\r\n" % (size, b"a" * 16)
+            for size in (b"-5", b"+10", b"0x10", b"1_0", b"", b" 10", b"10;\rx", b"1" * 20)
+        ),
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a:\r\n" * 20_000 + b"\r\n",
     ],
 )
 def test_what_could_be_read_in_two_ways_is_refused(data: bytes) -> None:

@@ -136,15 +136,26 @@ def test_clients_that_break_off(echo: ModelServer) -> None:
     assert "Traceback" not in echo.log
 
 
-def test_many_connections(adder_folder: Path, tmp_path: Path) -> None:
+def test_many_connections(tmp_path: Path) -> None:
+    """Requests in flight are never given up for a further connection; that is refused."""
     options = tmp_path / "options.json"
-    options.write_text(json.dumps({"limits": {"connections": 50}}))
-    with ModelServer(adder_folder, "python", "--options", str(options)) as server:
-        held = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(50)]
-        until(lambda: server.raw(b"").startswith(b"HTTP/1.1 503 "), 30, "refused")
+    options.write_text(json.dumps({"limits": {"connections": 20}}))
+    body = one(2.0)
+    sent = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with ModelServer(predictor(tmp_path / "slow", SLOW), "python", "--options", str(options)) as server:
+        held: list[socket.socket] = []
+
+        def refused() -> bool:
+            held.append(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+            held[-1].sendall(sent)
+            status, answer, _ = server.request("GET", "/v2/health/live")
+            return status == 503 and b"too many connections" in answer
+
+        until(refused, 30, "refused")
+        assert len(held) >= 20
         for connection in held:
             connection.close()
-        until(lambda: server.request("POST", "/v2/models/m/infer", one(), JSON)[0] == 200, 30, "taken again")
+        until(lambda: server.request("GET", "/v2/health/live")[0] == 200, 30, "taken again")
 
 
 def test_a_full_queue_is_refused(tmp_path: Path) -> None:
@@ -154,7 +165,7 @@ def test_a_full_queue_is_refused(tmp_path: Path) -> None:
         with ThreadPoolExecutor(12) as pool:
             calls = [pool.submit(server.request, "POST", "/v2/models/m/infer", one(1.0), JSON) for _ in range(12)]
             statuses = sorted(call.result()[0] for call in calls)
-        assert statuses.count(200) >= 3
+        assert statuses.count(200) >= 2
         assert statuses.count(503) == 12 - statuses.count(200)
         assert statuses[-1] == 503
 

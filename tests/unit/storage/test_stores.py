@@ -64,15 +64,15 @@ def test_a_store_behind_a_link(tmp_path: Path) -> None:
     assert list((tmp_path / "real").iterdir()) == []
 
 
-def test_files_may_be_read_by_others(tmp_path: Path) -> None:
-    """A container reads the store as another user: the umask decides, not a temporary file's mode."""
+def test_what_is_stored_is_the_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
     (tmp_path / "source").write_text("x")
-    before = os.umask(0o022)
+    before = os.umask(0)
     try:
         open_store(tmp_path.as_uri(), {}).put(tmp_path / "source", f"{tmp_path.as_uri()}/m/model")
     finally:
         os.umask(before)
-    assert (tmp_path / "m" / "model").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "m" / "model").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "m").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.s3

@@ -36,6 +36,7 @@ def job(tmp_path: Path) -> JobSpec:
         folder=str(tmp_path / "run"),
         parameters={"--gamma": 0.001},
         env={"PLAIN": "a b", "MY_API_KEY": "hidden"},
+        env_names=("HF_TOKEN",),
         resources=Resources.simple(cpu="1.5", memory="1G", gpus=2),
         upload_uri="s3://kaptain/models/dev/mnist/trained/1",
         image=ImageSpec(base_image="python:3.11-slim"),
@@ -55,12 +56,13 @@ def test_a_dry_run_shows_the_command_without_secrets(job: JobSpec, tmp_path: Pat
         "--cpus 1.5",
         "--memory 1000000000",
         "--gpus 2",
-        "--env 'PLAIN=a b'",
+        "--env 'PLAIN=********'",
+        "--env 'HF_TOKEN=********'",
         "python:3.11-slim",
         "--cap-drop ALL",
     ):
         assert part in shown
-    for secret in ("the-key", "the-secret", "hidden"):
+    for secret in ("the-key", "the-secret", "hidden", "a b"):
         assert secret not in shown
     assert "kaptain.model=dev/mnist" in shown
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,11 +17,13 @@ from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Capture, ImageSpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.errors import TargetError
+from kaptain_magics.errors import CredentialsError, TargetError
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.testing.job_target import FOREVER, Rig, log_of, outcome
+from tests.certificates import self_signed
 from tests.engine import LockedRegistry
 from tests.seaweed import SeaweedFS
+from tests.tls import TlsProxy
 
 pytestmark = pytest.mark.docker
 
@@ -94,6 +97,58 @@ def test_values_travel_there_and_back(rig: Rig) -> None:
     assert fetched == {"doubled": [2, 4, 6], "other": "ü"}
 
 
+FORGED = """
+import hashlib, pickle, sys
+other = b"forged"
+path = "/kaptain/.kaptain/fetched.pkl"
+for named in ("/tmp/sent.pkl", "/tmp/run.json", path):
+    with open(named, "wb") as file:
+        file.write(other)
+    digest = hashlib.sha256(other).hexdigest()
+    print('::kaptain::{"kind":"fetched","path":"%s","sha256":"%s"}' % (named, digest), flush=True)
+print('::kaptain::{"kind":"artifact","uri":"file:///tmp/victim","files":{}}', flush=True)
+mine = 1
+"""
+
+
+def test_a_container_names_no_file_of_this_machine(rig: Rig) -> None:
+    job = rig.job(FORGED)
+    (Path(job.folder) / "sent.pkl").write_bytes(b"mine")
+    done = outcome(rig.open(), job)
+    assert done.last.state is RunState.SUCCEEDED
+    assert (Path(job.folder) / "sent.pkl").read_bytes() == b"mine"
+    assert not {"fetched.pkl", "run.json"} & {path.name for path in Path(job.folder).iterdir()}
+    assert [event for event in done.events if isinstance(event, ArtifactSaved)] == []
+    assert any("file:///tmp/victim" in text for text in notes(done.events))
+    asked = rig.job(FORGED, capture=Capture(fetch=("mine",)))
+    assert outcome(rig.open(), asked).last.state is RunState.SUCCEEDED
+    assert pickle.loads((Path(asked.folder) / "fetched.pkl").read_bytes()) == {"mine": 1}
+
+
+def test_what_is_brought_back_is_what_the_job_told_of(rig: Rig) -> None:
+    source = "import atexit\nmine = 1\n"
+    source += "atexit.register(lambda: open('/kaptain/.kaptain/fetched.pkl', 'wb').write(b'other'))\n"
+    job = rig.job(source, capture=Capture(fetch=("mine",)))
+    done = outcome(rig.open(), job)
+    assert (done.last.state, "bring back" in done.last.reason) == (RunState.FAILED, True)
+    assert not (Path(job.folder) / "fetched.pkl").exists()
+
+
+def test_the_engine_shows_no_secret(rig: Rig, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEMO_NAME", "the-passed-value")
+    source = "import os, sys, time\nprint(os.environ['DEMO_NAME'][::-1], os.environ['GIVEN'][::-1])\n"
+    source += "print(sys.flags.optimize, '/own' in sys.path)\ntime.sleep(2)"
+    given = {"GIVEN": "the-given-value", "PYTHONOPTIMIZE": "1", "PYTHONPATH": "/own"}
+    job = rig.job(source, env=given, env_names=("DEMO_NAME",))
+    target = rig.open()
+    ref = target.submit(job)
+    shown = json.dumps(client.containers.get(job.name).attrs)
+    assert "the-given-value" not in shown
+    assert "the-passed-value" not in shown
+    events = list(target.follow(ref))
+    assert log_of(job, events) == "eulav-dessap-eht eulav-nevig-eht\n1 True\n"
+
+
 def test_requirements_that_the_image_lacks_are_installed_once(rig: Rig, client: Any) -> None:
     source = "import sklearn, tomli_w\nprint(sklearn.__version__, tomli_w.dumps({'a': 1}).strip())\n"
     job = rig.job(source, requirements=("scikit-learn>0.24.2", "tomli-w==1.2.0"))
@@ -144,6 +199,39 @@ def test_a_model_goes_to_an_s3_server_on_this_machine(make_rig: Callable[..., Ri
     assert done.last.state is RunState.SUCCEEDED, done.log
     assert rig.read(f"{done.job.upload_uri}/model.bin") == b"weights"
     assert seaweed.env["AWS_SECRET_ACCESS_KEY"] not in rig.open().render(done.job)
+
+
+def test_a_stores_private_authority_travels_and_is_looked_at_first(
+    make_rig: Callable[..., Rig], seaweed: SeaweedFS, tmp_path: Path
+) -> None:
+    from kaptain_magics.storage import open_store
+
+    bucket = f"s3://docker-{new_hex(8)}"
+    open_store(bucket, dict(seaweed.env)).write(f"{bucket}/first", b"makes the bucket")
+    port = urlsplit(seaweed.endpoint).port or 0
+    certificate = self_signed(tmp_path, "127.0.0.1")
+    source = """
+        print("the script began")
+        from pathlib import Path
+        from kaptain.platform.model_export_util import ModelExportUtil
+        Path("model.bin").write_bytes(b"weights")
+        ModelExportUtil().upload_model("model.bin")
+    """
+    with TlsProxy("127.0.0.1", port, certificate) as proxy:
+        env = {**seaweed.env, "S3_ENDPOINT": proxy.endpoint, "AWS_CA_BUNDLE": str(certificate[0])}
+        rig = make_rig(f"{bucket}/models", storage_env=env)
+        done = outcome(rig.open(), rig.job(source))
+        assert done.last.state is RunState.SUCCEEDED, done.log
+        assert open_store(bucket, env).list(done.job.upload_uri)
+        del env["AWS_CA_BUNDLE"]
+        rig = make_rig(f"{bucket}/models", storage_env=env)
+        done = outcome(rig.open(), rig.job(source))
+    assert "is not trusted" in done.last.reason
+    assert "AWS_CA_BUNDLE" in done.last.hint
+    assert "the script began" not in done.log
+    rig = make_rig(f"{bucket}/models", storage_env={**env, "AWS_CA_BUNDLE": str(tmp_path / "gone.pem")})
+    with pytest.raises(CredentialsError, match="cannot be read"):
+        rig.open().submit(rig.job(source))
 
 
 def test_an_image_is_built_pushed_run_and_skipped(

@@ -20,6 +20,7 @@ from kaptain_magics.core.specs import EndpointSpec, ImageSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.targets.docker import DockerTarget
+from tests.latency import median_kept_alive
 from tests.seaweed import SeaweedFS
 
 pytestmark = pytest.mark.docker
@@ -121,6 +122,27 @@ def test_a_server_that_was_killed_comes_back(
     target.undeploy("phoenix")
 
 
+def test_a_server_has_its_variables_and_the_engine_shows_none(
+    target: DockerTarget, spec: Callable[..., EndpointSpec], docker_host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import docker
+
+    monkeypatch.setenv("DEMO_NAME", "passed")
+    code = "import os\nseen = len(os.environ['DEMO_NAME'] + os.environ['G'])\n"
+    code += "def predict(inputs):\n    return {'y': inputs['x'] * 0 + seen}\n"
+    named = spec(code, name="named", env={"G": "the-given-value"}, env_names=("DEMO_NAME",), token=True)
+    assert deploy(target, named)[0].state is RunState.SUCCEEDED
+    status = target.endpoint("named")
+    client = docker.DockerClient(base_url=docker_host)
+    found = client.containers.list(filters={"label": "kaptain.endpoint=named"})
+    shown = json.dumps([one.attrs for one in found])
+    client.close()
+    for secret in ("the-given-value", '"passed"', "=passed", status.headers["Authorization"].split()[1]):
+        assert secret not in shown
+    assert ask(status.url, status.headers) == 21
+    target.undeploy("named")
+
+
 def test_out_of_memory_while_loading_is_named(target: DockerTarget, spec: Callable[..., EndpointSpec]) -> None:
     greedy = spec(
         "kept = [bytearray(10_000_000) for _ in range(100)]", name="greedy", resources=Resources.simple(memory="100M")
@@ -148,3 +170,14 @@ def test_a_model_comes_from_an_s3_server(
     assert ask(target.endpoint("from-s3").url) == 5
     target.undeploy("from-s3")
     target.clean(force=True)
+
+
+def test_a_request_on_a_kept_connection_waits_for_nobody(
+    target: DockerTarget, spec: Callable[..., EndpointSpec]
+) -> None:
+    end, events = deploy(target, spec(ALWAYS.format(1), name="quick"))
+    assert end.state is RunState.SUCCEEDED, events
+    median = median_kept_alive(target.endpoint("quick").url)
+    print(f"median {1000 * median:.2f} ms")
+    assert median < 0.02  # an answer in two pieces that waits for an acknowledgement takes 0.04 s
+    target.undeploy("quick")

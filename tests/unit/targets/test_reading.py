@@ -18,14 +18,17 @@ def found(scanner: MetricScanner, *pieces: bytes) -> list[tuple[str, float]]:
     return [(event.name, event.value) for event in events]
 
 
-def test_named_metrics_are_found_anywhere_as_katib_does() -> None:
-    text = b"epoch 1: accuracy=0.5, loss = 1e-3 my.accuracy=9\nval_accuracy=7 accuracy=nan accuracy=1.\n"
-    assert found(MetricScanner(["accuracy", "loss"]), text) == [("accuracy", 0.5), ("loss", 0.001), ("accuracy", 1.0)]
+TEXT = b"epoch 1: accuracy=0.5, loss = 1e-3 my.accuracy=9\nSVC(accuracy=7)\n accuracy = 0.9 \r\nloss=-3e2"
 
 
-def test_without_names_only_whole_lines_count() -> None:
-    text = b"SVC(gamma=0.001)\n accuracy = 0.9 \r\nx=1 y=2\nloss=-3e2"
-    assert found(MetricScanner(), text) == [("accuracy", 0.9), ("loss", -300.0)]
+def test_metrics_that_are_looked_for_by_name() -> None:
+    metrics = [("accuracy", 0.5), ("loss", 0.001), ("accuracy", 0.9), ("loss", -300.0)]
+    assert found(MetricScanner(["accuracy", "loss"]), TEXT) == metrics
+
+
+def test_without_names_the_same_lines_count() -> None:
+    metrics = [("accuracy", 0.5), ("loss", 0.001), ("my.accuracy", 9.0), ("accuracy", 0.9), ("loss", -300.0)]
+    assert found(MetricScanner(), TEXT) == metrics
 
 
 @given(st.lists(st.integers(0, 40), max_size=6))
@@ -43,8 +46,15 @@ def test_the_channel_ignores_what_is_none_of_its_lines() -> None:
         {"kind": "note", "text": "hello"},
         {"kind": "metric"},
         {"kind": "other"},
+        [1],
+        5,
+        "text",
+        None,
+        {"kind": "metric", "name": "a", "value": 1, "step": []},
+        {"kind": "artifact", "uri": "file:///m", "files": 5},
     ]
-    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines) + b"garbage\n\xff\n{"
+    malformed = b'{"kind":"artifact","uri":"x","size":1e400}\n' + b"[" * 100_000 + b"\n"
+    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines) + malformed + b"garbage\n\xff\n{"
     reader = ChannelReader()
     events = [event for i in range(0, len(data), 7) for event in reader.feed(data[i : i + 7])]
     assert [type(event) for event in events] == [MetricReported, ArtifactSaved, Noted]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import logging
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kaptain_magics.config import Settings
 from kaptain_magics.core.domains import Integer
 from kaptain_magics.core.events import (
     AnyEvent,
@@ -28,6 +32,7 @@ from kaptain_magics.core.events import (
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import JobSpec, Script, StudySpec
 from kaptain_magics.core.states import RunKind, RunState, TrialState
+from kaptain_magics.errors import ConfigError
 from kaptain_magics.model import Workspace
 from kaptain_magics.script import capture
 from kaptain_magics.state import RunRecord
@@ -140,6 +145,7 @@ def test_a_study_with_its_trials_nested(uri: str) -> None:
     assert parent.data.metrics == {"accuracy": 0.9}
     assert [m.step for m in client.get_metric_history(parent.info.run_id, "accuracy")] == [0, 2]
     assert parent.data.tags["kaptain.model_uri"] == "s3://k/tuned/abc"
+    assert parent.data.tags["kaptain.objective.accuracy"] == "maximize"
     assert parent.data.tags["kaptain.reason"] == "all trials are done: 5"
     assert [c.info.status for c in children] == ["FINISHED", "FAILED", "FINISHED", "FINISHED", "KILLED"]
     assert [c.info.run_name for c in children] == [f"mnist-tune-1-{n}" for n in range(5)]
@@ -203,9 +209,51 @@ def test_a_study_is_tracked_by_its_supervisor(uri: str, home: Path, monkeypatch:
     )  # fmt: skip
     study = plan.start()
     assert study.wait(60) is RunState.SUCCEEDED, study.reason
-    until(lambda: not study.folder.lock.held_by_other())
     parent, children, _ = runs_of(uri, "dev/tracked")
     assert (parent.info.run_name, parent.info.status) == ("Tracked", "FINISHED")
     assert parent.data.tags["mlflow.note.content"] == "a parabola"
     assert parent.data.params == {"c": "0"}
     assert {c.data.params["c"]: c.data.metrics["accuracy"] for c in children} == {"0": 1.0, "1": 0.0, "2": -3.0}
+
+
+def test_a_password_of_the_environment_reaches_the_server_and_no_record(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Tracker(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization", ""))
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Tracker) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        where = f"127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("KAPTAIN_TRACKING_URI", f"http://ada:hunter2@{where}")
+        workspace = Workspace()
+        assert workspace.settings.tracking_uri == f"http://{where}"
+        run = workspace.model("dev/told").plan_training(capture("print('accuracy=1')")).start()
+        assert run.wait(60) is RunState.SUCCEEDED
+        until(lambda: not run.folder.lock.held_by_other())
+        server.shutdown()
+    assert set(seen) == {"Basic " + base64.b64encode(b"ada:hunter2").decode()}
+    assert f"MLflow at http://{where} did not take" in (run.folder.path / "supervisor.log").read_text()
+    assert [path for path in home.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()] == []
+
+
+def test_a_database_keeps_its_user_and_loses_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "postgresql://ada:hunter2@db.example.com:5432/runs"
+    for name in ("MLFLOW_TRACKING_URI", "KAPTAIN_TRACKING_URI"):
+        monkeypatch.delenv("KAPTAIN_TRACKING_URI", raising=False)
+        monkeypatch.setenv(name, uri)
+        settings = Settings.load()
+        assert settings.tracking_uri == "postgresql://ada@db.example.com:5432/runs"
+        assert settings.whole_tracking_uri() == uri
+        assert "hunter2" not in f"{settings} {settings.as_texts()}"
+        assert Settings.load(settings.as_texts()).whole_tracking_uri() == uri  # as the supervisor does
+    assert Settings(tracking_uri="sqlite:////x.db").whole_tracking_uri() == "sqlite:////x.db"  # another one
+    with pytest.raises(ConfigError, match="tracking_uri holds a password"):
+        Settings.load({"tracking_uri": uri})

@@ -9,8 +9,12 @@ import sys
 import pytest
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
+from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
-from kaptain_magics.tuning.algorithms import ROWS, Algorithm, check_study, make_search, make_stopper
+from kaptain_magics.targets.kubernetes.manifests.experiment import SEEDED
+from kaptain_magics.tuning.algorithms import ROWS, Algorithm, make_search, make_stopper
+from kaptain_magics.tuning.checks import Tuner, check_study, combinations, fit_grid, remarks
+from kaptain_magics.tuning.katib import takes_seed
 
 
 def test_names_are_understood_as_people_write_them() -> None:
@@ -27,7 +31,7 @@ def test_only_katib_has_some(studies) -> None:
         spec = studies.spec(algorithm=name, domains={"x": Double(0, 1)})
         with pytest.raises(AlgorithmError, match=f"only Katib has {name}"):
             check_study(spec)
-        check_study(spec, katib=True)
+        check_study(spec, Tuner.KATIB)
 
 
 BAD = [
@@ -38,6 +42,14 @@ BAD = [
     ({"algorithm": "cmaes", "algorithm_settings": {"sigma": "nan"}}, AlgorithmError, "is not a number above 0"),
     ({"algorithm": "cmaes", "algorithm_settings": {"restart_strategy": "ipop"}}, AlgorithmError, "others need Katib"),
     ({"algorithm": "bayesianoptimization", "algorithm_settings": {"base_estimator": "RF"}}, AlgorithmError, "Katib"),
+    (
+        {"algorithm": "cmaes", "domains": {"x": Double(0, 1), "y": Categorical(["a", "b"])}},
+        AlgorithmError,
+        "cmaes needs two numbers to search, here is x",
+    ),
+    ({"algorithm": "tpe", "algorithm_settings": {"gamma": "0.2"}}, AlgorithmError, "another implementation of tpe"),
+    ({"domains": {"x": 0.5}}, DomainError, "x=0.5 is no domain"),
+    ({"seed": 1, "algorithm_settings": {"random_state": "2"}}, AlgorithmError, "--seed 1 and random_state=2 are two"),
     ({"algorithm": "grid"}, DomainError, "give it a step"),
     ({"algorithm": "grid", "domains": {"n": Integer(1, 9, log=True)}}, DomainError, "cannot count out n"),
     ({"algorithm": "hyperband"}, AlgorithmError, "needs r_l"),
@@ -81,7 +93,7 @@ def test_a_missing_library_is_named_with_its_pip_line(studies, monkeypatch, algo
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == module else find(name, *a))
     with pytest.raises(AlgorithmError, match=f"needs {module}.*\npip install {module}"):
-        check_study(studies.spec(algorithm=algorithm, domains={"x": Double(0, 1)}))
+        check_study(studies.spec(algorithm=algorithm, domains={"x": Double(0, 1), "y": Double(0, 1)}))
 
 
 def test_checking_a_study_imports_no_library() -> None:
@@ -117,6 +129,12 @@ def test_settings_reach_the_sampler(studies) -> None:
     assert stopper._study.pruner._n_warmup_steps == 6
 
 
+@pytest.mark.parametrize("direction", list(Direction))
+def test_a_stopping_rule_goes_the_objectives_way(studies, direction: Direction) -> None:
+    spec = studies.spec(domains={"x": Double(0, 1)}, early_stopping="medianstop", direction=direction)
+    assert make_stopper(spec)._study.direction.name.lower() == direction
+
+
 @pytest.mark.parametrize("domain", [Integer(1, 27), Discrete(["1", "9", "27"]), Double(1, 27)])
 def test_hyperband_gives_every_trial_the_whole_resource(studies, domain: AnyDomain) -> None:
     spec = studies.spec(
@@ -137,7 +155,115 @@ def test_hyperband_gives_every_trial_the_whole_resource(studies, domain: AnyDoma
 def test_every_row_can_be_made(studies) -> None:
     for algorithm in ROWS:
         settings = {"r_l": "9"} if algorithm is Algorithm.HYPERBAND else {}
-        spec = studies.spec(algorithm=algorithm.value, algorithm_settings=settings, domains={"x": Integer(0, 3)})
+        domains = {"x": Integer(0, 3), "y": Integer(0, 3)}
+        spec = studies.spec(algorithm=algorithm.value, algorithm_settings=settings, domains=domains)
         check_study(spec)
         assert make_search(spec).ask(0) is not None
         assert (make_stopper(spec) is not None) is (algorithm is Algorithm.HYPERBAND)
+
+
+NUMBERS: dict[str, AnyDomain] = {"x": Double(0.1, 1), "n": Integer(1, 27)}
+HYPERBAND = {"r_l": "9", "resource_name": "n"}
+KATIB_REFUSES = [
+    ({"algorithm": "tpe", "algorithm_settings": {"n_startup_trials": "3"}}, "no setting 'n_startup_trials'.*n_EI_cand"),
+    ({"algorithm": "tpe", "algorithm_settings": {"gamma": "2"}}, "is not a number between 0 and 1"),
+    ({"algorithm": "sobol", "algorithm_settings": {"random_state": "3"}}, "no setting 'random_state'"),
+    ({"algorithm": "bayesianoptimization", "algorithm_settings": {"acq_func": "UCB"}}, "one of gp_hedge"),
+    ({"algorithm": "bayesianoptimization", "domains": {"x": Double(0, 1)}}, "a logarithmic scale only"),
+    ({"algorithm": "cmaes", "domains": {"x": Double(0, 1), "d": Discrete([1, 2])}}, "two Double or Integer"),
+    ({"algorithm": "grid", "domains": {"x": Double(0, 1)}}, "cannot count out x"),
+    ({"algorithm": "hyperband", "algorithm_settings": {"r_l": "9"}}, "needs resource_name"),
+    ({"algorithm": "hyperband", "algorithm_settings": {"resource_name": "n"}}, "needs r_l"),
+    ({"algorithm": "hyperband", "algorithm_settings": {**HYPERBAND, "resource_name": "m"}}, "'m' is not searched"),
+    ({"algorithm": "hyperband", "algorithm_settings": HYPERBAND, "parallel": 8}, "9 trials at a time.*not 8"),
+    ({"early_stopping": "medianstop", "early_stopping_settings": {"start_steps": "3"}}, "'start_step'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "text"), KATIB_REFUSES, ids=lambda v: str(v)[:60])
+def test_what_katib_would_refuse_is_refused_before_it_starts(studies, changes, text: str) -> None:
+    with pytest.raises(KaptainError, match=f"(?s){text}") as raised:
+        check_study(studies.spec(**{"domains": NUMBERS, **changes}), Tuner.KATIB)
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"algorithm": "tpe", "algorithm_settings": {"gamma": "0.2", "n_EI_candidates": "3", "random_state": "1"}},
+        {"algorithm": "cmaes", "algorithm_settings": {"restart_strategy": "bipop", "sigma": "0.1"}},
+        {"algorithm": "bayesianoptimization", "algorithm_settings": {"base_estimator": "RF", "acq_func": "gp_hedge"}},
+        {"algorithm": "hyperband", "algorithm_settings": HYPERBAND, "parallel": 9},
+        {"algorithm": "multivariate-tpe", "early_stopping": "medianstop"},
+        {"algorithm": "sobol"},
+    ],
+    ids=str,
+)
+def test_what_katib_takes(studies, changes) -> None:
+    check_study(studies.spec(**{"domains": NUMBERS, **changes}), Tuner.KATIB)
+
+
+def test_before_the_cluster_is_known_what_one_of_the_two_takes_is_let_through(studies) -> None:
+    for settings in ({"gamma": "0.2"}, {"n_startup_trials": "3"}):
+        check_study(studies.spec(algorithm="tpe", domains=NUMBERS, algorithm_settings=settings), Tuner.EITHER)
+    with pytest.raises(AlgorithmError, match="no setting 'x'"):
+        check_study(studies.spec(algorithm="tpe", domains=NUMBERS, algorithm_settings={"x": "1"}), Tuner.EITHER)
+    tuners = [Tuner.of("local", "auto"), Tuner.of("kubernetes", "auto"), Tuner.of("kubernetes", "katib")]
+    assert [*tuners, Tuner.of("kubernetes", "jobs")] == [Tuner.OURS, Tuner.EITHER, Tuner.KATIB, Tuner.OURS]
+
+
+@pytest.mark.parametrize(
+    ("tuner", "changes", "said"),
+    [
+        (Tuner.OURS, {"algorithm": "grid", "domains": {"n": Integer(1, 3)}}, ["grid draws nothing: its seed"]),
+        (
+            Tuner.OURS,
+            {"algorithm": "cmaes", "domains": {**NUMBERS, "kind": Categorical(["a", "b"])}},
+            ["cmaes knows numbers only: kind is drawn at random"],
+        ),
+        (
+            Tuner.OURS,
+            {"algorithm": "hyperband", "algorithm_settings": {"resource_name": "n"}},
+            ["hyperband gives every trial n=27"],
+        ),
+        (Tuner.OURS, {"algorithm": "tpe"}, []),
+        (Tuner.KATIB, {"algorithm": "tpe"}, []),
+        (
+            Tuner.KATIB,
+            {"algorithm": "sobol", "domains": {"x": Double(0.1, 1, log=True)}},
+            ["Katib's sobol takes no seed: --seed 1", "Katib's sobol draws evenly and passes log=True over: x ="],
+        ),
+        (
+            Tuner.KATIB,
+            {"algorithm": "cmaes", "domains": {**NUMBERS, "d": Discrete([1, 2])}},
+            ["Katib's cmaes draws choices at random: d ="],
+        ),
+        (
+            Tuner.KATIB,
+            {"algorithm": "bayesianoptimization", "domains": {**NUMBERS, "k": Integer(1, 9, log=True)}},
+            ["searches on a logarithmic scale: x =", "draws whole numbers evenly and passes log=True over: k ="],
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_passed_over_is_said(studies, tuner: Tuner, changes, said: list[str]) -> None:
+    spec = studies.spec(**{"domains": NUMBERS, **changes})
+    check_study(spec, tuner)
+    lines = [note.text for note in remarks(spec, tuner)]
+    assert len(lines) == len(said)
+    assert all(text in line for text, line in zip(said, lines, strict=True))
+
+
+def test_a_grid_has_no_more_trials_than_combinations(studies) -> None:
+    domains = {"n": Integer(1, 5, step=2), "x": Double(0, 1, step=0.5), "kind": Categorical(["a", "b"])}
+    assert combinations(domains) == 18
+    assert combinations({"x": Double(0, 1)}) is None
+    spec, said = fit_grid(studies.spec(algorithm="grid", domains={"n": domains["n"]}, trials=16, parallel=4))
+    assert (spec.trials, spec.parallel) == (3, 3)
+    assert said == "The grid has 3 combinations: 3 trials instead of 16."
+    assert fit_grid(studies.spec(algorithm="grid", domains=domains, trials=6))[1] == ""
+    assert fit_grid(studies.spec(domains={"n": Integer(1, 3)}, trials=6))[1] == ""
+
+
+def test_the_manifest_gives_the_seed_to_those_that_take_one() -> None:
+    assert set(SEEDED) == {a.value for a in Algorithm if takes_seed(a)}

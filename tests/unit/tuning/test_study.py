@@ -185,6 +185,41 @@ def test_one_failed_trial_can_be_too_many(studies, allowed: int) -> None:
     assert result.reason == "1 trial failed, the last one: the script raised ValueError()"
 
 
+def test_lost_trials_are_run_again_with_the_same_values_and_are_no_failures(studies) -> None:
+    seen: dict[int, list[object]] = {}
+    together = threading.Barrier(2, timeout=60)
+
+    def objective(job, parameters):
+        tries = seen.setdefault(job.spec.trial, [])
+        tries.append(parameters["--x"])
+        if job.spec.trial < 2 and len(tries) < 3:
+            together.wait()  # one worker carries both
+            job.report("accuracy", 5.0, step=len(tries))
+            job.lose()
+        return parameters["--x"]
+
+    settings = {"min_trials_required": "1", "start_step": "1"}
+    result = studies.run(
+        objective, domains=X, trials=4, parallel=2, failed_trials=1, early_stopping="medianstop",
+        early_stopping_settings=settings,
+    )  # fmt: skip
+    assert (result.state, result.counts) == (RunState.SUCCEEDED, {S: 4}), result.reason
+    assert [len(seen[number]) for number in range(4)] == [3, 3, 1, 1]
+    assert all(len(set(values)) == 1 for values in seen.values())
+    assert max(t.metrics["accuracy"].max for t in studies.trials) < 5.0
+    assert len({job.name for job in studies.target.submitted}) == 8
+    (note,) = [e for e in studies.events if isinstance(e, Noted) and "the same values: the worker was killed" in e.text]
+    assert note.warning
+
+
+def test_a_trial_that_is_always_lost_fails(studies) -> None:
+    result = studies.run(lambda job, parameters: job.lose(), domains=X, trials=4)
+    assert result.state is RunState.FAILED
+    assert result.reason == "the first 2 trials failed alike: the worker was killed (the trial was run 3 times)"
+    assert result.hint == "lower it"
+    assert studies.states() == [F, F]
+
+
 def test_a_study_without_a_success_has_failed(studies) -> None:
     def objective(job, parameters):
         raise ValueError("ab"[job.spec.trial])
@@ -554,3 +589,33 @@ def test_memory_does_not_grow_with_the_number_of_trials(studies) -> None:
     assert result.counts == {S: 1500}
     assert sink.count == 3000
     assert sizes[1] - sizes[0] < 50_000, sizes
+
+
+# ---- what the trials say about the study -----------------------------------------------------------------------------
+
+
+def warnings(studies) -> list[Noted]:
+    return [event for event in studies.events if isinstance(event, Noted) and event.warning]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"early_stopping": "medianstop"},
+        {"algorithm": "hyperband", "algorithm_settings": {"resource_name": "n"}, "domains": {"n": Integer(1, 27)}},
+    ],
+    ids=["medianstop", "hyperband"],
+)
+def test_a_stopping_rule_without_steps_is_said_after_the_first_trial(studies, options) -> None:
+    studies.run(lambda job, p: 0.5, **{"domains": X, "trials": 3, **options})
+    (warning,) = warnings(studies)
+    assert "cannot end any trial early: trial 0 reported accuracy once" in warning.text
+    assert "step=epoch" in warning.hint
+    ended = [e.number for e in studies.events if isinstance(e, TrialChanged) and e.state is S]
+    assert studies.events.index(warning) < [i for i, e in enumerate(studies.events) if e in studies.trials][1]
+    assert ended == [0, 1, 2]
+
+
+def test_a_stopping_rule_with_steps_needs_no_warning(studies) -> None:
+    studies.run(climb, domains=X, trials=3, early_stopping="medianstop")
+    assert warnings(studies) == []

@@ -3,10 +3,19 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from kaptain_magics.core.events import ArtifactSaved, EndpointChanged, LogWritten, MetricReported, Noted, StateChanged
-from kaptain_magics.core.states import EndpointState, RunState
+from kaptain_magics.core.events import (
+    ArtifactSaved,
+    EndpointChanged,
+    LogWritten,
+    MetricReported,
+    MetricSummary,
+    Noted,
+    StateChanged,
+)
+from kaptain_magics.core.states import Direction, EndpointState, RunState
 from kaptain_magics.views import html
 from kaptain_magics.views.fold import view_of
 from tests.unit.views import stories
@@ -72,6 +81,16 @@ def test_a_study_s_card_has_chart_best_trial_and_failed_trials(home: Path) -> No
     assert "exit code 1: ValueError: C <= 0" in page.text
     assert "44 more trials" in page.text
     assert [a["alt"] for tag, a in page.tags if tag == "img"] == ["accuracy over 60 trials, the best 0.96495"]
+
+
+def test_only_the_deciding_objective_is_called_best(home: Path) -> None:
+    view = view_of(stories.study(home, direction=Direction.MINIMIZE))
+    both = {"accuracy": MetricSummary(0.5, 0.5, 0.5), "latency": MetricSummary(7, 7, 7)}
+    view.take(msgspec.structs.replace(trial(0, 0.5, best=True), metrics=both))
+    page = Page(html.card(view, 0))
+    assert "best accuracy" in page.text
+    assert "latency of the best trial" in page.text
+    assert "accuracy by trial, lower is better; the line is the best so far" in page.text
 
 
 def test_an_endpoint_s_card_has_url_and_curl_line(home: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Integer
+from kaptain_magics.core.metric_lines import katib_filters
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import DomainError
 from kaptain_magics.targets.kubernetes import labels
@@ -13,7 +14,6 @@ from kaptain_magics.targets.kubernetes.manifests.pod import Setup, metadata
 
 TRIAL = "trialName"  # our name of the trial parameter that holds the trial's own name
 SEEDED = ("random", "tpe", "multivariate-tpe", "bayesianoptimization", "cmaes")  # algorithms that take a seed
-_FORMAT = r"([\w|./-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)"  # Katib's own, for names with dots and slashes too
 _PRIMARY = {"PyTorchJob": "master", "TFJob": "chief"}
 _UNSAFE = re.compile(r'["\\\n\r]')
 
@@ -49,7 +49,7 @@ def experiment(study: StudySpec, setup: Setup, workload: Manifest, container: st
         "parameters": [_parameter(name, domain) for name, domain in study.domains.items()],
         "metricsCollectorSpec": {
             "collector": {"kind": "StdOut"},
-            "source": {"filter": {"metricsFormat": [_FORMAT]}},
+            "source": {"filter": {"metricsFormat": katib_filters(study.objectives)}},
         },
         "trialTemplate": _template(study, workload, container),
     }

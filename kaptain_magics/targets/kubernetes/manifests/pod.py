@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,16 +9,28 @@ import msgspec
 
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.runtime.threads import thread_limits
 from kaptain_magics.targets.kubernetes import labels
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 
 MOUNT = "/opt/kaptain"  # the payload: start.py, plan.json, archives
 ROOT = "/home/kaptain"  # an empty volume to work in
 WORK = f"{ROOT}/work"
+VARIABLE = "env."  # how the names of the payload's files begin that hold the values of variables
 INIT = "requirements"  # name of the init container
 USER = 1000
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 STORAGE_PATIENCE = "120"  # seconds that a store may be away when a model is saved: hours of training may hang on it
+STORAGE_NAMES = (  # variables of the secret with access to the object store
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_CA_BUNDLE",
+    "S3_ENDPOINT",
+    "S3_SIGNATURE_VERSION",
+    "S3_FORCE_PATH_STYLE",
+    "S3_USE_HTTPS",
+)
 GRACE = 10  # seconds between asking a job to end and ending it
 
 
@@ -37,6 +48,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         user: Numeric user of the containers; ``None`` leaves it to the cluster.
         group: Numeric group; that of files in a built image is 0.
         ignore_disruption: Whether the server knows ``podFailurePolicy``.
+        variables: Names of the environment variables whose values are in the payload.
+        further: Further environment variables of the script's container, which are no secrets.
     """
 
     owner: str
@@ -49,6 +62,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user: int | None = USER
     group: int = USER
     ignore_disruption: bool = False
+    variables: tuple[str, ...] = ()
+    further: dict[str, str] = {}
 
 
 def metadata(setup: Setup, name: str, model_id: str, run_id: str, /, **more: str) -> Manifest:
@@ -73,7 +88,7 @@ def job_template(job: JobSpec, setup: Setup, env: Mapping[str, str] | None = Non
     main: dict[str, Any] = {
         **our_container(job.framework.value, setup, job.resources),
         "command": ["python3", "-u", f"{MOUNT}/start.py"],
-        "env": variables(job_environment(job) | dict(env or {})),
+        "env": variables({**job_environment(job), **setup.further, **(env or {})}, setup),
     }
     if setup.storage:
         main["envFrom"] = [{"secretRef": {"name": setup.storage}}]
@@ -82,7 +97,7 @@ def job_template(job: JobSpec, setup: Setup, env: Mapping[str, str] | None = Non
         install = {
             **our_container(INIT, setup, msgspec.structs.replace(job.resources, gpu_limit=0)),
             "command": ["python3", "-u", f"{MOUNT}/start.py", "install"],
-            "env": variables({**own_environment(Resources()), **job.env}),
+            "env": variables(own_environment(Resources()), setup),
         }
         pod["initContainers"] = [install]
     pod["restartPolicy"] = "Never"
@@ -104,7 +119,7 @@ def template_metadata(job: JobSpec, setup: Setup, /, **more: str) -> Manifest:
 
 
 def job_environment(job: JobSpec) -> dict[str, str]:
-    """Return what a job finds in its environment, without the credentials."""
+    """Return what every job finds in its environment: neither credentials nor the variables that it was given."""
     env = {
         **own_environment(job.resources),
         "MODEL_LIFECYCLE_PHASE": job.phase,
@@ -119,20 +134,32 @@ def job_environment(job: JobSpec) -> dict[str, str]:
         env["KAPTAIN_STORAGE_PATIENCE"] = STORAGE_PATIENCE
     if job.trial is not None:
         env["KAPTAIN_TRIAL"] = str(job.trial)
-    return env | job.env
+    return env
 
 
 def own_environment(resources: Resources) -> dict[str, str]:
     """Return what every Python process of ours needs in a container without a user's name and home."""
-    env = {"PYTHONUNBUFFERED": "1", "HOME": ROOT, "USER": "kaptain"}
-    if resources.cores is not None:  # libraries count the node's cores, not the container's share
-        env |= dict.fromkeys(_THREADS, str(max(1, math.ceil(resources.cores))))
-    return env
+    return {"PYTHONUNBUFFERED": "1", "HOME": ROOT, "USER": "kaptain", **thread_limits(resources.cores)}
 
 
-def variables(env: Mapping[str, str]) -> list[Manifest]:
-    """Return environment variables as a container has them; ``$(...)`` in a value stays as it is."""
-    return [{"name": name, "value": text.replace("$(", "$$(")} for name, text in env.items()]
+def variables(env: Mapping[str, str], setup: Setup) -> list[Manifest]:
+    """Return the environment variables of a container.
+
+    Args:
+        env: Our own; ``$(...)`` in a value stays as it is.
+        setup: Names those that were given, whose values are in the payload alone: they may be secrets.
+    """
+    ours = {name: text.replace("$(", "$$(") for name, text in env.items() if name not in setup.variables}
+    given = [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": setup.payload, "key": f"{VARIABLE}{name}"}}}
+        for name in setup.variables
+    ]
+    return [{"name": name, "value": text} for name, text in ours.items()] + given
+
+
+def variable_files(given: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the files of a payload that hold the values of variables."""
+    return {f"{VARIABLE}{name}": value.encode("utf-8", "surrogateescape") for name, value in given.items()}
 
 
 def pod_spec(containers: list[Manifest], setup: Setup) -> Manifest:

@@ -12,6 +12,7 @@ from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.pod import (
     MOUNT,
     ROOT,
+    STORAGE_PATIENCE,
     Setup,
     metadata,
     our_container,
@@ -104,11 +105,13 @@ def _server_pod(endpoint: EndpointSpec, setup: Setup) -> Manifest:
             memory_limit=resources.memory_limit,
             gpu_limit=resources.gpu_limit,
         )
-    env = {**own_environment(endpoint.resources), **endpoint.env}
+    env = own_environment(endpoint.resources)
     fetch: Manifest = {
         **our_container(FETCH, setup, resources),
         "command": ["python3", "-u", f"{MOUNT}/serve.py", "fetch"],
-        "env": variables({**env, "KAPTAIN_ARTIFACT": endpoint.artifact_uri}),
+        "env": variables(
+            {"KAPTAIN_STORAGE_PATIENCE": STORAGE_PATIENCE, **env, "KAPTAIN_ARTIFACT": endpoint.artifact_uri}, setup
+        ),
     }
     if setup.storage:
         fetch["envFrom"] = [{"secretRef": {"name": setup.storage}}]
@@ -116,7 +119,7 @@ def _server_pod(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     server = {
         **our_container(CONTAINER, setup, resources),
         "command": ["python3", "-u", f"{MOUNT}/serve.py"],
-        "env": variables(env),
+        "env": variables(env, setup),
         "ports": [{"name": "http", "containerPort": PORT}],
         "readinessProbe": {**ready, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 3},
         "lifecycle": {"preStop": {"exec": {"command": ["python3", "-c", f"import time; time.sleep({_SETTLE})"]}}},

@@ -1,0 +1,85 @@
+"""Whose turn it is to change an endpoint: deployments one after the other, changes of its traffic in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+from kaptain_magics.core.names import new_hex
+from kaptain_magics.files import Lock, locked
+
+_PATIENCE = 60.0  # seconds for another process that changes the same endpoint
+
+
+class Turns:
+    """Locks of endpoints, which a process loses only by its death.
+
+    Args:
+        folder: Where they lie; not in the endpoints' own folders, which come and go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def ask(self, name: str, order: str, stack: ExitStack) -> Callable[[], bool]:
+        """Line up for a deployment of an endpoint.
+
+        Args:
+            name: The endpoint.
+            order: Who waits with a smaller text goes first.
+            stack: The turn is given back when it is closed.
+
+        Returns:
+            What tells whether it is the caller's turn by now.
+        """
+        queue = self._folder / name
+        queue.mkdir(parents=True, exist_ok=True)
+        mine = Lock(queue / f"{order}-{new_hex(8)}")
+        turn = self._deploying(name)
+        stack.callback(mine.path.unlink, missing_ok=True)
+        stack.callback(mine.release)
+        stack.callback(turn.release)
+        held = False
+
+        def mine_now() -> bool:
+            nonlocal held
+            if not held and mine.acquire() and not any(map(_waits, _before(mine.path))):
+                held = turn.acquire()
+            return held
+
+        return mine_now
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """Whether nobody deploys the endpoint; nobody begins to for the block then."""
+        turn = self._deploying(name)
+        got = turn.acquire()
+        try:
+            yield got
+        finally:
+            turn.release()
+
+    def change(self, name: str) -> AbstractContextManager[None]:
+        """Change for the block what gets the endpoint's requests.
+
+        Raises:
+            StateError: Another process does so for too long.
+        """
+        return locked(self._folder / f"{name}.traffic", _PATIENCE)
+
+    def _deploying(self, name: str) -> Lock:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return Lock(self._folder / f"{name}.deploying")
+
+
+def _before(path: Path) -> list[Path]:
+    return [other for other in path.parent.iterdir() if other.name < path.name]
+
+
+def _waits(path: Path) -> bool:
+    """Whether whoever lined up here still lives; what the dead left is removed."""
+    if Lock(path).held_by_other():
+        return True
+    path.unlink(missing_ok=True)
+    return False

@@ -1,0 +1,167 @@
+"""The checks of a study: what could only fail is refused before anything starts, what would be passed over is said.
+
+Everything here takes about a millisecond and imports no library.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+
+import msgspec
+
+from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain, Double, Integer
+from kaptain_magics.core.events import Noted
+from kaptain_magics.core.specs import StudySpec
+from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
+from kaptain_magics.tuning.algorithms import Algorithm, hyperband_resource, read_settings, read_stopping, row_of
+from kaptain_magics.tuning.katib import SETTINGS, check_katib, katib_remarks
+from kaptain_magics.tuning.space import Choices, Line, axis_of
+
+
+class Tuner(StrEnum):
+    """What runs a study."""
+
+    OURS = "ours"  # the loop of this package, over any target's jobs
+    KATIB = "katib"
+    EITHER = "either"  # Katib where the cluster has it: known when the study starts
+
+    @classmethod
+    def of(cls, target: str, cluster_tuner: str) -> Tuner:
+        """Return what will run a study under these settings."""
+        if target != "kubernetes" or cluster_tuner == "jobs":
+            return cls.OURS
+        return cls.KATIB if cluster_tuner == "katib" else cls.EITHER
+
+
+def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
+    """Refuse a study that could only fail.
+
+    Args:
+        spec: The study.
+        tuner: What will run it. ``EITHER`` lets through what one of the two can run.
+
+    Raises:
+        AlgorithmError: The algorithm, its settings or the stopping rule do not exist there, or a library is missing.
+        DomainError: There is nothing to search, or the algorithm cannot search it.
+        ObjectiveError: There is no objective, or the goal is not a number.
+        ConfigError: A number of trials or a time is not positive.
+    """
+    if not spec.domains:
+        raise DomainError("there is nothing to search", "name a hyperparameter, such as gamma=Double(1e-4, 1e-1)")
+    for name, domain in spec.domains.items():
+        if not isinstance(domain, Domain):
+            raise DomainError(f"{name}={domain!r} is no domain", f"write for example {name}=Double(0.01, 1)")
+    if not spec.objectives or len(set(spec.objectives)) < len(spec.objectives):
+        raise ObjectiveError("a study needs objectives, each named once", "write --objective accuracy")
+    if spec.goal is not None and not math.isfinite(spec.goal):
+        raise ObjectiveError(f"the goal {spec.goal} is not a finite number", "write a number or leave --goal out")
+    for name, least in (("trials", 1), ("parallel", 1), ("failed_trials", 0)):
+        if getattr(spec, name) < least:
+            raise ConfigError(f"{name} {getattr(spec, name)} is too few", f"write --{name.replace('_', '-')} 1")
+    if spec.timeout is not None and not spec.timeout > 0:
+        raise ConfigError(f"timeout {spec.timeout} is not positive", "write seconds above 0 or leave --timeout out")
+    Algorithm.of(spec.algorithm)
+    if tuner is Tuner.KATIB:
+        check_katib(spec)
+    elif tuner is Tuner.OURS:
+        _check_ours(spec)
+    else:
+        try:
+            check_katib(spec)
+        except KaptainError as error:
+            try:
+                _check_ours(spec)
+            except KaptainError:
+                raise error from None
+    setting = spec.algorithm_settings.get("random_state", "").strip()
+    if spec.seed is not None and setting not in ("", str(spec.seed)):
+        raise AlgorithmError(f"--seed {spec.seed} and random_state={setting} are two seeds", "give one of them")
+
+
+def _check_ours(spec: StudySpec) -> None:
+    algorithm = Algorithm.of(spec.algorithm)
+    row = row_of(algorithm)
+    settings = read_settings(row.settings, algorithm, spec.algorithm_settings, SETTINGS[algorithm])
+    read_stopping(spec, row.stopper)
+    for module in row.needs:
+        if importlib.util.find_spec(module) is None:
+            raise AlgorithmError(f"{algorithm} needs {module}, which is not installed", f"pip install {module}")
+    if algorithm is Algorithm.GRID:
+        _check_grid(spec.domains)
+    if algorithm is Algorithm.HYPERBAND:
+        hyperband_resource(spec.domains, settings)
+    if algorithm is Algorithm.CMAES:
+        ordered = [name for name, domain in spec.domains.items() if _ordered(domain)]
+        if len(ordered) < 2:
+            raise AlgorithmError(
+                f"cmaes needs two numbers to search, here is {ordered[0] if ordered else 'none'}",
+                "name another one, or take --algorithm tpe or bayesianoptimization",
+            )
+
+
+def _check_grid(domains: Mapping[str, AnyDomain]) -> None:
+    for name, domain in domains.items():
+        if isinstance(axis_of(domain), Line):
+            raise DomainError(
+                f"grid cannot count out {name} = {domain!r}",
+                "give it a step, as in Double(0, 1, step=0.1), list values with Discrete, or take another algorithm",
+            )
+
+
+def _ordered(domain: AnyDomain) -> bool:
+    axis = axis_of(domain)
+    return isinstance(axis, Line) or (axis.ordered and len(axis.values) > 1)
+
+
+def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[Noted]:
+    """Yield a line for everything of a study that passed ``check_study`` and will not be as it may look."""
+    algorithm = Algorithm.of(spec.algorithm)
+    if tuner is Tuner.KATIB:
+        for text in katib_remarks(spec):
+            yield Noted(text=text, warning=True)
+        return
+    if algorithm is Algorithm.GRID and (spec.seed is not None or "random_state" in spec.algorithm_settings):
+        yield Noted(text="grid draws nothing: its seed is passed over.", warning=True)
+    if algorithm is Algorithm.CMAES:
+        for name, domain in spec.domains.items():
+            if isinstance(domain, Categorical) and len(domain.values) > 1:
+                text = f"cmaes knows numbers only: {name} is drawn at random."
+                yield Noted(text=text, warning=True, hint="--algorithm tpe learns it too")
+    if algorithm is Algorithm.HYPERBAND and "resource_name" in spec.algorithm_settings:
+        name = spec.algorithm_settings["resource_name"]
+        settings = read_settings(row_of(algorithm).settings, algorithm, spec.algorithm_settings)
+        budget, _ = hyperband_resource(spec.domains, settings)
+        text = f"hyperband gives every trial {name}={budget} and ends those that lag on the steps they report."
+        yield Noted(text=text)
+
+
+def combinations(domains: Mapping[str, AnyDomain]) -> int | None:
+    """Return how many combinations a grid has; ``None`` where it cannot be counted out."""
+    product = 1
+    for domain in domains.values():
+        match domain:
+            case Integer():
+                product *= (domain.max - domain.min) // (domain.step or 1) + 1
+            case Double():
+                axis = axis_of(domain)
+                if not isinstance(axis, Choices):
+                    return None
+                product *= len(axis.values)
+            case Discrete() | Categorical():
+                product *= len(domain.values)
+    return product
+
+
+def fit_grid(spec: StudySpec) -> tuple[StudySpec, str]:
+    """Return the study with as many trials as its grid has combinations at most, and a sentence where it had more.
+
+    Katib refuses a grid with fewer combinations than trials.
+    """
+    count = combinations(spec.domains) if spec.algorithm == Algorithm.GRID else None
+    if count is None or count >= spec.trials:
+        return spec, ""
+    text = f"The grid has {count} combinations: {count} trials instead of {spec.trials}."
+    return msgspec.structs.replace(spec, trials=count, parallel=min(spec.parallel, count)), text

@@ -1,0 +1,155 @@
+"""What Katib's own algorithms take, refuse and pass over: they differ from those of the same name in this package.
+
+Katib says nothing of it where people look: a setting that it does not know makes the Experiment fail with "Suggestion
+has failed", and what it passes over is not said at all. Sources, in ``kubeflow/katib`` at 0.19, below
+``pkg/suggestion/v1beta1``: ``hyperopt/service.py``, ``optuna/service.py``, ``skopt/{service,base_service}.py``,
+``goptuna/{service,converter}.go``, ``hyperband/service.py``, ``internal/search_space.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
+from kaptain_magics.core.specs import StudySpec
+from kaptain_magics.errors import AlgorithmError, DomainError
+from kaptain_magics.tuning.algorithms import (
+    ROWS,
+    Algorithm,
+    Setting,
+    above,
+    one_of,
+    read_settings,
+    read_stopping,
+    whole,
+)
+
+_SEED = {"random_state": whole("", 0)}
+_GOPTUNA = (Algorithm.CMAES, Algorithm.SOBOL)
+
+
+def _between(low: float, high: float) -> Setting:
+    def read(text: str) -> float:
+        if not low < (number := float(text)) < high:
+            raise ValueError(text)
+        return number
+
+    return Setting("", read, f"a number between {low:g} and {high:g}")
+
+
+SETTINGS: Mapping[Algorithm, Mapping[str, Setting]] = {
+    Algorithm.RANDOM: _SEED,
+    Algorithm.GRID: _SEED,
+    Algorithm.SOBOL: {},
+    Algorithm.TPE: {
+        **_SEED,
+        "gamma": _between(0, 1),
+        "prior_weight": above("", 0),
+        "n_EI_candidates": whole("", 1),
+    },
+    Algorithm.MULTIVARIATE_TPE: {**_SEED, "n_startup_trials": whole("", 0), "n_ei_candidates": whole("", 0)},
+    Algorithm.CMAES: {**_SEED, "sigma": above("", 0), "restart_strategy": one_of("", "none", "ipop", "bipop")},
+    Algorithm.BAYESIANOPTIMIZATION: {
+        **_SEED,
+        "n_initial_points": whole("", 0),
+        "acq_func": one_of("", "gp_hedge", "LCB", "EI", "PI", "EIps", "PIps"),
+        "base_estimator": one_of("", "GP", "RF", "ET", "GBRT"),
+        "acq_optimizer": one_of("", "auto", "sampling", "lbfgs"),
+    },
+    Algorithm.HYPERBAND: {
+        "r_l": whole("r_l", 1),
+        "eta": whole("eta", 2),
+        "resource_name": Setting("resource_name", str, "a name"),
+    },
+}
+"""The settings by algorithm; algorithms that are not here (pbt, enas, darts) are left to Katib."""
+
+
+def check_katib(spec: StudySpec) -> None:
+    """Refuse a study that Katib would refuse, or could only fail with.
+
+    Raises:
+        AlgorithmError: A setting or the stopping rule does not exist there, or something that it needs is missing.
+        DomainError: The algorithm cannot search a domain.
+    """
+    algorithm = Algorithm.of(spec.algorithm)
+    read_stopping(spec)
+    if algorithm not in SETTINGS:
+        return
+    settings = read_settings(
+        SETTINGS[algorithm], f"Katib's {algorithm}", spec.algorithm_settings, ROWS[algorithm].settings
+    )
+    if algorithm is Algorithm.HYPERBAND:
+        _check_hyperband(spec, settings)
+    if algorithm is Algorithm.CMAES and sum(isinstance(d, Double | Integer) for d in spec.domains.values()) < 2:
+        raise AlgorithmError(
+            "Katib's cmaes needs two Double or Integer to search",
+            "name another one, or take --algorithm tpe or bayesianoptimization",
+        )
+    for name, domain in spec.domains.items():
+        if algorithm is Algorithm.GRID and isinstance(domain, Double) and domain.step is None:
+            raise DomainError(
+                f"grid cannot count out {name} = {domain!r}",
+                "give it a step, as in Double(0, 1, step=0.1), list values with Discrete, or take another algorithm",
+            )
+        if algorithm is Algorithm.BAYESIANOPTIMIZATION and isinstance(domain, Double) and domain.min <= 0:
+            raise DomainError(
+                f"Katib's bayesianoptimization has a logarithmic scale only, on which {name} = {domain!r} has no place",
+                "begin it above 0, take --algorithm tpe, or set cluster_tuner = jobs to search without Katib",
+            )
+
+
+def _check_hyperband(spec: StudySpec, settings: Mapping[str, object]) -> None:
+    missing = [key for key in ("r_l", "resource_name") if key not in settings]
+    if missing:
+        raise AlgorithmError(
+            f"Katib's hyperband needs {' and '.join(missing)}",
+            "write --algorithm-setting r_l=27 --algorithm-setting resource_name=NAME, for a searched hyperparameter",
+        )
+    name = str(settings["resource_name"])
+    if name not in spec.domains:
+        raise AlgorithmError(
+            f"hyperband: resource_name {name!r} is not searched", "it is one of " + ", ".join(spec.domains)
+        )
+    eta = int(str(settings.get("eta", 3)))
+    least = eta ** int(math.log(int(str(settings["r_l"]))) / math.log(eta))
+    if spec.parallel < least:
+        raise AlgorithmError(
+            f"Katib's hyperband needs {least} trials at a time for r_l = {settings['r_l']} and eta = {eta}, "
+            f"not {spec.parallel}",
+            f"write --parallel {least} and as many --trials at least, or a smaller r_l",
+        )
+
+
+def katib_remarks(spec: StudySpec) -> Iterator[str]:
+    """Yield a sentence for everything of a study that Katib passes over."""
+    algorithm = Algorithm.of(spec.algorithm)
+    if spec.seed is not None and not takes_seed(algorithm):
+        yield f"Katib's {algorithm} takes no seed: --seed {spec.seed} is passed over."
+    for name, domain in spec.domains.items():
+        why = _passed_over(algorithm, domain)
+        if why:
+            yield f"Katib's {algorithm} {why}: {name} = {domain!r}."
+
+
+def takes_seed(algorithm: Algorithm) -> bool:
+    """Whether Katib's algorithm draws by a seed."""
+    return "random_state" in SETTINGS.get(algorithm, {}) and algorithm is not Algorithm.GRID
+
+
+def _passed_over(algorithm: Algorithm, domain: AnyDomain) -> str:
+    log = isinstance(domain, Double | Integer) and domain.log
+    if algorithm in _GOPTUNA and log:
+        return "draws evenly and passes log=True over"
+    if algorithm is Algorithm.CMAES and isinstance(domain, Discrete | Categorical):
+        return "draws choices at random"
+    if algorithm is not Algorithm.BAYESIANOPTIMIZATION:
+        return ""
+    if isinstance(domain, Integer) and log:
+        return "draws whole numbers evenly and passes log=True over"
+    if isinstance(domain, Double | Integer) and domain.step is not None:
+        return "passes the step over"
+    if isinstance(domain, Double) and not log:
+        return "searches on a logarithmic scale"
+    return ""

@@ -147,6 +147,14 @@ class Registry:
         """Return all endpoints by name."""
         return sorted(_read_all(self._endpoints, EndpointRecord), key=lambda e: e.name)
 
+    def endpoint_version(self, name: str) -> tuple[int, int]:
+        """Return what differs after every deployment of an endpoint, without reading its record; zeros without one."""
+        try:
+            written = (self._endpoints / f"{name}.json").stat()
+        except OSError:
+            return 0, 0
+        return written.st_ino, written.st_mtime_ns
+
     def save_endpoint(self, record: EndpointRecord) -> None:
         """Write an endpoint down."""
         write_whole(self._endpoints / f"{record.name}.json", msgspec.json.encode(record))

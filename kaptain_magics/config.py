@@ -26,6 +26,9 @@ _PASSWORDS = {  # a setting's name: where its password belongs
     "s3_endpoint": "put it into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
     "": "settings are written down: take the login out of the address",
 }
+_PATHS = ("home", "cache", "docker_config", "registry_certificate")
+_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!:memory:|file:)([^?]+)(.*)")
+_NO_PATHS = ("databricks", "databricks-uc", "uc")  # what MLflow reads as the name of a service
 TRUE = ("true", "yes", "y", "1", "on")
 
 
@@ -70,7 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         image_platform: Platform of images, such as ``linux/arm64``; empty means Linux on this machine's processor.
         warm: Whether jobs fork from a warm worker where that is safe.
         on_interrupt: What interrupting a waiting cell does: ``stop`` or ``detach``.
-        tracking_uri: MLflow tracking URI without its password; empty logs nothing.
+        tracking_uri: MLflow tracking URI without its password; empty logs nothing. A relative SQLite database or folder
+            lies beside the ``kaptain.toml`` that names it, else in the working folder.
         log_lines: Lines of a job's log that a view shows.
     """
 
@@ -118,10 +122,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in self.__struct_fields__:
             if holds_password(str(getattr(self, name))):
                 raise ConfigError(f"the setting {name} holds a password", _PASSWORDS.get(name, _PASSWORDS[""]))
-        for name in ("home", "cache", "docker_config", "registry_certificate"):
-            path = getattr(self, name)
-            if path:
-                msgspec.structs.force_setattr(self, name, os.path.abspath(Path(path).expanduser()))
+        for name in (*_PATHS, "tracking_uri"):
+            value = _absolute(name, getattr(self, name), Path.cwd())
+            msgspec.structs.force_setattr(self, name, value)
 
     @classmethod
     def load(cls, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -178,9 +181,28 @@ def _from_file() -> dict[str, Any]:
             try:
                 data = tomllib.loads(path.read_text("utf-8"))
             except (OSError, tomllib.TOMLDecodeError) as error:
-                raise ConfigError(f"{path} cannot be read: {error}", "mend the file or remove it") from error
-            return dict(data.get("kaptain", data))
+                raise ConfigError(f"{path} cannot be read: {error}", "fix the file or remove it") from error
+            values = dict(data.get("kaptain", data))
+            for name in (*_PATHS, "tracking_uri"):
+                if isinstance(values.get(name), str):
+                    values[name] = _absolute(name, values[name], folder)
+            return values
     return {}
+
+
+def _absolute(name: str, value: str, folder: Path) -> str:
+    """Return a setting that names a path, relative to a folder, as an absolute one; others stay as they are."""
+    if name != "tracking_uri":
+        return os.path.abspath(folder / Path(value).expanduser()) if value else ""
+    database = _SQLITE.fullmatch(value)
+    if database is not None:
+        return f"{database[1]}{os.path.abspath(folder / Path(database[2]).expanduser())}{database[3]}"
+    scheme, colon, rest = value.partition(":")
+    if scheme == "file" and rest and not rest.startswith("/"):
+        return Path(os.path.abspath(folder / rest)).as_uri()
+    if not value or colon or value in _NO_PATHS:
+        return value
+    return os.path.abspath(folder / Path(value).expanduser())
 
 
 def debug() -> bool:

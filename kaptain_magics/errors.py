@@ -40,6 +40,10 @@ class ConfigError(KaptainError):
     """A setting has a value that cannot be used, or a needed one is missing."""
 
 
+class InstallationError(KaptainError):
+    """This package is damaged, or something that is installed beside it takes its place."""
+
+
 class ScriptError(KaptainError):
     """The cell or file cannot become a training script (empty, does not parse, lacks names, unknown parameter)."""
 
@@ -105,7 +109,17 @@ class DeploymentFailedError(RunFailedError, ServingError):
 
 
 class InferenceError(ServingError):
-    """An endpoint answered a request with an error."""
+    """An endpoint answered a request with an error.
+
+    Args:
+        message: What happened.
+        hint: The next step.
+        status: The HTTP status of the answer; 0 where none came over HTTP.
+    """
+
+    def __init__(self, message: str, hint: str = "", status: int = 0) -> None:
+        super().__init__(message, hint)
+        self.status = status
 
 
 class ModelError(KaptainError):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -68,6 +71,9 @@ def disk_error(error: OSError, path: Path) -> StateError:
 class Lock:
     """An advisory lock on a file, held by at most one process and released by its death.
 
+    The lock belongs to the open file: another process that is handed the descriptor holds it too, also when this one
+    lets go.
+
     Args:
         path: The lock's file; made when it is missing.
     """
@@ -75,9 +81,19 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
+        self._closing: weakref.finalize[..., Lock] | None = None
+
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor that holds the lock, to be handed to another process; ``None`` when it is not held here."""
+        return self._descriptor
 
     def acquire(self) -> bool:
-        """Take the lock; returns whether it was free (or is ours already)."""
+        """Take the lock; returns whether it was free (or is ours already).
+
+        Raises:
+            StateError: The file cannot be opened, or its file system has no locks.
+        """
         if self._descriptor is not None:
             return True
         try:
@@ -85,41 +101,128 @@ class Lock:
         except OSError as error:
             raise disk_error(error, self.path) from error
         try:
-            _lock(descriptor)
-        except OSError:
+            free = _lock(descriptor)
+        except OSError as error:
             os.close(descriptor)
-            return False
-        self._descriptor = descriptor
-        return True
+            raise disk_error(error, self.path) from error
+        if free:
+            self._hold(descriptor)
+        else:
+            os.close(descriptor)
+        return free
+
+    def adopt(self, descriptor: int) -> None:
+        """Hold the lock by a descriptor that another process has handed over."""
+        os.set_inheritable(descriptor, False)
+        self._hold(descriptor)
+
+    def _hold(self, descriptor: int) -> None:
+        self._descriptor, self._closing = descriptor, weakref.finalize(self, os.close, descriptor)
+
+    def write(self, data: bytes) -> None:
+        """Replace the content of the lock's file, which must be held."""
+        assert self._descriptor is not None
+        os.ftruncate(self._descriptor, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        os.write(self._descriptor, data)
 
     def release(self) -> None:
         """Give the lock back; nothing happens when it is not held."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._closing is not None:
+            self._closing()
+        self._descriptor = self._closing = None
 
     def held_by_other(self) -> bool:
-        """Whether another process (or another ``Lock``) holds the lock now."""
-        if self._descriptor is not None or not self.path.exists():
+        """Whether another process (or another ``Lock``) holds the lock now. Looking never takes it."""
+        if self._descriptor is not None:
             return False
-        if self.acquire():
-            self.release()
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError:
             return False
-        return True
+        try:
+            return _is_locked(descriptor)
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+        finally:
+            os.close(descriptor)
 
+
+_BUSY = (errno.EACCES, errno.EAGAIN)  # what a lock answers that somebody else holds
+_LOOKS = 0.2  # seconds in which a look may hold a lock up, where looking takes it for a moment
 
 if sys.platform == "win32":  # guarded: cannot be tested here
 
-    def _lock(descriptor: int) -> None:
+    def _lock(descriptor: int) -> bool:
         import msvcrt
 
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        def take() -> None:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+        return _take_between_looks(take)
+
+    def _is_locked(descriptor: int) -> bool:
+        import msvcrt
+
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return True
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        return False
 else:
+    import fcntl
 
-    def _lock(descriptor: int) -> None:
-        import fcntl
+    # Linux tells who would be in the way without taking the lock. Every process of a machine decides alike.
+    _CAN_ASK = sys.platform == "linux" and hasattr(fcntl, "F_OFD_GETLK")
+    _FLOCK = "hhqqi0q"  # struct flock: type, whence, start, length (0: to the end), process
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(descriptor: int) -> bool:
+        if _CAN_ASK:
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+            except OSError as error:
+                if error.errno in _BUSY:
+                    return False
+                if error.errno != errno.EINVAL:  # a system call of a sandbox that lacks these locks
+                    raise
+            else:
+                return True
+        return _take_between_looks(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
+
+    def _is_locked(descriptor: int) -> bool:
+        if _CAN_ASK:
+            asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            try:
+                answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+            else:
+                return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _BUSY:
+                return True
+            raise
+        return False
+
+
+def _take_between_looks(take: Callable[[], object]) -> bool:
+    """Take a lock that others may hold for the moment of a look."""
+    until = time.monotonic() + _LOOKS
+    while True:
+        try:
+            take()
+        except OSError as error:
+            if error.errno not in _BUSY:
+                raise
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.001)
+        else:
+            return True
 
 
 @contextmanager

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 def self_signed(folder: Path, host: str) -> tuple[Path, Path]:
@@ -18,7 +24,7 @@ def self_signed(folder: Path, host: str) -> tuple[Path, Path]:
     now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -27,3 +33,11 @@ def self_signed(folder: Path, host: str) -> tuple[Path, Path]:
     encoding = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     paths[1].write_bytes(key.private_bytes(*encoding))
     return paths
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    with suppress(ValueError):
+        return x509.IPAddress(ipaddress.ip_address(host))
+    return x509.DNSName(host)

@@ -34,12 +34,14 @@ class StateChanged(Event, frozen=True, kw_only=True, tag="state"):
         reason: Why, in one sentence; always there for ``FAILED`` and ``STOPPED``.
         hint: The next step for the reader.
         exit_code: The process's exit code, negative for a signal, where there was a process.
+        lost: Whether the job ended because what carried it was gone, not by its script: it may be run again.
     """
 
     state: RunState
     reason: str = ""
     hint: str = ""
     exit_code: int | None = None
+    lost: bool = False
 
 
 class LogWritten(Event, frozen=True, kw_only=True, tag="log"):
@@ -138,8 +140,10 @@ class EndpointChanged(Event, frozen=True, kw_only=True, tag="endpoint"):
     Attributes:
         name: The endpoint's name.
         state: The new state.
-        url: Where to send requests from here, such as ``http://127.0.0.1:41231/v2/models/dev-mnist/infer``.
+        url: Where to send requests from here, such as ``http://127.0.0.1:41231/v2/models/dev-mnist/infer``; empty where
+            there is no address that lives as long as the endpoint.
         cluster_url: The address inside the cluster, where it is another.
+        open_with: Command that opens the endpoint at port 8080 of this machine, where ``url`` is empty.
         traffic: Percent of requests by revision.
         reason: Why it is not ready.
     """
@@ -148,6 +152,7 @@ class EndpointChanged(Event, frozen=True, kw_only=True, tag="endpoint"):
     state: EndpointState
     url: str = ""
     cluster_url: str = ""
+    open_with: str = ""
     traffic: dict[str, int] = {}
     reason: str = ""
 

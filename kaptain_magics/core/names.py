@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 import secrets
 import time
 from collections.abc import Iterable
 
+LONGEST_ID = 200  # bytes of a model's id: it is part of paths, whose parts have 255
 _LONGEST = 63  # a Kubernetes label value and DNS label
+_LONGEST_ENDPOINT = 39  # KServe appends -predictor-00001-private and has 63
+_LONGEST_JOB = 52  # what runs a job appends its own: -worker-12, -00000000
+_LONGEST_STUDY = 40  # Katib's limit
+_DIGEST = 8  # hexadecimal digits that keep a shortened name unique
+
+
+def check_model_id(text: str) -> str:
+    """Return a model's id that every target and store can use.
+
+    Raises:
+        ValueError: It is none; the text says how one is written.
+    """
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > LONGEST_ID:
+        raise ValueError(f"a model id has at most {LONGEST_ID} bytes, this one {size}")
+    if not text.isprintable():
+        raise ValueError("a model id has no line breaks and no control characters")
+    if not text.strip() or any(part in ("", ".", "..") for part in text.split("/")):
+        raise ValueError("write letters, digits, - and /, as in dev/mnist")
+    return text
 
 
 def sanitize(text: str, longest: int = _LONGEST) -> str:
-    """Turn any text into a DNS label: ``dev/mnist`` becomes ``dev-mnist``.
+    """Turn any text into a DNS label that begins with a letter: ``dev/mnist`` becomes ``dev-mnist``.
+
+    What is too long, or has letters that a label cannot have, gets the beginning of its digest: two different texts
+    do not become the same then. A label stays as it is.
 
     Args:
         text: A model's id or name.
         longest: The label's greatest length in characters.
 
     Returns:
-        Lower-case letters, digits and dashes; ``model`` when nothing is left.
+        Lower-case letters, digits and dashes.
     """
-    label = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:longest].strip("-")
-    return label or "model"
+    label = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if not label[:1].isalpha():
+        label = f"m-{label}".strip("-")
+    lost = any(letter.isalnum() and not letter.isascii() for letter in text)
+    if lost or len(label) > longest:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+        label = f"{label[: longest - _DIGEST - 1].strip('-')}-{digest}"
+    return label
+
+
+def endpoint_name(model_id: str) -> str:
+    """Return the name of a model's endpoint: ``dev/mnist`` becomes ``dev-mnist``; the name itself stays as it is."""
+    return sanitize(model_id, _LONGEST_ENDPOINT)
 
 
 def new_hex(digits: int = 8) -> str:
@@ -31,9 +67,10 @@ def new_hex(digits: int = 8) -> str:
 
 
 def new_job_name(model_name: str, kind: str) -> str:
-    """Return a job's name in the tutorial's form, such as ``mnist-job-17921389``."""
+    """Return a job's name in the tutorial's form, such as ``mnist-job-17921389``; a study's has kind ``tune``."""
     suffix = f"-{kind}-{new_hex(8)}"
-    return sanitize(model_name, _LONGEST - len(suffix)) + suffix
+    longest = _LONGEST_STUDY if kind == "tune" else _LONGEST_JOB
+    return sanitize(model_name, longest - len(suffix)) + suffix
 
 
 def new_run_id() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib.util
 import itertools
 import os
 import re
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from kaptain_magics.core.sdk import sdk_folder
 from kaptain_magics.errors import ImageError
 from kaptain_magics.images.requirements import check_no_password, without_paths
 
@@ -141,20 +141,11 @@ def runtime_entries(folder: str, serving: bool = False) -> list[Entry]:
     found = [(ours / name, f"kaptain_magics/{name}") for name in ("__init__.py", "errors.py", "files.py", "sockets.py")]
     for room in rooms:
         found += [(path, f"kaptain_magics/{path.relative_to(ours).as_posix()}") for path in (ours / room).rglob("*.py")]
-    sdk = _sdk()
-    if sdk is not None and not serving:
+    sdk = sdk_folder()
+    if not serving:
         half = [sdk / "__init__.py", *(sdk / "platform").rglob("*.py")]
         found += [(path, f"kaptain/{path.relative_to(sdk).as_posix()}") for path in half]
     return [Entry(f"{folder}/{name}", path) for path, name in sorted(found, key=lambda item: item[1])]
-
-
-def _sdk() -> Path | None:
-    """Return the folder of the package ``kaptain`` that belongs to this one."""
-    beside = Path(__file__).parent.parent / "sdk" / "kaptain"
-    if beside.is_dir():
-        return beside
-    spec = importlib.util.find_spec("kaptain")
-    return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
 def _folder(folder: Path, prefix: str, left_out: list[str] | None, above: tuple[str, ...]) -> Iterator[Entry]:

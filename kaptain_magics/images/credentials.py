@@ -92,7 +92,7 @@ class Logins:
             return {}
         except (OSError, ValueError) as error:
             raise CredentialsError(
-                f"{self.path} cannot be read: {type(error).__name__}", "mend it, or make it anew with docker login"
+                f"{self.path} cannot be read: {type(error).__name__}", "fix it, or run docker login again"
             ) from None
         return config if isinstance(config, dict) else {}
 
@@ -107,7 +107,7 @@ class Logins:
             username, _, secret = base64.b64decode(found["auth"], validate=True).decode().rstrip("\0").partition(":")
         except (binascii.Error, UnicodeDecodeError):
             raise CredentialsError(
-                f"the login of {registry} in {self.path} cannot be read", "make it anew with docker login"
+                f"the login of {registry} in {self.path} cannot be read", "run docker login again"
             ) from None
         return Login(username, secret)
 

@@ -6,15 +6,18 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from kaptain_magics.errors import ImageError, TargetError
 from kaptain_magics.images.bases import Base, Bases, image_platform
 from kaptain_magics.images.build import build_image, dockerfile, entrypoint, environment, push_built
-from kaptain_magics.images.context import FOLDER, PACKAGES, Context, training_context
+from kaptain_magics.images.context import FOLDER, PACKAGES, Context, Entry, training_context
 from kaptain_magics.images.digest import FileDigests, image_digest
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.http import Access
 from kaptain_magics.images.inside import Inside, Insides
 from kaptain_magics.images.layers import files_below, make_layer
+from kaptain_magics.images.own import own_packages, versions_in
 from kaptain_magics.images.push import push_image
 from kaptain_magics.images.reference import DOCKER_HUB, Reference
 from kaptain_magics.images.registry import Manifest, Registries
@@ -33,6 +36,7 @@ class Recipe(NamedTuple):
         script: The script's file name.
         context: What goes in.
         requirements: Lines of the requirements file.
+        own: What the runtime in it needs, with the bounds that do.
     """
 
     image: str
@@ -40,6 +44,7 @@ class Recipe(NamedTuple):
     script: str
     context: Context
     requirements: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
 
 class Published(NamedTuple):
@@ -67,7 +72,13 @@ class Published(NamedTuple):
 
 
 def recipe(
-    image: str, base: str, script: str, source: str, files: Sequence[str] = (), requirements: Sequence[str] = ()
+    image: str,
+    base: str,
+    script: str,
+    source: str,
+    files: Sequence[str] = (),
+    requirements: Sequence[str] = (),
+    own: Sequence[str] = (),
 ) -> Recipe:
     """Return the recipe of a training image.
 
@@ -78,13 +89,15 @@ def recipe(
         source: Its text.
         files: Files and folders that lie beside it.
         requirements: Lines of a pip requirements file.
+        own: What the runtime in it needs, with the bounds that do.
 
     Raises:
         ImageError: A name is none, or a file is missing or holds a secret.
     """
     Reference.parse(image)
     Reference.parse(base)
-    return Recipe(image, base, script, training_context(script, source, files, requirements), tuple(requirements))
+    context = training_context(script, source, files, requirements)
+    return Recipe(image, base, script, context, tuple(requirements), tuple(own))
 
 
 class Publisher:
@@ -156,7 +169,11 @@ class Publisher:
             recipe.context.entries,
             files,
             base=base.digest,
-            requirements=(*recipe.requirements, *(files.of(path) for path in local_files(recipe.requirements))),
+            requirements=(
+                *recipe.requirements,
+                *recipe.own,
+                *(files.of(path) for path in local_files(recipe.requirements)),
+            ),
             entrypoint=entrypoint(recipe.script),
             settings={"platform": self._platform, **environment()},
         )
@@ -182,18 +199,19 @@ class Publisher:
     def _build(self, recipe: Recipe, base: Base, checksum: str) -> Generator[str, None, None]:
         yield "Building Docker image."
         yield from self._bases.bring(base, self._platform)
-        packages, pip = None, False
-        if recipe.requirements:
+        packages: list[Entry] = []
+        pip = False
+        if recipe.requirements or recipe.own:
             try:
                 packages = yield from self._install(self._look(base), recipe)
             except (ImageError, TargetError):  # no wheel, or no Python to ask: pip in the image has the last word
                 if any(map(is_local, recipe.requirements)):
                     raise
-                pip = True
-        text = dockerfile(recipe.base, recipe.script, packages=packages is not None, pip=pip)
+                pip = bool(recipe.requirements)
+        text = dockerfile(recipe.base, recipe.script, packages=bool(packages), pip=pip)
         parts = {"context": list(recipe.context.entries)}
-        if packages is not None:
-            parts["packages"] = files_below(packages)
+        if packages:
+            parts["packages"] = packages
         yield from build_image(self._engine, recipe.image, text, parts, {CHECKSUM: checksum}, self._platform)
 
     def _look(self, base: Base) -> Inside:
@@ -213,11 +231,10 @@ class Publisher:
         manifest = source.platform_manifest(reference, self._platform)
         layers = []
         try:
-            if recipe.requirements:
+            if recipe.requirements or recipe.own:
                 packages = yield from self._fetch(recipe, reference, manifest)
-                if packages is not None:
-                    found = files_below(packages)
-                    layers.append(make_layer(found, f"{FOLDER}/{PACKAGES}", "requirements"))
+                if packages:
+                    layers.append(make_layer(packages, f"{FOLDER}/{PACKAGES}", "requirements"))
             layers.append(make_layer(recipe.context.entries, FOLDER, "script, files and runtime"))
             settings = {
                 "Labels": {CHECKSUM: checksum},
@@ -230,16 +247,30 @@ class Publisher:
             for layer in layers:
                 layer.file.close()
 
-    def _fetch(self, recipe: Recipe, base: Reference, manifest: Manifest) -> Generator[str, None, Path | None]:
+    def _fetch(self, recipe: Recipe, base: Reference, manifest: Manifest) -> Generator[str, None, list[Entry]]:
         yield f"Looking into {base}."
         return (yield from self._install(self._insides.in_registry(self._registries.of(base), base, manifest), recipe))
 
-    def _install(self, inside: Inside, recipe: Recipe) -> Generator[str, None, Path | None]:
+    def _install(self, inside: Inside, recipe: Recipe) -> Generator[str, None, list[Entry]]:
+        """Return the files of what the base image lacks, the person's requirements first."""
+        found: list[Entry] = []
+        installed = dict(inside.installed)
         missing = inside.missing(recipe.requirements)
-        if not missing:
-            return None
-        yield "Fetching requirements that the base image lacks: " + shown(missing)
-        return (yield from install(missing, inside.platform, self._cache, inside.installed))
+        if missing:
+            yield "Fetching requirements that the base image lacks: " + shown(missing)
+            folder = yield from install(missing, inside.platform, self._cache, inside.installed)
+            found = files_below(folder)
+            installed |= versions_in(folder)
+        own = msgspec.structs.replace(inside, installed=installed).missing(recipe.own)
+        if own:
+            try:
+                folder = yield from own_packages(own, inside.platform, self._cache, installed)
+            except ImageError as error:
+                yield f"The image gets no {shown(own)}, which saving to S3 and serving need: {error.message}"
+            else:
+                there = {entry.path for entry in found}
+                found += [entry for entry in files_below(folder) if entry.path not in there]
+        return found
 
 
 def skipping(image: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from kaptain_magics.errors import ImageError
 DOCKER_HUB = "registry-1.docker.io"
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_LONGEST_TAG = 128
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -72,5 +74,7 @@ def with_tag(image_name: str, *words: str) -> str:
     """Return an image's name with a tag: its own, or one made of words as the SDK does (id, framework, version)."""
     if "@" in image_name or ":" in image_name.rpartition("/")[2]:
         return image_name
-    tag = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, words)), flags=re.ASCII).lstrip(".-")[:128]
+    tag = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, words)), flags=re.ASCII).lstrip(".-")
+    if len(tag) > _LONGEST_TAG:
+        tag = f"{tag[: _LONGEST_TAG - 9]}-{hashlib.sha256(tag.encode()).hexdigest()[:8]}"
     return f"{image_name}:{tag or 'latest'}"

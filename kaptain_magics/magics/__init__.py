@@ -8,12 +8,18 @@ _LOADED = "KaptainMagics"
 
 
 def load(shell: Any) -> None:
-    """Register the magics, their completion and the line form of ``%kaptain_train``; twice does no harm."""
+    """Register the magics, their completion and the line form of ``%kaptain_train``; twice does no harm.
+
+    Raises:
+        InstallationError: ``import kaptain`` would not find the SDK.
+    """
+    from kaptain_magics.core.sdk import check_sdk
     from kaptain_magics.magics.magics import KaptainMagics
     from kaptain_magics.magics.owncell import capture_own_cell
 
     if _LOADED in shell.magics_manager.registry:
         return
+    check_sdk()
     magics = KaptainMagics(shell)
     shell.register_magics(magics)
     shell.input_transformers_cleanup.append(capture_own_cell)

@@ -103,9 +103,35 @@ def _predict(session: Session, workspace: Workspace, arguments: Arguments) -> An
         code = compile(arguments.rest, "<expression>", "eval")
         value = eval(code, session.shell.user_global_ns, session.shell.user_ns)
     except Exception as error:  # whatever the person's expression raises is one line, as any mistake in a line
-        raise usage_error(f"{arguments.rest}: {type(error).__name__}: {error}", "write an expression of data") from None
+        what, hint = f"{type(error).__name__}: {error}", "write an expression of data"
+        name = getattr(error, "name", None) if isinstance(error, NameError) else None
+        script = _script_with(workspace, str(arguments.positionals["NAME"]), name) if name else ""
+        if script:
+            what = f"{name} is a variable of the training {script}, which ran in its own process"
+            hint = f"bring it here with --fetch {name}"
+        raise usage_error(f"{arguments.rest}: {what}", hint) from None
     endpoint = workspace.endpoint(arguments.positionals["NAME"])
     return endpoint.predict(value, timeout=arguments.get("timeout", 30.0), proba=arguments.get("proba", False))
+
+
+def _script_with(workspace: Workspace, endpoint: str, name: str) -> str:
+    """Return what the script of an endpoint's model is, where that has a variable of that name; empty otherwise."""
+    from kaptain_magics.errors import KaptainError
+    from kaptain_magics.model.planning import last_script
+    from kaptain_magics.script import assigns
+    from kaptain_magics.script.capture import CELL
+
+    try:
+        model_id = workspace.registry.endpoint(endpoint).model_id
+    except KaptainError:  # the name of a model that is not deployed
+        model_id = endpoint
+    try:
+        script = last_script(workspace, model_id).script
+    except KaptainError:
+        return ""
+    if not assigns(script, name):
+        return ""
+    return "cell" if script.name == CELL else f"script {script.name}"
 
 
 def _canary(_: Session, workspace: Workspace, arguments: Arguments) -> None:
@@ -136,8 +162,9 @@ def _undeploy(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
     endpoint = workspace.endpoint(arguments.positionals["NAME"])
-    endpoint.undeploy()
-    views.show_text(f"{endpoint.name} is taken down")
+    there = endpoint.undeploy()
+    gone = f"{endpoint.name} was gone already; its record and what it left are removed"
+    views.show_text(f"{endpoint.name} is taken down" if there else gone)
 
 
 def _clean(_: Session, workspace: Workspace, arguments: Arguments) -> None:

@@ -52,7 +52,10 @@ def seconds(value: str) -> float:
 
 def model_id(value: str) -> str:
     """Read a model's id such as ``dev/mnist``."""
-    if not _MODEL.fullmatch(value) or len(value) > 200:
+    from kaptain_magics.core.names import check_model_id
+
+    check_model_id(value)
+    if not _MODEL.fullmatch(value):
         raise ValueError("write letters, digits, '.', '_', '-' and '/', as in dev/mnist")
     return value
 

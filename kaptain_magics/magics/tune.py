@@ -59,13 +59,13 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
     search = _search(session, arguments)
     last = None if domains and "objectives" in search else _last_study(workspace, model_id)
     kept = []
-    if last is not None and "objectives" not in search:
-        search = {"objectives": _spelled(last, search.get("direction")), "goal": last.goal} | search
-        kept += ["objective " + ", ".join(last.objectives)]
-        kept += [f"goal {last.goal:g}"] if last.goal is not None and search["goal"] == last.goal else []
     if last is not None and not domains:
         domains = dict(last.domains)
         kept += [f"{name}={domain}" for name, domain in domains.items()]
+    if last is not None and "objectives" not in search:
+        search = {"objectives": _spelled(last, search.get("direction")), "goal": last.goal} | search
+        kept += [f"--objective {','.join(last.objectives)}"]
+        kept += [f"--goal {last.goal:g}"] if last.goal is not None and search["goal"] == last.goal else []
     for name, domain in domains.items():
         check_domain(known, name, domain)
     plan = model.plan_tuning(
@@ -75,7 +75,8 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         **search,
         **job_options(arguments, workspace, known),
     )
-    plan.notes = (*([f"As in the last study: {'; '.join(kept)}."] if kept else []), *plan.notes)
+    if last is not None and kept:
+        plan.notes = (f"taken over from the last study, {last.name}: {', '.join(kept)}", *plan.notes)
     return session.carry_out(plan, arguments, on_interrupt)
 
 

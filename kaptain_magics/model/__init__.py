@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from kaptain_magics.core.sdk import check_sdk
+
 if TYPE_CHECKING:
     from kaptain_magics.model.endpoint import Endpoint
     from kaptain_magics.model.handles import Deployment, Handle, Study, TrainingRun
@@ -24,6 +26,8 @@ _PLACES = {
     "Workspace": "workspace",
 }
 __all__ = ["Deployment", "Endpoint", "Handle", "Model", "ModelMeta", "Plan", "Study", "TrainingRun", "Workspace"]
+
+check_sdk()  # also where another `kaptain` was imported in place of ours and could not say so
 
 
 def __getattr__(name: str) -> Any:

@@ -60,7 +60,7 @@ class Context:
         """Return all runs, the newest first; what a killed study left is put in order on the way."""
         rows = self.store.summaries()
         for row in rows:
-            if row.record.kind is RunKind.TUNE and row.state is RunState.FAILED:
+            if row.record.kind is RunKind.TUNE and row.state in (RunState.FAILED, RunState.STOPPED):
                 self._finish_dead(self.folder(row.record.run_id))
         return rows
 
@@ -68,5 +68,5 @@ class Context:
         from kaptain_magics.supervisor.start import start
         from kaptain_magics.supervisor.tune import TIDIED
 
-        if not (folder.path / TIDIED).exists() and not folder.lock.held_by_other():
+        if not (folder.path / TIDIED).exists() and folder.lock.acquire():
             start(folder, self.secrets, self.settings.warm)

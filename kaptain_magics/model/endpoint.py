@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from kaptain_magics.config import Settings
 from kaptain_magics.core.states import EndpointState
-from kaptain_magics.errors import ServingError
+from kaptain_magics.errors import InferenceError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
     from kaptain_magics.serving.loaders.base import TensorSpec
 
+_T = TypeVar("_T")
+_ELSEWHERE = (401, 403, 404, 502, 503, 504)  # statuses of an address whose endpoint moved, has a new token or is gone
+
+
+class _Known(NamedTuple):
+    """An endpoint when it was ready last.
+
+    Attributes:
+        version: The registry's version of it at that time; another one after every deployment.
+        settings: The settings that it was asked under: they name the cluster or the engine.
+        status: Where it was and what requests needed.
+    """
+
+    version: tuple[int, int]
+    settings: Settings
+    status: EndpointStatus
+
+
+# By state folder, target and name, for all objects: ``model.predict`` and ``%kaptain predict`` make one each time.
+_known: dict[tuple[str, str, str], _Known] = {}
+
 
 class Endpoint:
     """A served model.
+
+    Its address is looked up for the first request, and again after a deployment or when a request does not reach it.
 
     Args:
         name: The endpoint's name.
@@ -25,6 +51,7 @@ class Endpoint:
     def __init__(self, name: str, target: ServingTarget, workspace: Context) -> None:
         self.name = name
         self._target, self._workspace = target, workspace
+        self._key = (str(workspace.settings.home), target.name, name)
 
     def status(self) -> EndpointStatus:
         """Return the endpoint as it is now."""
@@ -32,7 +59,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """Where to send requests from here."""
+        """Where to send requests from here; on a cluster seen from outside for as long as this process lives."""
         return self.status().url
 
     def predict(self, data: Any, *, timeout: float = 30.0, proba: bool = False) -> Any:
@@ -52,20 +79,49 @@ class Endpoint:
         """
         from kaptain_magics.serving.client import predict
 
-        return predict(*self._address(), data, timeout=timeout, proba=proba)
+        return self._ask(lambda url, headers: predict(url, headers, data, timeout=timeout, proba=proba))
 
     async def predict_async(self, data: Any, *, timeout: float = 30.0, proba: bool = False) -> Any:
         """Ask the model without blocking the event loop; see ``predict``."""
-        from kaptain_magics.serving.client import predict_async
+        return await asyncio.to_thread(self.predict, data, timeout=timeout, proba=proba)
 
-        return await predict_async(*self._address(), data, timeout=timeout, proba=proba)
+    def _ask(self, send: Callable[[str, dict[str, str]], _T]) -> _T:
+        """Send a request to the address that is known; where that fails, once more to the one that holds now."""
+        known = self._known_address()
+        if known is None:
+            return send(*self._address())
+        try:
+            return send(*known)
+        except ServingError as error:
+            if isinstance(error, InferenceError) and error.status not in _ELSEWHERE:
+                raise
+            now = self._address()  # an endpoint that is gone or failed says here why
+            reached = isinstance(error, InferenceError) or isinstance(error.__cause__, TimeoutError)
+            if now == known and reached:  # it refuses, or it is slow: the same again would not help
+                raise
+            return send(*now)
+
+    def _known_address(self) -> tuple[str, dict[str, str]] | None:
+        """Return the address that was looked up last, if the endpoint was not deployed again since."""
+        known = _known.get(self._key)
+        version = self._workspace.registry.endpoint_version(self.name)
+        if known is None or known.version != version or known.settings != self._workspace.settings:
+            return None
+        return known.status.url, known.status.headers
 
     def _address(self) -> tuple[str, dict[str, str]]:
+        """Look the address up, and forget what was learned of the model that was there."""
+        from kaptain_magics.serving.client import forget
+
+        _known.pop(self._key, None)
+        version = self._workspace.registry.endpoint_version(self.name)  # before the status, which may be newer
         status = self.status()
         if status.state is not EndpointState.READY:
             why = f": {status.reason}" if status.reason else ""
             hint = status.hint or f"deploy it again: %kaptain_deploy {status.model_id} --replace"
             raise ServingError(f"endpoint {self.name} is {status.state}{why}", hint)
+        forget(status.url)
+        _known[self._key] = _Known(version, self._workspace.settings, status)
         return status.url, status.headers
 
     @property
@@ -93,7 +149,7 @@ class Endpoint:
         from kaptain_magics.serving.client import describe
 
         try:
-            return describe(*self._address()).inputs
+            return self._ask(describe).inputs
         except ServingError:
             return ()
 
@@ -101,24 +157,38 @@ class Endpoint:
         """Give the canary so many percent of the requests."""
         if not 0 <= percent <= 100:
             raise ServingError(f"{percent} is not a percentage", "write a whole number from 0 to 100")
-        self._target.set_traffic(self.name, percent)
+        self._set_traffic(percent)
 
     def promote(self) -> None:
         """Give the canary all requests and remove the revision before it."""
-        self._target.set_traffic(self.name, 100)
+        self._set_traffic(100)
 
     def rollback(self) -> None:
         """Remove the canary."""
-        self._target.set_traffic(self.name, 0)
+        self._set_traffic(0)
 
-    def undeploy(self) -> None:
-        """Remove the endpoint and its canary."""
-        self._target.undeploy(self.name)
+    def _set_traffic(self, percent: int) -> None:
+        self._target.set_traffic(self.name, percent)
+        _known.pop(self._key, None)  # another model may answer
+
+    def undeploy(self) -> bool:
+        """Remove the endpoint and its canary; one that was removed by other means is forgotten, with what it left.
+
+        Returns:
+            Whether it was still there.
+        """
+        there = True
+        try:
+            self._target.undeploy(self.name)
+        except NotFoundError:
+            there = False
         self._workspace.registry.remove_endpoint(self.name)
+        return there
 
     def __repr__(self) -> str:
         status = self.status()
-        return f"Endpoint {self.name}: {status.state} {status.url}".rstrip()
+        address = status.cluster_url if status.open_with else status.url
+        return f"Endpoint {self.name}: {status.state} {address}".rstrip()
 
 
 def open_endpoint(workspace: Context, name: str) -> Endpoint:

@@ -10,12 +10,15 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import (
     AnyEvent,
     ArtifactSaved,
     MetricReported,
     MetricSummary,
+    StateChanged,
     TrialChanged,
 )
 from kaptain_magics.core.specs import JobSpec
@@ -23,12 +26,14 @@ from kaptain_magics.core.states import RunKind, RunState, TrialState
 from kaptain_magics.errors import DeploymentFailedError, NotFoundError, RunFailedError, ScriptError, StateError
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.state import RunFolder, RunRecord
-from kaptain_magics.targets.base import ServerLogs
+from kaptain_magics.targets.base import JobRef, RunEnder, ServerLogs
+from kaptain_magics.tracking.ending import follow_tracking
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
-_STOP_PATIENCE = 60.0  # seconds for a supervisor to end its work
+_STOP_PATIENCE = 60.0  # seconds for a supervisor to end its work, before it is ended
+_LAST_PATIENCE = 10.0  # seconds for its end then
 
 
 class Handle:
@@ -139,8 +144,12 @@ class Handle:
         return "\n".join(text.splitlines()[-lines:])
 
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
-        """Yield the run's events from number ``after`` until its end; ``None`` every ``tick`` seconds without one."""
-        return self.folder.follow(after, tick)
+        """Yield the run's events from number ``after`` until its end; ``None`` every ``tick`` seconds without one.
+
+        Where a tracker is told of the run, this ends when that is done.
+        """
+        yield from self.folder.follow(after, tick)
+        yield from follow_tracking(self.folder, tick)
 
     def wait(self, timeout: float | None = None) -> RunState:
         """Wait for the run's end.
@@ -153,7 +162,7 @@ class Handle:
         """
         until = None if timeout is None else time.monotonic() + timeout
         last = self.folder.last_state()
-        for _ in self.folder.follow(tick=0.1):
+        for _ in self.follow(tick=0.1):
             if until is not None and time.monotonic() > until:
                 break
         else:
@@ -163,19 +172,46 @@ class Handle:
     def stop(self) -> None:
         """End the run and what belongs to it; waits until that is done. Ended runs are left alone.
 
+        A supervisor that was paused is woken; one that does not end in a minute is killed, and its jobs are ended here.
+
         Raises:
             StateError: It does not end.
         """
         until = time.monotonic() + _STOP_PATIENCE
         asked = False
         while not self.state.terminal:
-            if not asked and self.folder.lock.held_by_other():
-                with contextlib.suppress(OSError, ValueError):
-                    os.kill(int((self.folder.path / "supervisor.pid").read_text()), signal.SIGTERM)
-                    asked = True
+            if not asked:
+                asked = self._signal(signal.SIGTERM)
+            if time.monotonic() > until:
+                self._end_by_force()
+            time.sleep(0.02)
+
+    def _signal(self, number: int) -> bool:
+        """Send a signal to the supervisor, and wake it; returns whether there is one."""
+        if self.folder.lock.held_by_other():
+            with contextlib.suppress(OSError, ValueError):
+                pid = int((self.folder.path / "supervisor.pid").read_text())
+                os.kill(pid, number)
+                if hasattr(signal, "SIGCONT"):
+                    os.kill(pid, signal.SIGCONT)
+                return True
+        return False
+
+    def _end_by_force(self) -> None:
+        """Kill a supervisor that does not answer, and end what it leaves."""
+        self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+        until = time.monotonic() + _LAST_PATIENCE
+        while self.folder.lock.held_by_other():
             if time.monotonic() > until:
                 raise StateError(f"run {self.run_id} does not end", "%kaptain doctor looks for the cause")
             time.sleep(0.02)
+        reason = f"stopped; its supervisor did not answer for {_STOP_PATIENCE:g} s and was killed"
+        self.folder.settle(StateChanged(state=RunState.STOPPED, reason=reason))
+        target = self._workspace.target(self.target)
+        if isinstance(target, RunEnder):
+            target.end_run(self.run_id)
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            target.stop(msgspec.json.decode((self.folder.path / "job.json").read_bytes(), type=JobRef))
 
     def raise_for_failure(self) -> None:
         """Do nothing for a run that succeeded.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from kaptain_magics.core.names import check_model_id
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
 from kaptain_magics.targets.base import Check, Housekeeping
@@ -30,11 +31,14 @@ def clean(workspace: Context, force: bool) -> list[str]:
     if force:
         _settle(workspace)
     lines = []
-    for leftover in [*_folders(workspace), *_unlisted(workspace), *_objects(workspace), *_carried(workspace)]:
-        lines.append(leftover.text)
-        if force:
-            leftover.remove()
-    for name in sorted({workspace.settings.target, *(r.record.target for r in workspace.runs())}):
+    for leftover in _found(workspace):
+        try:
+            if force:
+                leftover.remove()
+            lines.append(leftover.text)
+        except (KaptainError, OSError) as error:  # the others go on
+            lines.append(f"{leftover.text}: cannot be removed now: {error}")
+    for name in sorted({"local", workspace.settings.target, *(r.record.target for r in workspace.runs())}):
         try:
             target = workspace.target(name)
             if isinstance(target, Housekeeping):
@@ -44,13 +48,32 @@ def clean(workspace: Context, force: bool) -> list[str]:
     return lines
 
 
+def _found(workspace: Context) -> Iterator[_Leftover]:
+    """Yield all leftovers; where one place cannot be looked into, the others still are."""
+    places = (
+        ("folders", _folders),
+        ("endpoints' folders", _unlisted),
+        ("objects", _objects),
+        ("passing objects", _carried),
+    )
+    for what, look in places:
+        leftovers = look(workspace)
+        while True:
+            try:
+                yield next(leftovers)
+            except StopIteration:
+                break
+            except (KaptainError, OSError) as error:
+                yield _Leftover(f"{what} cannot be looked at now: {error}", bool)
+                break
+
+
 def _settle(workspace: Context) -> None:
     """Wait until killed studies are put in order: the best model is kept before anything of theirs is removed."""
     from kaptain_magics.supervisor.tune import TIDIED
 
-    studies = [
-        s.record.run_id for s in workspace.runs() if s.record.kind is RunKind.TUNE and s.state is RunState.FAILED
-    ]
+    unfinished = (RunState.FAILED, RunState.STOPPED)
+    studies = [s.record.run_id for s in workspace.runs() if s.record.kind is RunKind.TUNE and s.state in unfinished]
     for folder in map(workspace.folder, studies):
         begun, worked = time.monotonic(), False
         while not (folder.path / TIDIED).exists():
@@ -99,15 +122,24 @@ def _objects(workspace: Context) -> Iterator[_Leftover]:
             place = f"{base}/{record.model_id}/trials/{record.name}"
         elif record.kind is RunKind.DEPLOY and record.endpoint is not None:
             place = f"{base}/{record.model_id}/deploy/{record.endpoint.revision}"
-        if place and place not in deployed and any(True for _ in store.list(place)):
+        if place and place not in deployed and _is_id(record.model_id) and any(True for _ in store.list(place)):
             yield _Leftover(f"objects under {place}", lambda p=place: store.delete(p))  # type: ignore[misc]
+
+
+def _is_id(model_id: str) -> bool:
+    """Whether a store can have something of that model: runs of earlier versions may bear any text."""
+    try:
+        return bool(check_model_id(model_id))
+    except ValueError:
+        return False
 
 
 def _carried(workspace: Context) -> Iterator[_Leftover]:
     """Objects beside a model that carried files into a job or variables out of it; an ended run removes its own."""
     store, base = workspace.objects(), workspace.settings.models_uri
     jobs = [s.record.job for s in workspace.runs() if s.state.terminal]
-    models = {job.upload_uri.rstrip("/") for job in jobs if job is not None and job.upload_uri.startswith(f"{base}/")}
+    named = [job for job in jobs if job is not None and _is_id(job.model_id)]
+    models = {job.upload_uri.rstrip("/") for job in named if job.upload_uri.startswith(f"{base}/")}
     for place in sorted({model.rpartition("/")[0] for model in models}):
         for entry in store.list(place):
             name, _, end = entry.path.partition(".")

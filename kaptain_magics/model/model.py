@@ -10,12 +10,11 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.names import did_you_mean, endpoint_name
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import ClusterOptions, JobSpec
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import MetricsTypeError, ModelError, NotFoundError, ObjectiveError, ServingError
-from kaptain_magics.model import planning
 from kaptain_magics.model.context import Context
 from kaptain_magics.model.contract.config import Config
 from kaptain_magics.model.contract.console import deploy_and_tell, follow_and_tell
@@ -310,7 +309,7 @@ class Model(Plannable):
 
     def _endpoint(self) -> Endpoint:
         try:
-            return open_endpoint(self.workspace, planning.endpoint_name(self.id))
+            return open_endpoint(self.workspace, endpoint_name(self.id))
         except NotFoundError:
             raise ServingError(f"{self.id} is not deployed", f"deploy it first: %kaptain_deploy {self.id}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import new_hex, new_run_id
+from kaptain_magics.core.names import check_model_id, endpoint_name, new_hex, new_run_id
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import ClusterOptions, EndpointSpec, ImageSpec, Script
 from kaptain_magics.core.states import Direction
@@ -78,8 +79,10 @@ class Plannable:
         *,
         workspace: Context | None = None,
     ) -> None:
-        if not isinstance(id, str) or not id.strip() or any(part in ("", ".", "..") for part in id.split("/")):
-            raise InvalidPropertyError(f"{id!r} is no model id", "write letters, digits, - and /, as in dev/mnist")
+        try:
+            check_model_id(id if isinstance(id, str) else "")
+        except ValueError as error:
+            raise InvalidPropertyError(f"{reprlib.repr(id)} is no model id", str(error)) from None
         for what, value in (("name", name), ("main_file", main_file), ("base_image", base_image)):
             if value is None or (value and not str(value).strip()):
                 raise InvalidPropertyError(f"the model's {what} is blank", f"give {what}=... a text, or leave it out")
@@ -253,7 +256,7 @@ class Plannable:
             ModelError: There is nothing to deploy, or no such revision.
             ServingError: An endpoint is there already and ``replace`` was not asked for, or it listens elsewhere.
         """
-        name = planning.endpoint_name(self.id)
+        name = endpoint_name(self.id)
         if canary_percent is not None and not 0 < canary_percent < 100:
             raise ServingError(f"a canary gets 1 to 99 percent, not {canary_percent}", "write for example 30")
         canary = canary_percent is not None
@@ -314,7 +317,7 @@ class Plannable:
     def state(self) -> str:
         """``untrained``, ``trained``, ``tuned`` or ``deployed``."""
         try:
-            self.workspace.registry.endpoint(planning.endpoint_name(self.id))
+            self.workspace.registry.endpoint(endpoint_name(self.id))
         except NotFoundError:
             last = self._last_revision()
             return last.stage if last is not None else "untrained"

@@ -13,7 +13,7 @@ import msgspec
 
 from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import new_job_name, new_run_id, sanitize
+from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.objectives import later_directions, read_objectives
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.secrets import ELSEWHERE, holds_password
@@ -331,8 +331,3 @@ def resume_plan(workspace: Context, word: str, changes: Mapping[str, Any] | None
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
     spec, said = fit_grid(spec)
     return StudyPlan(workspace, spec, about=folder.record.about, notes=[said] if said else [])
-
-
-def endpoint_name(model_id: str) -> str:
-    """Return the name of a model's endpoint: ``dev/mnist`` becomes ``dev-mnist``."""
-    return sanitize(model_id)

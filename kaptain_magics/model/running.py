@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kaptain_magics.core.events import Noted
+from kaptain_magics.core.names import endpoint_name
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec, ImageSpec
 from kaptain_magics.core.states import EndpointState
@@ -30,7 +31,7 @@ _RESOURCES = {
 
 def running_endpoint(workspace: Context, model_id: str) -> EndpointSpec | None:
     """Return what a model's endpoint was deployed with last; ``None`` where it has none, or it was taken down."""
-    name = planning.endpoint_name(model_id)
+    name = endpoint_name(model_id)
     return next((e.spec for e in workspace.registry.endpoints() if e.name == name), None)
 
 
@@ -144,7 +145,7 @@ def _resources(asked: Resources, running: Resources, said: list[str]) -> Resourc
 def _trained_with(workspace: Context, model_id: str) -> list[tuple[str, ...]]:
     """Return requirements that nobody named: none, and those that the served revisions were trained with."""
     try:
-        sources = workspace.registry.endpoint(planning.endpoint_name(model_id)).sources.values()
+        sources = workspace.registry.endpoint(endpoint_name(model_id)).sources.values()
     except NotFoundError:
         sources = {}.values()
     served = [revision for revision in known_revisions(workspace, model_id) if revision.uri in sources]

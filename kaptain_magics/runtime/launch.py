@@ -158,13 +158,17 @@ def _lookup(namespace: Mapping[str, Any], path: str) -> Any:
 
 def main(arguments: list[str]) -> int:
     """Run the plan in the file that is the one argument."""
-    if os.environ.get("KAPTAIN_CHANNEL") == "stdout":
-        os.dup2(1, 2)  # a container's two streams reach their reader in no certain order, one does
     plan = json.loads(Path(arguments[0]).read_text("utf-8"))
     if plan.get("env"):
         from kaptain_magics.runtime.variables import enter
 
-        enter(plan["env"])
+        enter(plan["env"])  # before anything else: what follows needs them, and may begin this program again
+    if os.environ.get("KAPTAIN_CHANNEL") == "stdout":
+        os.dup2(1, 2)  # a container's two streams reach their reader in no certain order, one does
+        from kaptain_magics.runtime.reach import store_is_ready
+
+        if not store_is_ready():
+            return 1
     return run(plan)
 
 

@@ -76,9 +76,7 @@ class S3Client:
         import urllib3
         from minio import Minio
 
-        authorities = env.get("AWS_CA_BUNDLE") or env.get("SSL_CERT_FILE") or certifi.where()
-        if not Path(authorities).is_file():
-            raise TransferError(f"there is no certificate file {authorities}", "correct AWS_CA_BUNDLE or SSL_CERT_FILE")
+        authorities = authorities_of(env) or certifi.where()
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=3, read=60),
             maxsize=PARALLEL + 1,
@@ -228,6 +226,20 @@ def endpoint_of(env: Mapping[str, str]) -> str:
         secure = wanted in ("true", "1", "yes", "y") if wanted else _public(host)
         scheme = "https" if secure else "http"
     return f"{scheme.lower()}://{host}"
+
+
+def authorities_of(env: Mapping[str, str]) -> str | None:
+    """Return the file with the certificates of the authorities to trust; ``None`` for the usual ones.
+
+    Raises:
+        TransferError: A file is named that is not there, and the server's address is ``https``.
+    """
+    named = env.get("AWS_CA_BUNDLE") or env.get("SSL_CERT_FILE")
+    if not named or endpoint_of(env).startswith("http://"):
+        return None
+    if not Path(named).is_file():
+        raise TransferError(f"there is no certificate file {named}", "correct AWS_CA_BUNDLE or SSL_CERT_FILE")
+    return named
 
 
 def _public(host: str) -> bool:

@@ -113,6 +113,14 @@ def check_variables(script: Script, names: Iterable[str], option: str) -> None:
             raise ScriptError(f"{option} {name}: the script has no top-level variable `{first}`", hint)
 
 
+def assigns(script: Script, name: str) -> bool:
+    """Whether a script certainly has a top-level variable of that name."""
+    try:
+        return name in (top_level_names(ast.parse(script.source)) or ())
+    except RecursionError:
+        return False
+
+
 def _parse(source: str, name: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
@@ -141,7 +149,7 @@ def _explain(error: SyntaxError, source: str) -> tuple[str, str]:
         message += "; a script has no running event loop: use asyncio.run(main())"
     lines = source.splitlines()
     if not error.lineno or error.lineno > len(lines):
-        return f"the code does not parse: {message}", "mend it and run the cell again"
+        return f"the code does not parse: {message}", "fix it and run the cell again"
     text = lines[error.lineno - 1].rstrip().expandtabs(1)
     column = min(max((error.offset or 1) - 1, 0), len(text))
     start = max(0, column - _WIDTH + 20) if len(text) > _WIDTH else len(text) - len(text.lstrip())

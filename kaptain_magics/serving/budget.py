@@ -9,6 +9,8 @@ from typing import Any
 
 from kaptain_magics.serving.errors import RequestError
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_BLOCK = 4 * 1024 * 1024
 FREE = 64 * 1024  # bytes of every request that are not counted: small requests are answered whatever large ones do
 
 
@@ -85,12 +87,19 @@ class Share:
 
 
 class Heap:
-    """Gives memory back to the system that was freed by large requests; the C library keeps it otherwise."""
+    """Gives memory back to the system that was freed by large requests; the C library keeps it otherwise.
+
+    A block above its threshold is given back when it is freed, but freeing one raises the threshold (up to 32 MB), and
+    what a thread has freed below it is kept. So the threshold is fixed, and the rest is trimmed.
+    """
 
     def __init__(self) -> None:
         self._trim: Any = None
-        with suppress(OSError, AttributeError):  # only glibc has it
-            self._trim = ctypes.CDLL(None).malloc_trim
+        with suppress(OSError, AttributeError):  # only glibc has them
+            library = ctypes.CDLL(None)
+            library.mallopt(_M_MMAP_THRESHOLD, _BLOCK)
+            library.mallopt(_M_TRIM_THRESHOLD, _BLOCK)
+            self._trim = library.malloc_trim
 
     def trim(self) -> None:
         """Give back what is free; other threads go on meanwhile."""

@@ -1,15 +1,12 @@
 """Asking an endpoint from Python: arrays, lists, DataFrames and images in, arrays out.
 
-Standard library connections, kept alive; the binary extension where it pays.
+Over connections that are kept (``pool``); with the binary extension where it pays.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import http.client
-import os
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,15 +18,17 @@ import numpy as np
 import orjson
 
 from kaptain_magics.errors import InferenceError, ServingError
+from kaptain_magics.serving import pool
 from kaptain_magics.serving.binary import read_raw, write_raw
 from kaptain_magics.serving.inputs import UNNAMED, to_tensors
 from kaptain_magics.serving.loaders.base import Array, Signature, TensorSpec
 from kaptain_magics.serving.tensors import as_answer, read_data, write_data
 
-_KEPT = 16  # connections to one server that wait at most
 _LARGE = 256  # values above which a request goes as raw bytes
+_MOST = 16 * 1024 * 1024  # bytes of one request's raw tensors; half of what our server takes
+_MOST_JSON = 6 * 1024 * 1024  # the same of JSON
+_WRITTEN = 25  # bytes of a number in JSON, at most
 _PROBABILITIES = ("predict_proba", "probabilities", "output_probability", "probability")
-_STALE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError, http.client.BadStatusLine)
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -40,49 +39,11 @@ class _Description(NamedTuple):
     binary: bool
 
 
-class _Connections:
-    """Connections that wait for the next request, shared by all threads."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[tuple[int, str, str], list[http.client.HTTPConnection]] = {}
-        self._turn = threading.Lock()
-        atexit.register(self.close)
-
-    def take(self, scheme: str, place: str, timeout: float) -> http.client.HTTPConnection:
-        """Return a connection to a server, which may be open already."""
-        with self._turn:
-            waiting = self._waiting.get((os.getpid(), scheme, place))  # a fork must not share its parent's
-            connection = waiting.pop() if waiting else None
-        if connection is None:
-            kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-            return kind(place, timeout=timeout)
-        connection.timeout = timeout
-        connection.sock.settimeout(timeout)
-        return connection
-
-    def give_back(self, scheme: str, place: str, connection: http.client.HTTPConnection) -> None:
-        """Keep a connection that is still open, but not too many."""
-        with self._turn:
-            waiting = self._waiting.setdefault((os.getpid(), scheme, place), [])
-            if connection.sock is not None and len(waiting) < _KEPT:
-                waiting.append(connection)
-                return
-        connection.close()
-
-    def close(self) -> None:
-        """Close all."""
-        for waiting in self._waiting.values():
-            for connection in waiting:
-                connection.close()
-            waiting.clear()
-
-
-_connections = _Connections()
 _described: dict[str, _Description] = {}
 
 
 def predict(url: str, headers: Mapping[str, str], data: Any, *, timeout: float = 30.0, proba: bool = False) -> Array:
-    """Ask an endpoint.
+    """Ask an endpoint; what is too much for one request goes in several, one after another.
 
     Args:
         url: The endpoint's URL, ending in ``/infer`` (V2) or ``:predict`` (V1).
@@ -152,6 +113,16 @@ def predict_batch(
     return _predict(url, headers, data, timeout, proba, rows, parallel)
 
 
+def forget(url: str) -> None:
+    """Forget what was learned of an endpoint: after a deployment another model may be there, behind another server.
+
+    The model that was there may have taken the columns in another order, and connections that wait may lead to a
+    server that still leaves.
+    """
+    _described.pop(url, None)
+    pool.forget(url)
+
+
 # ---- requests --------------------------------------------------------------------------------------------------
 
 
@@ -172,11 +143,12 @@ def _predict(
         try:
             outputs = [_probabilities(description.signature)] if proba else []
             ask = partial(_ask, url, headers, description, outputs, timeout)
-            pieces = _pieces(to_tensors(data, description.signature), rows)
+            raw = description.binary and not _speaks_v1(url)
+            pieces = _pieces(to_tensors(data, description.signature), rows, raw)
             if len(pieces) == 1:
                 return ask(pieces[0])
-            with ThreadPoolExecutor(max(1, parallel)) as pool:
-                return np.concatenate(list(pool.map(ask, pieces)))
+            with ThreadPoolExecutor(max(1, parallel)) as threads:
+                return np.concatenate(list(threads.map(ask, pieces)))
         except InferenceError:
             _described.pop(url, None)  # another model may be there by now
             if not (known and retry):
@@ -201,9 +173,12 @@ def _speaks_v1(url: str) -> bool:
     return urlsplit(url).path.endswith(":predict")
 
 
-def _pieces(tensors: dict[str, Array], rows: int | None) -> list[dict[str, Array]]:
+def _pieces(tensors: dict[str, Array], rows: int | None, raw: bool) -> list[dict[str, Array]]:
     count = max(len(array) for array in tensors.values())
-    if rows is None or count <= rows:
+    if rows is None:  # what a server takes at once has a limit
+        size = sum(a.size * (a.itemsize if raw and a.dtype != object else _WRITTEN) for a in tensors.values())
+        rows = max(1, count * (_MOST if raw else _MOST_JSON) // max(1, size))
+    if count <= rows:
         return [tensors]
     return [{name: array[at : at + rows] for name, array in tensors.items()} for at in range(0, count, rows)]
 
@@ -329,30 +304,17 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 
 def _send(method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float) -> tuple[bytes, str]:
-    """Send a request over a connection that is kept; returns the body and the length of its JSON part."""
-    parts = urlsplit(url)
-    while True:
-        connection = _connections.take(parts.scheme, parts.netloc, timeout)
-        used = connection.sock is not None
-        try:
-            connection.request(method, parts.path, body, dict(headers))
-            answer = connection.getresponse()
-            data = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            if used and isinstance(error, _STALE):  # it was closed while nobody asked
-                continue
-            said = " in time" if isinstance(error, TimeoutError) else f": {error}"
-            raise ServingError(
-                f"the endpoint at {parts.netloc} does not answer{said}", "%kaptain endpoints shows its state"
-            ) from error
-        except BaseException:
-            connection.close()
-            raise
-        _connections.give_back(parts.scheme, parts.netloc, connection)
-        if answer.status != 200:
-            raise InferenceError(_message(answer.status, data))
-        return data, answer.headers.get("Inference-Header-Content-Length", "")
+    """Send a request; returns the body of the answer and the length of its JSON part."""
+    try:
+        answer = pool.request(method, url, headers, body, timeout)
+    except (OSError, http.client.HTTPException) as error:
+        said = " in time" if isinstance(error, TimeoutError) else f": {error}"
+        raise ServingError(
+            f"the endpoint at {urlsplit(url).netloc} does not answer{said}", "%kaptain endpoints shows its state"
+        ) from error
+    if answer.status != 200:
+        raise InferenceError(_message(answer.status, answer.body), status=answer.status)
+    return answer.body, answer.headers.get("Inference-Header-Content-Length", "")
 
 
 def _message(status: int, data: bytes) -> str:

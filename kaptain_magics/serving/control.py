@@ -6,10 +6,8 @@ follows another. ``{"do": "take"}`` comes with clients' connections, and with wh
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import orjson
 
 from kaptain_magics.errors import ServingError
+from kaptain_magics.files import Lock
 from kaptain_magics.sockets import connect_unix, listen_unix
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
@@ -208,16 +207,8 @@ def hold_state(path: Path, port: int, stack: ExitStack) -> None:
     Raises:
         ServingError: Another server that lives holds it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    stack.callback(os.close, descriptor)
-    until = time.monotonic() + 1.0  # somebody may just be looking whether it is held
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except OSError:
-            if time.monotonic() > until:
-                raise ServingError(f"{path} belongs to another server that lives", "deploy again") from None
-            time.sleep(0.01)
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, orjson.dumps({"pid": os.getpid(), "port": port}) + b"\n")
+    lock = Lock(path)
+    if not lock.acquire():
+        raise ServingError(f"{path} belongs to another server that lives", "deploy again")
+    stack.callback(lock.release)
+    lock.write(orjson.dumps({"pid": os.getpid(), "port": port}) + b"\n")

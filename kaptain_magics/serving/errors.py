@@ -21,8 +21,7 @@ class RequestError(InferenceError):
     """
 
     def __init__(self, status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-        super().__init__(message)
-        self.status = status
+        super().__init__(message, status=status)
         self.headers = headers
 
 

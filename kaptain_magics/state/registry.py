@@ -11,7 +11,7 @@ import msgspec
 
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import MetricSummary
-from kaptain_magics.core.names import did_you_mean, sanitize
+from kaptain_magics.core.names import did_you_mean, endpoint_name, sanitize
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import NotFoundError, StateError
@@ -137,7 +137,7 @@ class Registry:
         Raises:
             NotFoundError: There is none.
         """
-        found = _read(self._endpoints / f"{sanitize(name)}.json", EndpointRecord)
+        found = _read(self._endpoints / f"{endpoint_name(name)}.json", EndpointRecord)
         if found is None:
             hint = did_you_mean(name, [e.name for e in self.endpoints()]) or f"deploy it first: %kaptain_deploy {name}"
             raise NotFoundError(f"there is no endpoint {name!r}", hint)
@@ -147,13 +147,21 @@ class Registry:
         """Return all endpoints by name."""
         return sorted(_read_all(self._endpoints, EndpointRecord), key=lambda e: e.name)
 
+    def endpoint_version(self, name: str) -> tuple[int, int]:
+        """Return what differs after every deployment of an endpoint, without reading its record; zeros without one."""
+        try:
+            written = (self._endpoints / f"{name}.json").stat()
+        except OSError:
+            return 0, 0
+        return written.st_ino, written.st_mtime_ns
+
     def save_endpoint(self, record: EndpointRecord) -> None:
         """Write an endpoint down."""
         write_whole(self._endpoints / f"{record.name}.json", msgspec.json.encode(record))
 
     def remove_endpoint(self, name: str) -> None:
         """Forget an endpoint."""
-        (self._endpoints / f"{sanitize(name)}.json").unlink(missing_ok=True)
+        (self._endpoints / f"{endpoint_name(name)}.json").unlink(missing_ok=True)
 
     def _model_path(self, model_id: str) -> Path:
         digest = hashlib.sha256(model_id.encode()).hexdigest()[:8]

@@ -1,13 +1,15 @@
 """Runs: a folder of facts and a stream of events each.
 
 ``<home>/runs/<run id>/`` holds ``run.json`` (what was asked), ``events.jsonl`` (what happened, appended by one writer),
-``log.txt`` (the job's whole output), ``lock`` (held by the supervisor as long as it lives) and the job's own files.
+``log.txt`` (the job's whole output), ``lock`` (held by whoever starts the run, then by its supervisor as long as it
+lives) and the job's own files.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,6 @@ from kaptain_magics.errors import NotFoundError, StateError
 from kaptain_magics.files import Lock, appended, disk_error, private_folder, write_whole
 
 TEXT_AT_MOST = 64 * 1024  # bytes of log text in one event
-_GRACE = 15.0  # seconds in which a new run's supervisor must have taken the lock
 _TAIL = 64 * 1024  # bytes of the stream that are searched for its last state
 
 _encoder = msgspec.json.Encoder()
@@ -160,8 +161,8 @@ class RunFolder:
             tick: Yield ``None`` when nothing came for so many seconds, so that the caller can look up.
 
         Yields:
-            The events in order, the terminal ``StateChanged`` last; it is made up (and written down) where the
-            supervisor died without one.
+            The events in order, the terminal ``StateChanged`` last; it is made up (and written down, where the disk
+            takes it) where the supervisor died without one.
         """
         place, pause = _Place(), 0.005
         looked = ticked = time.monotonic()
@@ -176,7 +177,10 @@ class RunFolder:
             pause = 0.005 if came else min(pause * 1.2, 0.05)
             if not came and now - looked > 1.0:
                 looked = now
-                self.settle()
+                unwritten = self.settle()
+                if unwritten is not None:
+                    yield msgspec.structs.replace(unwritten, seq=place.number + 1)
+                    return
             if tick is not None and now - ticked >= tick:
                 ticked = now
                 yield None
@@ -218,8 +222,7 @@ class RunFolder:
 
     def last_state(self) -> StateChanged:
         """Return the run's state now, a dead supervisor's run settled as failed."""
-        self.settle()
-        return self._written_state()
+        return self.settle() or self._written_state()
 
     def _written_state(self) -> StateChanged:
         try:
@@ -237,32 +240,39 @@ class RunFolder:
                 return state
         return StateChanged(state=RunState.RUNNING if size > _TAIL else RunState.PENDING)
 
-    def settle(self) -> None:
-        """Write down that the run has failed where its supervisor died without a last word."""
-        if self._written_state().state.terminal or self.lock.held_by_other():
-            return
+    def settle(self, last: StateChanged | None = None) -> StateChanged | None:
+        """Write down how the run has ended where its supervisor died without a last word.
+
+        Args:
+            last: The state to write; by default that it has failed.
+
+        Returns:
+            The state where it cannot be written, such as on a full disk; ``None`` when there is nothing to add to what
+            is written.
+        """
+        if self._written_state().state.terminal or self.lock.descriptor is not None or self.lock.held_by_other():
+            return None
+        if sys.platform == "win32" and not self.lock.path.exists():
+            return None  # no lock can be handed over there: the supervisor makes it, and it is still starting
         record = self.record
-        if not self.events_path.exists() and time.time() - record.created < _GRACE:
-            return
-        lock = Lock(self.path / "lock")
-        if self.lock._descriptor is not None or not lock.acquire():
-            return
+        last = last or StateChanged(
+            state=RunState.FAILED,
+            reason="the process that supervised this run was killed, or the machine was restarted",
+            hint=f"run it again, or %kaptain_tune {record.model_id} --resume"
+            if record.kind is RunKind.TUNE
+            else "run the cell again",
+        )
+        lock = Lock(self.lock.path)
         try:
-            if not self._written_state().state.terminal:
+            if lock.acquire() and not self._written_state().state.terminal:
                 self._next = 0
-                self.append(
-                    StateChanged(
-                        state=RunState.FAILED,
-                        reason="the process that supervised this run was killed, or the machine was restarted",
-                        hint=f"run it again, or %kaptain_tune {record.model_id} --resume"
-                        if record.kind is RunKind.TUNE
-                        else "run the cell again",
-                    )
-                )
-        except StateError:
-            pass  # a full disk must not hide the other runs; the next reader tries again
+                self.append(last)
+        except StateError as error:  # a reader must still learn of the end
+            reason = f"the process that supervised this run has ended, and that cannot be written down: {error.message}"
+            return msgspec.structs.replace(last, time=time.time(), reason=reason, hint=error.hint)
         finally:
             lock.release()
+        return None
 
 
 class _Place:
@@ -286,20 +296,26 @@ class RunStore:
     def create(self, record: RunRecord) -> RunFolder:
         """Write a new run down.
 
+        Returns:
+            The run, its lock held: nobody takes it for dead until this process has died or let go of the lock.
+
         Raises:
             StateError: The disk is full or the folder cannot be written; nothing is left of the run then.
         """
         path = self.folder / record.run_id
+        made = RunFolder(path)
         try:
             private_folder(self.folder)
             path.mkdir(mode=0o700)
+            if sys.platform != "win32":
+                made.lock.acquire()
             write_whole(path / "run.json", msgspec.json.encode(record))
         except OSError as error:
             raise disk_error(error, path) from error
         except StateError:
-            shutil.rmtree(path, ignore_errors=True)
+            self.discard(made)
             raise
-        return RunFolder(path)
+        return made
 
     def folders(self) -> list[RunFolder]:
         """Return all runs, the newest first."""
@@ -359,4 +375,5 @@ class RunStore:
 
     def discard(self, folder: RunFolder) -> None:
         """Remove a run's folder without a question: it was never started, or has ended."""
+        folder.lock.release()
         shutil.rmtree(folder.path, ignore_errors=True)

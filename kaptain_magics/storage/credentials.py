@@ -57,6 +57,39 @@ def storage_env(environ: Mapping[str, str]) -> StorageEnv:
     return StorageEnv({name: value for name, value in found.items() if value})
 
 
+def elsewhere(env: Mapping[str, str]) -> tuple[StorageEnv, bytes]:
+    """Return access to a store as another machine can use it.
+
+    Args:
+        env: The access as this machine uses it.
+
+    Returns:
+        The variables without ``AWS_CA_BUNDLE``, a path of this machine; and the certificates in that file, which have
+        to travel (none where the server's address is ``http``).
+
+    Raises:
+        CredentialsError: The file cannot be read.
+    """
+    from kaptain_magics.runtime.errors import TransferError
+    from kaptain_magics.runtime.s3_client import endpoint_of
+
+    named = env.get("AWS_CA_BUNDLE", "")
+    left = StorageEnv({name: value for name, value in env.items() if name != "AWS_CA_BUNDLE"})
+    try:
+        if not named or endpoint_of(env).startswith("http://"):
+            return left, b""
+    except TransferError as error:
+        raise CredentialsError(error.message, error.hint) from error
+    try:
+        found = Path(named).expanduser().read_bytes()
+    except OSError as error:
+        message = f"the certificates of AWS_CA_BUNDLE cannot be read: {named}: {error.strerror}"
+        raise CredentialsError(message, "correct AWS_CA_BUNDLE, or ca_bundle in the AWS profile") from None
+    if b"-----BEGIN CERTIFICATE-----" not in found:
+        raise CredentialsError(f"{named} holds no certificate in PEM form", "correct AWS_CA_BUNDLE")
+    return left, found
+
+
 def _profile(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the settings of the profile, empty when none is named and there is no default one."""
     home = Path(environ.get("HOME") or Path.home())

@@ -15,6 +15,7 @@ from kaptain_magics.core.events import StateChanged
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
 from kaptain_magics.files import write_whole
+from kaptain_magics.runtime.forked import LOCK_VARIABLE
 from kaptain_magics.state import RunFolder
 from kaptain_magics.supervisor.context import Context
 
@@ -22,14 +23,21 @@ from kaptain_magics.supervisor.context import Context
 def main(arguments: list[str]) -> int:
     """Supervise the run in the folder that is the one argument; returns when it has ended."""
     folder = RunFolder(Path(arguments[0]))
-    if not folder.lock.acquire():
+    handed = os.environ.pop(LOCK_VARIABLE, "")
+    if handed:
+        folder.lock.adopt(int(handed))
+    elif not folder.lock.acquire():
         return 0  # somebody else does it
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    write_whole(folder.path / "supervisor.pid", str(os.getpid()).encode())
+    try:
+        write_whole(folder.path / "supervisor.pid", str(os.getpid()).encode())
+    except StateError as error:
+        _write_end(folder, StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint))
+        return 1
     settings = Settings.load(folder.record.settings)
     context = Context(folder, settings, stopping)
     if folder.last_state().state.terminal:  # the supervisor before this one was killed
@@ -41,12 +49,20 @@ def main(arguments: list[str]) -> int:
     if tracked:
         _warn_without_tracker(context)
     last = _supervise(context)
-    with contextlib.suppress(StateError):
-        folder.append(last)
+    _write_end(folder, last)
     if tracked:
         _track(folder, settings.whole_tracking_uri())
     folder.lock.release()
     return 0
+
+
+def _write_end(folder: RunFolder, last: StateChanged) -> None:
+    """Write the run's last state; on a full disk a short line may still fit where a long one does not."""
+    try:
+        folder.append(last)
+    except StateError as error:
+        with contextlib.suppress(StateError):
+            folder.append(StateChanged(state=RunState.FAILED, reason=error.message.rpartition(": ")[2]))
 
 
 def _supervise(context: Context) -> StateChanged:
@@ -61,7 +77,8 @@ def _supervise(context: Context) -> StateChanged:
     except KaptainError as error:
         return StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
     except Exception as error:  # a fault of ours must still end the run, with its reason
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the disk may be full
+            traceback.print_exc()
         return StateChanged(
             state=RunState.FAILED,
             reason=f"kaptain_magics itself failed: {type(error).__name__}: {error}",
@@ -80,6 +97,7 @@ def _warn_without_tracker(context: Context) -> None:
 
 def _track(folder: RunFolder, uri: str) -> None:
     """Tell the tracker when all is done: its import alone takes longer than many runs."""
+    from kaptain_magics.tracking.ending import note
     from kaptain_magics.tracking.mlflow import track
 
     try:
@@ -89,6 +107,8 @@ def _track(folder: RunFolder, uri: str) -> None:
     else:
         if warning is not None:
             sys.stderr.write(f"{warning.text}\n{warning.hint}\n")
+            with contextlib.suppress(StateError):
+                note(folder, warning)
 
 
 if __name__ == "__main__":

@@ -5,39 +5,54 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from kaptain_magics.files import disk_error
 from kaptain_magics.state import RunFolder
 from kaptain_magics.targets.local import processes
+from kaptain_magics.tracking.ending import is_tracked
 
 _MAIN = "kaptain_magics.supervisor.main"
 _NOW = ("import kaptain_magics.supervisor.main", "import kaptain_magics.targets.local")
 _LATER = ("import optuna", "import kaptain_magics.supervisor.tune", "import kaptain_magics.supervisor.deploy")
+_TRACKING = (
+    "from kaptain_magics.tracking.mlflow import load; load()",
+    "import mlflow.store.tracking.sqlalchemy_store",
+)
 
 
 def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> None:
-    """Start the supervisor of a run that was just created; returns at once.
+    """Start the supervisor of a run; returns at once.
+
+    The run's lock is handed over: there is no moment at which nobody holds it, however long the start takes.
 
     Args:
-        folder: The run.
+        folder: The run, its lock held; it is not held by this process any more afterwards.
         secrets: Environment variables with credentials that were given to this process alone.
         warm: Whether to fork from a warm worker.
 
     Raises:
         TargetError: No process can be started.
+        StateError: The disk is full or the folder is gone.
     """
     env = {**os.environ, **secrets}
+    env.pop("KAPTAIN_JOB", None)  # where a job starts another run: that one outlives it
     request = {
         "plan": {"module": _MAIN, "argv": [str(folder.path)]},
         "env": env,
         "cwd": str(folder.path),
         "detached": True,
-        "threads": 1,
     }
-    output = os.open(folder.path / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = folder.path / "supervisor.log"
     try:
-        worker = processes.WarmWorker(_NOW, _stable(env), later=_LATER) if warm else None
-        processes.start(request, output, warm=worker).leave()
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise disk_error(error, log) from error
+    try:
+        later = (*_LATER, *_TRACKING) if is_tracked(folder) else _LATER
+        worker = processes.WarmWorker(_NOW, _stable(env), later=later) if warm else None
+        processes.start(request, output, warm=worker, lock=folder.lock.descriptor).leave()
     finally:
         os.close(output)
+        folder.lock.release()
 
 
 def _stable(env: Mapping[str, str]) -> dict[str, str]:

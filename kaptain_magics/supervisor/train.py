@@ -9,7 +9,7 @@ import msgspec
 
 from kaptain_magics.core.events import ArtifactSaved, MetricReported, MetricSummary, StateChanged
 from kaptain_magics.core.states import RunState
-from kaptain_magics.errors import KaptainError
+from kaptain_magics.errors import KaptainError, StateError
 from kaptain_magics.files import write_whole
 from kaptain_magics.state import Revision
 from kaptain_magics.supervisor.context import Context
@@ -22,7 +22,11 @@ def run(context: Context) -> StateChanged:
     context.say_first()
     context.note(f'Submitting a new training job "{job.name}".')
     ref = context.target.submit(job)
-    write_whole(context.folder.path / "job.json", msgspec.json.encode(ref))
+    try:
+        write_whole(context.folder.path / "job.json", msgspec.json.encode(ref))
+    except StateError:
+        context.target.stop(ref)
+        raise
     context.note("Waiting for the training job to complete...")
     metrics: dict[str, MetricSummary] = {}
     saved: ArtifactSaved | None = None

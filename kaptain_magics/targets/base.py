@@ -61,6 +61,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         state: Its state.
         url: Where to send requests from here.
         cluster_url: The address inside the cluster, where it is another.
+        open_with: Command that opens the endpoint at port 8080 of this machine, where ``url`` ends with this process.
         model_id: The model's id.
         framework: The model's framework.
         protocol: ``v2`` or ``v1``.
@@ -76,6 +77,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     state: EndpointState
     url: str = ""
     cluster_url: str = ""
+    open_with: str = ""
     model_id: str = ""
     framework: str = ""
     protocol: str = "v2"
@@ -220,6 +222,14 @@ class NativeTuner(Protocol):
 
     def stop_study(self, study: StudyRef) -> None:
         """End the study and its trials."""
+
+
+@runtime_checkable
+class RunEnder(Protocol):
+    """A target that finds what belongs to a run without the process that supervised it."""
+
+    def end_run(self, run_id: str) -> None:
+        """End the jobs of a run whose supervisor was killed."""
 
 
 @runtime_checkable

@@ -27,20 +27,27 @@ def channel_event(data: Mapping[str, Any]) -> Event | None:
     kind = data.get("kind")
     if kind == "metric":
         return MetricReported(
-            name=str(data["name"]), value=float(data["value"]), step=data.get("step"), time=float(data.get("time", 0.0))
+            name=str(data["name"]),
+            value=float(data["value"]),
+            step=_step(data.get("step")),
+            time=float(data.get("time", 0.0)),
         )
     if kind == "artifact":
         return ArtifactSaved(
-            uri=data["uri"],
-            files=dict(data.get("files", {})),
+            uri=str(data["uri"]),
+            files={str(path): str(digest) for path, digest in dict(data.get("files", {})).items()},
             size=int(data.get("size", 0)),
-            framework=data.get("framework", ""),
-            format=data.get("format", ""),
+            framework=str(data.get("framework", "")),
+            format=str(data.get("format", "")),
             time=float(data.get("time", 0.0)),
         )
     if kind == "note":
         return Noted(text=str(data["text"]), warning=bool(data.get("warning")), hint=str(data.get("hint", "")))
     return None
+
+
+def _step(step: Any) -> int | None:
+    return None if step is None else int(step)
 
 
 def place_fetched(path: Path, digest: str, folder: Path) -> None:
@@ -133,7 +140,7 @@ _SIGNALS = {
     6: "SIGABRT: aborted",
     7: "SIGBUS",
     8: "SIGFPE",
-    9: "SIGKILL: ended from outside, often for want of memory",
+    9: "SIGKILL: ended from outside, often because memory ran out",
     11: "SIGSEGV: crashed in native code",
     13: "SIGPIPE",
     15: "SIGTERM",

@@ -27,8 +27,10 @@ import pytest
 from kaptain_magics.core.events import AnyEvent, ArtifactSaved, Event, LogWritten, MetricReported, StateChanged
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_job_name, new_run_id
+from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Binding, ImageSpec, JobSpec, Script
 from kaptain_magics.core.states import RunState
+from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.targets.base import JobRef, Surroundings, Target, open_target
 
 FOLLOWER = """
@@ -227,6 +229,13 @@ class JobTargetSuite:
             f"KAPTAIN_RUN_ID {job.run_id}",
             f"TRAINED_MODEL_UPLOAD_PATH {job.upload_uri}",
         ]
+
+    def test_libraries_keep_to_the_cores_of_the_job(self, rig: Rig, target: Target) -> None:
+        source = f"import os\nprint([os.environ.get(name) for name in {THREAD_VARIABLES!r}])"
+        half = Resources.simple(cpu="500m")
+        assert outcome(target, rig.job(source, resources=half)).log == "['1', '1', '1', '1']\n"
+        said = outcome(target, rig.job(source, resources=half, env={"OMP_NUM_THREADS": "3"})).log
+        assert said == "['3', '1', '1', '1']\n"  # a person's own number is kept
 
     def test_hyperparameters_reach_the_command_line_and_assignments(self, rig: Rig, target: Target) -> None:
         source = """

@@ -6,18 +6,23 @@ ends: what cannot be told becomes one warning.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import AnyEvent, ArtifactSaved, MetricReported, Noted, StateChanged, TrialChanged
 from kaptain_magics.core.secrets import scrubbed, without_login
 from kaptain_magics.core.states import RunState, TrialState
+from kaptain_magics.files import locked
+from kaptain_magics.tracking.database import at_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,6 +61,16 @@ def missing() -> Noted | None:
     )
 
 
+def load() -> None:
+    """Import MLflow in its quiet form; that takes seconds."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what MLflow's libraries think of each other
+        importlib.import_module("mlflow")
+        importlib.import_module("mlflow.tracking")
+
+
 def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: str) -> Noted | None:
     """Tell MLflow of a run.
 
@@ -70,14 +85,14 @@ def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: st
     absent = missing()
     if absent is not None:
         return absent
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
     try:
+        load()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what MLflow's libraries think of each other
+            warnings.simplefilter("ignore")
             from mlflow import MlflowClient
 
-            told = _Told(MlflowClient(tracking_uri), record)
+            with _one_at_a_time(tracking_uri, record.settings.get("home", "")), at_database(tracking_uri):
+                told = _Told(MlflowClient(tracking_uri), record)
             for event in events:
                 if event is not None:
                     told.take(event)
@@ -91,6 +106,16 @@ def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: st
             hint="check the tracking URI; the run itself is not affected",
         )
     return None
+
+
+@contextmanager
+def _one_at_a_time(tracking_uri: str, home: str) -> Iterator[None]:
+    """Hold a lock while a database, its tables and the experiment may have to be made; a server does that itself."""
+    if not home or tracking_uri.startswith(("http:", "https:")):
+        yield
+        return
+    with locked(Path(home) / "mlflow.lock", patience=60.0):
+        yield
 
 
 class _Told:

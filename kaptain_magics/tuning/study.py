@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import secrets
+import shutil
 import string
 import threading
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import Event, LogWritten, MetricReported, Noted, StateChanged, TrialChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
@@ -32,6 +34,7 @@ _ALIKE = 2  # first trials that fail alike before the study gives up,
 _TOLERANT = 4  # unless it was told to bear more failures than this
 _FAREWELL = 60.0  # seconds that stopped trials have to end
 _LAST_WAIT = 10.0  # the same after an error of this process
+_PUT_BACK = 2  # times that a trial is run again whose job was lost by no fault of its script
 _NOTES_AT_MOST = 50  # different notes of trials that are passed on
 _ALPHABET = string.ascii_lowercase + string.digits
 
@@ -154,7 +157,7 @@ class _Loop:
                 if isinstance(news, BaseException):
                     self._running.pop(trial.number, None)
                     raise news
-                if trial.number in self._running:
+                if self._running.get(trial.number) is trial:
                     self._take(trial, news)
             self._look_around()
 
@@ -168,21 +171,24 @@ class _Loop:
         if parameters is None:
             self._exhausted = True
             return
+        self._launch(self._next, parameters)
+        self._next += 1
+        self._budget -= 1
+
+    def _launch(self, number: int, parameters: dict[str, Value], lost_before: int = 0) -> None:
         name = f"{self._spec.name}-{''.join(secrets.choice(_ALPHABET) for _ in range(8))}"
         job = msgspec.structs.replace(
             self._spec.job,
             name=name,
             phase="tune",
-            trial=self._next,
+            trial=number,
             parallel=self._spec.parallel,
-            folder=str(self._folder / str(self._next)),
+            folder=str(self._folder / str(number)),
             parameters={**self._spec.job.parameters, **parameters},
             upload_uri=f"{self._upload}/{name}",
             metric_names=self._spec.objectives,
         )
-        trial = self._running[self._next] = Trial(self._next, parameters, job, self._spec.objectives)
-        self._next += 1
-        self._budget -= 1
+        trial = self._running[number] = Trial(number, parameters, job, self._spec.objectives, lost_before)
         threading.Thread(target=self._follow, args=(trial,), name=name, daemon=True).start()
 
     def _follow(self, trial: Trial) -> None:
@@ -221,7 +227,22 @@ class _Loop:
             if news is not None and self._stopper.report(trial.number, *news):
                 self._halt(trial, TrialState.EARLY_STOPPED, f"stopped early at step {news[0]}")
 
+    def _put_back(self, trial: Trial) -> None:
+        """Run a trial again with the same values: its job was lost by no fault of its script."""
+        if self._stopper is not None:
+            self._stopper.end(trial.number, TrialState.KILLED, None)
+        shutil.rmtree(trial.job.folder, ignore_errors=True)
+        text = f"Trial {trial.job.name} is run again with the same values: {trial.reason}"
+        self._note(trial, Noted(text=text, warning=True))
+        self._launch(trial.number, trial.parameters, trial.lost_before + 1)
+        self._emit(self._running[trial.number].changed())
+
     def _finish(self, trial: Trial) -> None:
+        if trial.lost and self._end is None and trial.lost_before < _PUT_BACK:
+            self._put_back(trial)
+            return
+        if trial.lost and trial.lost_before:
+            trial.reason += f" (the trial was run {trial.lost_before + 1} times)"
         del self._running[trial.number]
         changed = trial.changed()
         value = self._told_value(changed)

@@ -34,6 +34,7 @@ class Trial:
         parameters: Its hyperparameters.
         job: Its job.
         objectives: The metrics to follow; the first one decides.
+        lost_before: How many jobs of it were lost before this one by no fault of the script.
 
     Attributes:
         state: Its state.
@@ -42,11 +43,20 @@ class Trial:
         reason: Why it failed or was stopped.
         hint: The next step.
         announced: Whether an event has shown it.
+        lost: Whether its job was lost by no fault of the script.
         steps: How many steps of the first objective it has reported.
     """
 
-    def __init__(self, number: int, parameters: dict[str, Value], job: JobSpec, objectives: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        number: int,
+        parameters: dict[str, Value],
+        job: JobSpec,
+        objectives: tuple[str, ...],
+        lost_before: int = 0,
+    ) -> None:
         self.number, self.parameters, self.job = number, parameters, job
+        self.lost, self.lost_before = False, lost_before
         self.state = TrialState.PENDING
         self.ref: JobRef | None = None
         self.halted = threading.Event()
@@ -108,6 +118,7 @@ class Trial:
         if self.halted.is_set() and self.state is not TrialState.SUCCEEDED:
             self.state = self._halt_state
             return
+        self.lost = event.lost
         self.reason, self.hint = event.reason, event.hint
         if self.state is TrialState.SUCCEEDED and (self._broken or self._objectives[0] not in self._metrics):
             self.state = TrialState.FAILED

@@ -198,7 +198,9 @@ class EndpointView(RunView):
         latest = event.traffic.get(self.revision, next(reversed(event.traffic.values()), None))
         previous = "" if latest is None else 100 - latest
         self.log.add(
-            _WATCH.format(event.name, _READY.get(event.state, "False"), previous, latest or "", event.url).rstrip()
+            _WATCH.format(
+                event.name, _READY.get(event.state, "False"), previous, latest or "", event.url or event.cluster_url
+            ).rstrip()
         )
 
 

@@ -160,12 +160,7 @@ def _endpoint_rows(view: EndpointView, live: bool) -> Iterator[tuple[str, str]]:
         "Endpoint",
         f'<b>{escape(endpoint.name)}</b> <span class="kpt-chip kpt-{state}">{endpoint.state}</span>{reason}',
     )
-    if endpoint.url:
-        yield "URL", _code(endpoint.url, live)
-    if endpoint.cluster_url:
-        yield "In the cluster", _code(endpoint.cluster_url, live)
-    if endpoint.url:
-        yield "Try it", _code(text.curl_line(endpoint.url), live)
+    yield from ((name, _code(value, live)) for name, value in text.ways_in(endpoint))
     if endpoint.traffic:
         shares = " · ".join(
             f"<code>{escape(revision[:8])}</code> {percent} %" for revision, percent in endpoint.traffic.items()

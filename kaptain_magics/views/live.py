@@ -120,7 +120,9 @@ class _Watcher:
             self._take(event)
 
     def to_the_end(self) -> None:
-        """Take and draw events as they come."""
+        """Take and draw events as they come; an ended run has none any more, though its tracker may be waited for."""
+        if self.ended:
+            return
         for event in self._run.follow(self._seq, _TICK):
             if event is not None:
                 self._take(event)

@@ -102,7 +102,7 @@ def show_endpoints(endpoints: Sequence[EndpointStatus]) -> None:
             str(endpoint.state),
             endpoint.name,
             endpoint.model_id,
-            endpoint.url,
+            endpoint.cluster_url if endpoint.open_with else endpoint.url,  # an address that lasts
             " ".join(f"{revision[:8]}:{percent}%" for revision, percent in endpoint.traffic.items()),
             str(sum(endpoint.requests.values())) if endpoint.requests else "",
             "; ".join(filter(None, (endpoint.reason, endpoint.hint))),

@@ -6,13 +6,15 @@ import shutil
 import time
 from collections.abc import Sequence
 from typing import Protocol, TextIO
+from urllib.parse import urlsplit
 
-from kaptain_magics.core.events import TrialChanged
+from kaptain_magics.core.events import EndpointChanged, TrialChanged
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.views.fold import EndpointView, RunView, StudyView
 from kaptain_magics.views.formats import clip, duration, log_line, number, size
 
 _BAR = "Progress: {percentage:3.0f}%|{bar:25}|{n_fmt}/{total_fmt} [time: {elapsed}{postfix}]"
+_OPENED = "http://127.0.0.1:8080"  # where a forwarded port is
 _ROWS_SHOWN, _OTHERS_SHOWN = 10, 4  # rows of a study's table: with a value, without
 
 
@@ -40,6 +42,17 @@ def parameters_line(trial: TrialChanged) -> str:
 def curl_line(url: str) -> str:
     """Return a shell command that asks an endpoint."""
     return f"curl -s {url} -H 'Content-Type: application/json' -d @input.json"
+
+
+def ways_in(endpoint: EndpointChanged) -> list[tuple[str, str]]:
+    """Return how an endpoint is reached, as names and values that stay true for as long as it is there."""
+    found = [("URL", endpoint.url)] if endpoint.url else []
+    if endpoint.cluster_url:
+        found.append(("In the cluster", endpoint.cluster_url))
+    if endpoint.open_with:
+        found.append(("Open it here", endpoint.open_with))
+    url = endpoint.url or (_OPENED + urlsplit(endpoint.cluster_url).path if endpoint.open_with else "")
+    return [*found, ("Try it", curl_line(url))] if url else found
 
 
 def attach_line(view: RunView) -> str:
@@ -72,10 +85,7 @@ def facts(view: RunView) -> list[tuple[str, str]]:
         found.append(("model", view.artifact.uri + weight))
     if isinstance(view, EndpointView) and view.endpoint is not None:
         found.append(("endpoint", f"{view.endpoint.name} {view.endpoint.state} {view.endpoint.reason}".rstrip()))
-        if view.endpoint.url:
-            found += [("URL", view.endpoint.url), ("try it", curl_line(view.endpoint.url))]
-        if view.endpoint.cluster_url:
-            found.append(("in the cluster", view.endpoint.cluster_url))
+        found += [(name if name == "URL" else name.lower(), value) for name, value in ways_in(view.endpoint)]
     return found
 
 

@@ -1,14 +1,8 @@
-"""A real cluster for tests: a namespace of the test's own, an image that has what jobs and servers need, and an S3
-server that pods can reach.
-"""
+"""A real cluster for tests: a namespace of the test's own, and an S3 server that pods can reach."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
 import subprocess
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,57 +11,17 @@ from typing import Any
 import pytest
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.images.wheels import Platform, install
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.targets.kubernetes.client import Cluster
-from tests.conftest import absent
 from tests.seaweed import SeaweedFS, require_seaweed
 
-BASE_IMAGE = "kaptain-test/sklearn:3.11"
-LIBRARIES = ("minio", "msgspec", "orjson", "httptools")
 BUCKET = "kaptain"
 
 
 @pytest.fixture(scope="session")
-def cluster_image(docker_host: str) -> str:
-    """An image with Python, scikit-learn and the libraries that saving and serving need."""
-    import docker
-
-    client = docker.DockerClient(base_url=docker_host, timeout=300)
-    try:
-        try:
-            base = client.images.get(BASE_IMAGE)
-        except docker.errors.ImageNotFound:
-            absent("cluster", f"the engine has no image {BASE_IMAGE}")
-        digest = hashlib.sha256("\n".join((base.id, *LIBRARIES)).encode()).hexdigest()
-        name = f"kaptain-test/cluster:{digest[:12]}"
-        try:
-            client.images.get(name)
-        except docker.errors.ImageNotFound:
-            _build(client, name)
-    finally:
-        client.close()
-    return name
-
-
-def _build(client: Any, name: str) -> None:
-    cache = Path.home() / ".cache" / "kaptain-test"
-    unpacking = install(LIBRARIES, Platform("3.11", os.uname().machine, 36), cache, {"numpy": "1.24.2"})
-    while True:
-        try:
-            next(unpacking)
-        except StopIteration as done:
-            folder = done.value
-            break
-    context = io.BytesIO()
-    with tarfile.open(fileobj=context, mode="w") as archive:
-        archive.add(folder, "libraries")
-        recipe = f"FROM {BASE_IMAGE}\nCOPY libraries /usr/local/lib/python3.11/dist-packages\n".encode()
-        info = tarfile.TarInfo("Dockerfile")
-        info.size = len(recipe)
-        archive.addfile(info, io.BytesIO(recipe))
-    context.seek(0)
-    client.images.build(fileobj=context, custom_context=True, tag=name, rm=True)
+def cluster_image(docker_base_image: str) -> str:
+    """An image with Python and scikit-learn; all else that jobs and servers need travels with them."""
+    return docker_base_image
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from kaptain_magics.storage import open_store
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.client import Cluster
 from kaptain_magics.testing.serving_target import MARKED, STEP, ask
+from tests.certificates import self_signed
 from tests.cluster.rig import BUCKET, eventually, kubectl, ours, surroundings
 from tests.cluster.standins import KServeStandIn, install, uninstall
 from tests.seaweed import SeaweedFS
@@ -100,6 +101,27 @@ def test_the_tutorials_deployment(target: KubernetesTarget, namespace: Cluster) 
         target.undeploy("dev-mnist")
         with pytest.raises(NotFoundError):
             target.endpoint("dev-mnist")
+    eventually(lambda: ours(namespace) == [])
+
+
+def test_a_private_authority_is_given_to_kserves_initializer(
+    kubeconfig: Path, namespace: Cluster, cluster_image: str, pod_storage: SeaweedFS, tmp_path: Path
+) -> None:
+    certificate, _ = self_signed(tmp_path, "s3.example.org")
+    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage)
+    env = {**pod_storage.env, "S3_ENDPOINT": "https://s3.example.org", "AWS_CA_BUNDLE": str(certificate)}
+    target = KubernetesTarget(msgspec.structs.replace(around, storage_env=env))
+    with KServeStandIn(namespace):
+        for spec in (endpoint(), endpoint(replace=True)):
+            assert last(list(target.deploy(spec))).state is RunState.SUCCEEDED
+        trusted = namespace.get("ConfigMap", "dev-mnist-authorities")
+        access = namespace.get("Secret", "dev-mnist-secret")
+        assert trusted is not None
+        assert access is not None
+        assert trusted["data"] == {"cabundle.crt": certificate.read_text()}
+        assert access["metadata"]["annotations"]["serving.kserve.io/s3-cabundle-configmap"] == "dev-mnist-authorities"
+        assert "AWS_CA_BUNDLE" not in access["data"]  # a path of this machine
+        target.undeploy("dev-mnist")
     eventually(lambda: ours(namespace) == [])
 
 

@@ -12,7 +12,8 @@ import pytest
 from kaptain_magics.core.specs import Capture
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, TargetError
-from kaptain_magics.model import Workspace, blocking
+from kaptain_magics.model import Workspace
+from kaptain_magics.model.contract import console
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import Check
 from kaptain_magics.targets.kubernetes.client import Cluster
@@ -42,7 +43,7 @@ class Told(logging.Handler):
 
 @pytest.fixture
 def told() -> Iterator[Told]:
-    handler, logger = Told(), blocking.logger()
+    handler, logger = Told(), console.logger()
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)

@@ -38,6 +38,7 @@ def serving_rig(
         folder=folder,
         publish=publish,
         points=4,
+        lasting=False,
     )
 
 

@@ -131,7 +131,9 @@ class _Teller:
         shares: list[int | str] = list(event.traffic.values()) or [""]
         previous = shares[0] if len(shares) > 1 else 0 if event.traffic else ""
         ready = {EndpointState.READY: "True", EndpointState.FAILED: "False"}.get(event.state, "Unknown")
-        row = _TABLE.format(event.name, ready, previous, shares[-1], event.url.partition("/v")[0])
+        row = _TABLE.format(
+            event.name, ready, previous, shares[-1], (event.url or event.cluster_url).partition("/v")[0]
+        )
         sys.stdout.write(row.rstrip() + "\n")
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from kaptain_magics.images.builder import ImageBuilder
 from kaptain_magics.images.publish import Publisher, recipe
 from kaptain_magics.model.contract import envs
 from kaptain_magics.model.contract.console import logger
+from kaptain_magics.runtime.requirements import OWN_PACKAGES
 
 _T = TypeVar("_T")
 
@@ -23,9 +24,8 @@ def build_image(job: JobSpec, settings: Settings, verbose: bool | None) -> bool:
         raise UndefinedPropertyError(
             "the model has no image to build", "set image_name (repository[:tag]) and base_image"
         )
-    wanted = recipe(
-        job.image.image_name, job.image.base_image, job.script.name, job.script.source, job.files, job.requirements
-    )
+    parts = job.script.name, job.script.source, job.files, job.requirements
+    wanted = recipe(job.image.image_name, job.image.base_image, *parts, own=OWN_PACKAGES)
     _tell(Publisher(Path(settings.cache), settings.as_texts()).publish(wanted), verbose)
     return True
 

@@ -6,6 +6,13 @@ Inside a job only its ``platform`` half and the functions below are there; every
 from importlib import import_module
 from typing import Any
 
+try:
+    from kaptain_magics.core.sdk import check_sdk
+except ImportError:  # inside a job on another machine, where only the runtime is
+    pass
+else:
+    check_sdk()
+
 _NAMES = {
     "save_model": "kaptain_magics.runtime.savers",
     "log_metrics": "kaptain_magics.runtime.channel",

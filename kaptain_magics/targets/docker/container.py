@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import shlex
 import sys
@@ -16,15 +15,16 @@ from kaptain_magics.core.resources import Resources, quantity
 from kaptain_magics.core.secrets import masked
 from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.images.context import FOLDER, PACKAGES, RUNTIME
+from kaptain_magics.runtime.threads import thread_limits
 from kaptain_magics.storage.credentials import KEYS
 
 PLAN = f"{FOLDER}/{RUNTIME}/plan.json"
+AUTHORITIES = f"{FOLDER}/{RUNTIME}/ca.pem"  # certificates of the object store's own authority
 SENT = f"{FOLDER}/{RUNTIME}/sent.pkl"
 FETCHED = f"{FOLDER}/{RUNTIME}/fetched.pkl"
 MOUNTED = f"{FOLDER}/.mounted"  # where a volume with the packages that an image lacks is mounted
 MANAGED = {"kaptain.managed-by": "kaptain-magics"}
 
-THREADS = ("OMP_NUMTHREADS", "OPENBLAS_NUMTHREADS", "MKL_NUMTHREADS", "NUMEXPR_NUMTHREADS")
 _NOBODY = 65534
 _SHARED_MEMORY = 1 << 30  # /dev/shm: data loaders with worker processes need more than the engine's 64 MB
 
@@ -68,9 +68,7 @@ def job_environment(job: JobSpec, storage_env: Mapping[str, str]) -> dict[str, s
     }
     if job.trial is not None:
         env["KAPTAIN_TRIAL"] = str(job.trial)
-    if job.resources.cores is not None:
-        env |= dict.fromkeys(THREADS, str(max(1, math.ceil(job.resources.cores))))
-    return env
+    return {**env, **thread_limits(job.resources.cores)}
 
 
 def search_path(images_own: str = "") -> str:

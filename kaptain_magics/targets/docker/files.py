@@ -19,7 +19,7 @@ from kaptain_magics.files import disk_error, private_folder
 from kaptain_magics.images.context import FOLDER, RUNTIME, Entry, own_entries, runtime_entries
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.layers import folder_info, write_tar
-from kaptain_magics.targets.docker.container import FETCHED, SENT
+from kaptain_magics.targets.docker.container import AUTHORITIES, FETCHED, SENT
 from kaptain_magics.targets.reading import place_fetched
 
 if TYPE_CHECKING:
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 _IN_MEMORY = 16 << 20
 
 
-def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None) -> IO[bytes]:
+def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None, authorities: bytes = b"") -> IO[bytes]:
     """Return the archive that is unpacked at ``/`` of a job's container before it starts.
 
     Args:
         job: The job.
         built: Whether its image holds the script, the files and the runtime already.
         env: Environment variables that are not among the container's settings.
+        authorities: Certificates that the job is to trust its object store by.
     """
     plan = {
         "script": f"{FOLDER}/{job.script.name}",
@@ -48,6 +49,8 @@ def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None)
         "env": dict(env or {}),
     }
     entries = [Entry(f"{RUNTIME}/plan.json", json.dumps(plan).encode())]
+    if authorities:
+        entries.append(Entry(PurePosixPath(AUTHORITIES).relative_to(FOLDER).as_posix(), authorities))
     if not built:
         entries += [*own_entries(job.script.name, job.script.source, job.files), *runtime_entries(RUNTIME)]
     if job.capture.send:

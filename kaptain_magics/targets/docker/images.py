@@ -11,16 +11,15 @@ from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.errors import TargetError, WorkloadError
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.inside import Insides
+from kaptain_magics.images.own import own_packages
 from kaptain_magics.images.publish import CHECKSUM, Publisher, recipe
 from kaptain_magics.images.reference import with_tag
 from kaptain_magics.images.requirements import shown
 from kaptain_magics.images.wheels import install
+from kaptain_magics.runtime.requirements import OWN_PACKAGES
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.targets.docker.container import MANAGED, base_image, loopback, owner
 from kaptain_magics.targets.docker.packages import Volume
-
-SERVING_PACKAGES = ("msgspec>=0.19", "numpy", "orjson>=3.10", "httptools>=0.6.4", "uvloop>=0.21")
-STORAGE_PACKAGES = ("minio>=7.2",)  # what the runtime needs for s3:// beyond the standard library
 
 
 class ReadyImage(NamedTuple):
@@ -118,7 +117,7 @@ class Images:
     def _build(self, job: JobSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
         base = base_image(job.image, self._around.settings)
         name = with_tag(job.image.image_name, job.model_id, job.framework.value)
-        made = recipe(name, base, job.script.name, job.script.source, job.files, job.requirements)
+        made = recipe(name, base, job.script.name, job.script.source, job.files, job.requirements, OWN_PACKAGES)
         published = yield from self._publisher.publish(made, keep_in_engine=True)
         if self._engine.image_labels(name).get(CHECKSUM) == published.checksum:
             found = yield from self._pulled(name)
@@ -146,7 +145,8 @@ class Images:
         missing = inside.missing(wanted)
         if missing:
             yield "Installing requirements that the image lacks: " + shown(missing)
-            folder = yield from install(missing, inside.platform, self._around.cache, inside.installed)
+            fetch = own_packages if set(missing) <= set(OWN_PACKAGES) else install
+            folder = yield from fetch(missing, inside.platform, self._around.cache, inside.installed)
             volume = Volume(folder, self._around.cache, self._around.home)
             volume.fill(self._engine, found.id)
             found = found._replace(volumes=volume.mounts)

@@ -17,10 +17,11 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.files import private_folder, write_whole
 from kaptain_magics.images.engine import Engine, GoneError, sentence
+from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
 from kaptain_magics.targets.base import JobRef, Surroundings
 from kaptain_magics.targets.docker import container as settings_of
 from kaptain_magics.targets.docker.files import bring_artifact, bring_fetched, job_archive, put_in
-from kaptain_magics.targets.docker.images import STORAGE_PACKAGES, Images, ReadyImage
+from kaptain_magics.targets.docker.images import Images, ReadyImage
 from kaptain_magics.targets.docker.logs import Output
 from kaptain_magics.targets.output import OutputReader
 from kaptain_magics.targets.reading import explain
@@ -62,6 +63,7 @@ class DockerJobs:
             raise TargetError(
                 f"the docker target runs one worker, not {job.workers}", "use --on kubernetes, or drop --workers"
             )
+        self._access(job)  # certificates that are not there are told now
         private_folder(Path(job.folder))
         data = {"folder": job.folder, "metrics": "\n".join(job.metric_names), "upload": job.upload_uri}
         if job.capture.fetch:
@@ -83,8 +85,9 @@ class DockerJobs:
     def _start(self, job: JobSpec, image: ReadyImage) -> None:
         settings = {**self._settings(job, image.user), "volumes": dict(image.volumes)}
         settings["environment"]["PYTHONPATH"] = settings_of.search_path(image.path)
-        hidden = settings_of.hidden_environment(self._around.variables(job), self._around.storage_env, image.path)
-        with job_archive(job, image.built, hidden) as archive:
+        access, authorities = self._access(job)
+        hidden = settings_of.hidden_environment(self._around.variables(job), access, image.path)
+        with job_archive(job, image.built, hidden, authorities) as archive:
             with self._engine.told(image.name):
                 made = self._engine.client.containers.create(image.id, **settings)
             try:
@@ -98,10 +101,21 @@ class DockerJobs:
 
     def _settings(self, job: JobSpec, image_user: str) -> dict[str, Any]:
         user = settings_of.run_as(image_user, self._around.settings)
-        env, network = self._images.reach(settings_of.job_environment(job, self._around.storage_env))
+        access, authorities = self._access(job)
+        if authorities:
+            access["AWS_CA_BUNDLE"] = settings_of.AUTHORITIES
+        env, network = self._images.reach(settings_of.job_environment(job, access))
         labels = settings_of.labels(self._around.home, "job", job.model_id, job.run_id, job.name)
         settings = settings_of.job_container(job, env={**settings_of.nameless(user), **env}, labels=labels)
         return {**settings, **network, "user": user}
+
+    def _access(self, job: JobSpec) -> tuple[dict[str, str], bytes]:
+        """Return access to the job's store as its container uses it, and the certificates of a private authority."""
+        from kaptain_magics.storage.credentials import elsewhere
+
+        if job.upload_uri.startswith("s3://"):
+            return elsewhere(self._around.storage_env)
+        return {name: text for name, text in self._around.storage_env.items() if name != "AWS_CA_BUNDLE"}, b""
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
         """Yield the job's events; any process can, for as long as the container or the note of its end is there."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from kaptain_magics.errors import KaptainError, ServingError
 from kaptain_magics.images.context import FOLDER, RUNTIME, Entry, runtime_entries
 from kaptain_magics.images.engine import Engine, GoneError
 from kaptain_magics.images.layers import files_below
+from kaptain_magics.runtime.threads import thread_limits
 from kaptain_magics.targets.base import Surroundings, without_values
 from kaptain_magics.targets.docker import container as settings_of
 from kaptain_magics.targets.docker.endpoints import Deployed, Placed
@@ -108,7 +108,7 @@ class Servers:
 
     def _server(self, spec: EndpointSpec, image: ReadyImage, name: str) -> dict[str, Any]:
         settings = self._settings(spec, image, name, "server", "kaptain_magics.serving")
-        settings["environment"] |= _threads(spec)
+        settings["environment"] |= thread_limits(spec.resources.cores)
         return settings | settings_of.limits(spec.resources)
 
     def render(self, spec: EndpointSpec, image: ReadyImage) -> str:
@@ -337,9 +337,3 @@ def _gate_options(name: str, servers: list[str], percent: int) -> dict[str, Any]
         "percent": percent,
         "drain_seconds": _DRAIN,
     }
-
-
-def _threads(spec: EndpointSpec) -> dict[str, str]:
-    if spec.resources.cores is None:
-        return {}
-    return dict.fromkeys(settings_of.THREADS, str(max(1, math.ceil(spec.resources.cores))))

@@ -20,9 +20,10 @@ from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, ServingError
 from kaptain_magics.files import locked
 from kaptain_magics.images.engine import Engine
+from kaptain_magics.runtime.requirements import SERVING_PACKAGES
 from kaptain_magics.targets.base import EndpointStatus, Surroundings
 from kaptain_magics.targets.docker.endpoints import Deployed, Placed
-from kaptain_magics.targets.docker.images import SERVING_PACKAGES, Images, ReadyImage
+from kaptain_magics.targets.docker.images import Images, ReadyImage
 from kaptain_magics.targets.docker.servers import Servers
 from kaptain_magics.targets.endpoints import Book, check_deployment, check_percentage, no_canary, url_of
 

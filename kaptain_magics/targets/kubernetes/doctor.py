@@ -10,8 +10,8 @@ from kaptain_magics.images.http import Access
 from kaptain_magics.images.reference import Reference
 from kaptain_magics.images.registry import Registries
 from kaptain_magics.targets.base import Check
-from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import KINDS
+from kaptain_magics.targets.kubernetes.workshop import Workshop
 
 Needs = Mapping[str, tuple[str, ...]]  # verbs by kind
 

@@ -10,14 +10,22 @@ from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import KaptainError, ServingError, TargetError
 from kaptain_magics.targets.kubernetes import labels, payload
 from kaptain_magics.targets.kubernetes.client import ApiError
-from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import pod, secrets
 from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup
 from kaptain_magics.targets.kubernetes.manifests.serving import server_options
+from kaptain_magics.targets.kubernetes.packages import LISTED
+from kaptain_magics.targets.kubernetes.workshop import Workshop
 
 DEPLOYED = "kaptain-magics/deployed"  # annotation of what was ready once: no leftover of a killed run
-_SHARED = ("Secret", "ServiceAccount", "Service")  # kinds that are read and patched, as the contract's log tells it
+_SHARED = (
+    "Secret",
+    "ServiceAccount",
+    "Service",
+    "ConfigMap",
+)  # kinds that are read and patched, as the contract's log tells it
+
+_SILENT = ("Service", "ConfigMap")
 
 
 def deployed_already(name: str) -> ServingError:
@@ -62,7 +70,7 @@ class EndpointParts:
                 "pods cannot get a model from a directory of this machine",
                 "set an S3 store that the cluster reaches: %config KaptainMagics.storage_uri = 's3://bucket/prefix'",
             )
-        storage = secrets.secret(self.metadata(endpoint, f"{endpoint.name}-secret"), self._shop.around.storage_env)
+        storage = secrets.secret(self.metadata(endpoint, f"{endpoint.name}-secret"), self._shop.storage[0])
         storage["metadata"]["annotations"] |= annotations or {}
         found = [storage]
         config = self._credentials(self._image(endpoint))
@@ -124,7 +132,10 @@ class EndpointParts:
             "start.py": payload.inside("start.py"),
             "lib.tar.gz": payload.runtime_archive(serving=True),
             "options.json": server_options(endpoint, folder).encode(),
+            LISTED: self._shop.packages.listed(setup.image, endpoint.artifact_uri, endpoint.model_id, serving=True),
         }
+        if self._shop.storage[1]:
+            files[payload.AUTHORITIES] = self._shop.storage[1]
         if endpoint.requirements:
             files["requirements.txt"] = "".join(f"{line}\n" for line in endpoint.requirements).encode()
         return secrets.binary_secret(self.metadata(endpoint, setup.payload), files | self._variables(endpoint))
@@ -135,6 +146,17 @@ class EndpointParts:
 
     def _variables(self, endpoint: EndpointSpec) -> dict[str, bytes]:
         return pod.variable_files(self._shop.around.variables(endpoint))
+
+    def prepare(self, endpoint: EndpointSpec) -> Iterator[Event]:
+        """Make what our own server needs beside its image.
+
+        Raises:
+            TargetError: No image is named.
+        """
+        image = self._image(endpoint) or self._shop.images.base(endpoint.image)
+        for line in self._shop.packages.prepare(image, endpoint.artifact_uri, endpoint.model_id, serving=True):
+            if line:
+                yield Noted(text=line)
 
     def create(self, endpoint: EndpointSpec, objects: list[Manifest]) -> Iterator[Event]:
         """Create the objects, patch those that are shared with the revision before; after a failure nothing new stays.
@@ -147,14 +169,14 @@ class EndpointParts:
             for manifest in objects:
                 kind, name = manifest["kind"], manifest["metadata"]["name"]
                 shared = kind in _SHARED and not name.startswith(f"{endpoint.name}-server-")
-                if shared and kind != "Service":
+                if shared and kind not in _SILENT:
                     yield Noted(text=f"Reading {_called(kind)} {name} in namespace {cluster.namespace}.")
                 if shared and cluster.get(kind, name) is not None:
-                    if kind != "Service":
+                    if kind not in _SILENT:
                         yield Noted(text=f"Patching {_called(kind)} {name} in namespace {cluster.namespace}.")
                     cluster.patch(kind, name, manifest)
                     continue
-                if shared and kind != "Service":
+                if shared and kind not in _SILENT:
                     yield Noted(text=f"Creating {_called(kind)} {name} in namespace {cluster.namespace}.")
                 cluster.create(manifest)
                 new.append((kind, name))
@@ -172,6 +194,8 @@ class EndpointParts:
     def remove_common(self, name: str) -> None:
         """Remove what all revisions of an endpoint share."""
         chosen = labels.selector({labels.ENDPOINT: name})
+        with suppress(ApiError):  # who may not touch these has none
+            self._shop.cluster.delete("ConfigMap", f"{name}-authorities")
         for kind in ("Service", "ServiceAccount", "Secret"):
             for thing in self._shop.cluster.list(kind, chosen):
                 self._shop.cluster.delete(kind, thing["metadata"]["name"])

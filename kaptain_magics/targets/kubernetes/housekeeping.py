@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import NamedTuple
 
 from kaptain_magics.core.names import did_you_mean
-from kaptain_magics.errors import NotFoundError
+from kaptain_magics.errors import KaptainError, NotFoundError
 from kaptain_magics.files import Lock
 from kaptain_magics.targets.kubernetes import explain, labels
 from kaptain_magics.targets.kubernetes.client import ApiError
 from kaptain_magics.targets.kubernetes.endpoints import DEPLOYED
-from kaptain_magics.targets.kubernetes.jobs import JOB_KINDS, Workshop
+from kaptain_magics.targets.kubernetes.jobs import JOB_KINDS
 from kaptain_magics.targets.kubernetes.kinds import KINDS, Manifest
+from kaptain_magics.targets.kubernetes.workshop import Workshop
 
 WORKLOADS = (*JOB_KINDS, "Experiment", "InferenceService", "Deployment")
 PARTS = ("HorizontalPodAutoscaler", "Service", "ServiceAccount", "Secret", "ConfigMap")
@@ -113,7 +114,13 @@ class Housekeeper:
 
     def clean(self, force: bool = False) -> list[str]:
         """Find what runs of this state folder left behind and, with ``force``, remove it; returns a line for each."""
-        return [self._remove(item) if force else item.line() for item in self._leftovers()]
+        lines = []
+        for item in self._leftovers():
+            try:
+                lines.append(self._remove(item) if force else item.line())
+            except KaptainError as error:  # the others go on
+                lines.append(f"{item.line()}: cannot be removed now: {error.message}")
+        return lines
 
     def _leftovers(self) -> list[Item]:
         items = list(self.items(*WORKLOADS, *PARTS, ours_only=True))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -16,190 +14,18 @@ from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
-from kaptain_magics.targets.base import JobRef, Surroundings
+from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes import labels, payload
-from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
-from kaptain_magics.targets.kubernetes.discover import Discovery
+from kaptain_magics.targets.kubernetes.client import ApiError
 from kaptain_magics.targets.kubernetes.follow import STOPPED, JobFollower
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import job as job_manifests
-from kaptain_magics.targets.kubernetes.manifests import secrets
-from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, metadata, variable_files
-from kaptain_magics.targets.kubernetes.payload import Payload
-from kaptain_magics.targets.kubernetes.registry import Images
+from kaptain_magics.targets.kubernetes.manifests.pod import Setup
+from kaptain_magics.targets.kubernetes.workshop import Objects, Workshop
 from kaptain_magics.targets.reading import place_fetched
-
-if TYPE_CHECKING:
-    from kaptain_magics.storage import ObjectStore
 
 REF = "kaptain-magics/ref"  # annotation of a job: what another process needs to follow it
 JOB_KINDS = ("Job", "PyTorchJob", "TFJob", "TrainJob")
-PENDING_PATIENCE = 300.0  # seconds that something may keep a pod from starting
-
-
-class Objects(NamedTuple):
-    """What makes up a piece of work on the cluster.
-
-    Attributes:
-        secrets: Secrets; created first, removed at the end.
-        others: Services and the like, removed with the workload.
-        workload: The job or experiment itself.
-        payload: What its pods get.
-    """
-
-    secrets: list[Manifest]
-    others: list[Manifest]
-    workload: Manifest
-    payload: Payload
-
-    @property
-    def manifests(self) -> list[Manifest]:
-        """All manifests in the order in which they are created."""
-        return [*self.secrets, *self.others, self.workload]
-
-
-class Workshop:
-    """What jobs, studies and endpoints have in common: the cluster, the owner, secrets, creating and removing.
-
-    Args:
-        surroundings: Settings, and access to the object store.
-    """
-
-    def __init__(self, surroundings: Surroundings) -> None:
-        self.around = surroundings
-        self.owner = labels.owner_name(surroundings.home, surroundings.settings.get("owner", ""))
-
-    @functools.cached_property
-    def cluster(self) -> Cluster:
-        """The cluster, connected when it is first needed."""
-        return Cluster.connect(self.around.settings)
-
-    @functools.cached_property
-    def discovery(self) -> Discovery:
-        """What the cluster has."""
-        return Discovery(self.cluster)
-
-    @property
-    def pending_patience(self) -> float:
-        """Seconds that something may keep a pod from starting before it is given up."""
-        return float(self.around.settings.get("pending_timeout") or PENDING_PATIENCE)
-
-    @functools.cached_property
-    def images(self) -> Images:
-        """The images of jobs."""
-        return Images(self.around.cache, self.around.settings)
-
-    @property
-    def pull_secrets(self) -> tuple[str, ...]:
-        """Names of the pull secrets that the settings name."""
-        named = self.around.settings.get("image_pull_secrets", "").split(",")
-        return tuple(filter(None, map(str.strip, named)))
-
-    def setup(self, job: JobSpec, **names: str) -> Setup:
-        """Return what a job's manifests need besides the spec."""
-        user = self.around.settings.get("run_as_user", str(USER))
-        return Setup(
-            owner=self.owner,
-            namespace=self.cluster.namespace,
-            image=self.images.of(job),
-            pull_secrets=tuple(
-                filter(None, (names.get("registry", ""), *self.pull_secrets, *job.cluster.image_pull_secrets))
-            ),
-            payload=names["payload"],
-            storage=names.get("storage", ""),
-            service_account=job.cluster.service_account or self.around.settings.get("service_account", ""),
-            user=int(user) if user.isdigit() else None,
-            variables=(*job.env, *job.env_names),
-            group=0 if job.image.image_name else int(user) if user.isdigit() else 0,
-            ignore_disruption=self.discovery.ignores_disruption,
-        )
-
-    def parts(self, job: JobSpec, made: Payload, run: str, **more: str) -> tuple[list[Manifest], Setup]:
-        """Return the secrets of a job or study, and the setup that names them.
-
-        Args:
-            job: The job, or the template of all trials.
-            made: What goes to the pods.
-            run: ``train`` or ``tune``.
-            **more: Labels of the secrets besides the usual ones.
-        """
-        more = more or {"job": job.name}
-        self._refuse_folders(job)
-        names = {"payload": f"{run}-script-{new_hex(16)}"}
-        found: list[Manifest] = []
-
-        def about(name: str) -> Manifest:
-            setup = Setup(owner=self.owner, namespace=self.cluster.namespace, image="")
-            return metadata(setup, name, job.model_id, job.run_id, **more)
-
-        if job.upload_uri.startswith("s3://") and self.around.storage_env:
-            names["storage"] = labels.new_secret_name(run)
-            found.append(secrets.secret(about(names["storage"]), self.around.storage_env))
-        config = self.images.credentials(self.images.of(job))
-        if config:
-            names["registry"] = labels.new_secret_name(f"{run}-registry")
-            found.append(secrets.pull_secret(about(names["registry"]), config))
-        files = made.files | variable_files(self.around.variables(job))
-        found.append(secrets.binary_secret(about(names["payload"]), files))
-        return found, self.setup(job, **names)
-
-    def _refuse_folders(self, job: JobSpec) -> None:
-        if job.upload_uri.startswith("file://"):
-            raise TargetError(
-                "pods cannot save a model into a directory of this machine",
-                "set an S3 store that the cluster reaches: %config KaptainMagics.storage_uri = 's3://bucket/prefix'",
-            )
-
-    def create(self, objects: Objects) -> Manifest:
-        """Create everything, or nothing; the secrets then belong to the workload.
-
-        Raises:
-            TargetError: The server refused a part.
-        """
-        made: list[Manifest] = []
-        try:
-            if objects.payload.work_uri:
-                self.store(objects.payload.work_uri).write(objects.payload.work_uri, objects.payload.work)
-            for manifest in (*objects.secrets, *objects.others):
-                self.cluster.create(manifest)
-                made.append(manifest)
-            workload = self.cluster.create(objects.workload)
-        except BaseException:
-            for manifest in made:
-                with suppress(KaptainError):
-                    self.cluster.delete(manifest["kind"], manifest["metadata"]["name"])
-            self.forget_objects(objects.payload.work_uri)
-            raise
-        owner = {
-            "apiVersion": workload["apiVersion"],
-            "kind": workload["kind"],
-            "name": workload["metadata"]["name"],
-            "uid": workload["metadata"]["uid"],
-        }
-        for manifest in made:
-            change = {"metadata": {"ownerReferences": [owner]}}
-            with suppress(ApiError):  # without it they are still found by their labels
-                self.cluster.patch(manifest["kind"], manifest["metadata"]["name"], change)
-        return workload
-
-    def store(self, uri: str) -> ObjectStore:
-        """Return the object store of a URI."""
-        from kaptain_magics.storage import open_store
-
-        return open_store(uri, dict(self.around.storage_env))
-
-    def forget_objects(self, *uris: str) -> None:
-        """Remove passing objects of a job from the object store; one that cannot be removed is left."""
-        for uri in filter(None, uris):
-            with suppress(KaptainError):
-                self.store(uri).delete(uri)
-
-    def delete_secrets(self, names: str) -> Iterator[Event]:
-        """Remove secrets and say so."""
-        for name in filter(None, names.split(",")):
-            with suppress(KaptainError):
-                if self.cluster.delete("Secret", name):
-                    yield Noted(text=f"Deleting secret {name} in namespace {self.cluster.namespace}.")
 
 
 class KubernetesJobs:
@@ -213,7 +39,7 @@ class KubernetesJobs:
 
     def __init__(self, workshop: Workshop) -> None:
         self._shop = workshop
-        self._waiting: dict[str, JobSpec] = {}  # jobs whose image has to be built first
+        self._waiting: dict[str, JobSpec] = {}  # jobs that need something made first
         self._stopped: set[str] = set()
 
     def objects(self, job: JobSpec) -> Objects:
@@ -281,17 +107,19 @@ class KubernetesJobs:
         )
 
     def submit(self, job: JobSpec) -> JobRef:
-        """Create the job, or leave that to ``follow`` where its image has to be built first.
+        """Create the job, or leave that to ``follow`` where its image or packages have to be made first.
 
         A job that this run has created before (its supervisor died) is found again.
         """
         before = self.find(job.name)
         if before is not None and before.data.get("run") == labels.value(job.run_id):
             return _with_folder(before, job)
-        if not self._shop.images.ready(job):
+        if not self._shop.ready(job):
             self.workload(job, self._shop.setup(job, payload=""))  # what the cluster cannot run is refused now
             self._waiting[job.name] = job
             return _with_folder(JobRef(target=self.name, name=job.name, data={}), job)
+        for _ in self._shop.prepare(job):
+            pass
         made = self._shop.create(self.objects(job))
         return _with_folder(self.ref_of(made), job)
 
@@ -325,10 +153,10 @@ class KubernetesJobs:
             if created is None:
                 return
             job = created
-        elif "kind" not in job.data:  # another process was to build its image
+        elif "kind" not in job.data:  # another process was to create it
             found = self.find(job.name)
             if found is None:
-                reason = "the process that built the job's image has ended before the job was created"
+                reason = "the process that made the job's image or packages has ended before the job was created"
                 yield StateChanged(state=RunState.FAILED, reason=reason, hint="run it again")
                 return
             job = msgspec.structs.replace(found, data=found.data | job.data)
@@ -340,15 +168,15 @@ class KubernetesJobs:
         yield from JobFollower(self._shop.cluster, job, after, patience, tidy).events()
 
     def _build_and_create(self, job: JobSpec) -> Generator[Event, None, JobRef | None]:
-        """Build the job's image and create the job; ``None`` where it has ended by that."""
+        """Make what the job's pods need and create the job; ``None`` where it has ended by that."""
         try:
-            for line in self._shop.images.publish(job):
+            for line in self._shop.prepare(job):
                 if job.name in self._stopped:
                     break
                 if line:
                     yield Noted(text=line)
             if job.name in self._stopped:
-                yield StateChanged(state=RunState.STOPPED, reason="stopped while its image was built")
+                yield StateChanged(state=RunState.STOPPED, reason="stopped before its job was created")
                 return None
             return _with_folder(self.ref_of(self._shop.create(self.objects(job))), job)
         except KaptainError as error:

@@ -22,11 +22,12 @@ from kaptain_magics.targets.kubernetes import explain, labels, payload
 from kaptain_magics.targets.kubernetes.client import ApiError
 from kaptain_magics.targets.kubernetes.explain import Problem
 from kaptain_magics.targets.kubernetes.follow import STOPPED
-from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs, Objects, Workshop, main_container
+from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs, main_container
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import experiment as manifests
 from kaptain_magics.targets.kubernetes.rollout import last_log
 from kaptain_magics.targets.kubernetes.watch import Change, Feed, Item, Trouble
+from kaptain_magics.targets.kubernetes.workshop import Objects, Workshop
 from kaptain_magics.targets.reading import explain as explain_exit
 
 NUMBER = "kaptain-magics/number"  # annotation of a Trial
@@ -95,7 +96,9 @@ class KatibTuner:
         """
         before = self._shop.cluster.get("Experiment", study.name)
         if before is None or before["metadata"]["labels"].get(labels.RUN) != labels.value(study.run_id):
-            if self._shop.images.ready(study.job):
+            if self._shop.ready(study.job):
+                for _ in self._shop.prepare(study.job):
+                    pass
                 self._shop.create(self.objects(study))
             else:
                 self._waiting.add(study.name)
@@ -106,7 +109,7 @@ class KatibTuner:
         """Yield all of the study's trials until its end; then what belonged to it is removed."""
         spec = msgspec.json.decode(study.data["study"], type=StudySpec)
         if study.name in self._waiting:
-            for line in self._shop.images.publish(spec.job):
+            for line in self._shop.prepare(spec.job):
                 if study.name in self._stopped:
                     yield StateChanged(state=RunState.STOPPED, reason="the study was stopped while its image was built")
                     return

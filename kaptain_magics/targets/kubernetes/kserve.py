@@ -24,7 +24,6 @@ from kaptain_magics.targets.kubernetes.endpoints import (
     no_canary_yet,
 )
 from kaptain_magics.targets.kubernetes.explain import Problem
-from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import inferenceservice as manifests
 from kaptain_magics.targets.kubernetes.manifests.inferenceservice import RAW, SERVERLESS
@@ -32,6 +31,7 @@ from kaptain_magics.targets.kubernetes.manifests.serving import FRAMEWORK, PORT,
 from kaptain_magics.targets.kubernetes.podstream import PodConnection
 from kaptain_magics.targets.kubernetes.rollout import last_log, server_error
 from kaptain_magics.targets.kubernetes.watch import Change, Feed, Trouble
+from kaptain_magics.targets.kubernetes.workshop import Workshop
 
 BASELINE = "kaptain-magics/baseline"  # annotation while there is a canary: the predictor before it
 BASELINE_REVISION = "kaptain-magics/baseline-revision"
@@ -64,7 +64,14 @@ class KServeServing:
 
     def objects(self, endpoint: EndpointSpec) -> list[Manifest]:
         """Return everything that an endpoint is made of."""
-        common = self._parts.common(endpoint, manifests.storage_annotations(self._shop.around.storage_env))
+        env, authorities = self._shop.storage
+        annotations = manifests.storage_annotations(env)
+        trusted: list[Manifest] = []
+        if authorities:  # for KServe's own initializer
+            about = self._parts.metadata(endpoint, f"{endpoint.name}-authorities")
+            trusted = [manifests.authorities(about, authorities)]
+            annotations[manifests.AUTHORITIES] = about["name"]
+        common = [*trusted, *self._parts.common(endpoint, annotations)]
         mode = endpoint.serving_config.get("deployment_mode", "") or self.mode
         own = manifests.own_server(endpoint)
         setup = self._parts.setup(endpoint, needs_image=own)
@@ -82,6 +89,8 @@ class KServeServing:
             raise deployed_already(endpoint.name)
         if before is None and endpoint.canary_percent is not None:
             raise no_canary_yet(endpoint.name)
+        if manifests.own_server(endpoint):
+            yield from self._parts.prepare(endpoint)
         *parts, service = self.objects(endpoint)
         if endpoint.requirements and not manifests.own_server(endpoint):
             text = f"runtime {endpoint.serving_config['runtime']} has its own libraries: the requirements are ignored"
@@ -103,8 +112,9 @@ class KServeServing:
         yield EndpointChanged(
             name=endpoint.name,
             state=EndpointState.READY,
-            url=status.url,
+            url="" if status.open_with else status.url,
             cluster_url=status.cluster_url,
+            open_with=status.open_with,
             traffic=status.traffic,
         )
         yield StateChanged(state=RunState.SUCCEEDED)
@@ -228,12 +238,14 @@ class KServeServing:
         ready = explain.condition(service, "Ready") is not None
         problem = None if ready else _failure(service, 0)
         inside = service.get("status", {}).get("address", {}).get("url", "")
+        raw = noted.get(manifests.MODE) == RAW
         base = inside.rstrip("/") or f"http://{name}.{self._shop.cluster.namespace}.svc.cluster.local"
         return EndpointStatus(
             name=name,
             state=EndpointState.READY if ready else EndpointState.FAILED if problem else EndpointState.PENDING,
             url=self._url(name, base, protocol) if ready else "",
             cluster_url=address(base, name, protocol),
+            open_with=self._shop.port_forward(f"{name}-predictor" if raw else "", f"{_PODS}={name}"),
             model_id=noted.get(labels.MODEL_ID, ""),
             framework=noted.get(FRAMEWORK, ""),
             protocol=protocol,

@@ -21,9 +21,10 @@ from kaptain_magics.images.context import FOLDER, Entry, own_entries, requiremen
 from kaptain_magics.images.layers import write_tar
 from kaptain_magics.targets.kubernetes.manifests.pod import ROOT, WORK
 
-LARGEST = 900 * 1024  # bytes of a Secret's content; the API server takes 1 MiB
+LARGEST = 700 * 1024  # bytes of script, files and runtime in a Secret; the API server takes 1 MiB in all
 SENT = ".kaptain-sent.pkl"
 WORK_ARCHIVE = "work.tar.gz"
+AUTHORITIES = "ca.pem"  # certificates of the object store's own authority
 
 
 class Payload(NamedTuple):

@@ -20,15 +20,16 @@ from kaptain_magics.targets.base import EndpointStatus
 from kaptain_magics.targets.kubernetes import explain, labels, portforward, traffic
 from kaptain_magics.targets.kubernetes.endpoints import EndpointParts, address, deployed_already, no_canary_yet
 from kaptain_magics.targets.kubernetes.explain import Problem
-from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import serving
 from kaptain_magics.targets.kubernetes.manifests.serving import CANARY, PORT, STABLE
 from kaptain_magics.targets.kubernetes.podstream import PodConnection
 from kaptain_magics.targets.kubernetes.rollout import Rollout, settled
 from kaptain_magics.targets.kubernetes.watch import Change, Feed
+from kaptain_magics.targets.kubernetes.workshop import Workshop
 
 _TICK = 0.5
+_LEAVING = 20.0  # seconds until the cluster has taken pods of a removed revision out of its services
 _COUNTER = "kaptain_requests_total"
 
 
@@ -64,6 +65,7 @@ class PlainServing:
             raise deployed_already(endpoint.name)
         if endpoint.canary_percent is not None and not stable:
             raise no_canary_yet(endpoint.name)
+        yield from self._parts.prepare(endpoint)
         objects = self.objects(endpoint)
         old = stable if endpoint.canary_percent is None else []
         old += [d for d in before if _role(d) == CANARY]
@@ -83,15 +85,15 @@ class PlainServing:
             self._remove_revision(endpoint.name, labels.value(endpoint.run_id), last=not before)
             yield end
             return
-        for deployment in old:
-            self._remove_revision(endpoint.name, deployment["metadata"]["labels"][labels.RUN])
+        self._retire(endpoint.name, old)
         self._parts.mark_deployed("Deployment", f"{endpoint.name}-{_suffix(endpoint)}")
         status = self.endpoint(endpoint.name)
         yield EndpointChanged(
             name=endpoint.name,
             state=EndpointState.READY,
-            url=status.url,
+            url="" if status.open_with else status.url,
             cluster_url=status.cluster_url,
+            open_with=status.open_with,
             traffic=status.traffic,
         )
         yield StateChanged(state=RunState.SUCCEEDED)
@@ -138,6 +140,7 @@ class PlainServing:
             state=EndpointState.READY if running else EndpointState.FAILED if problem else EndpointState.PENDING,
             url=self._url(name, protocol) if running else "",
             cluster_url=cluster_url,
+            open_with=self._shop.port_forward(name),
             model_id=main["annotations"].get(labels.MODEL_ID, ""),
             framework=main["annotations"].get(serving.FRAMEWORK, ""),
             protocol=protocol,
@@ -203,9 +206,7 @@ class PlainServing:
         for deployment in deployments:
             if _role(deployment) == winner:
                 self._make_stable(deployment)
-        for deployment in deployments:
-            if _role(deployment) == loser:
-                self._remove_revision(name, deployment["metadata"]["labels"][labels.RUN])
+        self._retire(name, [deployment for deployment in deployments if _role(deployment) == loser])
 
     def _make_stable(self, deployment: Manifest) -> None:
         at_least = deployment["metadata"]["annotations"][serving.REPLICAS].partition("-")[0]
@@ -264,12 +265,28 @@ class PlainServing:
     def undeploy(self, name: str) -> None:
         """Remove the endpoint; its servers answer what they have begun."""
         deployments = self._deployments(name)
-        if not deployments and self._shop.cluster.get("Service", name) is None:
-            raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
+        there = bool(deployments) or self._shop.cluster.get("Service", name) is not None
         for deployment in deployments:
             self._remove_revision(name, deployment["metadata"]["labels"][labels.RUN])
+        for scaler in self._shop.cluster.list("HorizontalPodAutoscaler", labels.selector({labels.ENDPOINT: name})):
+            self._shop.cluster.delete("HorizontalPodAutoscaler", _name(scaler))
         self._parts.remove_common(name)
         portforward.forget(self._shop.cluster, name)
+        if not there:  # what somebody else's deletion has left is removed all the same
+            raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
+
+    def _retire(self, name: str, deployments: list[Manifest]) -> None:
+        """Remove revisions and wait until their pods get no requests any more."""
+        runs = [str(deployment["metadata"]["labels"][labels.RUN]) for deployment in deployments]
+        for run in runs:
+            self._remove_revision(name, run)
+        until = time.monotonic() + _LEAVING
+        while runs and time.monotonic() < until:
+            serving_now = {pod["metadata"]["labels"].get(labels.RUN) for pod in self._ready_pods(name)}
+            runs = [run for run in runs if run in serving_now]
+            if runs:
+                time.sleep(0.1)
+        portforward.look_again(self._shop.cluster, name)
 
     def _remove_revision(self, name: str, run: str, last: bool = False) -> None:
         """Remove what one deployment of the endpoint made; with ``last`` what all of them share too."""

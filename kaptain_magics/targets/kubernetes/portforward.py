@@ -121,6 +121,11 @@ class Forward(ThreadingHTTPServer):
                 return
         connection.close()
 
+    def look_again(self) -> None:
+        """Ask for the pods anew before the next request."""
+        with self._lock:
+            self._asked = 0.0
+
     def handle_error(self, *_: object) -> None:
         """Say nothing of clients that break off."""
 
@@ -207,6 +212,14 @@ def forward(
         if key not in _known:
             _known[key] = Forward(cluster, pods, choose, port)
         return _known[key]
+
+
+def look_again(cluster: Cluster, name: str) -> None:
+    """Let this process's listener for an endpoint, if there is one, ask for its pods anew."""
+    with _guard:
+        found = _known.get((cluster.host, cluster.namespace, name))
+    if found is not None:
+        found.look_again()
 
 
 def forget(cluster: Cluster, name: str) -> None:

@@ -14,6 +14,7 @@ from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.errors import TargetError
 from kaptain_magics.images.http import Access
 from kaptain_magics.images.reference import DOCKER_HUB, Reference, with_tag
+from kaptain_magics.runtime.requirements import OWN_PACKAGES
 
 if TYPE_CHECKING:
     from kaptain_magics.images.publish import Recipe
@@ -76,7 +77,8 @@ class Images:
         from kaptain_magics.images.publish import recipe
 
         base = self.base(job.image)
-        return recipe(self._tagged(job), base, job.script.name, job.script.source, job.files, job.requirements)
+        parts = job.script.name, job.script.source, job.files, job.requirements
+        return recipe(self._tagged(job), base, *parts, own=OWN_PACKAGES)
 
     def _tagged(self, job: JobSpec) -> str:
         return with_tag(job.image.image_name, job.model_id, job.framework.value)

@@ -10,10 +10,10 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import ConfigError, KaptainError
 from kaptain_magics.targets.base import EndpointStatus
 from kaptain_magics.targets.kubernetes.client import ApiError
-from kaptain_magics.targets.kubernetes.jobs import Workshop
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.kserve import KServeServing
 from kaptain_magics.targets.kubernetes.plain import PlainServing
+from kaptain_magics.targets.kubernetes.workshop import Workshop
 
 
 class KubernetesServing:

@@ -11,11 +11,12 @@ from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, Surroundings, without_values
 from kaptain_magics.targets.kubernetes.doctor import Doctor
 from kaptain_magics.targets.kubernetes.housekeeping import Housekeeper
-from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs, Workshop
+from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs
 from kaptain_magics.targets.kubernetes.katib import KatibTuner
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.secrets import masked
 from kaptain_magics.targets.kubernetes.serving import KubernetesServing
+from kaptain_magics.targets.kubernetes.workshop import Workshop
 
 
 class KubernetesTarget:

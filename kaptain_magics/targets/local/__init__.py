@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,7 +55,9 @@ class LocalTarget(LocalJobs, LocalServing):
         }
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            return _Forked(processes.start(request, output, python=python, warm=worker))
+            return _Forked(
+                processes.start(request, output, python=python, warm=worker, cancelled=self._cancelled.is_set)
+            )
         finally:
             os.close(output)
 
@@ -73,7 +76,9 @@ class _Forked:
 
     def poll(self) -> int | None:
         ended = self._process.wait(0)
-        return None if ended is None else ended.code
+        if ended is None:
+            return None
+        return -signal.SIGKILL if ended.code is None else ended.code  # its worker was killed, and it with it
 
 
 __all__ = ["LocalTarget"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 from collections.abc import Mapping
@@ -14,8 +13,8 @@ import msgspec
 
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import ServingError
+from kaptain_magics.runtime.threads import thread_limits
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _WORKSPACE = ("AWS_", "S3_", "KAPTAIN_TOKEN", "KAPTAIN_HOME")
 
 
@@ -83,9 +82,7 @@ def environment(spec: EndpointSpec, token: str, variables: Mapping[str, str]) ->
         token: The token that requests need, empty for none.
         variables: The variables that it was given.
     """
-    env = base_environment()
-    if spec.resources.cores is not None:
-        env |= dict.fromkeys(_THREADS, str(max(1, math.ceil(spec.resources.cores))))
+    env = thread_limits(spec.resources.cores) | base_environment()  # a number that a person has set is kept
     if token:
         env["KAPTAIN_TOKEN"] = token
     return {**env, **variables}

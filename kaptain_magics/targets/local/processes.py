@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -21,9 +20,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.errors import TargetError
-from kaptain_magics.files import locked
+from kaptain_magics.errors import KaptainError, TargetError
+from kaptain_magics.files import Lock
+from kaptain_magics.runtime.forked import LOCK_VARIABLE
+from kaptain_magics.runtime.orphans import NO_MARK
+from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.sockets import connect_unix, user_folder
+from kaptain_magics.targets.local.inherited import inherited
+from kaptain_magics.targets.local.protocol import SLICE, Cancelled, StartCancelledError, ask, exchange, readable
 
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's frameworks do not survive a fork
 _ZYGOTE = Path(__file__).with_name("zygote.py")
@@ -31,7 +35,8 @@ _VOLATILE = (
     "KAPTAIN_", "PYTEST_", "JPY_", "LINES", "COLUMNS", "_", "OLDPWD", "PWD", "SHLVL", "CLICOLOR", "GIT_PAGER", "PAGER",
 )  # fmt: skip
 _WORKERS = 12  # idle workers of a user at most
-_IDLE = 600.0  # seconds without a job after which a worker ends; KAPTAIN_WARM_IDLE says otherwise
+_ATTEMPTS = 2  # to start a job from a warm worker, which may just be ending
+_IDLE = 180.0  # seconds without a job after which a worker ends; KAPTAIN_WARM_IDLE says otherwise
 _CUDA = ("torch", "tensorflow", "jax", "cupy")
 
 
@@ -60,7 +65,7 @@ class Process:
 
     def wait(self, timeout: float) -> Exit | None:
         """Return how it ended, or ``None`` when it still runs after so many seconds."""
-        if self.exit is None and select.select([self._connection], [], [], timeout)[0]:
+        if self.exit is None and readable(self._connection, timeout):
             try:
                 more = self._connection.recv(65536)
             except OSError:
@@ -149,11 +154,14 @@ class WarmWorker:
     def start(self) -> None:
         """Have the worker started in the background, so that a later job finds it ready."""
         if self.usable:
-            with contextlib.suppress(OSError, TargetError):
+            with contextlib.suppress(OSError, KaptainError):
                 self.connect().close()
 
-    def connect(self) -> socket.socket:
-        """Return a connection to the worker; it is started when it does not run.
+    def connect(self, cancelled: Cancelled = lambda: False) -> socket.socket:
+        """Return a connection to the worker, which may still import; it is started when it does not run.
+
+        Args:
+            cancelled: Asked now and then whether the worker is not wanted any more.
 
         Raises:
             TargetError: It did not start.
@@ -162,12 +170,17 @@ class WarmWorker:
             kept = sorted((k, v) for k, v in self._env.items() if not k.startswith(_VOLATILE))
             stamp = [os.stat(p).st_mtime_ns for p in sys.path if p.endswith("-packages") and Path(p).is_dir()]
             ours = max(p.stat().st_mtime_ns for p in Path(__file__).parents[2].rglob("*.py"))
-            key = json.dumps([self._python, list(self._preload), list(self._later), kept, stamp, ours])
+            key = json.dumps([self._python, list(self._preload), list(self._later), kept, stamp, ours, inherited()])
             self._path = _socket_folder() / hashlib.sha256(key.encode()).hexdigest()[:24]
-        return _connect(self._path) or self._begin(self._path)
+        return _connect(self._path) or self._begin(self._path, cancelled)
 
-    def _begin(self, path: Path) -> socket.socket:
-        with locked(path.with_suffix(".lock"), patience=60.0):
+    def _begin(self, path: Path, cancelled: Cancelled) -> socket.socket:
+        lock = Lock(path.with_suffix(".lock"))
+        while not lock.acquire():  # another process starts it
+            if cancelled():
+                raise StartCancelledError
+            time.sleep(0.005)
+        try:
             connection = _connect(path)
             if connection is not None:
                 return connection
@@ -175,52 +188,69 @@ class WarmWorker:
             idle = float(os.environ.get("KAPTAIN_WARM_IDLE", _IDLE))
             _retire(path.parent, idle)
             options = {"socket": str(path), "preload": list(self._preload), "later": list(self._later), "idle": idle}
-            _spawn_zygote(options, self._env, self._python)
-            until = time.monotonic() + 30.0
-            while time.monotonic() < until:
-                connection = _connect(path)
-                if connection is not None:
-                    return connection
-                time.sleep(0.002)
+            _spawn_zygote(options, self._env, self._python, cancelled=cancelled)
+            connection = _connect(path)
+            if connection is not None:
+                return connection
+        finally:
+            lock.release()
         raise TargetError("the warm worker did not start", "set KAPTAIN_WARM=false to do without it")
 
 
 def start(
-    request: Mapping[str, Any], output: int, *, python: str = sys.executable, warm: WarmWorker | None = None
+    request: Mapping[str, Any],
+    output: int,
+    *,
+    python: str = sys.executable,
+    warm: WarmWorker | None = None,
+    lock: int | None = None,
+    cancelled: Cancelled = lambda: False,
 ) -> Process:
-    """Start a job.
+    """Start a job; waits as long as its worker imports what the job needs.
 
     Args:
         request: What ``zygote`` documents: plan, env, cwd, exit_path, detached, threads.
         output: File descriptor of the job's standard output and error; stays open here.
         python: The interpreter that runs it.
         warm: The worker to fork from; ``None``, or one that cannot fork safely, makes a fresh process.
+        lock: File descriptor of a lock that the job is to hold too; stays open here.
+        cancelled: Asked now and then whether the job is not wanted any more. A worker that still imports is ended then:
+            it may hang.
 
     Raises:
+        StartCancelledError: It was not wanted any more; there is no job.
         TargetError: No process can be started.
     """
     if not CAN_FORK:
-        return _start_plain(request, output, python)
-    if warm is not None and warm.usable:
-        with contextlib.suppress(OSError, ValueError, TargetError):
-            process = _ask(warm.connect(), request, output)
-            if process is not None:
-                return process
-            warm.usable = False  # its imports left a thread behind
+        return _start_plain(request, output, python, lock)
+    descriptors = [output] if lock is None else [output, lock]
+    for _ in range(_ATTEMPTS if warm is not None and warm.usable else 0):
+        assert warm is not None
+        try:
+            connection = warm.connect(cancelled)
+            pid = ask(connection, request, descriptors, cancelled)
+        except StartCancelledError:
+            raise
+        except (OSError, ValueError, KaptainError):
+            continue
+        if pid is not None:
+            return Process(connection, pid)
+        warm.usable = False  # its imports left a thread behind
+        break
     ours, theirs = socket.socketpair()
     try:
-        _spawn_zygote({"fd": theirs.fileno()}, request["env"], python, (theirs.fileno(),))
+        worker = _spawn_zygote({"fd": theirs.fileno()}, request["env"], python, (theirs.fileno(),), cancelled)
     except TargetError:
         ours.close()
         raise
     finally:
         theirs.close()
-    process = None
+    pid = None
     with contextlib.suppress(OSError, ValueError):
-        process = _ask(ours, request, output)
-    if process is None:
+        pid = ask(ours, request, descriptors, cancelled, worker)
+    if pid is None:
         raise TargetError("a process for the job could not be started", "%kaptain doctor looks for the cause")
-    return process
+    return Process(ours, pid)
 
 
 def _wants_cuda(preload: Sequence[str]) -> bool:
@@ -228,7 +258,7 @@ def _wants_cuda(preload: Sequence[str]) -> bool:
     return any(module in roots for module in _CUDA) and Path("/dev/nvidiactl").exists()
 
 
-def _start_plain(request: Mapping[str, Any], output: int, python: str) -> Process:
+def _start_plain(request: Mapping[str, Any], output: int, python: str, lock: int | None) -> Process:
     folder = Path(request["cwd"])
     plan = dict(request["plan"])
     if "module" in plan:
@@ -237,38 +267,46 @@ def _start_plain(request: Mapping[str, Any], output: int, python: str) -> Proces
         path = folder.parent / "plan.json"
         path.write_text(json.dumps(plan), encoding="utf-8")
         command = [python, "-u", "-m", "kaptain_magics.runtime.launch", str(path)]
+    env = dict(request["env"])
+    if lock is not None:
+        env[LOCK_VARIABLE] = str(lock)
     try:
         child = subprocess.Popen(
-            command, cwd=folder, env=dict(request["env"]), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            start_new_session=hasattr(os, "setsid"),
+            command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=hasattr(os, "setsid"), pass_fds=() if lock is None else (lock,),
         )  # fmt: skip
     except OSError as error:
         raise TargetError(f"a process for the job could not be started: {error}", "check the Python of --on") from error
     return PlainProcess(child, request.get("exit_path", ""))
 
 
-def _ask(connection: socket.socket, request: Mapping[str, Any], output: int) -> Process | None:
-    try:
-        connection.settimeout(120.0)  # the worker's imports come first
-        message = json.dumps(request).encode() + b"\n"
-        sent = socket.send_fds(connection, [message], [output])
-        if sent < len(message):
-            connection.sendall(message[sent:])
-        answer = b""
-        while not answer.endswith(b"\n"):
-            more = connection.recv(1)
-            if not more:
-                raise OSError("the worker hung up")
-            answer += more
-    except OSError:
-        connection.close()
-        raise
-    pid = json.loads(answer).get("pid")
-    if pid is None:
-        connection.close()
-        return None
-    connection.settimeout(None)
-    return Process(connection, pid)
+def idle_workers(leave: bool = False) -> list[int]:
+    """Return the ids of warm workers of this user that have no job.
+
+    Args:
+        leave: Tell them to end; the sockets of those that were told are gone when this returns.
+    """
+    found = []
+    if CAN_FORK:
+        for path in sorted(_socket_folder().iterdir()):
+            if path.is_socket() and not path.suffix:  # others belong to servers
+                answer = _question(path, "status")
+                if answer.get("jobs") == 0:
+                    found.append(int(answer["pid"]))
+                    if leave:
+                        _question(path, "leave")
+    return found
+
+
+def _question(path: Path, what: str) -> dict[str, Any]:
+    """Ask a worker about itself; one that imports, or is just ending, has no answer."""
+    connection = _connect(path, used=False)
+    if connection is None:
+        return {}
+    until = time.monotonic() + 1.0
+    with connection, contextlib.suppress(OSError, ValueError, TargetError):
+        return exchange(connection, {"do": what}, (), lambda: time.monotonic() > until)
+    return {}
 
 
 def _socket_folder() -> Path:
@@ -303,26 +341,47 @@ def _answers(path: Path) -> bool:
     return False
 
 
-def _connect(path: Path) -> socket.socket | None:
+def _connect(path: Path, used: bool = True) -> socket.socket | None:
     try:
         connection = connect_unix(path)
     except OSError:
         return None
     with contextlib.suppress(OSError):
-        os.utime(path)  # when it was used last
+        if used:
+            os.utime(path)  # when it was used last
     return connection
 
 
-def _spawn_zygote(options: dict[str, Any], env: Mapping[str, str], python: str, pass_fds: tuple[int, ...] = ()) -> None:
-    from kaptain_magics.targets.local.zygote import NO_MARK, THREAD_LIMITS
-
-    full = {**env, **(dict.fromkeys(THREAD_LIMITS, "1") if "preload" in options else {})}
-    full |= {"KAPTAIN_ZYGOTE": json.dumps(options), "KAPTAIN_JOB": NO_MARK}
+def _spawn_zygote(
+    options: Mapping[str, Any],
+    env: Mapping[str, str],
+    python: str,
+    pass_fds: tuple[int, ...] = (),
+    cancelled: Cancelled = lambda: False,
+) -> int:
+    """Start a worker and return its process id once it can be connected to; 0 where it has ended before that."""
+    ready, theirs = os.pipe()
     try:
-        child = subprocess.Popen(
-            [python, "-P", str(_ZYGOTE)], env=full, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True, pass_fds=pass_fds,
-        )  # fmt: skip
-    except OSError as error:
-        raise TargetError(f"{python} cannot be started: {error}", "check that this Python exists") from error
-    child.wait()  # it goes on as a grandchild: nobody here has to wait for its end
+        full = {**env, **(dict.fromkeys(THREAD_VARIABLES, "1") if "preload" in options else {})}
+        full |= {"KAPTAIN_ZYGOTE": json.dumps({**options, "ready": theirs}), "KAPTAIN_JOB": NO_MARK}
+        try:
+            child = subprocess.Popen(
+                [python, "-P", str(_ZYGOTE)], env=full, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, start_new_session=True, pass_fds=(theirs, *pass_fds),
+            )  # fmt: skip
+        except OSError as error:
+            raise TargetError(f"{python} cannot be started: {error}", "check that this Python exists") from error
+        finally:
+            os.close(theirs)
+        try:
+            while not readable(ready, SLICE):
+                if cancelled():
+                    raise StartCancelledError
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            child.wait()  # the worker goes on as a grandchild: nobody here has to wait for its end
+        return int(os.read(ready, 64) or 0)
+    finally:
+        os.close(ready)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import os
 import shutil
@@ -16,32 +15,24 @@ from typing import Any
 import msgspec
 
 from kaptain_magics.core.events import Event, LogWritten, Noted, StateChanged
-from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.files import disk_error, private_folder
+from kaptain_magics.runtime import orphans
+from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.targets.base import Check, JobRef, Surroundings, without_values
 from kaptain_magics.targets.local import environments, gpus, processes
+from kaptain_magics.targets.local.imports import import_statements, is_standard
 from kaptain_magics.targets.local.memory import MemoryWatch
+from kaptain_magics.targets.local.starting import StartedJob
 from kaptain_magics.targets.reading import ChannelReader, MetricScanner, explain, unfinished
 
 _TICK = 0.1  # seconds between looks at a running job's files
 _PATIENCE = 5.0  # seconds between asking a job to end and ending it
 _PIECE = 1 << 20
 _SERVER = ("import kaptain_magics.serving.__main__",)  # so that a model's server can be forked too
-
-
-class _Job:
-    """A job of this process: what ``follow`` and ``stop`` need."""
-
-    def __init__(self, spec: JobSpec) -> None:
-        self.spec = spec
-        self.process: processes.Process | None = None
-        self.stopping = False
-        self.reason = ""
-        self.note = ""
 
 
 class LocalJobs:
@@ -56,7 +47,7 @@ class LocalJobs:
     def __init__(self, surroundings: Surroundings) -> None:
         self._around = surroundings
         self._warm = surroundings.settings.get("warm", "true") == "true"
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, StartedJob] = {}
         self._workers: dict[tuple[str, str], processes.WarmWorker] = {}
         self._gpus = gpus.Share()
 
@@ -105,7 +96,7 @@ class LocalJobs:
         folder = Path(job.folder)
         if job.resources.gpu_limit:
             gpus.check(job.resources.gpu_limit, gpus.look({**os.environ, **job.env}))
-        self._jobs[job.name] = mine = _Job(job)
+        self._jobs[job.name] = mine = StartedJob(job)
         try:
             self._prepare(job, folder)
         except OSError as error:
@@ -127,7 +118,7 @@ class LocalJobs:
                     _copy(source, shared / source.name)
                 (work / source.name).symlink_to(shared / source.name)
 
-    def _start_job(self, mine: _Job, python: str) -> None:
+    def _start_job(self, mine: StartedJob, python: str) -> None:
         job = mine.spec
         folder = Path(job.folder)
         threads = processes.threads_for(job.resources.cores, job.parallel)
@@ -147,11 +138,16 @@ class LocalJobs:
             "exit_path": str(folder / "exit.json"),
             "threads": threads,
         }
-        output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            mine.process = processes.start(request, output, python=python, warm=self._worker(job, python))
-        finally:
-            os.close(output)
+        worker = self._worker(job, python)
+
+        def start() -> processes.Process:
+            output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                return processes.start(request, output, python=python, warm=worker, cancelled=mine.cancelled)
+            finally:
+                os.close(output)
+
+        mine.begin(start)
 
     def warm_up(self, job: JobSpec) -> None:
         """Let the worker of such jobs import what they need while the caller does something else."""
@@ -166,11 +162,11 @@ class LocalJobs:
         key = (python, job.script.source)
         if key not in self._workers:
             env = {**os.environ, **self._around.variables(job)}
-            statements = [s for s in import_statements(job.script.source) if not _is_standard(s)]
+            statements = [s for s in import_statements(job.script.source) if not is_standard(s)]
             self._workers[key] = processes.WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
 
-    def _environment(self, mine: _Job, threads: int) -> dict[str, str]:
+    def _environment(self, mine: StartedJob, threads: int) -> dict[str, str]:
         job = mine.spec
         env = {**os.environ, **self._around.storage_env}
         if env.get("MPLBACKEND", "").startswith("module://"):  # the notebook's own; a job has no notebook
@@ -182,13 +178,11 @@ class LocalJobs:
             "KAPTAIN_FRAMEWORK": job.framework.value,
             "KAPTAIN_RUN_ID": job.run_id,
             "KAPTAIN_CHANNEL": f"file:{Path(job.folder) / 'channel.jsonl'}",
-            "KAPTAIN_JOB": new_hex(32),
+            "KAPTAIN_JOB": mine.mark,
             **({"KAPTAIN_TRIAL": str(job.trial)} if job.trial is not None else {}),
         }
         if job.resources.cores is not None:
-            from kaptain_magics.targets.local.zygote import THREAD_LIMITS
-
-            env |= dict.fromkeys(THREAD_LIMITS, str(threads))
+            env = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **env}
         env |= self._around.variables(job)
         if job.resources.gpu_limit:
             devices, mine.note = self._gpus.take(job.name, job.resources.gpu_limit, env)
@@ -203,23 +197,26 @@ class LocalJobs:
             yield from _follow_files(folder, after)
             return
         reader = _Files(folder, mine.spec.metric_names, after, mine.spec.settings)
-        if mine.process is None and not mine.stopping:
+        if mine.starting is None and not mine.stopping:
             yield from self._launch_in_environment(mine)
+        yield from mine.await_start()
         process = mine.process
         if process is None:
-            yield StateChanged(state=RunState.STOPPED if mine.stopping else RunState.FAILED, reason=mine.reason)
+            self._jobs.pop(job.name, None)
+            self._gpus.give_back(job.name)
+            yield mine.never_started()
             return
+        mine.started()
         yield StateChanged(state=RunState.RUNNING)
         if mine.note:
             yield Noted(text=mine.note, warning=True)
         if mine.spec.workers > 1:
             yield Noted(text=f"The local target runs one worker instead of {mine.spec.workers}.")
         memory = MemoryWatch(process.pid, mine.spec.resources.memory_bytes)
-        deadline = time.monotonic() + (mine.spec.timeout or float("inf"))
         timed_out = False
         while process.wait(_TICK) is None:
             yield from reader.news()
-            if time.monotonic() > deadline:
+            if mine.late:
                 timed_out = True
                 process.kill(signal.SIGKILL)
             elif memory.exceeded():
@@ -232,26 +229,25 @@ class LocalJobs:
             shutil.rmtree(folder / "work", ignore_errors=True)
         assert process.exit is not None
         code = process.exit.code
+        if code is None:  # there is no worker any more to end what the job has left
+            orphans.end_marked(mine.mark)
         if code == 0 and not mine.stopping:
             yield StateChanged(state=RunState.SUCCEEDED, exit_code=0)
         elif mine.stopping:
             yield StateChanged(state=RunState.STOPPED, reason=mine.reason or "stopped", exit_code=code)
         elif timed_out:
-            yield StateChanged(
-                state=RunState.FAILED,
-                reason=f"timed out after {mine.spec.timeout:g} s",
-                hint="give it more time with --timeout",
-                exit_code=code,
-            )
+            yield mine.timed_out(code)
         elif memory.reason:
             yield StateChanged(state=RunState.FAILED, reason=memory.reason, hint=memory.hint, exit_code=code)
         elif code is None:
-            yield StateChanged(state=RunState.FAILED, reason="the worker that ran the job was killed", hint="run again")
+            reason = "the worker that ran the job was killed from outside, often for want of memory"
+            hint = "run it again" if mine.spec.trial is None else "where memory is short, lower --parallel"
+            yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, lost=True)
         else:
             reason, hint = explain(code, reader.tail())
             yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
 
-    def _launch_in_environment(self, mine: _Job) -> Iterator[Event]:
+    def _launch_in_environment(self, mine: StartedJob) -> Iterator[Event]:
         requirements = mine.spec.requirements
         yield Noted(text="Installing requirements: " + without_passwords(", ".join(requirements)))
         try:
@@ -260,7 +256,7 @@ class LocalJobs:
             if not mine.stopping:
                 self._start_job(mine, python)
         except TargetError as error:
-            mine.reason = mine.reason or f"{error.message}; {error.hint}"
+            mine.reason, mine.hint = error.message, error.hint
 
     def stop(self, job: JobRef) -> None:
         """Ask the job's processes to end, then end them."""
@@ -276,6 +272,14 @@ class LocalJobs:
         while process.exit is None and time.monotonic() < until and _alive(process.pid):
             time.sleep(0.02)
         process.kill(signal.SIGKILL)
+
+    def clean(self, force: bool = False) -> list[str]:
+        """Find warm workers of this user that have nothing to do and, with ``force``, let them end."""
+        return [f"idle warm worker (process {pid})" for pid in processes.idle_workers(leave=force)]
+
+    def end_run(self, run_id: str) -> None:
+        """End the processes of a run whose supervisor was killed."""
+        orphans.end_marked(orphans.run_mark(run_id))
 
 
 def _alive(pid: int) -> bool:
@@ -298,24 +302,6 @@ def _sent(job: JobSpec, folder: Path) -> str:
         return ""
     run = folder.parent.parent if job.trial is not None else folder
     return str(run / "sent.pkl")
-
-
-def import_statements(source: str) -> list[str]:
-    """Return the top-level import statements of a script: what a warm worker does ahead of it."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return []
-    return [
-        ast.unparse(node)
-        for node in tree.body
-        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level)
-    ]
-
-
-def _is_standard(statement: str) -> bool:
-    """Whether a statement imports from the standard library: so little that all such scripts share a worker."""
-    return statement.split()[1].partition(".")[0].rstrip(",") in sys.stdlib_module_names and "," not in statement
 
 
 class _Files:

@@ -1,13 +1,18 @@
 """A warm worker: imports a script's libraries once and forks a process for every job.
 
-Run as a file by the Python that the jobs need (standard library only). It never computes anything itself, so that the
-fork is safe; where its imports left a thread behind it says so and forks nothing. A client connects to its socket and
-sends one JSON line with file descriptor 0 attached for the job's output:
+Run as a file by the Python that the jobs need (standard library and ``runtime`` only). It never computes anything
+itself, so that the fork is safe; where its imports left a thread behind it says so and forks nothing. A client connects
+to its socket and sends one JSON line with a file descriptor attached for the job's output, and perhaps another one with
+the lock of a run, whose number the job finds in the environment variable ``KAPTAIN_RUN_LOCK``:
 
 ``{"plan": {...}, "env": {...}, "cwd": "...", "exit_path": "...", "detached": false, "threads": 1}``
 
-It answers ``{"pid": ...}`` or ``{"unsafe": reason}``, and later ``{"exit": code, "rss": bytes, "cpu": seconds}``. A
-client that hangs up ends its job, unless the job is detached.
+The job answers ``{"pid": ...}``, or the worker ``{"unsafe": reason}``, and later the worker
+``{"exit": code, "rss": bytes, "cpu": seconds}``. A client that hangs up ends its job, unless the job is detached or has
+not been forked yet: then it never is.
+
+``{"do": "status"}`` without a descriptor is answered with ``{"pid": ..., "jobs": ...}``; ``{"do": "leave"}`` too, and
+the worker ends when its last job has. So it does at SIGTERM, which ends it at once while it imports.
 """
 
 from __future__ import annotations
@@ -26,7 +31,8 @@ import threading
 import time
 from typing import Any, NoReturn
 
-THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+from kaptain_magics.runtime import forked, orphans
+
 _ALWAYS = (  # what every job runs, and what many scripts import
     "import kaptain_magics.runtime.launch",
     "import kaptain_magics.runtime.channel",
@@ -39,9 +45,8 @@ _ONCE = {  # what a library computes at its first call and keeps: cheap, public,
     "sklearn.utils": "sys.modules['sklearn.utils'].check_array([[0.0]])",  # looks through all installed packages
 }
 _LOOK = 10.0  # seconds between looks at its own idleness
+_IDLE = 180.0  # seconds without a job after which a worker ends
 _SUBREAPER = 36  # prctl: orphans of a job become children of this process, so that they can be ended with it
-NO_MARK = "-" * 32  # what a worker has as KAPTAIN_JOB; a job has 32 other characters there
-_pools: list[Any] = []  # threadpoolctl's controller of the libraries that are loaded
 
 
 def preload(statements: list[str]) -> str:
@@ -53,9 +58,7 @@ def preload(statements: list[str]) -> str:
         with contextlib.suppress(BaseException):
             exec(compile(statement, "<preload>", "exec"), scratch)
     scratch.clear()
-    if "threadpoolctl" in sys.modules and not _pools:  # finding the libraries takes longer than the fork
-        with contextlib.suppress(Exception):
-            _pools.append(sys.modules["threadpoolctl"].ThreadpoolController())
+    forked.find_pools()
     gc.collect()
     gc.freeze()
     if threading.active_count() > 1:
@@ -68,7 +71,7 @@ def preload(statements: list[str]) -> str:
 
 def _installed(statement: str) -> bool:
     """Whether a statement imports an installed module: one beside the script may be another one tomorrow."""
-    root = statement.split()[1].partition(".")[0].rstrip(",")
+    root = statement.split()[1].partition(".")[0]
     if root in sys.stdlib_module_names:
         return root not in ("antigravity", "this")
     with contextlib.suppress(ImportError, ValueError, AttributeError):
@@ -97,7 +100,8 @@ class Zygote:
         first: A client that is connected already.
         unsafe: Why nothing may be forked.
         later: Import statements for the first quiet moment.
-        idle: Seconds without a job after which the worker ends itself; it does so too when its socket was removed.
+        idle: Seconds without a job after which the worker ends itself; it does so too when its socket was removed, or
+            when it was told to leave.
         path: The listening socket's path.
     """
 
@@ -107,11 +111,14 @@ class Zygote:
         first: socket.socket | None = None,
         unsafe: str = "",
         later: list[str] | None = None,
-        idle: float = 600.0,
+        idle: float = _IDLE,
         path: str = "",
     ) -> None:
         self.listener, self.unsafe, self.later, self.idle, self.path = listener, unsafe, later, idle, path
-        self.inode = os.stat(path).st_ino if listener is not None else 0
+        self.inode = 0  # of the socket's name; already gone where somebody has retired this worker
+        if listener is not None:
+            with contextlib.suppress(OSError):
+                self.inode = os.stat(path).st_ino
         self.jobs: dict[int, Job] = {}
         self.selector = selectors.DefaultSelector()
         self.wakeup, writer = os.pipe()
@@ -119,6 +126,7 @@ class Zygote:
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._leave)
         self.selector.register(self.wakeup, selectors.EVENT_READ)
         if listener is not None:
             self.selector.register(listener, selectors.EVENT_READ)
@@ -146,8 +154,14 @@ class Zygote:
             if not self.jobs and not self.waiting and (time.monotonic() - quiet_since > self.idle or self._retired()):
                 return
 
+    def _leave(self, *_: object) -> None:
+        """Take no new clients, and end when the jobs have."""
+        if self.listener is not None and not self._retired():
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
     def _retired(self) -> bool:
-        """Whether nobody can find this worker any more: there were too many."""
+        """Whether nobody can find this worker any more: there were too many, or it was told to leave."""
         return self.listener is not None and not _is_at(self.path, self.inode)
 
     def _welcome(self, connection: socket.socket) -> None:
@@ -169,28 +183,34 @@ class Zygote:
         self.waiting -= 1
         try:
             connection.settimeout(10.0)
-            request, output = _receive(connection)
+            request, descriptors = _receive(connection)
         except (OSError, ValueError):
             connection.close()
             return
-        if self.unsafe:
+        if "do" in request:
+            if request["do"] == "leave":
+                self._leave()
+            _answer(connection, {"pid": os.getpid(), "jobs": len(self.jobs)})
+            connection.close()
+        elif self.unsafe or _has_hung_up(connection):
             _answer(connection, {"unsafe": self.unsafe})
             connection.close()
-            os.close(output)
-            return
-        pid = os.fork()
-        if pid == 0:
-            self._become(request, connection, output)
-        os.close(output)
-        job = self.jobs[pid] = Job(pid, connection, request)
-        self.selector.register(connection, selectors.EVENT_READ, job)
-        _answer(connection, {"pid": pid})
+        else:
+            pid = os.fork()
+            if pid == 0:
+                self._become(request, connection, descriptors)
+            job = self.jobs[pid] = Job(pid, connection, request)
+            self.selector.register(connection, selectors.EVENT_READ, job)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
-    def _become(self, request: dict[str, Any], connection: socket.socket, output: int) -> NoReturn:
+    def _become(self, request: dict[str, Any], connection: socket.socket, descriptors: list[int]) -> NoReturn:
         """Turn the fork into the job's process; never returns."""
         code = 1
+        output, *lock = descriptors
         try:
             os.setsid()
+            _answer(connection, {"pid": os.getpid()})  # not the worker: a client that was not answered may ask again
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -208,14 +228,16 @@ class Zygote:
             os.dup2(output, 2)
             os.close(null)
             os.close(output)
-            code = _run(request)
+            if lock:
+                request["env"][forked.LOCK_VARIABLE] = str(lock[0])
+            code = forked.run(request)
         except BaseException:
             import traceback
 
             traceback.print_exc()
         finally:
             with contextlib.suppress(BaseException):
-                code = _finish() or code
+                code = forked.finish() or code
             os._exit(code)
 
     def _reap(self) -> None:
@@ -243,55 +265,25 @@ class Zygote:
                 pass
 
     def _end_group(self, job: Job) -> None:
-        """End what is left of a job: its process group, and orphans that left the group."""
+        """End what is left of a job: its process group, and orphans that left the group.
+
+        An orphan without a mark has cleared its environment. It can be any job's: it is left alone while others run.
+        """
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(job.pid, signal.SIGKILL)
+        alone = all(other is job or other.detached for other in self.jobs.values())
+        ours = (job.token, "") if alone else (job.token,)
         begun = time.monotonic()
         while job.token and time.monotonic() < begun + 1.0:  # an orphan's children become orphans when it has ended
-            orphans = {pid: _marked(pid, job.token) for pid in _children() if pid not in self.jobs and _lives(pid)}
-            for pid in [pid for pid, ours in orphans.items() if ours]:
+            marks = {pid: orphans.mark_of(pid) for pid in orphans.children() if pid not in self.jobs}
+            marks = {pid: mark for pid, mark in marks.items() if orphans.lives(pid)}
+            left = [pid for pid, mark in marks.items() if mark in ours]
+            for pid in left:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-            if not any(orphans.values()) and (None not in orphans.values() or time.monotonic() > begun + 0.2):
+            if not left and (None not in marks.values() or time.monotonic() > begun + 0.2):
                 return
             time.sleep(0.001)
-
-
-def _children() -> list[int]:
-    with contextlib.suppress(OSError), open(f"/proc/self/task/{threading.get_native_id()}/children") as file:
-        return [int(pid) for pid in file.read().split()]
-    return []
-
-
-def _lives(pid: int) -> bool:
-    """Whether a child has not ended; one that has is forgotten."""
-    with contextlib.suppress(ChildProcessError):
-        return not os.waitpid(pid, os.WNOHANG)[0]
-    return False
-
-
-def _marked(pid: int, token: str) -> bool | None:
-    """Whether a process has a job's token in its first environment; ``None`` while it is executing a program."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-        environment = file.read()
-        return f"KAPTAIN_JOB={token}".encode() in environment.split(b"\0") if environment else None
-    return False
-
-
-def _mark(token: str) -> None:
-    """Write a job's token where the kernel looks for this process's first environment; its own forks inherit that.
-
-    ``os.environ`` alone reaches only the programs that the job executes.
-    """
-    if len(token) == len(NO_MARK):
-        with contextlib.suppress(Exception):
-            import ctypes
-
-            getenv = ctypes.CDLL(None).getenv
-            getenv.restype = ctypes.c_void_p
-            place = getenv(b"KAPTAIN_JOB")
-            if place and ctypes.string_at(place) == NO_MARK.encode():
-                ctypes.memmove(place, token.encode(), len(NO_MARK))
 
 
 def _is_at(path: str, inode: int) -> bool:
@@ -300,21 +292,34 @@ def _is_at(path: str, inode: int) -> bool:
     return False
 
 
-def _receive(connection: socket.socket) -> tuple[dict[str, Any], int]:
-    data, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 1)
-    while data and not data.endswith(b"\n"):
-        more = connection.recv(1 << 20)
-        if not more:
-            break
-        data += more
-    if not descriptors:
-        raise ValueError("no file descriptor came with the request")
+def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    data, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 2)
     try:
+        while data and not data.endswith(b"\n"):
+            more = connection.recv(1 << 20)
+            if not more:
+                break
+            data += more
         request: dict[str, Any] = json.loads(data)
-    except ValueError:
-        os.close(descriptors[0])
+        if not descriptors and "do" not in request:
+            raise ValueError("no file descriptor came with the request")
+    except (OSError, ValueError):
+        for descriptor in descriptors:
+            os.close(descriptor)
         raise
-    return request, descriptors[0]
+    return request, descriptors
+
+
+def _has_hung_up(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(10.0)
 
 
 def _answer(connection: socket.socket, answer: dict[str, Any]) -> None:
@@ -330,72 +335,13 @@ def _write_exit(path: str, result: dict[str, Any]) -> None:
             os.replace(path + ".part", path)
 
 
-def _run(request: dict[str, Any]) -> int:
-    _mark(request["env"].get("KAPTAIN_JOB", ""))
-    for name in os.environ.keys() - request["env"].keys():
-        del os.environ[name]
-    os.environ |= {name: text for name, text in request["env"].items() if os.environ.get(name) != text}
-    os.chdir(request["cwd"])
-    time.tzset()
-    for stream, descriptor in (("stdout", 1), ("stderr", 2)):
-        file = open(descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
-        setattr(sys, stream, file)
-        setattr(sys, f"__{stream}__", file)
-    _fresh_randomness()
-    _raise_threads(int(request.get("threads", 1)))
-    plan = request["plan"]
-    if "module" in plan:
-        import importlib
-
-        sys.argv = [plan["module"], *plan["argv"]]
-        return int(importlib.import_module(plan["module"]).main(plan["argv"]) or 0)
-    from kaptain_magics.runtime import launch
-
-    return launch.run(plan)
-
-
-def _fresh_randomness() -> None:
-    """Forks share the state that libraries drew at import; a fresh process would not."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
-
-
-def _raise_threads(threads: int) -> None:
-    """Give the job the threads that a process of its own would have; the worker itself was held to one."""
-    for name in THREAD_LIMITS:
-        if os.environ.get(name, "1") == "1":
-            os.environ[name] = str(threads)
-    if threads > 1 and _pools:
-        _pools[0].limit(limits=threads)
-    torch = sys.modules.get("torch")
-    if threads > 1 and torch is not None:
-        torch.set_num_threads(threads)
-
-
-def _finish() -> int:
-    """Do what the interpreter does at its end: join threads, run exit handlers, flush."""
-    import atexit
-
-    code = 0
-    with contextlib.suppress(BaseException):
-        threading._shutdown()  # type: ignore[attr-defined]
-    with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            code = 120
-    return code
-
-
 def main() -> None:
     """Start with the options in the environment variable ``KAPTAIN_ZYGOTE`` (JSON)."""
     options = json.loads(os.environ.pop("KAPTAIN_ZYGOTE"))
     if os.fork():  # whoever started this need not wait for its end
         os._exit(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(Exception):
         import ctypes
 
@@ -409,11 +355,13 @@ def main() -> None:
         listener.bind(name)
         os.chdir("/")
         listener.listen(128)
+    with contextlib.suppress(OSError):  # whoever started this may have gone
+        os.write(options["ready"], b"%d\n" % os.getpid())
+    os.close(options["ready"])
     sys.path.extend(p for p in options.get("paths", ()) if p not in sys.path)
     unsafe = preload(options.get("preload", []))
-    worker = Zygote(
-        listener, first, unsafe, options.get("later"), options.get("idle", 600.0), options.get("socket", "")
-    )
+    path = options.get("socket", "")
+    worker = Zygote(listener, first, unsafe, options.get("later"), options.get("idle", _IDLE), path)
     try:
         worker.serve()
     finally:

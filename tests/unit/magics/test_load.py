@@ -32,7 +32,7 @@ def test_load_ext_imports_nothing_but_the_magics_themselves() -> None:
     done = subprocess.run([sys.executable, "-c", _IMPORTS], capture_output=True, text=True, check=True, timeout=120)
     new = json.loads(done.stdout.splitlines()[-1])
     assert "kaptain_magics.magics.magics" in new
-    ours = ("kaptain_magics", "kaptain_magics.errors")
+    ours = ("kaptain_magics", "kaptain_magics.core", "kaptain_magics.core.sdk", "kaptain_magics.errors")
     assert [n for n in new if not n.startswith(("kaptain_magics.magics", "IPython.")) and n not in ours] == []
 
 

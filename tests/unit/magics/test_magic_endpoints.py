@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ def test_an_endpoint_from_its_deployment_to_its_end(served: Notebook, capsys: py
     assert isinstance(answer, np.ndarray)
     assert answer.tolist() == [7, 7, 7]
     assert served.run("%kaptain predict dev-served --proba --timeout 20s rows").shape == (2, 2)
+    assert "--fetch kind" in str(served.error("%kaptain predict dev-served kind"))
     error = served.error("%kaptain predict dev/served [[1, 2, 3]]")
     assert error.message  # type: ignore[attr-defined]
 
@@ -70,3 +72,17 @@ def test_a_dry_run_and_a_detached_deployment(served: Notebook, capsys: pytest.Ca
     deployment = served.run("%kaptain_deploy dev/served --detach")
     deployment.wait(60)
     assert served.run("%kaptain predict dev/served [[1, 1]]").tolist() == [7]
+
+
+def test_a_variable_of_the_training_cell_is_to_be_fetched(served: Notebook) -> None:
+    assert str(served.error("%kaptain predict dev/served kind[:5]")) == (
+        "kind[:5]: kind is a variable of the training cell, which ran in its own process: "
+        "bring it here with --fetch kind"
+    )
+    assert "name 'other' is not defined: write an expression" in str(served.error("%kaptain predict dev/served other"))
+    assert "bring it here" not in str(served.error("%kaptain predict dev/unknown kind"))
+    served.run(TRAIN.replace("--model clf", "--model clf --fetch kind"))
+    assert "bring it here" not in str(served.error("%kaptain predict dev/served kind.missing"))
+    Path("train.py").write_text("data = 1\n")
+    served.run("%kaptain_train dev/served --file train.py")
+    assert "data is a variable of the training script train.py" in str(served.error("%kaptain predict dev/served data"))

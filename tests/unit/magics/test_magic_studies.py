@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_a_loss_is_minimized_and_that_is_the_first_line(notebook: Notebook, caps
     notebook.run("%kaptain_tune dev/loss --trials 3 --dry-run")
     shown = capsys.readouterr().out
     assert "# The study maximizes loss (as asked)." in shown  # its direction is kept with it
-    assert "# As in the last study: objective loss; c=Discrete" in shown
+    assert re.search(r"# taken over from the last study, dev-loss-tune-\w+: c=Discrete.*--objective loss", shown)
 
 
 def test_objectives_with_directions_of_their_own(notebook: Notebook) -> None:

@@ -18,7 +18,7 @@ from kaptain_magics.errors import ModelError
 from kaptain_magics.model import Workspace
 from kaptain_magics.model.choosing import Choice, choose_revision
 from kaptain_magics.script import capture
-from kaptain_magics.state import Revision, RunRecord
+from kaptain_magics.state import Revision, RunFolder, RunRecord
 
 MODEL = "dev/mnist"
 
@@ -52,8 +52,8 @@ def save(
     return revision
 
 
-def ended(workspace: Workspace, state: RunState | None) -> str:
-    """Write a training run down that ended in a state; ``None`` for one that still goes on. Returns its id."""
+def ended(workspace: Workspace, state: RunState | None) -> RunFolder:
+    """Write a training run down that ended in a state; ``None`` for one that goes on as long as somebody keeps it."""
     script = capture("x = 1\n")
     run_id = new_run_id()
     job = JobSpec(name="mnist-job-1", run_id=run_id, model_id=MODEL, script=script, framework=ModelFramework.SKLEARN)
@@ -63,7 +63,7 @@ def ended(workspace: Workspace, state: RunState | None) -> str:
     folder = workspace.store.create(record)
     if state is not None:
         folder.append(StateChanged(state=state, reason="" if state is RunState.SUCCEEDED else "the script raised X"))
-    return run_id
+    return folder
 
 
 def told(choice: Choice) -> str:
@@ -167,9 +167,11 @@ def test_a_revision_by_its_beginning(workspace: Workspace) -> None:
 def test_an_older_model_is_never_deployed_without_a_word(
     workspace: Workspace, state: RunState | None, said: str, hint: str
 ) -> None:
-    revision = save(workspace, "aa11", run_id=ended(workspace, RunState.SUCCEEDED), age=2 * 86400.0, accuracy=0.9)
+    revision = save(
+        workspace, "aa11", run_id=ended(workspace, RunState.SUCCEEDED).run_id, age=2 * 86400.0, accuracy=0.9
+    )
     assert len(choose_revision(workspace, MODEL).notes) == 1
-    ended(workspace, state)
+    last = ended(workspace, state)
     choice = choose_revision(workspace, MODEL)
     assert choice.revision == revision
     warning, note = choice.notes
@@ -180,10 +182,11 @@ def test_an_older_model_is_never_deployed_without_a_word(
     assert hint in warning.hint
     assert not note.warning
     assert len(choose_revision(workspace, MODEL, word="aa").notes) == 1  # it was named
+    last.lock.release()
 
 
 def test_the_best_so_far_of_a_study_that_was_stopped_comes_with_a_warning(workspace: Workspace) -> None:
-    save(workspace, "aa11", "tuned", run_id=ended(workspace, RunState.STOPPED), accuracy=0.9)
+    save(workspace, "aa11", "tuned", run_id=ended(workspace, RunState.STOPPED).run_id, accuracy=0.9)
     warning, _ = choose_revision(workspace, MODEL).notes
     assert "stopped just now) kept the best of its trials so far; deploying tuned revision aa110000" in warning.text
     assert warning.hint == "%kaptain_tune dev/mnist --resume goes on with it"

@@ -38,6 +38,14 @@ def frame_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServ
         yield server
 
 
+@pytest.mark.parametrize("protocol", ["v2", "v1"])
+def test_more_rows_than_one_request_may_have(adder_folder: Path, protocol: str) -> None:
+    """They go in several requests: 100,050 rows of 64 are 51 MB raw."""
+    rows = np.arange(100_050 * 64.0).reshape(-1, 64) % 17
+    with ModelServer(adder_folder, "python") as server:
+        assert (predict(url(server, protocol), {}, rows, timeout=120) == rows.sum(axis=1)).all()
+
+
 def test_arrays_lists_and_rows(digits_server: ModelServer, digits: Any) -> None:
     place = url(digits_server)
     assert predict(place, {}, digits.data[:3]).tolist() == [0, 1, 2]

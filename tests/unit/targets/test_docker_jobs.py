@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,11 +17,13 @@ from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Capture, ImageSpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.errors import TargetError
+from kaptain_magics.errors import CredentialsError, TargetError
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.testing.job_target import FOREVER, Rig, log_of, outcome
+from tests.certificates import self_signed
 from tests.engine import LockedRegistry
 from tests.seaweed import SeaweedFS
+from tests.tls import TlsProxy
 
 pytestmark = pytest.mark.docker
 
@@ -196,6 +199,39 @@ def test_a_model_goes_to_an_s3_server_on_this_machine(make_rig: Callable[..., Ri
     assert done.last.state is RunState.SUCCEEDED, done.log
     assert rig.read(f"{done.job.upload_uri}/model.bin") == b"weights"
     assert seaweed.env["AWS_SECRET_ACCESS_KEY"] not in rig.open().render(done.job)
+
+
+def test_a_stores_private_authority_travels_and_is_looked_at_first(
+    make_rig: Callable[..., Rig], seaweed: SeaweedFS, tmp_path: Path
+) -> None:
+    from kaptain_magics.storage import open_store
+
+    bucket = f"s3://docker-{new_hex(8)}"
+    open_store(bucket, dict(seaweed.env)).write(f"{bucket}/first", b"makes the bucket")
+    port = urlsplit(seaweed.endpoint).port or 0
+    certificate = self_signed(tmp_path, "127.0.0.1")
+    source = """
+        print("the script began")
+        from pathlib import Path
+        from kaptain.platform.model_export_util import ModelExportUtil
+        Path("model.bin").write_bytes(b"weights")
+        ModelExportUtil().upload_model("model.bin")
+    """
+    with TlsProxy("127.0.0.1", port, certificate) as proxy:
+        env = {**seaweed.env, "S3_ENDPOINT": proxy.endpoint, "AWS_CA_BUNDLE": str(certificate[0])}
+        rig = make_rig(f"{bucket}/models", storage_env=env)
+        done = outcome(rig.open(), rig.job(source))
+        assert done.last.state is RunState.SUCCEEDED, done.log
+        assert open_store(bucket, env).list(done.job.upload_uri)
+        del env["AWS_CA_BUNDLE"]
+        rig = make_rig(f"{bucket}/models", storage_env=env)
+        done = outcome(rig.open(), rig.job(source))
+    assert "is not trusted" in done.last.reason
+    assert "AWS_CA_BUNDLE" in done.last.hint
+    assert "the script began" not in done.log
+    rig = make_rig(f"{bucket}/models", storage_env={**env, "AWS_CA_BUNDLE": str(tmp_path / "gone.pem")})
+    with pytest.raises(CredentialsError, match="cannot be read"):
+        rig.open().submit(rig.job(source))
 
 
 def test_an_image_is_built_pushed_run_and_skipped(

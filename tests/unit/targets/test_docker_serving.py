@@ -20,6 +20,7 @@ from kaptain_magics.core.specs import EndpointSpec, ImageSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.targets.docker import DockerTarget
+from tests.latency import median_kept_alive
 from tests.seaweed import SeaweedFS
 
 pytestmark = pytest.mark.docker
@@ -169,3 +170,14 @@ def test_a_model_comes_from_an_s3_server(
     assert ask(target.endpoint("from-s3").url) == 5
     target.undeploy("from-s3")
     target.clean(force=True)
+
+
+def test_a_request_on_a_kept_connection_waits_for_nobody(
+    target: DockerTarget, spec: Callable[..., EndpointSpec]
+) -> None:
+    end, events = deploy(target, spec(ALWAYS.format(1), name="quick"))
+    assert end.state is RunState.SUCCEEDED, events
+    median = median_kept_alive(target.endpoint("quick").url)
+    print(f"median {1000 * median:.2f} ms")
+    assert median < 0.02  # an answer in two pieces that waits for an acknowledgement takes 0.04 s
+    target.undeploy("quick")

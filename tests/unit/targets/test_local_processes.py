@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import zipfile
@@ -20,7 +21,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.model import TrainingRun, Workspace
 from kaptain_magics.script import capture
-from kaptain_magics.targets.local import environments, processes
+from kaptain_magics.targets.local import environments, imports, processes
 from tests.waiting import until
 
 
@@ -239,3 +240,63 @@ def test_a_worker_that_cannot_start_is_a_clear_error(tmp_path: Path) -> None:
     with open(tmp_path / "log.txt", "wb") as log, pytest.raises(TargetError):
         processes.start(request, log.fileno(), python=str(tmp_path / "no-python"))
     assert sys.executable
+
+
+KERNEL = """
+import os, resource, sys
+os.umask(int(sys.argv[1], 8))
+os.nice(int(sys.argv[2]))
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[3]), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+from kaptain_magics.model import Workspace
+from kaptain_magics.script import capture
+source = '''
+import os, resource
+print(oct(os.umask(0)), os.nice(0), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+'''
+run = Workspace().model("dev/warm").plan_training(capture(source)).start()
+run.wait(60)
+print(run.log())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no umask")
+def test_jobs_have_the_limits_of_their_own_kernel(home: Path, workers: Path) -> None:
+    for asked in (["0o0", "3", "333"], ["0o27", "1", "300"]):
+        done = subprocess.run([sys.executable, "-c", KERNEL, *asked], capture_output=True, text=True, timeout=120)
+        assert done.stdout.split() == [asked[0], str(os.nice(0) + int(asked[1])), asked[2]], done.stderr
+
+
+@pytest.mark.parametrize("options", [{}, {"resources": Resources.simple(cpu="2")}])
+def test_a_number_of_threads_that_a_person_set_is_kept(
+    workspace: Workspace, workers: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
+) -> None:
+    source = "import os\nprint(*(os.environ[name] for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')))"
+    others = processes.threads_for(2 if options else None)
+    assert train(workspace, source, env={"OMP_NUM_THREADS": "1"}, **options).log() == f"1 {others}\n"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert train(workspace, source, **options).log() == f"1 {others}\n"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
+    assert train(workspace, source, **options).log() == f"3,1 {others}\n"
+
+
+def test_libraries_have_the_threads_that_a_person_set(
+    workspace: Workspace, workers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+import sklearn, threadpoolctl
+print(sorted({pool["num_threads"] for pool in threadpoolctl.threadpool_info()}))
+"""
+    assert train(workspace, source).log() == f"[{processes.threads_for(None)}]\n"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert train(workspace, source).log() == "[1]\n"
+
+
+def test_scripts_of_the_standard_library_share_a_worker() -> None:
+    source = "import os, sys, json.decoder as d\nfrom pathlib import Path, PurePath\nimport sklearn, os.path\n"
+    statements = imports.import_statements(source + "from . import x")
+    assert statements == [
+        "import os", "import sys", "import json.decoder as d", "from pathlib import Path, PurePath",
+        "import sklearn", "import os.path",
+    ]  # fmt: skip
+    assert [s for s in statements if not imports.is_standard(s)] == ["import sklearn"]
+    assert imports.imported_packages(source) == ["sklearn"]

@@ -105,3 +105,14 @@ def test_the_end_of_the_log_explains_a_failure() -> None:
         list(reader.feed(f"line {number}\n".encode()))
     assert reader.tail.endswith("line 4999\n")
     assert len(reader.tail) <= 16 * 1024
+
+
+def test_marked_lines_that_are_no_facts_are_log() -> None:
+    written = "".join(
+        f"::kaptain::{text}\n" for text in ("[1]", "5", "null", '{"kind":"metric","name":"a"}', "[" * 9999)
+    )
+    written += '::kaptain::{"kind":"artifact","uri":"x","size":1e400}\n'
+    reader = OutputReader()
+    events = [*reader.feed(written.encode()), *reader.finish()]
+    assert "".join(event.text for event in events if isinstance(event, LogWritten)) == written
+    assert all(isinstance(event, LogWritten) for event in events)

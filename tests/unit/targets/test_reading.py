@@ -46,8 +46,15 @@ def test_the_channel_ignores_what_is_none_of_its_lines() -> None:
         {"kind": "note", "text": "hello"},
         {"kind": "metric"},
         {"kind": "other"},
+        [1],
+        5,
+        "text",
+        None,
+        {"kind": "metric", "name": "a", "value": 1, "step": []},
+        {"kind": "artifact", "uri": "file:///m", "files": 5},
     ]
-    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines) + b"garbage\n\xff\n{"
+    malformed = b'{"kind":"artifact","uri":"x","size":1e400}\n' + b"[" * 100_000 + b"\n"
+    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines) + malformed + b"garbage\n\xff\n{"
     reader = ChannelReader()
     events = [event for i in range(0, len(data), 7) for event in reader.feed(data[i : i + 7])]
     assert [type(event) for event in events] == [MetricReported, ArtifactSaved, Noted]

@@ -24,6 +24,10 @@ class StoppedError(Exception):
     """Ends an objective from outside."""
 
 
+class LostError(Exception):
+    """The job is lost by no fault of the objective."""
+
+
 class Job:
     """What an objective sees of its job."""
 
@@ -37,6 +41,9 @@ class Job:
 
     def save(self) -> None:
         self.events.put(ArtifactSaved(uri=self.spec.upload_uri))
+
+    def lose(self) -> None:
+        raise LostError
 
     def hang(self) -> None:
         assert self.stop.wait(60), "nobody stopped this trial"
@@ -82,6 +89,8 @@ class FunctionTarget:
             end = StateChanged(state=RunState.SUCCEEDED)
         except StoppedError:
             end = StateChanged(state=RunState.STOPPED, reason="stopped")
+        except LostError:
+            end = StateChanged(state=RunState.FAILED, reason="the worker was killed", hint="lower it", lost=True)
         except Exception as error:
             end = StateChanged(state=RunState.FAILED, reason=f"the script raised {error!r}", hint="mend it")
         with self._lock:

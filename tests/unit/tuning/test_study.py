@@ -185,6 +185,41 @@ def test_one_failed_trial_can_be_too_many(studies, allowed: int) -> None:
     assert result.reason == "1 trial failed, the last one: the script raised ValueError()"
 
 
+def test_lost_trials_are_run_again_with_the_same_values_and_are_no_failures(studies) -> None:
+    seen: dict[int, list[object]] = {}
+    together = threading.Barrier(2, timeout=60)
+
+    def objective(job, parameters):
+        tries = seen.setdefault(job.spec.trial, [])
+        tries.append(parameters["--x"])
+        if job.spec.trial < 2 and len(tries) < 3:
+            together.wait()  # one worker carries both
+            job.report("accuracy", 5.0, step=len(tries))
+            job.lose()
+        return parameters["--x"]
+
+    settings = {"min_trials_required": "1", "start_step": "1"}
+    result = studies.run(
+        objective, domains=X, trials=4, parallel=2, failed_trials=1, early_stopping="medianstop",
+        early_stopping_settings=settings,
+    )  # fmt: skip
+    assert (result.state, result.counts) == (RunState.SUCCEEDED, {S: 4}), result.reason
+    assert [len(seen[number]) for number in range(4)] == [3, 3, 1, 1]
+    assert all(len(set(values)) == 1 for values in seen.values())
+    assert max(t.metrics["accuracy"].max for t in studies.trials) < 5.0
+    assert len({job.name for job in studies.target.submitted}) == 8
+    (note,) = [e for e in studies.events if isinstance(e, Noted) and "the same values: the worker was killed" in e.text]
+    assert note.warning
+
+
+def test_a_trial_that_is_always_lost_fails(studies) -> None:
+    result = studies.run(lambda job, parameters: job.lose(), domains=X, trials=4)
+    assert result.state is RunState.FAILED
+    assert result.reason == "the first 2 trials failed alike: the worker was killed (the trial was run 3 times)"
+    assert result.hint == "lower it"
+    assert studies.states() == [F, F]
+
+
 def test_a_study_without_a_success_has_failed(studies) -> None:
     def objective(job, parameters):
         raise ValueError("ab"[job.spec.trial])

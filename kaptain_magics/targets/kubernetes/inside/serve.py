@@ -1,11 +1,11 @@
 """Entry of a server's containers: ``serve.py fetch`` brings the model, ``serve.py`` serves it.
 
-Beside this file lie ``start.py``, ``lib.tar.gz`` (the server), ``options.json`` and ``requirements.txt``.
+Beside this file lie ``start.py``, ``lib.tar.gz`` (the server), ``options.json``, ``packages.json`` and
+``requirements.txt``.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -14,18 +14,17 @@ from typing import NoReturn
 
 import start  # type: ignore[import-not-found]  # lies beside this file in the pod
 
-LIBRARIES = ("numpy", "msgspec", "orjson", "httptools")  # what the server itself imports
-ACCELERATOR = "uvloop"  # it has no wheel for every platform: the server does without it
-
 
 def main(arguments: list[str]) -> int:
     """Fetch, or become the server; returns the exit code."""
+    start.trust()
     return fetch(os.environ["KAPTAIN_ARTIFACT"]) if arguments == ["fetch"] else serve()
 
 
 def fetch(uri: str) -> int:
     """Install what the image lacks, and bring the model's folder."""
-    if not prepare(["fetch"], ("minio",) if uri.startswith("s3://") else ()):
+    start.enter_environment(__file__, ["fetch"])
+    if not prepare(["fetch"]):
         return 1
     from kaptain_magics.runtime.transfer import connect, download
 
@@ -47,37 +46,29 @@ def serve() -> int:
 def become_server() -> NoReturn:
     """Replace this process by the server."""
     command = [sys.executable, "-u", "-m", "kaptain_magics.serving", "--options", str(start.HERE / "options.json")]
-    os.execv(sys.executable, command)
+    forgotten = os.environ.pop("KAPTAIN_FORGET", "").split(",")  # access to the object store, which no server needs
+    env = {name: text for name, text in os.environ.items() if name not in forgotten}
+    os.execve(sys.executable, command, env)
 
 
-def prepare(arguments: list[str], further: tuple[str, ...] = ()) -> bool:
+def prepare(arguments: list[str]) -> bool:
     """Install what the image lacks, once, and put the server's library on the path; returns whether that was possible.
 
     Args:
         arguments: This program's, to begin again with in the installed environment.
-        further: Libraries that are needed besides the server's.
     """
-    done, wanted = start.ROOT / "installed", start.HERE / "requirements.txt"
-    lines = wanted.read_text("utf-8").splitlines() if wanted.exists() and not done.exists() else []
-    lines += [name for name in (*LIBRARIES, *further) if importlib.util.find_spec(name) is None]
-    if lines:
-        faster = [ACCELERATOR] if not arguments and importlib.util.find_spec(ACCELERATOR) is None else []
-        if _install([*lines, *faster]) and (not faster or _install(lines)):
-            sys.stderr.write(f"kaptain: cannot install {', '.join(lines)}: use a base image that has them\n")
+    if not start.LIB.exists():
+        start.unpack(start.HERE / "lib.tar.gz", start.ROOT)
+    start.use(str(start.LIB))
+    done, wanted = start.ROOT / "wanted-installed", start.HERE / "requirements.txt"
+    if wanted.exists() and not done.exists():
+        if start.install(wanted):
+            lines = ", ".join(wanted.read_text("utf-8").split("\n")).strip(", ")
+            sys.stderr.write(f"kaptain: cannot install {lines}: use a base image that has them\n")
             return False
         done.touch()
         start.enter_environment(__file__, arguments)
-    if not start.LIB.exists():
-        start.unpack(start.HERE / "lib.tar.gz", start.ROOT)
-    sys.path.insert(0, str(start.LIB))
-    os.environ["PYTHONPATH"] = str(start.LIB)
-    return True
-
-
-def _install(lines: list[str]) -> int:
-    listed = start.ROOT / "requirements.txt"
-    listed.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    return int(start.install(listed))
+    return bool(start.complete(__file__, arguments))
 
 
 if __name__ == "__main__":

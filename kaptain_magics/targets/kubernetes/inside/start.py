@@ -2,15 +2,19 @@
 
 ``start.py install`` is the entry of the init container that installs the requirements which the image lacks. Beside
 this file lie ``plan.json`` (what to run), ``lib.tar.gz`` (the runtime), ``work.tar.gz`` (script and files, unless the
-plan names them in the object store) and ``requirements.txt``.
+plan names them in the object store), ``requirements.txt`` and ``packages.json`` (what the runtime itself needs, and
+where the object store has it for which Python).
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
+import re
 import subprocess
 import sys
 import sysconfig
@@ -21,7 +25,7 @@ from typing import Any
 
 HERE = Path(__file__).absolute().parent
 ROOT = Path(os.environ.get("KAPTAIN_ROOT", "/home/kaptain"))  # an empty volume of the pod
-LIB, WORK, SITE = ROOT / "lib", ROOT / "work", ROOT / "site"
+LIB, WORK, SITE, PACKAGES = ROOT / "lib", ROOT / "work", ROOT / "site", ROOT / "packages"
 _COLLECTOR = b"metricscollector"
 
 
@@ -30,21 +34,19 @@ def main(arguments: list[str]) -> int:
     if arguments == ["install"]:
         return install(HERE / "requirements.txt")
     os.dup2(1, 2)  # one stream keeps the order of lines
+    trust()
     enter_environment(__file__, arguments)
-    if not _can_store():
-        (ROOT / "storage.txt").write_text("minio\n", "utf-8")
-        sys.stdout.write("kaptain: installing minio, which the image lacks\n")
-        if install(ROOT / "storage.txt"):
-            sys.stderr.write("kaptain: minio cannot be installed: use a base image that has it\n")
-            return 1
-        enter_environment(__file__, arguments)
     plan = json.loads((HERE / "plan.json").read_text("utf-8"))
     built = plan.get("built", "")
     if not built:
         unpack(HERE / "lib.tar.gz", ROOT)
-    libraries = [f"{built}/.kaptain", f"{built}/.packages"] if built else [str(LIB)]
-    sys.path[:0] = libraries
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*libraries, os.environ.get("PYTHONPATH", "")]))
+    use(*([f"{built}/.kaptain", f"{built}/.packages"] if built else [str(LIB)]))
+    if not complete(__file__, arguments):
+        return 1
+    from kaptain_magics.runtime.reach import store_is_ready
+
+    if not store_is_ready():
+        return 1
     WORK.mkdir(parents=True, exist_ok=True)
     if not fetch_work(plan.get("work_uri", ""), plan.get("work_sha256", "")):
         sys.stderr.write("kaptain: the script's files in the object store are not what was sent: run it again\n")
@@ -82,10 +84,119 @@ def enter_environment(file: str, arguments: list[str]) -> None:
         os.execv(python, [str(python), "-u", file, *arguments])
 
 
-def _can_store() -> bool:
-    """Whether the library is there that the runtime needs to save a model."""
-    uri = os.environ.get("TRAINED_MODEL_UPLOAD_PATH", "")
-    return not uri.startswith("s3://") or importlib.util.find_spec("minio") is not None
+def trust() -> None:
+    """Trust the object store's own authority, whose certificates lie beside this file."""
+    if (HERE / "ca.pem").exists():
+        os.environ.setdefault("AWS_CA_BUNDLE", str(HERE / "ca.pem"))
+
+
+def use(*folders: str) -> None:
+    """Put folders first on the path of this process and of those that it starts."""
+    new = [folder for folder in folders if folder not in sys.path]
+    sys.path[:0] = new
+    earlier = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder not in ("", *new)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*new, *earlier])
+    importlib.invalidate_caches()
+
+
+def complete(file: str, arguments: list[str]) -> bool:
+    """Bring what the runtime needs and the image lacks; returns whether all of it is there.
+
+    It comes from the object store, where the notebook has put it for the image's Python; else pip has to find it.
+
+    Args:
+        file: This program.
+        arguments: Its arguments, to begin again with in an environment that pip has made.
+    """
+    listed = HERE / "packages.json"
+    about = json.loads(listed.read_text("utf-8")) if listed.exists() else {"wanted": {}, "bundles": {}, "optional": []}
+    if PACKAGES.exists():
+        use(str(PACKAGES))
+    lacked: list[str] = []
+    why: list[str] = []
+    offers: set[str] = set()
+    for name, lines in about["wanted"].items():
+        missing = [line for line in lines if not _has(line)]
+        if missing:
+            why.append(_bring(about["bundles"].get(name, {}).get(platform_name()), {_name(line) for line in missing}))
+            still = [line for line in missing if _name(line) not in about["optional"] and not _has(line)]
+            offers.update(about["bundles"].get(name, {}) if still else ())
+            lacked += still
+    if not lacked:
+        return True
+    names = ", ".join(map(_name, lacked))
+    sys.stdout.write(f"kaptain: installing {names}, which the image lacks\n")
+    if (ROOT / "installed").exists() or install_lines(lacked):
+        offered = ", ".join(sorted(offers)) or "no Python"
+        reason = next(filter(None, why), f"its Python is {platform_name()} (the object store has them for {offered})")
+        sys.stderr.write(f"kaptain: the image lacks {names}: {reason}; use a base image that has them\n")
+        return False
+    (ROOT / "installed").touch()
+    enter_environment(file, arguments)
+    return True
+
+
+def platform_name() -> str:
+    """Return what a wheel has to fit here, such as ``cp311-x86_64-glibc``."""
+    free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    libc = "glibc" if platform.libc_ver()[0] == "glibc" else "musl"
+    return f"cp{sys.version_info[0]}{sys.version_info[1]}{free}-{platform.machine()}-{libc}"
+
+
+def _name(line: str) -> str:
+    return re.split(r"[<>=!~ ]", line, maxsplit=1)[0]
+
+
+def _has(line: str) -> bool:
+    """Whether a requirement such as ``minio>=7.2`` is satisfied."""
+    try:
+        there = importlib.metadata.version(_name(line))
+    except importlib.metadata.PackageNotFoundError:
+        return importlib.util.find_spec(_name(line)) is not None
+    return _numbers(there) >= _numbers(line.partition(">=")[2])
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3]]
+
+
+def _bring(bundle: Any, missing: set[str]) -> str:
+    """Unpack of a bundle in the object store what is missing, and what that needs and the image has not.
+
+    Returns:
+        Why that cannot be; empty where it was done, or there is no bundle.
+    """
+    if not bundle:
+        return ""
+    from kaptain_magics.runtime.errors import TransferError
+    from kaptain_magics.runtime.s3_get import get
+
+    uri, digest = bundle
+    archive = ROOT / "bundle.tar.gz"
+    try:
+        if get(uri, archive, os.environ) != digest:
+            return f"{uri} is not what was put there"
+    except TransferError as error:
+        return f"they cannot be brought: {error.message}"
+    with tarfile.open(archive) as opened:
+        index = json.load(opened.extractfile("packages/index.json"))  # type: ignore[arg-type]
+        taken = {name for name in index if name in missing or not _has(name)}
+        for member in opened:
+            top, _, path = member.name.removeprefix("packages/").partition("/")
+            if top in taken and path and member.isfile():
+                target = PACKAGES / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(opened.extractfile(member).read())  # type: ignore[union-attr]
+    archive.unlink()
+    use(str(PACKAGES))
+    return ""
+
+
+def install_lines(lines: list[str]) -> int:
+    """Install requirements; returns pip's exit code."""
+    listed = ROOT / "requirements.txt"
+    listed.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return install(listed)
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -13,6 +13,7 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.pod import (
     MOUNT,
+    STORAGE_NAMES,
     Setup,
     metadata,
     our_container,
@@ -26,6 +27,7 @@ from kaptain_magics.targets.kubernetes.manifests.pod import (
 from kaptain_magics.targets.kubernetes.manifests.serving import PORT
 
 MODE = "serving.kserve.io/deploymentMode"
+AUTHORITIES = "serving.kserve.io/s3-cabundle-configmap"  # annotation of the secret with access to the object store
 SERVERLESS, RAW = "Serverless", "RawDeployment"
 SECRET_KIND = "Secret"  # of a transformer's volumes; the other one is ConfigMap
 # Frameworks whose saved folder KServe's own servers load as it is, and the protocols that these servers speak; all else
@@ -126,7 +128,7 @@ def _model(endpoint: EndpointSpec, setup: Setup) -> Manifest:
 def _own(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     """Return a pod of our server; KServe brings the model to it."""
     env = {**own_environment(endpoint.resources), "STORAGE_URI": endpoint.artifact_uri}
-    container = {
+    container: Manifest = {
         **our_container(CONTAINER, setup, endpoint.resources),
         "securityContext": _restricted(setup),
         "command": ["python3", "-u", f"{MOUNT}/serve.py"],
@@ -134,6 +136,10 @@ def _own(endpoint: EndpointSpec, setup: Setup) -> Manifest:
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": f"/v2/models/{endpoint.name}/ready", "port": PORT}},
     }
+    if setup.storage:  # it brings what its image lacks from there, and forgets the keys before it serves
+        forgotten = ",".join(name for name in STORAGE_NAMES if name not in setup.variables)
+        container["env"] = variables({**env, "KAPTAIN_FORGET": forgotten}, setup)
+        container["envFrom"] = [{"secretRef": {"name": setup.storage}}]
     volumes = [{"name": "payload", "secret": {"secretName": setup.payload}}, {"name": "work", "emptyDir": {}}]
     return {"containers": [container], "volumes": volumes}
 
@@ -177,6 +183,21 @@ def _transformer(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     if volumes:
         made["volumes"] = volumes
     return made
+
+
+def authorities(about: Manifest, certificates: bytes) -> Manifest:
+    """Return the ConfigMap with certificates that KServe's storage initializer is to trust.
+
+    Args:
+        about: Its metadata.
+        certificates: The certificates (PEM).
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": about,
+        "data": {"cabundle.crt": certificates.decode("ascii", "replace")},
+    }
 
 
 def storage_annotations(env: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import math
 
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.targets.kubernetes.kinds import KINDS, Manifest
-from kaptain_magics.targets.kubernetes.manifests.pod import Setup, job_template, metadata, requirements
+from kaptain_magics.targets.kubernetes.manifests.pod import STORAGE_NAMES, Setup, job_template, metadata, requirements
 
 RENDEZVOUS = 29500  # port of the first worker that the others meet at
 RUNTIMES = {"pytorch": "torch-distributed", "tensorflow": "plainml-distributed"}
@@ -79,7 +79,7 @@ def train_job(job: JobSpec, setup: Setup, style: str = PATCHES[0]) -> Manifest:
         "numNodes": job.workers,
         "image": setup.image,
         "command": main["command"],
-        "env": main["env"] + [_from_secret(name, setup) for name in _STORAGE_NAMES if setup.storage],
+        "env": main["env"] + [_from_secret(name, setup) for name in STORAGE_NAMES if setup.storage],
     }
     if wanted := requirements(job.resources):
         trainer["resourcesPerNode"] = wanted
@@ -101,17 +101,6 @@ def _patch(style: str, about: Manifest, pod: Manifest) -> Manifest:
         return {"targetJobs": [{"name": "node"}], "metadata": about, "spec": pod}
     node = {"name": "node", "template": {"spec": {"template": {"metadata": about, "spec": pod}}}}
     return {"manager": "kaptain-magics", "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [node]}}}}
-
-
-_STORAGE_NAMES = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "S3_ENDPOINT",
-    "S3_SIGNATURE_VERSION",
-    "S3_FORCE_PATH_STYLE",
-)
 
 
 def _from_secret(name: str, setup: Setup) -> Manifest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import msgspec
 
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.runtime.threads import thread_limits
 from kaptain_magics.targets.kubernetes import labels
 from kaptain_magics.targets.kubernetes.kinds import Manifest
 
@@ -19,8 +19,18 @@ WORK = f"{ROOT}/work"
 VARIABLE = "env."  # how the names of the payload's files begin that hold the values of variables
 INIT = "requirements"  # name of the init container
 USER = 1000
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 STORAGE_PATIENCE = "120"  # seconds that a store may be away when a model is saved: hours of training may hang on it
+STORAGE_NAMES = (  # variables of the secret with access to the object store
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_CA_BUNDLE",
+    "S3_ENDPOINT",
+    "S3_SIGNATURE_VERSION",
+    "S3_FORCE_PATH_STYLE",
+    "S3_USE_HTTPS",
+)
 GRACE = 10  # seconds between asking a job to end and ending it
 
 
@@ -129,10 +139,7 @@ def job_environment(job: JobSpec) -> dict[str, str]:
 
 def own_environment(resources: Resources) -> dict[str, str]:
     """Return what every Python process of ours needs in a container without a user's name and home."""
-    env = {"PYTHONUNBUFFERED": "1", "HOME": ROOT, "USER": "kaptain"}
-    if resources.cores is not None:  # libraries count the node's cores, not the container's share
-        env |= dict.fromkeys(_THREADS, str(max(1, math.ceil(resources.cores))))
-    return env
+    return {"PYTHONUNBUFFERED": "1", "HOME": ROOT, "USER": "kaptain", **thread_limits(resources.cores)}
 
 
 def variables(env: Mapping[str, str], setup: Setup) -> list[Manifest]:

@@ -12,6 +12,7 @@ from kaptain_magics.targets.kubernetes.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.pod import (
     MOUNT,
     ROOT,
+    STORAGE_PATIENCE,
     Setup,
     metadata,
     our_container,
@@ -108,7 +109,9 @@ def _server_pod(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     fetch: Manifest = {
         **our_container(FETCH, setup, resources),
         "command": ["python3", "-u", f"{MOUNT}/serve.py", "fetch"],
-        "env": variables({**env, "KAPTAIN_ARTIFACT": endpoint.artifact_uri}, setup),
+        "env": variables(
+            {"KAPTAIN_STORAGE_PATIENCE": STORAGE_PATIENCE, **env, "KAPTAIN_ARTIFACT": endpoint.artifact_uri}, setup
+        ),
     }
     if setup.storage:
         fetch["envFrom"] = [{"secretRef": {"name": setup.storage}}]

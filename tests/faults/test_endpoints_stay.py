@@ -330,7 +330,7 @@ def test_clean_removes_what_a_killed_deployment_left(notebook: Notebook, home: P
     manifest = Manifest({"model.py": digest}, len(slow), "python", "python", 0.0)
     (model / MANIFEST).write_bytes(manifest.encode())
     workspace = Workspace()
-    plan = workspace.model("c/two", framework="python").plan_deployment(model_uri=str(model))
+    plan = workspace.model("c/two", framework="python").plan_deployment(model_uri=str(model), trust=True)
     deployment = plan.start()
     folder = home / "local" / "endpoints" / "c-two"
     server = until(lambda: next((i for i in map(Instance, folder.glob("i-*")) if i.alive and i.told), None))

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.files import Lock, locked
+from kaptain_magics.files import Lock, locked, private_folder
 
 _PATIENCE = 60.0  # seconds for another process that changes the same endpoint
 
@@ -34,7 +34,7 @@ class Turns:
             What tells whether it is the caller's turn by now.
         """
         queue = self._folder / name
-        queue.mkdir(parents=True, exist_ok=True)
+        private_folder(queue)
         mine = Lock(queue / f"{order}-{new_hex(8)}")
         turn = self._deploying(name)
         stack.callback(mine.path.unlink, missing_ok=True)
@@ -69,7 +69,7 @@ class Turns:
         return locked(self._folder / f"{name}.traffic", _PATIENCE)
 
     def _deploying(self, name: str) -> Lock:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self._folder)
         return Lock(self._folder / f"{name}.deploying")
 
 

@@ -32,6 +32,10 @@ class LocalTarget(LocalJobs, LocalServing):
         LocalServing.__init__(self, surroundings, self._launch_server, self._python_for)
         self._like: JobSpec | None = None
 
+    def clean(self, force: bool = False) -> list[str]:
+        """Find what killed deployments left and idle workers and, with ``force``, end and remove them."""
+        return [*LocalServing.clean(self, force), *LocalJobs.clean(self, force)]
+
     def serve_like(self, job: JobSpec) -> None:
         """Fork the next server from the worker of such a job, which has imported the model's libraries."""
         self._like = job

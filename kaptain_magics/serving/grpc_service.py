@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
@@ -16,9 +18,11 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.auth import Gate
 from kaptain_magics.serving.batching import Outputs
 from kaptain_magics.serving.binary import read_raw, write_raw
+from kaptain_magics.serving.budget import Budget, Share
 from kaptain_magics.serving.datatypes import dtype_of
 from kaptain_magics.serving.errors import RequestError, refusal
 from kaptain_magics.serving.grpc_messages import SERVICE, messages
+from kaptain_magics.serving.large import LARGE
 from kaptain_magics.serving.limits import Limits
 from kaptain_magics.serving.loaders.base import Array
 from kaptain_magics.serving.served import Served
@@ -47,6 +51,8 @@ _CODES = {
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
+_PIECE = 100_000  # values that become numbers of Python at a time
+_TEXT = 64  # bytes of memory that a text takes besides its letters
 _FREE = ("ServerLive", "ServerReady", "ModelReady")
 
 
@@ -57,10 +63,12 @@ class GrpcServer:
         served: The model.
         gate: Who may ask.
         limits: Bounds of requests.
+        budget: What large requests share.
     """
 
-    def __init__(self, served: Served, gate: Gate, limits: Limits) -> None:
+    def __init__(self, served: Served, gate: Gate, limits: Limits, budget: Budget) -> None:
         self._served = served
+        self._budget = budget
         self._gate = gate
         self._messages = messages()
         self._server = grpc.aio.server(
@@ -154,8 +162,17 @@ class GrpcServer:
     async def _infer_counted(self, request: Any) -> Any:
         self._served.demand(request.model_name, request.model_version)
         names = [output.name for output in request.outputs]
-        outputs = await self._served.infer(_read_inputs(request), names, _read_parameters(request.parameters))
-        return self._write(request, outputs)
+        parameters, size, share = _read_parameters(request.parameters), request.ByteSize(), Share(self._budget)
+        try:
+            if size <= LARGE:
+                inputs = _read_inputs(request)
+            else:  # in a thread, and counted: the message is in memory already, its arrays are not
+                share.take(2 * size)
+                inputs = await asyncio.to_thread(_read_inputs, request, share.take)
+            outputs = await self._served.infer(inputs, names, parameters)
+            return self._write(request, outputs)
+        finally:
+            share.give_back()
 
     def _write(self, request: Any, outputs: Outputs) -> Any:
         answer = self._messages["ModelInferResponse"](
@@ -177,7 +194,11 @@ class GrpcServer:
         return answer
 
 
-def _read_inputs(request: Any) -> dict[str, Array]:
+def _take_all(_: int) -> None:
+    """Refuse nothing."""
+
+
+def _read_inputs(request: Any, take: Callable[[int], None] = _take_all) -> dict[str, Array]:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise RequestError(400, f"{len(raw)} raw contents do not fit {len(request.inputs)} inputs")
@@ -186,6 +207,8 @@ def _read_inputs(request: Any) -> dict[str, Array]:
         shape = tuple(tensor.shape)
         if not tensor.name or tensor.name in inputs or any(size < 0 for size in shape):
             raise RequestError(400, "an input has no name, stands there twice, or has a negative shape")
+        if tensor.datatype == "BYTES" and math.prod(shape) <= request.ByteSize():
+            take(_TEXT * math.prod(shape))
         if raw:
             inputs[tensor.name] = read_raw(memoryview(raw[place]), tensor.datatype, shape, tensor.name)
         else:
@@ -204,7 +227,8 @@ def _read_contents(tensor: Any, shape: tuple[int, ...]) -> Array:
         raise RequestError(400, f"tensor {tensor.name!r}: shape {list(shape)} needs {count} values, not {len(values)}")
     try:
         array: Array = np.empty(count, dtype=dtype)
-        array[:] = list(values)
+        for place in range(0, count, _PIECE):
+            array[place : place + _PIECE] = values[place : place + _PIECE]
     except OverflowError:
         raise RequestError(400, f"tensor {tensor.name!r}: a value does not fit into {tensor.datatype}") from None
     return array.reshape(shape)

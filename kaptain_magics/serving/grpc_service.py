@@ -12,16 +12,19 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from kaptain_magics import __version__
 from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.auth import Gate
 from kaptain_magics.serving.batching import Outputs
 from kaptain_magics.serving.binary import read_raw, write_raw
-from kaptain_magics.serving.budget import Budget, Share
+from kaptain_magics.serving.budget import Share
 from kaptain_magics.serving.datatypes import dtype_of
 from kaptain_magics.serving.errors import RequestError, refusal
 from kaptain_magics.serving.grpc_messages import SERVICE, messages
+from kaptain_magics.serving.grpc_wire import demand_sizes
+from kaptain_magics.serving.http_server import HttpServer
 from kaptain_magics.serving.large import LARGE
 from kaptain_magics.serving.limits import Limits
 from kaptain_magics.serving.loaders.base import Array
@@ -63,12 +66,12 @@ class GrpcServer:
         served: The model.
         gate: Who may ask.
         limits: Bounds of requests.
-        budget: What large requests share.
+        http: The HTTP side, with whose large requests those of this side share a budget.
     """
 
-    def __init__(self, served: Served, gate: Gate, limits: Limits, budget: Budget) -> None:
+    def __init__(self, served: Served, gate: Gate, limits: Limits, http: HttpServer) -> None:
         self._served = served
-        self._budget = budget
+        self._http = http
         self._gate = gate
         self._messages = messages()
         self._server = grpc.aio.server(
@@ -85,7 +88,7 @@ class GrpcServer:
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
                 self._guarded(name, call),
-                request_deserializer=self._messages[f"{name}Request"].FromString,
+                request_deserializer=None if name == "ModelInfer" else self._messages[f"{name}Request"].FromString,
                 response_serializer=self._messages[f"{name}Response"].SerializeToString,
             )
             for name, call in calls.items()
@@ -121,7 +124,10 @@ class GrpcServer:
                 return await call(request)
             except Exception as error:
                 refused = refusal(error)
-                return await context.abort(_CODES.get(refused.status, grpc.StatusCode.INTERNAL), refused.message)
+                code, said = _CODES.get(refused.status, grpc.StatusCode.INTERNAL), refused.message
+                del refused  # with its traceback it would keep this frame and the request, and be kept by it
+            del request  # grpc keeps the error, which keeps this frame
+            return await context.abort(code, said)
 
         return answer
 
@@ -145,34 +151,47 @@ class GrpcServer:
             tensor.pop("parameters", None)
         return self._messages["ModelMetadataResponse"](**told)
 
-    async def _infer(self, request: Any) -> Any:
+    async def _infer(self, message: bytes) -> Any:
         metrics, started, code = self._served.metrics, perf_counter(), 499
         metrics.started()
         try:
-            answer = await self._infer_counted(request)
+            answer = await self._infer_counted(message)
             code = 200
         except Exception as error:
             refused = refusal(error)
             code = refused.status
-            raise refused from error
+            try:
+                raise refused from None
+            finally:
+                del refused  # see ``_guarded``
         finally:
             metrics.ended("grpc", code, perf_counter() - started)
         return answer
 
-    async def _infer_counted(self, request: Any) -> Any:
+    async def _infer_counted(self, message: bytes) -> Any:
+        share = Share(self._http.budget)
+        try:
+            if len(message) > LARGE:
+                share.take(3 * len(message))  # as bytes, as a message, as arrays
+            demand_sizes(message)
+            return await self._infer_read(message, share)
+        finally:
+            if share.give_back():
+                self._http.free_soon()
+
+    async def _infer_read(self, message: bytes, share: Share) -> Any:
+        try:
+            request = self._messages["ModelInferRequest"].FromString(message)
+        except DecodeError:
+            raise RequestError(400, "the message is not one of the protocol") from None
         self._served.demand(request.model_name, request.model_version)
         names = [output.name for output in request.outputs]
-        parameters, size, share = _read_parameters(request.parameters), request.ByteSize(), Share(self._budget)
-        try:
-            if size <= LARGE:
-                inputs = _read_inputs(request)
-            else:  # in a thread, and counted: the message is in memory already, its arrays are not
-                share.take(2 * size)
-                inputs = await asyncio.to_thread(_read_inputs, request, share.take)
-            outputs = await self._served.infer(inputs, names, parameters)
-            return self._write(request, outputs)
-        finally:
-            share.give_back()
+        if len(message) <= LARGE:
+            inputs = _read_inputs(request)
+        else:
+            inputs = await asyncio.to_thread(_read_inputs, request, share.take)
+        outputs = await self._served.infer(inputs, names, _read_parameters(request.parameters))
+        return self._write(request, outputs)
 
     def _write(self, request: Any, outputs: Outputs) -> Any:
         answer = self._messages["ModelInferResponse"](

@@ -17,7 +17,6 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.app import Application
 from kaptain_magics.serving.artifact import verify_artifact
 from kaptain_magics.serving.auth import Gate
-from kaptain_magics.serving.budget import Budget
 from kaptain_magics.serving.control import Handler
 from kaptain_magics.serving.http_server import HttpServer
 from kaptain_magics.serving.limits import Limits
@@ -150,7 +149,7 @@ class Server:
 
     async def _open_all(self, model: LoadedModel) -> None:
         if self._options.grpc_port is not None:
-            self._grpc = _make_grpc(self.served, self._gate, self._options.limits, self.http.budget)
+            self._grpc = _make_grpc(self.served, self._gate, self._options.limits, self.http)
             await self._grpc.start(self._options.host, self._options.grpc_port)
         self.served.open(model)
         gc.collect()
@@ -178,14 +177,14 @@ class Server:
             await self._grpc.stop(self._options.drain_seconds)
 
 
-def _make_grpc(served: Served, gate: Gate, limits: Limits, budget: Budget) -> GrpcServer:
+def _make_grpc(served: Served, gate: Gate, limits: Limits, http: HttpServer) -> GrpcServer:
     try:
         from kaptain_magics.serving.grpc_service import GrpcServer
     except ModuleNotFoundError as error:
         raise ServingError(
             f"the gRPC service needs {error.name}, which is not installed here", "pip install 'kaptain-magics[grpc]'"
         ) from None
-    return GrpcServer(served, gate, limits, budget)
+    return GrpcServer(served, gate, limits, http)
 
 
 def run_server(make: Callable[[], Server], attach: Callable[[Server, Handler], object]) -> BaseException | None:

@@ -45,6 +45,8 @@ def read_raw(raw: memoryview, datatype: str, shape: tuple[int, ...], name: str) 
     dtype = dtype_of(datatype)
     count = math.prod(shape)
     if datatype == "BYTES":
+        if 4 * count > len(raw):
+            raise InferenceError(f"tensor {name!r}: {len(raw)} bytes cannot hold {count} texts")
         return _read_texts(raw, count, name).reshape(shape)
     if len(raw) != count * dtype.itemsize:
         needed = count * dtype.itemsize

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import uuid
@@ -14,15 +15,20 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from kaptain_magics import __version__
 from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.auth import Gate
 from kaptain_magics.serving.batching import Outputs
 from kaptain_magics.serving.binary import read_raw, write_raw
+from kaptain_magics.serving.budget import Share
 from kaptain_magics.serving.datatypes import dtype_of
 from kaptain_magics.serving.errors import RequestError, refusal
 from kaptain_magics.serving.grpc_messages import SERVICE, messages
+from kaptain_magics.serving.grpc_wire import demand_sizes
+from kaptain_magics.serving.http_server import HttpServer
+from kaptain_magics.serving.large import LARGE
 from kaptain_magics.serving.limits import Limits
 from kaptain_magics.serving.loaders.base import Array
 from kaptain_magics.serving.served import Served
@@ -51,6 +57,8 @@ _CODES = {
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
+_PIECE = 100_000  # values that become numbers of Python at a time
+_TEXT = 64  # bytes of memory that a text takes besides its letters
 _FREE = ("ServerLive", "ServerReady", "ModelReady")
 
 
@@ -61,10 +69,12 @@ class GrpcServer:
         served: The model.
         gate: Who may ask.
         limits: Bounds of requests.
+        http: The HTTP side, with whose large requests those of this side share a budget.
     """
 
-    def __init__(self, served: Served, gate: Gate, limits: Limits) -> None:
+    def __init__(self, served: Served, gate: Gate, limits: Limits, http: HttpServer) -> None:
         self._served = served
+        self._http = http
         self._gate = gate
         self._messages = messages()
         self._port = 0
@@ -82,7 +92,7 @@ class GrpcServer:
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
                 self._guarded(name, call),
-                request_deserializer=self._messages[f"{name}Request"].FromString,
+                request_deserializer=None if name == "ModelInfer" else self._messages[f"{name}Request"].FromString,
                 response_serializer=self._messages[f"{name}Response"].SerializeToString,
             )
             for name, call in calls.items()
@@ -125,7 +135,10 @@ class GrpcServer:
                 return await call(request)
             except Exception as error:
                 refused = refusal(error)
-                return await context.abort(_CODES.get(refused.status, grpc.StatusCode.INTERNAL), refused.message)
+                code, said = _CODES.get(refused.status, grpc.StatusCode.INTERNAL), refused.message
+                del refused  # with its traceback it would keep this frame and the request, and be kept by it
+            del request  # grpc keeps the error, which keeps this frame
+            return await context.abort(code, said)
 
         return answer
 
@@ -149,24 +162,46 @@ class GrpcServer:
             tensor.pop("parameters", None)
         return self._messages["ModelMetadataResponse"](**told)
 
-    async def _infer(self, request: Any) -> Any:
+    async def _infer(self, message: bytes) -> Any:
         metrics, started, code = self._served.metrics, perf_counter(), 499
         metrics.started()
         try:
-            answer = await self._infer_counted(request)
+            answer = await self._infer_counted(message)
             code = 200
         except Exception as error:
             refused = refusal(error)
             code = refused.status
-            raise refused from error
+            try:
+                raise refused from None
+            finally:
+                del refused  # see ``_guarded``
         finally:
             metrics.ended("grpc", code, perf_counter() - started)
         return answer
 
-    async def _infer_counted(self, request: Any) -> Any:
+    async def _infer_counted(self, message: bytes) -> Any:
+        share = Share(self._http.budget)
+        try:
+            if len(message) > LARGE:
+                share.take(3 * len(message))  # as bytes, as a message, as arrays
+            demand_sizes(message)
+            return await self._infer_read(message, share)
+        finally:
+            if share.give_back():
+                self._http.free_soon()
+
+    async def _infer_read(self, message: bytes, share: Share) -> Any:
+        try:
+            request = self._messages["ModelInferRequest"].FromString(message)
+        except DecodeError:
+            raise RequestError(400, "the message is not one of the protocol") from None
         self._served.demand(request.model_name, request.model_version)
         names = [output.name for output in request.outputs]
-        outputs = await self._served.infer(_read_inputs(request), names, _read_parameters(request.parameters))
+        if len(message) <= LARGE:
+            inputs = _read_inputs(request)
+        else:
+            inputs = await asyncio.to_thread(_read_inputs, request, share.take)
+        outputs = await self._served.infer(inputs, names, _read_parameters(request.parameters))
         return self._write(request, outputs)
 
     def _write(self, request: Any, outputs: Outputs) -> Any:
@@ -199,7 +234,11 @@ def _close_listeners(port: int) -> None:
                     one.shutdown(socket.SHUT_RDWR)
 
 
-def _read_inputs(request: Any) -> dict[str, Array]:
+def _take_all(_: int) -> None:
+    """Refuse nothing."""
+
+
+def _read_inputs(request: Any, take: Callable[[int], None] = _take_all) -> dict[str, Array]:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise RequestError(400, f"{len(raw)} raw contents do not fit {len(request.inputs)} inputs")
@@ -208,6 +247,8 @@ def _read_inputs(request: Any) -> dict[str, Array]:
         shape = tuple(tensor.shape)
         if not tensor.name or tensor.name in inputs or any(size < 0 for size in shape):
             raise RequestError(400, "an input has no name, stands there twice, or has a negative shape")
+        if tensor.datatype == "BYTES" and math.prod(shape) <= request.ByteSize():
+            take(_TEXT * math.prod(shape))
         if raw:
             inputs[tensor.name] = read_raw(memoryview(raw[place]), tensor.datatype, shape, tensor.name)
         else:
@@ -226,7 +267,8 @@ def _read_contents(tensor: Any, shape: tuple[int, ...]) -> Array:
         raise RequestError(400, f"tensor {tensor.name!r}: shape {list(shape)} needs {count} values, not {len(values)}")
     try:
         array: Array = np.empty(count, dtype=dtype)
-        array[:] = list(values)
+        for place in range(0, count, _PIECE):
+            array[place : place + _PIECE] = values[place : place + _PIECE]
     except OverflowError:
         raise RequestError(400, f"tensor {tensor.name!r}: a value does not fit into {tensor.datatype}") from None
     return array.reshape(shape)

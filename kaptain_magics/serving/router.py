@@ -30,7 +30,6 @@ logger = logging.getLogger("kaptain.serving")
 _IDLE = 75.0  # seconds that a client's connection is kept open without a request
 _READ = 30.0  # seconds for the next piece of a request
 _SMALL = 1024 * 1024  # bytes of a body up to which a request can be sent again when its server died
-_CONNECTIONS = 2_000  # clients
 _LINGER = 1.0  # seconds in which an idle connection may still send a request after the router began to close
 _PHRASES = {400: b"Bad Request", 431: b"Request Header Fields Too Large", 503: b"Service Unavailable"}
 
@@ -47,6 +46,8 @@ class RouterOptions(msgspec.Struct, frozen=True, kw_only=True):
         backends: Private sockets of the servers: the stable one, then the canary.
         percent: Percent of requests for the canary.
         drain_seconds: Seconds for requests in flight when the router ends.
+        connections: Clients at a time; beyond, the one that has been idle longest gives way.
+        read_seconds: Seconds for a request's head, once it has begun.
     """
 
     control: str
@@ -57,6 +58,8 @@ class RouterOptions(msgspec.Struct, frozen=True, kw_only=True):
     state: str = ""
     percent: int = 0
     drain_seconds: float = 30.0
+    connections: int = 2_000
+    read_seconds: float = 30.0
 
 
 class Router:
@@ -70,6 +73,8 @@ class Router:
     def __init__(self, options: RouterOptions, listeners: Sequence[socket.socket]) -> None:
         self._listeners = listeners
         self._drain_seconds = options.drain_seconds
+        self._connections = options.connections
+        self._read_seconds = options.read_seconds
         self._backends = [Backend(path) for path in options.backends]
         self._percent = options.percent
         self._share = 50  # so that the canary's requests are spread evenly
@@ -181,7 +186,7 @@ class Router:
         Raises:
             RequestError: None is idle.
         """
-        if len(self._clients) <= _CONNECTIONS:
+        if len(self._clients) <= self._connections:
             return
         longest = next(iter(self._idle), None)
         if longest is None:
@@ -195,7 +200,7 @@ class Router:
         def begun() -> None:
             client.busy = True
             self._idle.pop(client.writer, None)
-            deadline.reschedule(loop.time() + _READ)
+            deadline.reschedule(loop.time() + self._read_seconds)
 
         while True:
             self._idle[client.writer] = None

@@ -180,7 +180,7 @@ class Server:
 
     async def _open_all(self, model: LoadedModel) -> None:
         if self._options.grpc_port is not None:
-            self._grpc = _make_grpc(self.served, self._gate, self._options.limits)
+            self._grpc = _make_grpc(self.served, self._gate, self._options.limits, self.http)
         if self._wanted:
             await self._start_grpc()
         self.served.open(model)
@@ -215,14 +215,14 @@ class Server:
             await self._grpc.stop(self._options.drain_seconds)
 
 
-def _make_grpc(served: Served, gate: Gate, limits: Limits) -> GrpcServer:
+def _make_grpc(served: Served, gate: Gate, limits: Limits, http: HttpServer) -> GrpcServer:
     try:
         from kaptain_magics.serving.grpc_service import GrpcServer
     except ModuleNotFoundError as error:
         raise ServingError(
             f"the gRPC service needs {error.name}, which is not installed here", "pip install 'kaptain-magics[grpc]'"
         ) from None
-    return GrpcServer(served, gate, limits)
+    return GrpcServer(served, gate, limits, http)
 
 
 def run_server(make: Callable[[], Server], attach: Callable[[Server, Handler], object]) -> BaseException | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from kaptain_magics.targets.kubernetes import portforward, traffic
+from tests.servers import drain
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,21 @@ def test_turns_are_even() -> None:
     first = [choose(["a", "b", "c"])[0] for _ in range(30)]
     assert {pod: first.count(pod) for pod in "abc"} == {"a": 10, "b": 10, "c": 10}
     assert choose([]) == []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"Transfer-Encoding: chunked\r\n\r\n%b\r\n%b\r\n0\r\n\r\n" % (size, b"a" * 16)
+        for size in (b"-5", b"+10", b"0x10", b"1_0", b"", b"zz")
+    ]
+    + [b"Content-Length: -1\r\n\r\n", b"Content-Length: 1_0\r\n\r\n" + b"a" * 10],
+)
+def test_what_could_be_read_in_two_ways_is_refused(sent: bytes) -> None:
+    forward = portforward.Forward(None, list, list, 1)  # type: ignore[arg-type]  # it is not asked
+    try:
+        with socket.create_connection(forward.server_address[:2], timeout=30) as connection:
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n" + sent)
+            assert drain(connection).startswith(b"HTTP/1.1 400 ")
+    finally:
+        forward.close()

@@ -233,3 +233,40 @@ def test_large_requests_are_answered(watched: Watched) -> None:
         assert (output["datatype"], output["shape"], len(set(output["data"]))) == (one, [6000], 1)
     answer = watched.post(json.dumps({"instances": many}).encode(), path=b"/v1/models/m:predict")
     assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["predictions"]) == 6000
+
+
+def test_grpc_messages_are_bounded(digits_folder: Path) -> None:
+    """Typed numbers of one byte become many times as much; they are counted before a message is made of them."""
+    import grpc
+
+    from kaptain_magics.serving.grpc_messages import SERVICE, messages
+
+    def message(datatype: str, count: int, raw: bytes = b"", **contents: list[object]) -> bytes:
+        request = messages()["ModelInferRequest"](model_name="m")
+        made = request.inputs.add(name="predict", datatype=datatype, shape=[1, count])
+        for field, values in contents.items():
+            getattr(made.contents, field).extend(values)
+        if raw:
+            request.raw_input_contents.append(raw)
+        return bytes(request.SerializeToString())
+
+    attacks = [
+        message("INT32", 64, int_contents=[1] * 20_000_000),
+        message("BYTES", 64, bytes_contents=[b""] * 10_000_000),
+        message("BYTES", 64, raw=bytes(25 * MB)),
+        message("BYTES", 6 * MB, raw=bytes(24 * MB)),
+        b"\x2a\xff\xff\xff\xff\x0f" + bytes(3 * MB),
+    ]
+    with ModelServer(digits_folder, "sklearn", "--grpc-port", "0") as server:
+        watched = Watched(server)
+        options = [("grpc.max_send_message_length", -1)]
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=options) as channel:
+            call = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+            for attack in attacks * 2:
+                with pytest.raises(grpc.RpcError) as refused:
+                    call(attack, timeout=60)
+                assert refused.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+            good = message("FP32", 64, fp32_contents=[0.5] * 64)
+            assert messages()["ModelInferResponse"].FromString(call(good, timeout=60)).outputs
+        assert watched.peak() < 2 * watched.idle
+        until(lambda: watched.memory() < watched.idle + 48 * MB, 30, "given back")

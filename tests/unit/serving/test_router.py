@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def predict(inputs):
 class Routed:
     """Two servers behind a router."""
 
-    def __init__(self, folder: Path, percent: int) -> None:
+    def __init__(self, folder: Path, percent: int, **more: Any) -> None:
         self.servers: list[ModelServer] = []
         backends, listener = [], bind("127.0.0.1", 0)
         self.port = listener.getsockname()[1]
@@ -122,7 +123,7 @@ class Routed:
         handed.start()
         self._control = folder / "control"
         options = {"handover": str(folder / "handover"), "control": str(self._control), "state": str(folder / "state")}
-        (folder / "router.json").write_text(json.dumps({**options, "backends": backends, "percent": percent}))
+        (folder / "router.json").write_text(json.dumps({**options, "backends": backends, "percent": percent, **more}))
         command = [sys.executable, "-m", "kaptain_magics.serving.router", "--options", str(folder / "router.json")]
         self.process = subprocess.Popen(command)
         handed.join(60)
@@ -227,6 +228,18 @@ def test_raw_clients(routed: Routed) -> None:
     assert answer.startswith(b"HTTP/1.1 413 ")
     with socket.create_connection(("127.0.0.1", routed.port), timeout=60) as connection:
         connection.sendall(head + b"\r\n" + sent[:5])  # and leaves
+
+
+def test_clients_that_say_nothing(tmp_path: Path) -> None:
+    made = Routed(tmp_path, 50, connections=5, read_seconds=0.5)
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.create_connection(("127.0.0.1", made.port), timeout=30)) for _ in range(5)]
+        for _ in range(8):
+            assert b" 200 " in raw(made.port, b"GET /v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert not held[0].recv(1)
+        held[-1].sendall(b"GET /v2 HT")
+        assert not held[-1].recv(1)  # half a head has its time
+    made.close()
 
 
 def test_it_leaves_after_its_requests(tmp_path: Path) -> None:

@@ -46,9 +46,11 @@ for event in target.follow(ref):
     sys.stdout.buffer.flush()
 """
 HOLDER = """
-import sys, fcntl
-file = open(sys.argv[1], "w")
-fcntl.flock(file, fcntl.LOCK_EX)
+import sys
+from pathlib import Path
+from kaptain_magics.files import Lock
+lock = Lock(Path(sys.argv[1]))
+assert lock.acquire()
 print("held", flush=True)
 sys.stdin.read()
 """

@@ -31,6 +31,7 @@ LIBRARIES = {
 @pytest.fixture(autouse=True)
 def _own_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a loader sets it for its process, which is this one here
     monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
     known = set(sys.modules)
     yield

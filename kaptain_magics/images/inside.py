@@ -40,7 +40,7 @@ _INTERPRETER = re.compile(r"(?:^|/)bin/python(3\.\d+)$")
 _MUSL = re.compile(r"^(?:\./)?lib/ld-musl-")
 
 
-class Inside(msgspec.Struct, frozen=True):
+class ImageContents(msgspec.Struct, frozen=True):
     """What is in an image.
 
     Attributes:
@@ -88,7 +88,7 @@ class Inside(msgspec.Struct, frozen=True):
         return [*options, *lines] if lines else []
 
 
-class Insides:
+class ImageInspector:
     """Looks into images, and remembers what was there.
 
     Args:
@@ -98,13 +98,15 @@ class Insides:
     def __init__(self, cache: Path) -> None:
         self._folder = cache / "images"
 
-    def known(self, digest: str) -> Inside | None:
+    def known(self, digest: str) -> ImageContents | None:
         """Return what is in an image if somebody has looked before."""
         with suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode(self._note(digest).read_bytes(), type=Inside)
+            return msgspec.json.decode(self._note(digest).read_bytes(), type=ImageContents)
         return None
 
-    def in_engine(self, engine: Engine, name: str, image_id: str, labels: Mapping[str, str] | None = None) -> Inside:
+    def in_engine(
+        self, engine: Engine, name: str, image_id: str, labels: Mapping[str, str] | None = None
+    ) -> ImageContents:
         """Ask Python in a container without network.
 
         Args:
@@ -135,9 +137,9 @@ class Insides:
                 reason = str(error).splitlines()[-1][-200:]
                 hint = "use an image with Python 3.8 or later"
                 raise TargetError(f"Python in the image {name} does not start: {reason}", hint) from error
-        return self._remember(image_id, msgspec.convert(json.loads(said), Inside))
+        return self._remember(image_id, msgspec.convert(json.loads(said), ImageContents))
 
-    def in_registry(self, registry: Registry, image: Reference, manifest: Manifest) -> Inside:
+    def in_registry(self, registry: Registry, image: Reference, manifest: Manifest) -> ImageContents:
         """Read the names of the files in an image's layers.
 
         Raises:
@@ -165,9 +167,9 @@ class Insides:
         named = ".".join(env.get("PYTHON_VERSION", "").split(".")[:2])
         python = named if named in pythons else pythons[-1]  # a later layer's comes first on PATH
         platform = Platform.of(python, config.get("architecture", "amd64"), musl)
-        return self._remember(manifest.digest, Inside(python, platform.machine, platform.glibc, installed))
+        return self._remember(manifest.digest, ImageContents(python, platform.machine, platform.glibc, installed))
 
-    def _remember(self, digest: str, found: Inside) -> Inside:
+    def _remember(self, digest: str, found: ImageContents) -> ImageContents:
         with suppress(StateError):
             write_whole(self._note(digest), msgspec.json.encode(found))
         return found

@@ -15,7 +15,7 @@ from kaptain_magics.images.context import FOLDER, PACKAGES, Context, Entry, trai
 from kaptain_magics.images.digest import FileDigests, image_digest
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.http import Access
-from kaptain_magics.images.inside import Inside, Insides
+from kaptain_magics.images.inside import ImageContents, ImageInspector
 from kaptain_magics.images.layers import files_below, make_layer
 from kaptain_magics.images.own import own_packages, versions_in
 from kaptain_magics.images.push import push_image
@@ -115,7 +115,7 @@ class Publisher:
         self._access = Access.of(settings)
         self._registries = Registries(self._access)
         self._bases = Bases(self._engine, self._registries, self._engine_wanted)
-        self._insides = Insides(cache)
+        self._inspector = ImageInspector(cache)
         self._platform = image_platform(settings)
 
     def publish(self, recipe: Recipe, keep_in_engine: bool = False) -> Generator[str, None, Published]:
@@ -214,13 +214,13 @@ class Publisher:
             parts["packages"] = packages
         yield from build_image(self._engine, recipe.image, text, parts, {CHECKSUM: checksum}, self._platform)
 
-    def _look(self, base: Base) -> Inside:
+    def _look(self, base: Base) -> ImageContents:
         if self._platform != self._engine.platform:
             raise ImageError(
                 f"the Docker engine runs {self._engine.platform} and cannot look into an image for {self._platform}",
                 "assemble the image without it: KAPTAIN_IMAGE_BUILDER=none",
             )
-        return self._insides.in_engine(self._engine, base.name, self._engine.image_id(base.name))
+        return self._inspector.in_engine(self._engine, base.name, self._engine.image_id(base.name))
 
     # ---- without one ---------------------------------------------------------------------------------------------
 
@@ -249,9 +249,11 @@ class Publisher:
 
     def _fetch(self, recipe: Recipe, base: Reference, manifest: Manifest) -> Generator[str, None, list[Entry]]:
         yield f"Looking into {base}."
-        return (yield from self._install(self._insides.in_registry(self._registries.of(base), base, manifest), recipe))
+        return (
+            yield from self._install(self._inspector.in_registry(self._registries.of(base), base, manifest), recipe)
+        )
 
-    def _install(self, inside: Inside, recipe: Recipe) -> Generator[str, None, list[Entry]]:
+    def _install(self, inside: ImageContents, recipe: Recipe) -> Generator[str, None, list[Entry]]:
         """Return the files of what the base image lacks, the person's requirements first."""
         found: list[Entry] = []
         installed = dict(inside.installed)

@@ -92,7 +92,7 @@ def _carry(
             try:
                 file.write(piece)
             except OSError as error:
-                raise ImageError(f"a layer cannot be kept: {error.strerror}", "free disk space") from error
+                raise ImageError(f"a layer cannot be written: {error.strerror}", "free disk space") from error
             yield ""
         yield from registry.upload(target, digest, int(layer["size"]), partial(_at, cast("IO[bytes]", file)))
 

@@ -190,7 +190,7 @@ class _Parser:
                 self._bare.append(word.text)
             elif self._command.values and word.text.startswith("{"):
                 self._check_filled(word.text)
-                raise usage_error(f"{word.text[:40]} is no word", "name a variable that holds a dict, without braces")
+                raise usage_error(f"unexpected {word.text[:40]!r}", "name a variable that holds a dict, without braces")
             else:
                 raise self._unexpected(word)
         needed = [p.name for p in waiting if p.needed]

@@ -143,7 +143,7 @@ def _absolute(path: str) -> Path:
 
 def _positive(seconds: float | None, what: str) -> float | None:
     if seconds is not None and not seconds > 0:
-        raise ScriptError(f"a {what} of {seconds} s cannot be kept", f"write --{what} with seconds above 0")
+        raise ScriptError(f"{what} must be greater than 0, not {seconds:g}", f"write --{what} with seconds above 0")
     return seconds
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.errors import TargetError, WorkloadError
 from kaptain_magics.images.engine import Engine
-from kaptain_magics.images.inside import Insides
+from kaptain_magics.images.inside import ImageInspector
 from kaptain_magics.images.own import own_packages
 from kaptain_magics.images.publish import CHECKSUM, Publisher, recipe
 from kaptain_magics.images.reference import with_tag
@@ -52,7 +52,7 @@ class Images:
 
     def __init__(self, engine: Engine, surroundings: Surroundings) -> None:
         self._engine, self._around = engine, surroundings
-        self._insides = Insides(surroundings.cache)
+        self._inspector = ImageInspector(surroundings.cache)
         self._publisher = Publisher(surroundings.cache, surroundings.settings, engine)
         self._complete: dict[tuple[str, ...], ReadyImage] = {}
         self._built: dict[tuple[object, ...], ReadyImage] = {}
@@ -74,7 +74,7 @@ class Images:
         known = self._complete.get((found.id, *wanted))
         if known is not None:
             return known
-        inside = self._insides.known(found.id)
+        inside = self._inspector.known(found.id)
         return found if inside is not None and not inside.missing(wanted) else None
 
     def prepare(self, image: ImageSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
@@ -141,7 +141,7 @@ class Images:
         if not wanted:
             return found
         labels = {**MANAGED, "kaptain.owner": owner(self._around.home), "kaptain.kind": "look"}
-        inside = self._insides.in_engine(self._engine, found.name, found.id, labels)
+        inside = self._inspector.in_engine(self._engine, found.name, found.id, labels)
         missing = inside.missing(wanted)
         if missing:
             yield "Installing requirements that the image lacks: " + shown(missing)

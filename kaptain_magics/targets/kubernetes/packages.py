@@ -127,7 +127,7 @@ class Packages:
     def _known(self, image: str) -> Platform | None:
         from kaptain_magics.images.engine import Engine
         from kaptain_magics.images.http import Access
-        from kaptain_magics.images.inside import Insides
+        from kaptain_magics.images.inside import ImageInspector
         from kaptain_magics.images.reference import Reference
         from kaptain_magics.images.registry import Registries
 
@@ -135,7 +135,7 @@ class Packages:
             engine = Engine(self._settings)
             local = engine.image(image) if engine.answers() else None
             if local is not None:
-                return Insides(self._cache).in_engine(engine, image, str(local.id)).platform
+                return ImageInspector(self._cache).in_engine(engine, image, str(local.id)).platform
         unknown = f"unknown-{hashlib.sha256(image.encode()).hexdigest()[:16]}"
         if self._noted(unknown):
             return None

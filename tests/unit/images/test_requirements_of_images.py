@@ -12,7 +12,7 @@ import pytest
 
 from kaptain_magics.errors import ImageError
 from kaptain_magics.images.context import training_context
-from kaptain_magics.images.inside import Inside
+from kaptain_magics.images.inside import ImageContents
 from kaptain_magics.images.requirements import check_no_password, local_files, name_of, shown, without_paths
 from kaptain_magics.images.wheels import Platform, install
 
@@ -90,7 +90,7 @@ def test_hashes_are_checked_for_a_known_image(tmp_path: Path, offline: list[str]
         f"kaptain-own==1.0 --hash=sha256:{digests['own']}",
         f"kaptain-base==2.0 --hash=sha256:{digests['base']}",
     ]
-    inside = Inside("3.11", "x86_64", 36, {"kaptain-base": "2.0"})
+    inside = ImageContents("3.11", "x86_64", 36, {"kaptain-base": "2.0"})
     assert inside.missing(lines) == lines
     folder = run(install(lines, PLATFORM, tmp_path / "cache", inside.installed))
     assert (folder / "kaptain_own").exists()
@@ -101,7 +101,7 @@ def test_hashes_are_checked_for_a_known_image(tmp_path: Path, offline: list[str]
 
 
 def test_a_satisfied_line_with_options_is_not_missing() -> None:
-    inside = Inside("3.11", "x86_64", 36, {"numpy": "1.26.4"})
+    inside = ImageContents("3.11", "x86_64", 36, {"numpy": "1.26.4"})
     assert inside.missing([f"numpy==1.26.4 --hash=sha256:{'0' * 64}", "--no-index"]) == []
     assert inside.missing(["numpy==1.26.4  # for arrays", "scipy"]) == ["scipy"]
 

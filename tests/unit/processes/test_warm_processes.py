@@ -20,8 +20,11 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.model import TrainingRun, Workspace
+from kaptain_magics.processes import idle_workers, start_process
+from kaptain_magics.processes.start_process import threads_for
+from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker
 from kaptain_magics.script import capture
-from kaptain_magics.targets.local import environments, imports, processes
+from kaptain_magics.targets.local import environments, imports
 from tests.waiting import until
 
 
@@ -91,12 +94,12 @@ def test_a_program_that_is_just_being_executed_ends_with_its_job(tmp_path: Path)
     sleeper = ["sleep", "86411"]
     script = tmp_path / "script.py"
     script.write_text(f"import os\nif not os.fork():\n    os.setsid()\n    os.execvp('sleep', {sleeper})\n")
-    worker = processes.WarmWorker([], dict(os.environ))
+    worker = WarmWorker([], dict(os.environ))
     with open(tmp_path / "log.txt", "wb") as log:
         for number in range(100):  # each ends the job at another moment of the execution
             env = {**os.environ, "KAPTAIN_JOB": f"{number:032x}"}
             request = {"plan": {"script": str(script), "argv": []}, "env": env, "cwd": str(tmp_path)}
-            process = processes.start(request, log.fileno(), warm=worker)
+            process = start_process.start_process(request, log.fileno(), warm=worker)
             assert process.wait(60) is not None
     left = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == sleeper]
     for one in left:
@@ -117,25 +120,25 @@ def test_an_imported_thread_forbids_the_fork_silently(
     source = "import os\nimport threaded\nprint(threaded.home == os.getpid())"
     assert train(workspace, source).log() == "True\n"
     (packages / "quiet.py").write_text("import os\nhome = os.getpid()\n")
-    forked = "False\n" if processes.CAN_FORK else "True\n"
+    forked = "False\n" if CAN_FORK else "True\n"
     assert train(workspace, source.replace("threaded", "quiet")).log() == forked
 
 
 def test_workers_are_few(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(tempfile.mkdtemp(prefix="kpt"))  # sockets need short paths
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setattr(processes, "_WORKERS", 2)
+    monkeypatch.setattr(idle_workers, "_WORKERS", 2)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "own-packages"))
     (tmp_path / "own-packages").mkdir()
     try:
         for number in range(4):
             (tmp_path / "own-packages" / f"part{number}.py").write_text("")
-            worker = processes.WarmWorker([f"import part{number}"], dict(os.environ))
+            worker = WarmWorker([f"import part{number}"], dict(os.environ))
             worker.connect().close()
             assert worker.usable
         sockets = [path for path in folder.rglob("*") if path.is_socket()]
         assert len(sockets) == 2
-        shared = [processes.WarmWorker([], dict(os.environ), later=()) for _ in range(2)]
+        shared = [WarmWorker([], dict(os.environ), later=()) for _ in range(2)]
         for worker in shared:
             worker.connect().close()
         assert shared[0]._path == shared[1]._path
@@ -168,13 +171,13 @@ def test_a_module_beside_the_script_is_never_kept_warm(workspace: Workspace, tmp
 def test_threads_follow_the_cores(workspace: Workspace) -> None:
     source = "import os\nprint(os.environ['OMP_NUM_THREADS'])"
     assert train(workspace, source, resources=Resources.simple(cpu="0.5")).log() == "1\n"
-    assert train(workspace, source).log() == f"{processes.threads_for(None)}\n"
+    assert train(workspace, source).log() == f"{threads_for(None)}\n"
 
 
 def test_without_a_fork_a_plain_child_does_the_same(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "CAN_FORK", False)
+    monkeypatch.setattr(start_process, "CAN_FORK", False)
     (tmp_path / "work").mkdir()
     script = tmp_path / "work" / "script.py"
     script.write_text("import sys\nrate = 1\nprint(rate, sys.argv[1:])\nraise SystemExit(4)\n")
@@ -185,7 +188,7 @@ def test_without_a_fork_a_plain_child_does_the_same(
         "exit_path": str(tmp_path / "exit.json"),
     }
     with open(tmp_path / "log.txt", "wb") as log:
-        process = processes.start(request, log.fileno())
+        process = start_process.start_process(request, log.fileno())
         ended = process.wait(60)
         process.leave()
     assert ended is not None
@@ -238,7 +241,7 @@ def test_a_stopped_installation_ends(tmp_path: Path) -> None:
 def test_a_worker_that_cannot_start_is_a_clear_error(tmp_path: Path) -> None:
     request = {"plan": {"script": "x", "argv": []}, "env": {}, "cwd": str(tmp_path)}
     with open(tmp_path / "log.txt", "wb") as log, pytest.raises(TargetError):
-        processes.start(request, log.fileno(), python=str(tmp_path / "no-python"))
+        start_process.start_process(request, log.fileno(), python=str(tmp_path / "no-python"))
     assert sys.executable
 
 
@@ -271,7 +274,7 @@ def test_a_number_of_threads_that_a_person_set_is_kept(
     workspace: Workspace, workers: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
 ) -> None:
     source = "import os\nprint(*(os.environ[name] for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')))"
-    others = processes.threads_for(2 if options else None)
+    others = threads_for(2 if options else None)
     assert train(workspace, source, env={"OMP_NUM_THREADS": "1"}, **options).log() == f"1 {others}\n"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert train(workspace, source, **options).log() == f"1 {others}\n"
@@ -286,7 +289,7 @@ def test_libraries_have_the_threads_that_a_person_set(
 import sklearn, threadpoolctl
 print(sorted({pool["num_threads"] for pool in threadpoolctl.threadpool_info()}))
 """
-    assert train(workspace, source).log() == f"[{processes.threads_for(None)}]\n"
+    assert train(workspace, source).log() == f"[{threads_for(None)}]\n"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert train(workspace, source).log() == "[1]\n"
 

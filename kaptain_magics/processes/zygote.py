@@ -31,7 +31,7 @@ import threading
 import time
 from typing import Any, NoReturn
 
-from kaptain_magics.runtime import forked, orphans
+from kaptain_magics.processes import forked, orphans
 
 _ALWAYS = (  # what every job runs, and what many scripts import
     "import kaptain_magics.runtime.launch",

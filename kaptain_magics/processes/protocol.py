@@ -10,9 +10,11 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from kaptain_magics.errors import TargetError
+from kaptain_magics.sockets import connect_unix, user_folder
 
 SLICE = 0.1  # seconds between looks whether a start is still wanted
 
@@ -61,6 +63,30 @@ def ask(
     else:
         connection.setblocking(True)
     return pid
+
+
+def worker_folder() -> Path:
+    """Return the folder of this user's workers; no other socket lies in it."""
+    folder = user_folder() / "workers"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def connect(path: Path, used: bool = True) -> socket.socket | None:
+    """Return a connection to a worker, or ``None`` where none listens at this path.
+
+    Args:
+        path: The worker's socket.
+        used: Whether a job is wanted: the worker counts as just used then.
+    """
+    try:
+        connection = connect_unix(path)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        if used:
+            os.utime(path)  # when it was used last
+    return connection
 
 
 def exchange(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from kaptain_magics.runtime import orphans
+from kaptain_magics.processes import orphans
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
 
 LOCK_VARIABLE = "KAPTAIN_RUN_LOCK"  # the number of the descriptor that holds the lock of a run

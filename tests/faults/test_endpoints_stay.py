@@ -23,11 +23,12 @@ from kaptain_magics.core.specs import EndpointSpec, JobSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import ServingError
 from kaptain_magics.model import Workspace
+from kaptain_magics.processes.warm_worker import WarmWorker
 from kaptain_magics.runtime.manifest import MANIFEST, Manifest
 from kaptain_magics.script import capture
 from kaptain_magics.serving.client import predict
 from kaptain_magics.targets.base import Surroundings
-from kaptain_magics.targets.local import LocalTarget, processes
+from kaptain_magics.targets.local import LocalTarget
 from kaptain_magics.targets.local.instances import Instance
 from tests.servers import ADDER, predictor
 from tests.shell import Notebook
@@ -122,7 +123,7 @@ def test_fifteen_endpoints_stay_through_thirty_workers(
     before = pids(tmp_path)
     for number in range(30):
         (packages / f"part{number}.py").write_text("")
-        processes.WarmWorker([f"import part{number}"], dict(os.environ)).connect().close()
+        WarmWorker([f"import part{number}"], dict(os.environ)).connect().close()
         assert len([path for path in temporary.rglob("*") if path.is_socket()]) <= 12
     statuses = forked.statuses()
     assert [s.state for s in statuses] == [EndpointState.READY] * 15, [s.reason for s in statuses]
@@ -135,12 +136,12 @@ def test_fifteen_endpoints_stay_through_thirty_workers(
 
 def test_sockets_of_killed_workers_are_removed(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAPTAIN_WARM_IDLE", "0.2")
-    processes.WarmWorker(["import json"], dict(os.environ)).connect().close()
+    WarmWorker(["import json"], dict(os.environ)).connect().close()
     (worker,) = workers(temporary)
     worker.kill()
     (path,) = [path for path in temporary.rglob("*") if path.is_socket()]
     os.utime(path, (1, 1))
-    processes.WarmWorker(["import csv"], dict(os.environ)).connect().close()
+    WarmWorker(["import csv"], dict(os.environ)).connect().close()
     assert not path.exists()
 
 

@@ -11,8 +11,11 @@ from pathlib import Path
 
 from kaptain_magics.core.specs import EndpointSpec, JobSpec
 from kaptain_magics.errors import ConfigError
+from kaptain_magics.processes.job_process import Process
+from kaptain_magics.processes.start_process import start_process, threads_for
+from kaptain_magics.processes.warm_worker import CAN_FORK
 from kaptain_magics.targets.base import Surroundings
-from kaptain_magics.targets.local import environments, processes
+from kaptain_magics.targets.local import environments
 from kaptain_magics.targets.local.instances import SERVER, Started, launch_process
 from kaptain_magics.targets.local.serving import LocalServing
 from kaptain_magics.targets.local.target import LocalJobs
@@ -47,7 +50,7 @@ class LocalTarget(LocalJobs, LocalServing):
         if self._like is not None and module == SERVER and python == sys.executable:
             with contextlib.suppress(ConfigError):  # a variable that was passed on to the training is not set any more
                 worker = self._worker(self._like, python)
-        if not processes.CAN_FORK:
+        if not CAN_FORK:
             return launch_process(module, argv, env, log, python)
         request = {
             "plan": {"module": f"{module}.__main__", "argv": list(argv)},
@@ -55,13 +58,11 @@ class LocalTarget(LocalJobs, LocalServing):
             "cwd": str(log.parent),
             "exit_path": str(log.with_name("exit.json")),
             "detached": True,
-            "threads": processes.threads_for(None),
+            "threads": threads_for(None),
         }
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            return _Forked(
-                processes.start(request, output, python=python, warm=worker, cancelled=self._cancelled.is_set)
-            )
+            return _Forked(start_process(request, output, python=python, warm=worker, cancelled=self._cancelled.is_set))
         finally:
             os.close(output)
 
@@ -75,7 +76,7 @@ class LocalTarget(LocalJobs, LocalServing):
 class _Forked:
     """A server that was forked from a worker."""
 
-    def __init__(self, process: processes.Process) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
 
     def poll(self) -> int | None:

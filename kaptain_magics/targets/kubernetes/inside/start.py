@@ -1,9 +1,9 @@
 """Entry of a job's container: lays out script, files and runtime, then runs the script.
 
 ``start.py install`` is the entry of the init container that installs the requirements which the image lacks. Beside
-this file lie ``program.json`` (what to run), ``lib.tar.gz`` (the runtime), ``work.tar.gz`` (script and files, unless the
-program names them in the object store), ``requirements.txt`` and ``packages.json`` (what the runtime itself needs, and
-where the object store has it for which Python).
+this file lie ``program.json`` (what to run), ``lib.tar.gz`` (the runtime), ``work.tar.gz`` (script and files, unless
+the program names them in the object store), ``requirements.txt`` and ``packages.json`` (what the runtime itself needs,
+and where the object store has it for which Python).
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def place(program: dict[str, Any], parameters: str) -> None:
     """Put a trial's hyperparameters into the program.
 
     Args:
-        program: The program; its ``search`` says how the script takes each hyperparameter (``bindings``), what a value's
+        program: What to run; its ``search`` says how the script takes each hyperparameter (``bindings``), what a value's
             text means (``values``, by name and text), what it is on the command line (``words``, likewise), and which
             follow the arguments (``last``).
         parameters: Lines of ``name=value``, as Katib fills them in; empty where nothing is searched.

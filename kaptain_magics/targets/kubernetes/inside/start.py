@@ -245,7 +245,7 @@ def place(program: dict[str, Any], parameters: str) -> None:
     """Put a trial's hyperparameters into the program.
 
     Args:
-        program: What to run; its ``search`` says how the script takes each hyperparameter (``bindings``), what a value's
+        program: Its ``search`` says how the script takes each hyperparameter (``bindings``), what a value's
             text means (``values``, by name and text), what it is on the command line (``words``, likewise), and which
             follow the arguments (``last``).
         parameters: Lines of ``name=value``, as Katib fills them in; empty where nothing is searched.

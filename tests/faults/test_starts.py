@@ -182,8 +182,8 @@ from kaptain_magics.processes.warm_worker import WarmWorker
 def killed_when_it_has_asked():
     os.kill(os.getpid(), signal.SIGKILL)
 worker = WarmWorker(["import waits"], dict(os.environ))
-plan = {"script": sys.argv[1], "argv": []}
-request = {"plan": plan, "env": {}, "cwd": str(Path(sys.argv[1]).parent), "detached": True}
+program = {"script": sys.argv[1], "argv": []}
+request = {"program": program, "env": {}, "cwd": str(Path(sys.argv[1]).parent), "detached": True}
 start_process(request, 1, warm=worker, cancelled=killed_when_it_has_asked)
 """
     script = tmp_path / "script.py"

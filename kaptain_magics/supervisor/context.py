@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kaptain_magics.config import Settings
 from kaptain_magics.core.events import Event, Noted
 from kaptain_magics.state import Registry, RunFolder
-from kaptain_magics.targets.base import Surroundings, Target, open_target
+from kaptain_magics.targets.base import Target, TargetConfig, open_target
 
 if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore
@@ -38,9 +38,9 @@ def storage_environment(settings: Settings, secrets: Mapping[str, str] | None = 
     return storage_env({**os.environ, **{k: v for k, v in named.items() if v}, **(secrets or {})})
 
 
-def surroundings(settings: Settings, secrets: Mapping[str, str] | None = None) -> Surroundings:
+def target_config(settings: Settings, secrets: Mapping[str, str] | None = None) -> TargetConfig:
     """Return what a target is told of the world under these settings."""
-    return Surroundings(
+    return TargetConfig(
         home=Path(settings.home),
         cache=Path(settings.cache),
         settings={k: v.lower() if v in ("True", "False") else v for k, v in settings.as_texts().items()},
@@ -66,7 +66,7 @@ class Context:
     @cached_property
     def target(self) -> Target:
         """The target that runs it."""
-        return open_target(self.record.target, surroundings(self.settings))
+        return open_target(self.record.target, target_config(self.settings))
 
     @cached_property
     def store(self) -> ObjectStore:

@@ -120,7 +120,7 @@ class Doctor:
             yield Check(f"quota {name}", not full, f"used{' up' if full else ''}: {text}", hint)
 
     def _image(self) -> Iterator[Check]:
-        name = self._shop.around.settings.get("base_image", "")
+        name = self._shop.config.settings.get("base_image", "")
         if not name:
             hint = "name one that has Python and your framework: %config KaptainMagics.base_image = 'python:3.12'"
             yield Check("base image", False, "none is named", hint)
@@ -128,7 +128,7 @@ class Doctor:
         login = "with credentials" if self._shop.images.credentials(name) else "without credentials"
         reference = Reference.parse(name)
         try:
-            registry = Registries(Access.of(self._shop.around.settings)).of(reference)
+            registry = Registries(Access.of(self._shop.config.settings)).of(reference)
             found = "it is there" if registry.digest_of(reference, _REGISTRY) else "it is not there"
         except CredentialsError as error:
             yield Check("base image", False, f"{name}, {login}: {error.message}", error.hint)
@@ -139,9 +139,9 @@ class Doctor:
         yield Check("base image", True, f"{name} from {reference.registry}, {login}: {found}{nodes}")
 
     def _storage(self) -> Iterator[Check]:
-        endpoint = self._shop.around.storage_env.get("S3_ENDPOINT", "")
+        endpoint = self._shop.config.storage_env.get("S3_ENDPOINT", "")
         host = endpoint.rpartition("://")[2]
-        if not self._shop.around.storage_env:
+        if not self._shop.config.storage_env:
             hint = "set an S3 store: %config KaptainMagics.storage_uri = 's3://bucket/prefix'"
             yield Check(
                 "storage for pods", False, "models go to a directory of this machine, which pods do not see", hint

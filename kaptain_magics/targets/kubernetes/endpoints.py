@@ -89,7 +89,7 @@ class EndpointParts:
     def _image(self, endpoint: EndpointSpec) -> str:
         """Return the image of our own server, empty where none is named."""
         return (
-            endpoint.image.base_image or self._shop.around.settings.get("base_image", "") or endpoint.image.image_name
+            endpoint.image.base_image or self._shop.config.settings.get("base_image", "") or endpoint.image.image_name
         )
 
     def _credentials(self, image: str) -> str:
@@ -106,7 +106,7 @@ class EndpointParts:
         if needs_image and not image:
             image = self._shop.images.base(endpoint.image)
         own = (f"{endpoint.name}-registry",) if self._credentials(image) else ()
-        user = self._shop.around.settings.get("run_as_user", str(USER))
+        user = self._shop.config.settings.get("run_as_user", str(USER))
         return Setup(
             owner=self._shop.owner,
             namespace=self._shop.cluster.namespace,
@@ -145,7 +145,7 @@ class EndpointParts:
         return secrets.binary_secret(self.metadata(endpoint, setup.payload), self._variables(endpoint))
 
     def _variables(self, endpoint: EndpointSpec) -> dict[str, bytes]:
-        return pod.variable_files(self._shop.around.variables(endpoint))
+        return pod.variable_files(self._shop.config.variables(endpoint))
 
     def prepare(self, endpoint: EndpointSpec) -> Iterator[Event]:
         """Make what our own server needs beside its image.

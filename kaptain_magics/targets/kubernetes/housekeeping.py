@@ -148,7 +148,7 @@ class Housekeeper:
 
     def _alive(self, run: str) -> bool:
         """Whether a process of this machine still looks after a run."""
-        return Lock(self._shop.around.home / "runs" / run / "lock").held_by_other()
+        return Lock(self._shop.config.home / "runs" / run / "lock").held_by_other()
 
     def _remove(self, item: Item) -> str:
         self._shop.cluster.delete(item.kind, item.name)

@@ -61,7 +61,7 @@ class KatibTuner:
 
     def can_tune(self) -> bool:
         """Whether Katib is there and wanted (setting ``cluster_tuner``: ``auto``, ``katib`` or ``jobs``)."""
-        wanted = self._shop.around.settings.get("cluster_tuner", "auto")
+        wanted = self._shop.config.settings.get("cluster_tuner", "auto")
         return wanted != "jobs" and self._shop.discovery.has("Experiment")
 
     def objects(self, study: StudySpec) -> Objects:

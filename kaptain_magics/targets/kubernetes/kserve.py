@@ -55,7 +55,7 @@ class KServeServing:
     @property
     def mode(self) -> str:
         """KServe's deployment mode: serverless where Knative is there (setting ``kserve_mode`` decides otherwise)."""
-        wanted = self._shop.around.settings.get("kserve_mode", "").lower()
+        wanted = self._shop.config.settings.get("kserve_mode", "").lower()
         if wanted in ("raw", RAW.lower()):
             return RAW
         return SERVERLESS if wanted == SERVERLESS.lower() or self._shop.discovery.knative else RAW

@@ -30,7 +30,7 @@ class KubernetesServing:
         self._kserve, self._plain = KServeServing(workshop), PlainServing(workshop)
 
     def _for_new(self) -> KServeServing | PlainServing:
-        wanted = self._shop.around.settings.get("cluster_serving") or "auto"
+        wanted = self._shop.config.settings.get("cluster_serving") or "auto"
         if wanted not in ("auto", "kserve", "plain"):
             raise ConfigError(f"cluster_serving {wanted!r} is unknown", "write auto, kserve or plain")
         return self._kserve if wanted == "kserve" or (wanted == "auto" and self._has_kserve) else self._plain

@@ -8,7 +8,7 @@ import msgspec
 
 from kaptain_magics.core.events import Event
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
-from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, Surroundings, without_values
+from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, TargetConfig, without_values
 from kaptain_magics.targets.kubernetes.doctor import Doctor
 from kaptain_magics.targets.kubernetes.housekeeping import Housekeeper
 from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs
@@ -23,14 +23,14 @@ class KubernetesTarget:
     """Runs jobs and studies and serves models on a cluster.
 
     Args:
-        surroundings: ``kubeconfig``, ``context``, ``namespace``, ``base_image``, ``service_account`` and access to
+        config: ``kubeconfig``, ``context``, ``namespace``, ``base_image``, ``service_account`` and access to
             the object store.
     """
 
     name = "kubernetes"
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self.workshop = Workshop(surroundings)
+    def __init__(self, config: TargetConfig) -> None:
+        self.workshop = Workshop(config)
         self.jobs = KubernetesJobs(self.workshop)
         self.keeper = Housekeeper(self.workshop)
         self.tuner = KatibTuner(self.workshop, self.jobs)

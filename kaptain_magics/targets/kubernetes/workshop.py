@@ -12,7 +12,7 @@ from kaptain_magics.core.events import Event, Noted
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import KaptainError, TargetError
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.kubernetes import labels
 from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
 from kaptain_magics.targets.kubernetes.discover import Discovery
@@ -54,17 +54,17 @@ class Workshop:
     """What jobs, studies and endpoints have in common: the cluster, the owner, secrets, creating and removing.
 
     Args:
-        surroundings: Settings, and access to the object store.
+        config: Settings, and access to the object store.
     """
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self.around = surroundings
-        self.owner = labels.owner_name(surroundings.home, surroundings.settings.get("owner", ""))
+    def __init__(self, config: TargetConfig) -> None:
+        self.config = config
+        self.owner = labels.owner_name(config.home, config.settings.get("owner", ""))
 
     @functools.cached_property
     def cluster(self) -> Cluster:
         """The cluster, connected when it is first needed."""
-        return Cluster.connect(self.around.settings)
+        return Cluster.connect(self.config.settings)
 
     @functools.cached_property
     def discovery(self) -> Discovery:
@@ -74,7 +74,7 @@ class Workshop:
     @property
     def pending_patience(self) -> float:
         """Seconds that something may keep a pod from starting before it is given up."""
-        return float(self.around.settings.get("pending_timeout") or PENDING_PATIENCE)
+        return float(self.config.settings.get("pending_timeout") or PENDING_PATIENCE)
 
     def port_forward(self, service: str = "", pods: str = "") -> str:
         """Return the command that opens an endpoint at port 8080; empty where addresses work as they are.
@@ -87,8 +87,8 @@ class Workshop:
             return ""
         words = ["kubectl", "-n", self.cluster.namespace]
         for name in ("kubeconfig", "context"):
-            if self.around.settings.get(name):
-                words += [f"--{name}", self.around.settings[name]]
+            if self.config.settings.get(name):
+                words += [f"--{name}", self.config.settings[name]]
         kubectl = shlex.join(words)
         if service:
             return f"{kubectl} port-forward svc/{service} 8080:80"
@@ -97,7 +97,7 @@ class Workshop:
     @functools.cached_property
     def images(self) -> Images:
         """The images of jobs."""
-        return Images(self.around.cache, self.around.settings)
+        return Images(self.config.cache, self.config.settings)
 
     @functools.cached_property
     def storage(self) -> tuple[Mapping[str, str], bytes]:
@@ -108,12 +108,12 @@ class Workshop:
         """
         from kaptain_magics.storage.credentials import elsewhere
 
-        return elsewhere(self.around.storage_env)
+        return elsewhere(self.config.storage_env)
 
     @functools.cached_property
     def packages(self) -> Packages:
         """What pods need beside their images."""
-        return Packages(self.around.cache, self.around.settings, self.store)
+        return Packages(self.config.cache, self.config.settings, self.store)
 
     def ready(self, job: JobSpec) -> bool:
         """Whether nothing that takes long has to be made before the job is created."""
@@ -136,12 +136,12 @@ class Workshop:
     @property
     def pull_secrets(self) -> tuple[str, ...]:
         """Names of the pull secrets that the settings name."""
-        named = self.around.settings.get("image_pull_secrets", "").split(",")
+        named = self.config.settings.get("image_pull_secrets", "").split(",")
         return tuple(filter(None, map(str.strip, named)))
 
     def setup(self, job: JobSpec, **names: str) -> Setup:
         """Return what a job's manifests need besides the spec."""
-        user = self.around.settings.get("run_as_user", str(USER))
+        user = self.config.settings.get("run_as_user", str(USER))
         return Setup(
             owner=self.owner,
             namespace=self.cluster.namespace,
@@ -151,7 +151,7 @@ class Workshop:
             ),
             payload=names["payload"],
             storage=names.get("storage", ""),
-            service_account=job.cluster.service_account or self.around.settings.get("service_account", ""),
+            service_account=job.cluster.service_account or self.config.settings.get("service_account", ""),
             user=int(user) if user.isdigit() else None,
             variables=(*job.env, *job.env_names),
             group=0 if job.image.image_name else int(user) if user.isdigit() else 0,
@@ -187,7 +187,7 @@ class Workshop:
         if config:
             names["registry"] = labels.new_secret_name(f"{run}-registry")
             found.append(secrets.pull_secret(about(names["registry"]), config))
-        files = made.files | variable_files(self.around.variables(job))
+        files = made.files | variable_files(self.config.variables(job))
         found.append(secrets.binary_secret(about(names["payload"]), files))
         return found, self.setup(job, **names)
 
@@ -234,7 +234,7 @@ class Workshop:
         """Return the object store of a URI."""
         from kaptain_magics.storage import open_store
 
-        return open_store(uri, dict(self.around.storage_env))
+        return open_store(uri, dict(self.config.storage_env))
 
     def forget_objects(self, *uris: str) -> None:
         """Remove passing objects of a job from the object store; one that cannot be removed is left."""

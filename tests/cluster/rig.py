@@ -12,7 +12,7 @@ import pytest
 
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.targets.base import TargetConfig
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.seaweed import SeaweedFS, require_seaweed
 
 BUCKET = "kaptain"
@@ -160,7 +160,7 @@ def kubectl(kubeconfig: Path, *arguments: str, stdin: str = "") -> str:
 
 def ours(cluster: Cluster) -> list[str]:
     """Names of everything in a namespace that was made by Kaptain and stays, as ``kind/name``."""
-    from kaptain_magics.targets.kubernetes.labels import EVERYTHING
+    from kaptain_magics.targets.kubernetes.manifests.labels import EVERYTHING
 
     kinds = ("Job", "Pod", "Secret", "ConfigMap", "Service", "ServiceAccount", "Deployment", "HorizontalPodAutoscaler")
     found = [(kind, thing["metadata"]) for kind in kinds for thing in cluster.list(kind, EVERYTHING)]

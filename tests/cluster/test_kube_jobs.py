@@ -20,7 +20,7 @@ from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import ConfigError, NotFoundError, TargetError
 from kaptain_magics.targets.base import ClusterInventory
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from kaptain_magics.tuning.study import run_study
 from tests.cluster.jobs import last, log, run
 from tests.cluster.rig import BUCKET, eventually, fresh_namespace, kubectl, ours, target_config
@@ -164,7 +164,7 @@ def test_large_files_go_through_the_store(target: KubernetesTarget, tmp_path: Pa
 def test_a_directory_as_store_is_refused(target: KubernetesTarget, namespace: Cluster) -> None:
     with pytest.raises(TargetError, match="directory of this machine"):
         target.submit(job(upload_uri="file:///models/x"))
-    config = target.workshop.config
+    config = target.session.config
     without = {name: value for name, value in config.settings.items() if name != "base_image"}
     with pytest.raises(TargetError, match="no image"):
         KubernetesTarget(msgspec.structs.replace(config, settings=without)).submit(job())
@@ -257,7 +257,7 @@ def test_dry_runs_of_studies_and_endpoints_are_accepted(target: KubernetesTarget
         said = kubectl(kubeconfig, "create", "--dry-run=server", "-f", "-", stdin=shown)
         assert "(server dry run)" in said
     assert "horizontalpodautoscaler" in said
-    assert target.workshop.discovery.autoscaling in shown
+    assert target.session.discovery.autoscaling in shown
 
 
 # ---- housekeeping, doctor -------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_the_doctor_finds_nothing_wrong(target: KubernetesTarget) -> None:
         checks
     )
     local = {"S3_ENDPOINT": "http://127.0.0.1:9000"}
-    blind = KubernetesTarget(msgspec.structs.replace(target.workshop.config, storage_env=local))
+    blind = KubernetesTarget(msgspec.structs.replace(target.session.config, storage_env=local))
     (storage,) = [check for check in blind.check() if check.name == "storage for pods"]
     assert (storage.ok, "127.0.0.1" in storage.detail) == (False, True)
 

@@ -16,7 +16,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import ServingError
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from kaptain_magics.testing.serving_target import MARKED, STEP, ask
 from tests.cluster.rig import BUCKET, eventually, target_config
 from tests.seaweed import SeaweedFS

@@ -13,7 +13,7 @@ from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.specs import JobSpec, Script
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.cluster.jobs import last, log, run
 from tests.cluster.rig import kubectl, target_config
 from tests.cluster.standins import TrainingStandIn, install, uninstall

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from kaptain_magics.testing.job_target import JobTargetSuite, Rig
 from tests.cluster.rig import BUCKET, ours, target_config
 from tests.seaweed import SeaweedFS

@@ -21,7 +21,7 @@ from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.cluster.jobs import SLOW, disturbed, gone, job, last, log, run, warnings
 from tests.cluster.rig import BUCKET, eventually, make_bucket, target_config
 from tests.conftest import absent

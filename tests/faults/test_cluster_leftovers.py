@@ -19,7 +19,7 @@ from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.cluster.jobs import SLOW, job, last, log
 from tests.cluster.rig import BUCKET, eventually, fresh_namespace, ours, target_config
 from tests.seaweed import SeaweedFS
@@ -68,12 +68,12 @@ for event in target.deploy(msgspec.json.decode(spec, type=EndpointSpec)):
 
 
 def started(code: str, target: KubernetesTarget, spec: Any) -> subprocess.Popen[bytes]:
-    arguments = [msgspec.json.encode(value, enc_hook=str).decode() for value in (target.workshop.config, spec)]
+    arguments = [msgspec.json.encode(value, enc_hook=str).decode() for value in (target.session.config, spec)]
     return subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE)
 
 
 def test_a_job_is_found_again_after_its_supervisor_was_killed(target: KubernetesTarget, namespace: Cluster) -> None:
-    spec = job(SLOW.format(100), folder=str(target.workshop.config.home))
+    spec = job(SLOW.format(100), folder=str(target.session.config.home))
     process = started(FOLLOWER, target, spec)
     assert process.stdout is not None
     ref = msgspec.json.decode(process.stdout.readline(), type=JobRef)
@@ -154,7 +154,7 @@ def test_what_others_made_is_left_alone(
     ref = other.submit(job(SLOW.format(10_000)))
     assert not any(ref.name in line for line in target.clean(force=True))
     assert any(ref.name in line for line in target.list_resources("Job"))
-    folder = other.workshop.config.home / "runs" / ref.data["run"]
+    folder = other.session.config.home / "runs" / ref.data["run"]
     folder.mkdir(parents=True)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(folder / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -19,7 +19,7 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.cluster.jobs import SLOW, gone, job, last, run, warnings
 from tests.cluster.rig import eventually, fresh_namespace, target_config
 

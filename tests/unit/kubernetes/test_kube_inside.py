@@ -22,8 +22,8 @@ from kaptain_magics.core.specs import Binding, Capture, ImageSpec, JobSpec, Scri
 from kaptain_magics.errors import TargetError
 from kaptain_magics.images.context import Entry
 from kaptain_magics.script import bindings, capture
-from kaptain_magics.targets.kubernetes import payload
 from kaptain_magics.targets.kubernetes.inside import start
+from kaptain_magics.targets.kubernetes.pods import payload
 
 
 def job(source: str = "print(1)", **changes: Any) -> JobSpec:

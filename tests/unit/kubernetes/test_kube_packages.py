@@ -20,8 +20,8 @@ from kaptain_magics.images.own import bundle, here, own_packages, platform_name,
 from kaptain_magics.images.wheels import Platform
 from kaptain_magics.runtime.requirements import OWN_PACKAGES, STORAGE_PACKAGES
 from kaptain_magics.storage import open_store
-from kaptain_magics.targets.kubernetes import payload
-from kaptain_magics.targets.kubernetes.packages import LISTED, Packages, folder_of
+from kaptain_magics.targets.kubernetes.pods import payload
+from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, Packages, folder_of
 from tests.seaweed import SeaweedFS
 
 _T = TypeVar("_T")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
-from kaptain_magics.targets.kubernetes.kinds import KINDS, Manifest
+from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
+from kaptain_magics.targets.kubernetes.api.kinds import KINDS, Manifest
 
 AUTOSCALING = ("autoscaling/v2", "autoscaling/v2beta2", "autoscaling/v1")  # the best first
 

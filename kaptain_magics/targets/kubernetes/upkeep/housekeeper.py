@@ -10,12 +10,13 @@ from typing import NamedTuple
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import KaptainError, NotFoundError
 from kaptain_magics.files import Lock
-from kaptain_magics.targets.kubernetes import explain, labels
-from kaptain_magics.targets.kubernetes.client import ApiError
-from kaptain_magics.targets.kubernetes.endpoints import DEPLOYED
-from kaptain_magics.targets.kubernetes.jobs import JOB_KINDS
-from kaptain_magics.targets.kubernetes.kinds import KINDS, Manifest
-from kaptain_magics.targets.kubernetes.workshop import Workshop
+from kaptain_magics.targets.kubernetes.api import explain
+from kaptain_magics.targets.kubernetes.api.client import ApiError
+from kaptain_magics.targets.kubernetes.api.kinds import KINDS, Manifest
+from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
+from kaptain_magics.targets.kubernetes.endpoints.endpoint_parts import DEPLOYED
+from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import JOB_KINDS
+from kaptain_magics.targets.kubernetes.manifests import labels
 
 WORKLOADS = (*JOB_KINDS, "Experiment", "InferenceService", "Deployment")
 PARTS = ("HorizontalPodAutoscaler", "Service", "ServiceAccount", "Secret", "ConfigMap")
@@ -65,19 +66,19 @@ class Housekeeper:
     """Lists and removes.
 
     Args:
-        workshop: The cluster and what is around.
+        session: The cluster, and what all work on it shares.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._shop = workshop
+    def __init__(self, session: ClusterSession) -> None:
+        self._session = session
 
     def items(self, *kinds: str, ours_only: bool = False) -> Iterator[Item]:
         """Yield what Kaptain made, of these kinds or of all; with ``ours_only`` what this state folder made."""
-        chosen = labels.EVERYTHING + (f",{labels.OWNER}={self._shop.owner}" if ours_only else "")
+        chosen = labels.EVERYTHING + (f",{labels.OWNER}={self._session.owner}" if ours_only else "")
         for kind in kinds or ALL:
-            if kind in KINDS and self._shop.discovery.has(kind):
+            if kind in KINDS and self._session.discovery.has(kind):
                 try:
-                    found = self._shop.cluster.list(kind, chosen)
+                    found = self._session.cluster.list(kind, chosen)
                 except ApiError as error:
                     if error.code != 403:
                         raise
@@ -104,7 +105,9 @@ class Housekeeper:
             if item.name == name:
                 return [self._remove(item)]
         hint = did_you_mean(name, names) or "kaptain.utils.list_all_resources() tells what there is"
-        raise NotFoundError(f"there is no {proper} {name!r} of ours in namespace {self._shop.cluster.namespace}", hint)
+        raise NotFoundError(
+            f"there is no {proper} {name!r} of ours in namespace {self._session.cluster.namespace}", hint
+        )
 
     def delete_all(self, kinds: Sequence[str], force: bool = False) -> list[str]:
         """Remove the ended (for endpoints: the not ready) objects of these kinds, with ``force`` all."""
@@ -148,10 +151,10 @@ class Housekeeper:
 
     def _alive(self, run: str) -> bool:
         """Whether a process of this machine still looks after a run."""
-        return Lock(self._shop.config.home / "runs" / run / "lock").held_by_other()
+        return Lock(self._session.config.home / "runs" / run / "lock").held_by_other()
 
     def _remove(self, item: Item) -> str:
-        self._shop.cluster.delete(item.kind, item.name)
+        self._session.cluster.delete(item.kind, item.name)
         return item.line()
 
 

@@ -123,7 +123,7 @@ def passing_objects(job: JobSpec) -> list[str]:
 
 def inside(name: str) -> bytes:
     """Return a file of ``inside/``, which runs in the pods."""
-    return (Path(__file__).parent / "inside" / name).read_bytes()
+    return (Path(__file__).parents[1] / "inside" / name).read_bytes()
 
 
 def _beside(job: JobSpec, name: str, purpose: str) -> str:

@@ -13,15 +13,15 @@ from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.targets.base import TargetConfig
-from kaptain_magics.targets.kubernetes import labels
-from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
-from kaptain_magics.targets.kubernetes.discover import Discovery
-from kaptain_magics.targets.kubernetes.kinds import Manifest
-from kaptain_magics.targets.kubernetes.manifests import secrets
+from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
+from kaptain_magics.targets.kubernetes.api.discovery import Discovery
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.manifests import secret_manifests as secrets
 from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, metadata, variable_files
-from kaptain_magics.targets.kubernetes.packages import LISTED, Packages
-from kaptain_magics.targets.kubernetes.payload import AUTHORITIES, Payload
-from kaptain_magics.targets.kubernetes.registry import Images
+from kaptain_magics.targets.kubernetes.pods.job_images import Images
+from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, Packages
+from kaptain_magics.targets.kubernetes.pods.payload import AUTHORITIES, Payload
 
 if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore
@@ -50,7 +50,7 @@ class Objects(NamedTuple):
         return [*self.secrets, *self.others, self.workload]
 
 
-class Workshop:
+class ClusterSession:
     """What jobs, studies and endpoints have in common: the cluster, the owner, secrets, creating and removing.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from kaptain_magics.core.specs import JobSpec
-from kaptain_magics.targets.kubernetes.kinds import KINDS, Manifest
+from kaptain_magics.targets.kubernetes.api.kinds import KINDS, Manifest
 from kaptain_magics.targets.kubernetes.manifests.pod import STORAGE_NAMES, Setup, job_template, metadata, requirements
 
 RENDEZVOUS = 29500  # port of the first worker that the others meet at

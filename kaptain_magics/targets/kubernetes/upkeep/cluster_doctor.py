@@ -10,8 +10,8 @@ from kaptain_magics.images.http import Access
 from kaptain_magics.images.reference import Reference
 from kaptain_magics.images.registry import Registries
 from kaptain_magics.targets.base import Check
-from kaptain_magics.targets.kubernetes.kinds import KINDS
-from kaptain_magics.targets.kubernetes.workshop import Workshop
+from kaptain_magics.targets.kubernetes.api.kinds import KINDS
+from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
 
 Needs = Mapping[str, tuple[str, ...]]  # verbs by kind
 
@@ -41,17 +41,17 @@ class Doctor:
     """Makes the checks.
 
     Args:
-        workshop: The cluster and what is around.
+        session: The cluster, and what all work on it shares.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._shop = workshop
+    def __init__(self, session: ClusterSession) -> None:
+        self._session = session
 
     def check(self) -> list[Check]:
         """Return what was found."""
         try:
-            cluster = self._shop.cluster
-            version = self._shop.discovery.version
+            cluster = self._session.cluster
+            version = self._session.discovery.version
         except KaptainError as error:
             return [Check("cluster", False, error.message, error.hint)]
         found = [Check("cluster", True, f"Kubernetes {version} at {cluster.host}, namespace {cluster.namespace}")]
@@ -66,7 +66,7 @@ class Doctor:
         for purpose, wanted in self._needs():
             missing = []
             for name, verbs in wanted.items():
-                denied = [verb for verb in verbs if not self._shop.cluster.allowed(verb, *name.split("/"))]
+                denied = [verb for verb in verbs if not self._session.cluster.allowed(verb, *name.split("/"))]
                 if denied:
                     kind, _, part = name.partition("/")
                     missing.append(f"{', '.join(denied)} {KINDS[kind].plural}" + (f"/{part}" if part else ""))
@@ -75,14 +75,14 @@ class Doctor:
                     f"permissions for {purpose}",
                     False,
                     f"this user may not {'; '.join(missing)}",
-                    f"ask the cluster's administrator for a role in namespace {self._shop.cluster.namespace}",
+                    f"ask the cluster's administrator for a role in namespace {self._session.cluster.namespace}",
                 )
             else:
                 yield Check(f"permissions for {purpose}", True, "all that are needed")
 
     def _needs(self) -> Iterator[tuple[str, Needs]]:
         """Yield what each purpose needs, as far as the cluster has the kinds."""
-        has = self._shop.discovery.has
+        has = self._session.discovery.has
         yield "jobs", _JOBS
         if has("Experiment"):
             yield "studies", _STUDIES
@@ -93,22 +93,22 @@ class Doctor:
         yield "reasons", _REASONS
 
     def _serving_needs(self) -> Needs:
-        if not self._shop.discovery.has("InferenceService"):
+        if not self._session.discovery.has("InferenceService"):
             return _SERVING
         kept = {name: _SERVING[name] for name in ("ServiceAccount", "Pod/portforward")}
         return {"InferenceService": ("create", "get", "list", "watch", "update", "delete"), **kept}
 
     def _quota(self) -> Iterator[Check]:
-        if not self._shop.cluster.allowed("list", "ResourceQuota"):
+        if not self._session.cluster.allowed("list", "ResourceQuota"):
             return
-        for quota in self._shop.cluster.list("ResourceQuota"):
+        for quota in self._session.cluster.list("ResourceQuota"):
             name, status = quota["metadata"]["name"], quota.get("status", {})
             hard, used = status.get("hard") or quota["spec"].get("hard", {}), status.get("used", {})
             text = ", ".join(f"{used.get(what, '0')} of {limit} {what}" for what, limit in hard.items())
             needs = [word for word in ("cpu", "memory") if any(what.endswith(word) for what in hard)]
             defaults = {
                 word
-                for limits in self._shop.cluster.list("LimitRange")
+                for limits in self._session.cluster.list("LimitRange")
                 for one in limits["spec"].get("limits", ())
                 for word in one.get("default", {})
             }
@@ -120,15 +120,15 @@ class Doctor:
             yield Check(f"quota {name}", not full, f"used{' up' if full else ''}: {text}", hint)
 
     def _image(self) -> Iterator[Check]:
-        name = self._shop.config.settings.get("base_image", "")
+        name = self._session.config.settings.get("base_image", "")
         if not name:
             hint = "name one that has Python and your framework: %config KaptainMagics.base_image = 'python:3.12'"
             yield Check("base image", False, "none is named", hint)
             return
-        login = "with credentials" if self._shop.images.credentials(name) else "without credentials"
+        login = "with credentials" if self._session.images.credentials(name) else "without credentials"
         reference = Reference.parse(name)
         try:
-            registry = Registries(Access.of(self._shop.config.settings)).of(reference)
+            registry = Registries(Access.of(self._session.config.settings)).of(reference)
             found = "it is there" if registry.digest_of(reference, _REGISTRY) else "it is not there"
         except CredentialsError as error:
             yield Check("base image", False, f"{name}, {login}: {error.message}", error.hint)
@@ -139,9 +139,9 @@ class Doctor:
         yield Check("base image", True, f"{name} from {reference.registry}, {login}: {found}{nodes}")
 
     def _storage(self) -> Iterator[Check]:
-        endpoint = self._shop.config.storage_env.get("S3_ENDPOINT", "")
+        endpoint = self._session.config.storage_env.get("S3_ENDPOINT", "")
         host = endpoint.rpartition("://")[2]
-        if not self._shop.config.storage_env:
+        if not self._session.config.storage_env:
             hint = "set an S3 store: %config KaptainMagics.storage_uri = 's3://bucket/prefix'"
             yield Check(
                 "storage for pods", False, "models go to a directory of this machine, which pods do not see", hint
@@ -155,7 +155,7 @@ class Doctor:
             yield Check("storage for pods", True, endpoint or "AWS")
 
     def _operators(self) -> Iterator[Check]:
-        discovery = self._shop.discovery
+        discovery = self._session.discovery
         for kind, name, without in (
             ("Experiment", "Katib", "studies run as Jobs from here"),
             ("InferenceService", "KServe", "endpoints are Deployments"),

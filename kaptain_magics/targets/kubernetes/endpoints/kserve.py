@@ -16,22 +16,24 @@ from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus
-from kaptain_magics.targets.kubernetes import explain, labels, portforward
-from kaptain_magics.targets.kubernetes.endpoints import (
+from kaptain_magics.targets.kubernetes.api import explain
+from kaptain_magics.targets.kubernetes.api.explain import Problem
+from kaptain_magics.targets.kubernetes.api.feed import Change, Feed, Trouble
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.pod_stream import PodConnection
+from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
+from kaptain_magics.targets.kubernetes.endpoints import portforward
+from kaptain_magics.targets.kubernetes.endpoints.endpoint_parts import (
     EndpointParts,
     address,
     deployed_already,
     no_canary_yet,
 )
-from kaptain_magics.targets.kubernetes.explain import Problem
-from kaptain_magics.targets.kubernetes.kinds import Manifest
+from kaptain_magics.targets.kubernetes.endpoints.rollout import last_log, server_error
 from kaptain_magics.targets.kubernetes.manifests import inferenceservice as manifests
+from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.inferenceservice import RAW, SERVERLESS
-from kaptain_magics.targets.kubernetes.manifests.serving import FRAMEWORK, PORT, PROTOCOL
-from kaptain_magics.targets.kubernetes.podstream import PodConnection
-from kaptain_magics.targets.kubernetes.rollout import last_log, server_error
-from kaptain_magics.targets.kubernetes.watch import Change, Feed, Trouble
-from kaptain_magics.targets.kubernetes.workshop import Workshop
+from kaptain_magics.targets.kubernetes.manifests.server_manifests import FRAMEWORK, PORT, PROTOCOL
 
 BASELINE = "kaptain-magics/baseline"  # annotation while there is a canary: the predictor before it
 BASELINE_REVISION = "kaptain-magics/baseline-revision"
@@ -45,26 +47,26 @@ class KServeServing:
     """Serves models with InferenceServices.
 
     Args:
-        workshop: The cluster and what is around.
+        session: The cluster, and what all work on it shares.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._shop = workshop
-        self._parts = EndpointParts(workshop)
+    def __init__(self, session: ClusterSession) -> None:
+        self._session = session
+        self._parts = EndpointParts(session)
 
     @property
     def mode(self) -> str:
         """KServe's deployment mode: serverless where Knative is there (setting ``kserve_mode`` decides otherwise)."""
-        wanted = self._shop.config.settings.get("kserve_mode", "").lower()
+        wanted = self._session.config.settings.get("kserve_mode", "").lower()
         if wanted in ("raw", RAW.lower()):
             return RAW
-        return SERVERLESS if wanted == SERVERLESS.lower() or self._shop.discovery.knative else RAW
+        return SERVERLESS if wanted == SERVERLESS.lower() or self._session.discovery.knative else RAW
 
     # ---- deploying -----------------------------------------------------------------------------------------------
 
     def objects(self, endpoint: EndpointSpec) -> list[Manifest]:
         """Return everything that an endpoint is made of."""
-        env, authorities = self._shop.storage
+        env, authorities = self._session.storage
         annotations = manifests.storage_annotations(env)
         trusted: list[Manifest] = []
         if authorities:  # for KServe's own initializer
@@ -84,7 +86,7 @@ class KServeServing:
 
     def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
         """Create or change the InferenceService and watch it until it is ready."""
-        before = self._shop.cluster.get(_KIND, endpoint.name)
+        before = self._session.cluster.get(_KIND, endpoint.name)
         if before is not None and not endpoint.replace and endpoint.canary_percent is None:
             raise deployed_already(endpoint.name)
         if before is None and endpoint.canary_percent is not None:
@@ -98,8 +100,8 @@ class KServeServing:
             yield Noted(text=text, warning=True, hint=hint)
         try:
             yield from self._parts.create(endpoint, parts)
-            kept = self._shop.cluster.rewrite(_KIND, endpoint.name, lambda now: _change(now, service))
-            end = yield from self._wait(endpoint, kept or self._shop.cluster.create(service), before)
+            kept = self._session.cluster.rewrite(_KIND, endpoint.name, lambda now: _change(now, service))
+            end = yield from self._wait(endpoint, kept or self._session.cluster.create(service), before)
         except BaseException:
             self._undo(endpoint, before)
             raise
@@ -121,7 +123,7 @@ class KServeServing:
 
     def _undo(self, endpoint: EndpointSpec, before: Manifest | None) -> None:
         """Take a failed deployment back: the endpoint is as it was before."""
-        cluster = self._shop.cluster
+        cluster = self._session.cluster
         with suppress(KaptainError):
             if before is None:
                 cluster.delete(_KIND, endpoint.name)
@@ -138,7 +140,7 @@ class KServeServing:
         until = time.monotonic() + endpoint.timeout
         told: dict[str, Problem] = {}
         seen: EndpointChanged | None = None
-        with Feed(self._shop.cluster) as feed:
+        with Feed(self._session.cluster) as feed:
             feed.watch("service", _KIND, fields=f"metadata.name={endpoint.name}")
             feed.watch("pods", "Pod", labels=f"{_PODS}={endpoint.name}")
             feed.watch("events", "Event", fields=f"involvedObject.name={endpoint.name}")
@@ -185,7 +187,7 @@ class KServeServing:
                 memory = explain.memory_sentence(state, pod, name)
                 if memory:
                     return Problem(memory, "give it more with --memory", lasting=True)
-                said = server_error(last_log(self._shop.cluster, pod, name))
+                said = server_error(last_log(self._session.cluster, pod, name))
                 code = state["exitCode"]
                 text = said[0] if said else f"container {name} of the server ended with exit code {code}"
                 return Problem(text, said[1] if said else "", lasting=True)
@@ -193,7 +195,7 @@ class KServeServing:
 
     def _answers(self, endpoint: EndpointSpec, until: float) -> bool:
         """Wait until the model itself answers ready; KServe's Ready means the server."""
-        cluster = self._shop.cluster
+        cluster = self._session.cluster
         path = f"/v1/models/{endpoint.name}" if endpoint.protocol == "v1" else f"/v2/models/{endpoint.name}/ready"
         while True:
             pods = self._ready_pods(endpoint.name)
@@ -220,7 +222,7 @@ class KServeServing:
 
     def endpoint(self, name: str) -> EndpointStatus:
         """Return an endpoint as it is now."""
-        found = self._shop.cluster.get(_KIND, name)
+        found = self._session.cluster.get(_KIND, name)
         if found is None:
             raise NotFoundError(
                 f"there is no endpoint {name!r} on the cluster", f"deploy it first: %kaptain_deploy {name}"
@@ -229,7 +231,7 @@ class KServeServing:
 
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints."""
-        return [self._status(found) for found in self._shop.cluster.list(_KIND, labels.EVERYTHING)]
+        return [self._status(found) for found in self._session.cluster.list(_KIND, labels.EVERYTHING)]
 
     def _status(self, service: Manifest) -> EndpointStatus:
         about = service["metadata"]
@@ -239,13 +241,13 @@ class KServeServing:
         problem = None if ready else _failure(service, 0)
         inside = service.get("status", {}).get("address", {}).get("url", "")
         raw = noted.get(manifests.MODE) == RAW
-        base = inside.rstrip("/") or f"http://{name}.{self._shop.cluster.namespace}.svc.cluster.local"
+        base = inside.rstrip("/") or f"http://{name}.{self._session.cluster.namespace}.svc.cluster.local"
         return EndpointStatus(
             name=name,
             state=EndpointState.READY if ready else EndpointState.FAILED if problem else EndpointState.PENDING,
             url=self._url(name, base, protocol) if ready else "",
             cluster_url=address(base, name, protocol),
-            open_with=self._shop.port_forward(f"{name}-predictor" if raw else "", f"{_PODS}={name}"),
+            open_with=self._session.port_forward(f"{name}-predictor" if raw else "", f"{_PODS}={name}"),
             model_id=noted.get(labels.MODEL_ID, ""),
             framework=noted.get(FRAMEWORK, ""),
             protocol=protocol,
@@ -255,7 +257,7 @@ class KServeServing:
         )
 
     def _url(self, name: str, base: str, protocol: str) -> str:
-        cluster = self._shop.cluster
+        cluster = self._session.cluster
         if cluster.inside:
             return address(base, name, protocol)
         share: dict[str, float] = {}
@@ -273,14 +275,14 @@ class KServeServing:
         return address(listener.address, name, protocol)
 
     def _ready_pods(self, name: str) -> list[Manifest]:
-        pods = self._shop.cluster.list("Pod", f"{_PODS}={name}", "status.phase=Running")
+        pods = self._session.cluster.list("Pod", f"{_PODS}={name}", "status.phase=Running")
         return [p for p in pods if "deletionTimestamp" not in p["metadata"] and explain.condition(p, "Ready")]
 
     def _pod_shares(self, name: str) -> dict[str, float]:
         """Return the pods that can answer, with the share of the traffic that is each one's."""
         ready = self._ready_pods(name)
         entry = [p for p in ready if p["metadata"]["labels"].get("component") == "transformer"] or ready
-        service = self._shop.cluster.get(_KIND, name) or {}
+        service = self._session.cluster.get(_KIND, name) or {}
         traffic_of = _component(service).get("traffic") or ()
         percent = {part.get("revisionName", ""): int(part.get("percent") or 0) for part in traffic_of}
         revisions = {p["metadata"]["name"]: p["metadata"]["labels"].get(_REVISION, "") for p in entry}
@@ -292,15 +294,15 @@ class KServeServing:
 
     def set_traffic(self, name: str, canary_percent: int) -> None:
         """Give the canary a share; 100 makes it the only revision, 0 brings the one before back."""
-        if self._shop.cluster.rewrite(_KIND, name, lambda service: _move_traffic(service, canary_percent)) is None:
+        if self._session.cluster.rewrite(_KIND, name, lambda service: _move_traffic(service, canary_percent)) is None:
             raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
 
     def undeploy(self, name: str) -> None:
         """Remove the endpoint and what belongs to it."""
-        if not self._shop.cluster.delete(_KIND, name):
+        if not self._session.cluster.delete(_KIND, name):
             raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
         self._parts.remove_common(name)
-        portforward.forget(self._shop.cluster, name)
+        portforward.forget(self._session.cluster, name)
 
 
 def _change(now: Manifest, service: Manifest) -> None:

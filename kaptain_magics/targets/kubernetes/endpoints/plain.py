@@ -17,16 +17,23 @@ from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus
-from kaptain_magics.targets.kubernetes import explain, labels, portforward, traffic
-from kaptain_magics.targets.kubernetes.endpoints import EndpointParts, address, deployed_already, no_canary_yet
-from kaptain_magics.targets.kubernetes.explain import Problem
-from kaptain_magics.targets.kubernetes.kinds import Manifest
-from kaptain_magics.targets.kubernetes.manifests import serving
-from kaptain_magics.targets.kubernetes.manifests.serving import CANARY, PORT, STABLE
-from kaptain_magics.targets.kubernetes.podstream import PodConnection
-from kaptain_magics.targets.kubernetes.rollout import Rollout, settled
-from kaptain_magics.targets.kubernetes.watch import Change, Feed
-from kaptain_magics.targets.kubernetes.workshop import Workshop
+from kaptain_magics.targets.kubernetes.api import explain
+from kaptain_magics.targets.kubernetes.api.explain import Problem
+from kaptain_magics.targets.kubernetes.api.feed import Change, Feed
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.pod_stream import PodConnection
+from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
+from kaptain_magics.targets.kubernetes.endpoints import portforward, traffic
+from kaptain_magics.targets.kubernetes.endpoints.endpoint_parts import (
+    EndpointParts,
+    address,
+    deployed_already,
+    no_canary_yet,
+)
+from kaptain_magics.targets.kubernetes.endpoints.rollout import Rollout, settled
+from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.manifests import server_manifests as serving
+from kaptain_magics.targets.kubernetes.manifests.server_manifests import CANARY, PORT, STABLE
 
 _TICK = 0.5
 _LEAVING = 20.0  # seconds until the cluster has taken pods of a removed revision out of its services
@@ -37,12 +44,12 @@ class PlainServing:
     """Serves models with Deployments.
 
     Args:
-        workshop: The cluster and what is around.
+        session: The cluster, and what all work on it shares.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._shop = workshop
-        self._parts = EndpointParts(workshop)
+    def __init__(self, session: ClusterSession) -> None:
+        self._session = session
+        self._parts = EndpointParts(session)
 
     # ---- deploying -----------------------------------------------------------------------------------------------
 
@@ -54,7 +61,7 @@ class PlainServing:
         role = STABLE if endpoint.canary_percent is None else CANARY
         made = serving.deployment(endpoint, setup, f"{endpoint.name}-{_suffix(endpoint)}", role)
         found = [*common, server, serving.service(endpoint, setup), made]
-        scaler = serving.autoscaler(made, self._shop.discovery.autoscaling) if role == STABLE else None
+        scaler = serving.autoscaler(made, self._session.discovery.autoscaling) if role == STABLE else None
         return found + ([scaler] if scaler else [])
 
     def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
@@ -100,8 +107,8 @@ class PlainServing:
 
     def _wait(self, endpoint: EndpointSpec) -> Generator[Event, None, StateChanged | None]:
         """Watch the new revision until it is ready; returns the last state when it cannot be."""
-        watcher = Rollout(self._shop.cluster, endpoint)
-        with Feed(self._shop.cluster) as feed:
+        watcher = Rollout(self._session.cluster, endpoint)
+        with Feed(self._session.cluster) as feed:
             run = labels.selector({labels.ENDPOINT: endpoint.name, labels.RUN: labels.value(endpoint.run_id)})
             feed.watch("deployments", "Deployment", labels=run)
             feed.watch("pods", "Pod", labels=run)
@@ -121,7 +128,7 @@ class PlainServing:
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints."""
         by_name: dict[str, list[Manifest]] = {}
-        for deployment in self._shop.cluster.list("Deployment", labels.EVERYTHING):
+        for deployment in self._session.cluster.list("Deployment", labels.EVERYTHING):
             name = deployment["metadata"]["labels"].get(labels.ENDPOINT)
             if name:
                 by_name.setdefault(name, []).append(deployment)
@@ -133,14 +140,14 @@ class PlainServing:
         ready = {d["metadata"]["labels"][labels.REVISION]: _ready(d) for d in stable_first}
         running = sum(ready.values())
         protocol = main["annotations"].get(serving.PROTOCOL, "v2")
-        cluster_url = address(f"http://{name}.{self._shop.cluster.namespace}.svc.cluster.local", name, protocol)
+        cluster_url = address(f"http://{name}.{self._session.cluster.namespace}.svc.cluster.local", name, protocol)
         problem = None if running else self._problem(name)
         return EndpointStatus(
             name=name,
             state=EndpointState.READY if running else EndpointState.FAILED if problem else EndpointState.PENDING,
             url=self._url(name, protocol) if running else "",
             cluster_url=cluster_url,
-            open_with=self._shop.port_forward(name),
+            open_with=self._session.port_forward(name),
             model_id=main["annotations"].get(labels.MODEL_ID, ""),
             framework=main["annotations"].get(serving.FRAMEWORK, ""),
             protocol=protocol,
@@ -151,7 +158,7 @@ class PlainServing:
         )
 
     def _url(self, name: str, protocol: str) -> str:
-        cluster = self._shop.cluster
+        cluster = self._session.cluster
         if cluster.inside:
             return address(f"http://{name}.{cluster.namespace}.svc.cluster.local", name, protocol)
 
@@ -162,7 +169,7 @@ class PlainServing:
         return address(listener.address, name, protocol)
 
     def _ready_pods(self, name: str) -> list[Manifest]:
-        pods = self._shop.cluster.list("Pod", labels.selector({labels.ENDPOINT: name}), "status.phase=Running")
+        pods = self._session.cluster.list("Pod", labels.selector({labels.ENDPOINT: name}), "status.phase=Running")
         return [p for p in pods if "deletionTimestamp" not in p["metadata"] and explain.condition(p, "Ready")]
 
     def _requests(self, name: str) -> dict[str, int]:
@@ -172,7 +179,7 @@ class PlainServing:
             revision = pod["metadata"]["labels"][labels.REVISION]
             with (
                 suppress(HTTPException, OSError),
-                closing(PodConnection(self._shop.cluster, _name(pod), PORT, 5.0)) as to,
+                closing(PodConnection(self._session.cluster, _name(pod), PORT, 5.0)) as to,
             ):
                 to.request("GET", "/metrics")
                 counts[revision] = counts.get(revision, 0) + _counted(
@@ -181,14 +188,14 @@ class PlainServing:
         return counts
 
     def _problem(self, name: str) -> Problem | None:
-        for pod in self._shop.cluster.list("Pod", labels.selector({labels.ENDPOINT: name})):
+        for pod in self._session.cluster.list("Pod", labels.selector({labels.ENDPOINT: name})):
             problem = explain.pod_problem(pod)
             if problem is not None:
                 return problem
         return None
 
     def _deployments(self, name: str) -> list[Manifest]:
-        return self._shop.cluster.list("Deployment", labels.selector({labels.ENDPOINT: name}))
+        return self._session.cluster.list("Deployment", labels.selector({labels.ENDPOINT: name}))
 
     # ---- changing ------------------------------------------------------------------------------------------------
 
@@ -211,7 +218,7 @@ class PlainServing:
     def _make_stable(self, deployment: Manifest) -> None:
         at_least = deployment["metadata"]["annotations"][serving.REPLICAS].partition("-")[0]
         self._scale(deployment, max(1, int(at_least)), _patience(deployment))
-        self._shop.cluster.patch("Deployment", _name(deployment), {"metadata": {"labels": {labels.ROLE: STABLE}}})
+        self._session.cluster.patch("Deployment", _name(deployment), {"metadata": {"labels": {labels.ROLE: STABLE}}})
         self._scale_by_load(deployment)
 
     def _share(self, deployments: list[Manifest], percent: int) -> None:
@@ -231,27 +238,29 @@ class PlainServing:
         scaled_by_load: list[Manifest] = []
         try:
             for deployment, count in zip(both, replicas, strict=True):
-                if self._shop.cluster.delete("HorizontalPodAutoscaler", _name(deployment)):  # it would move the share
+                if self._session.cluster.delete(
+                    "HorizontalPodAutoscaler", _name(deployment)
+                ):  # it would move the share
                     scaled_by_load.append(deployment)
                 self._scale(deployment, count, patience)
         except BaseException:
             for deployment in both:
                 with suppress(KaptainError):
                     now = {"spec": {"replicas": deployment["spec"]["replicas"]}}
-                    self._shop.cluster.patch("Deployment", _name(deployment), now)
+                    self._session.cluster.patch("Deployment", _name(deployment), now)
             for deployment in scaled_by_load:
                 self._scale_by_load(deployment)
             raise
 
     def _scale_by_load(self, deployment: Manifest) -> None:
         """Give a Deployment its autoscaler, where it is to have one."""
-        scaler = serving.autoscaler(deployment, self._shop.discovery.autoscaling)
+        scaler = serving.autoscaler(deployment, self._session.discovery.autoscaling)
         if scaler is not None:
-            self._shop.cluster.put(scaler)
+            self._session.cluster.put(scaler)
 
     def _scale(self, deployment: Manifest, replicas: int, patience: float) -> None:
         """Set a Deployment's replicas and wait until they are ready, for so many seconds at most."""
-        cluster, name = self._shop.cluster, _name(deployment)
+        cluster, name = self._session.cluster, _name(deployment)
         cluster.patch("Deployment", name, {"spec": {"replicas": replicas}})
         until = time.monotonic() + patience
         with Feed(cluster) as feed:
@@ -265,13 +274,13 @@ class PlainServing:
     def undeploy(self, name: str) -> None:
         """Remove the endpoint; its servers answer what they have begun."""
         deployments = self._deployments(name)
-        there = bool(deployments) or self._shop.cluster.get("Service", name) is not None
+        there = bool(deployments) or self._session.cluster.get("Service", name) is not None
         for deployment in deployments:
             self._remove_revision(name, deployment["metadata"]["labels"][labels.RUN])
-        for scaler in self._shop.cluster.list("HorizontalPodAutoscaler", labels.selector({labels.ENDPOINT: name})):
-            self._shop.cluster.delete("HorizontalPodAutoscaler", _name(scaler))
+        for scaler in self._session.cluster.list("HorizontalPodAutoscaler", labels.selector({labels.ENDPOINT: name})):
+            self._session.cluster.delete("HorizontalPodAutoscaler", _name(scaler))
         self._parts.remove_common(name)
-        portforward.forget(self._shop.cluster, name)
+        portforward.forget(self._session.cluster, name)
         if not there:  # what somebody else's deletion has left is removed all the same
             raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
 
@@ -286,12 +295,12 @@ class PlainServing:
             runs = [run for run in runs if run in serving_now]
             if runs:
                 time.sleep(0.1)
-        portforward.look_again(self._shop.cluster, name)
+        portforward.look_again(self._session.cluster, name)
 
     def _remove_revision(self, name: str, run: str, last: bool = False) -> None:
         """Remove what one deployment of the endpoint made; with ``last`` what all of them share too."""
         chosen = labels.selector({labels.ENDPOINT: name, labels.RUN: run})
-        cluster = self._shop.cluster
+        cluster = self._session.cluster
         for kind in ("HorizontalPodAutoscaler", "Deployment"):
             for thing in cluster.list(kind, chosen):
                 cluster.delete(kind, _name(thing))

@@ -15,10 +15,10 @@ from contextlib import suppress
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kaptain_magics.targets.kubernetes import explain
-from kaptain_magics.targets.kubernetes.client import ApiError, Cluster, api_error
-from kaptain_magics.targets.kubernetes.kinds import Manifest
-from kaptain_magics.targets.kubernetes.stamps import NoStampError, Stamps
+from kaptain_magics.targets.kubernetes.api import explain
+from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster, api_error
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.log_stamps import NoStampError, Stamps
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse

@@ -15,13 +15,14 @@ from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.targets.base import JobRef
-from kaptain_magics.targets.kubernetes import labels, payload
-from kaptain_magics.targets.kubernetes.client import ApiError
-from kaptain_magics.targets.kubernetes.follow import STOPPED, JobFollower
-from kaptain_magics.targets.kubernetes.kinds import Manifest
-from kaptain_magics.targets.kubernetes.manifests import job as job_manifests
+from kaptain_magics.targets.kubernetes.api.client import ApiError
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession, Objects
+from kaptain_magics.targets.kubernetes.jobs.job_follower import STOPPED, JobFollower
+from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.manifests import workloads as job_manifests
 from kaptain_magics.targets.kubernetes.manifests.pod import Setup
-from kaptain_magics.targets.kubernetes.workshop import Objects, Workshop
+from kaptain_magics.targets.kubernetes.pods import payload
 from kaptain_magics.targets.reading import place_fetched
 
 REF = "kaptain-magics/ref"  # annotation of a job: what another process needs to follow it
@@ -32,13 +33,13 @@ class KubernetesJobs:
     """Runs jobs on a cluster.
 
     Args:
-        workshop: The cluster and what is around.
+        session: The cluster, and what all work on it shares.
     """
 
     name = "kubernetes"
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._shop = workshop
+    def __init__(self, session: ClusterSession) -> None:
+        self._session = session
         self._waiting: dict[str, JobSpec] = {}  # jobs that need something made first
         self._stopped: set[str] = set()
 
@@ -49,7 +50,7 @@ class KubernetesJobs:
             TargetError: The cluster has no kind of job for so many workers, or something of the job is not usable.
         """
         made = payload.for_job(job)
-        found, setup = self._shop.parts(job, made, job.phase)
+        found, setup = self._session.parts(job, made, job.phase)
         *others, workload = self.workload(job, setup)
         visible = [s["metadata"]["name"] for s in found if not s["metadata"]["name"].startswith(f"{job.phase}-script")]
         data = {
@@ -79,7 +80,7 @@ class KubernetesJobs:
         Raises:
             TargetError: There is none.
         """
-        discovery = self._shop.discovery
+        discovery = self._session.discovery
         if job.workers <= 1:
             return [job_manifests.batch_job(job, setup)]
         if job.framework is ModelFramework.PYTORCH and discovery.has("PyTorchJob"):
@@ -100,7 +101,7 @@ class KubernetesJobs:
     def _train_job(self, job: JobSpec, setup: Setup) -> Manifest:
         for style in job_manifests.PATCHES:
             manifest = job_manifests.train_job(job, setup, style)
-            if self._shop.discovery.keeps(manifest, "spec", style):
+            if self._session.discovery.keeps(manifest, "spec", style):
                 return manifest
         raise TargetError(
             "the TrainJob of this cluster cannot be given files", "have Kubeflow Trainer 2.1 or newer installed"
@@ -114,22 +115,22 @@ class KubernetesJobs:
         before = self.find(job.name)
         if before is not None and before.data.get("run") == labels.value(job.run_id):
             return _with_folder(before, job)
-        if not self._shop.ready(job):
-            self.workload(job, self._shop.setup(job, payload=""))  # what the cluster cannot run is refused now
+        if not self._session.ready(job):
+            self.workload(job, self._session.setup(job, payload=""))  # what the cluster cannot run is refused now
             self._waiting[job.name] = job
             return _with_folder(JobRef(target=self.name, name=job.name, data={}), job)
-        for _ in self._shop.prepare(job):
+        for _ in self._session.prepare(job):
             pass
-        made = self._shop.create(self.objects(job))
+        made = self._session.create(self.objects(job))
         return _with_folder(self.ref_of(made), job)
 
     def find(self, name: str) -> JobRef | None:
         """Find a job by its name, whoever submitted it."""
         for kind in JOB_KINDS:
-            if kind != "Job" and not self._shop.discovery.has(kind):
+            if kind != "Job" and not self._session.discovery.has(kind):
                 continue
             try:
-                found = self._shop.cluster.get(kind, name)
+                found = self._session.cluster.get(kind, name)
             except ApiError as error:
                 if kind == "Job" or error.code != 403:
                     raise
@@ -164,13 +165,13 @@ class KubernetesJobs:
         def tidy(remove: bool, digest: str) -> Iterator[Event]:
             return _told(job, self._tidy(job, remove, digest))
 
-        patience = self._shop.pending_patience
-        yield from JobFollower(self._shop.cluster, job, after, patience, tidy).events()
+        patience = self._session.pending_patience
+        yield from JobFollower(self._session.cluster, job, after, patience, tidy).events()
 
     def _build_and_create(self, job: JobSpec) -> Generator[Event, None, JobRef | None]:
         """Make what the job's pods need and create the job; ``None`` where it has ended by that."""
         try:
-            for line in self._shop.prepare(job):
+            for line in self._session.prepare(job):
                 if job.name in self._stopped:
                     break
                 if line:
@@ -178,7 +179,7 @@ class KubernetesJobs:
             if job.name in self._stopped:
                 yield StateChanged(state=RunState.STOPPED, reason="stopped before its job was created")
                 return None
-            return _with_folder(self.ref_of(self._shop.create(self.objects(job))), job)
+            return _with_folder(self.ref_of(self._session.create(self.objects(job))), job)
         except KaptainError as error:
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
             return None
@@ -189,23 +190,25 @@ class KubernetesJobs:
             folder = Path(data["folder"])
             came = folder / f".fetched-{new_hex(8)}.part"
             try:
-                self._shop.store(data["fetched"]).get(data["fetched"], came)
+                self._session.store(data["fetched"]).get(data["fetched"], came)
                 place_fetched(came, digest, folder)
             except KaptainError as error:
                 yield Noted(text=error.message, warning=True, hint=error.hint)
             finally:
                 came.unlink(missing_ok=True)
-        self._shop.forget_objects(data.get("work", ""), data.get("fetched", ""))
-        yield from self._shop.delete_secrets(data.get("secrets", ""))
+        self._session.forget_objects(data.get("work", ""), data.get("fetched", ""))
+        yield from self._session.delete_secrets(data.get("secrets", ""))
         with suppress(KaptainError):
             if "payload" in data:
-                self._shop.cluster.delete("Secret", data["payload"])
-            if (remove or data.get("force") or "trial" in data) and self._shop.cluster.delete(data["kind"], job.name):
+                self._session.cluster.delete("Secret", data["payload"])
+            if (remove or data.get("force") or "trial" in data) and self._session.cluster.delete(
+                data["kind"], job.name
+            ):
                 yield Noted(text=f"Deleting {data['kind'].lower()} {job.name} in namespace {data['namespace']}.")
 
     def stop(self, job: JobRef) -> None:
         """Delete a job that has not ended."""
-        from kaptain_magics.targets.kubernetes import explain
+        from kaptain_magics.targets.kubernetes.api import explain
 
         self._stopped.add(job.name)
         if "kind" not in job.data:
@@ -213,7 +216,7 @@ class KubernetesJobs:
             if created is None:
                 return
             job = created
-        kind, cluster = job.data["kind"], self._shop.cluster
+        kind, cluster = job.data["kind"], self._session.cluster
         found = cluster.get(kind, job.name)
         if found is None or any(explain.condition(found, end) for end in ("Complete", "Failed", "Succeeded")):
             return

@@ -9,11 +9,11 @@ from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import ConfigError, KaptainError
 from kaptain_magics.targets.base import EndpointStatus
-from kaptain_magics.targets.kubernetes.client import ApiError
-from kaptain_magics.targets.kubernetes.kinds import Manifest
-from kaptain_magics.targets.kubernetes.kserve import KServeServing
-from kaptain_magics.targets.kubernetes.plain import PlainServing
-from kaptain_magics.targets.kubernetes.workshop import Workshop
+from kaptain_magics.targets.kubernetes.api.client import ApiError
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
+from kaptain_magics.targets.kubernetes.endpoints.kserve import KServeServing
+from kaptain_magics.targets.kubernetes.endpoints.plain import PlainServing
 
 
 class KubernetesServing:
@@ -22,26 +22,26 @@ class KubernetesServing:
     The setting ``cluster_serving`` is ``auto``, ``kserve`` or ``plain``. An endpoint stays with what deployed it.
 
     Args:
-        workshop: The cluster and what is around.
+        session: The cluster, and what all work on it shares.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._shop = workshop
-        self._kserve, self._plain = KServeServing(workshop), PlainServing(workshop)
+    def __init__(self, session: ClusterSession) -> None:
+        self._session = session
+        self._kserve, self._plain = KServeServing(session), PlainServing(session)
 
     def _for_new(self) -> KServeServing | PlainServing:
-        wanted = self._shop.config.settings.get("cluster_serving") or "auto"
+        wanted = self._session.config.settings.get("cluster_serving") or "auto"
         if wanted not in ("auto", "kserve", "plain"):
             raise ConfigError(f"cluster_serving {wanted!r} is unknown", "write auto, kserve or plain")
         return self._kserve if wanted == "kserve" or (wanted == "auto" and self._has_kserve) else self._plain
 
     @property
     def _has_kserve(self) -> bool:
-        return self._shop.discovery.has("InferenceService")
+        return self._session.discovery.has("InferenceService")
 
     def _for(self, name: str) -> KServeServing | PlainServing:
         try:
-            there = self._has_kserve and self._shop.cluster.get("InferenceService", name) is not None
+            there = self._has_kserve and self._session.cluster.get("InferenceService", name) is not None
         except ApiError as error:
             if error.code != 403:
                 raise

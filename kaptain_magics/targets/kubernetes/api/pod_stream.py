@@ -8,7 +8,7 @@ import socket
 import threading
 from contextlib import suppress
 
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 
 _PIECE = 1 << 16
 _DATA = b"\0"  # the channel of the port's bytes; the other one says errors

@@ -7,8 +7,8 @@ import math
 
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec
-from kaptain_magics.targets.kubernetes import labels
-from kaptain_magics.targets.kubernetes.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.pod import (
     MOUNT,
     ROOT,

@@ -13,13 +13,14 @@ from kaptain_magics.core.events import Event, Noted, StateChanged
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError
 from kaptain_magics.targets.base import JobRef
-from kaptain_magics.targets.kubernetes import explain, labels
-from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
-from kaptain_magics.targets.kubernetes.explain import Problem
-from kaptain_magics.targets.kubernetes.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api import explain
+from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
+from kaptain_magics.targets.kubernetes.api.explain import Problem
+from kaptain_magics.targets.kubernetes.api.feed import Feed, Item, Piece, Trouble
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.endpoints.rollout import last_log
+from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.pod import INIT
-from kaptain_magics.targets.kubernetes.rollout import last_log
-from kaptain_magics.targets.kubernetes.watch import Feed, Item, Piece, Trouble
 from kaptain_magics.targets.output import OutputReader
 from kaptain_magics.targets.reading import explain as explain_exit
 

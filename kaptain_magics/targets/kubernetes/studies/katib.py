@@ -18,16 +18,18 @@ from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.targets.base import StudyRef
-from kaptain_magics.targets.kubernetes import explain, labels, payload
-from kaptain_magics.targets.kubernetes.client import ApiError
-from kaptain_magics.targets.kubernetes.explain import Problem
-from kaptain_magics.targets.kubernetes.follow import STOPPED
-from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs, main_container
-from kaptain_magics.targets.kubernetes.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api import explain
+from kaptain_magics.targets.kubernetes.api.client import ApiError
+from kaptain_magics.targets.kubernetes.api.explain import Problem
+from kaptain_magics.targets.kubernetes.api.feed import Change, Feed, Item, Trouble
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession, Objects
+from kaptain_magics.targets.kubernetes.endpoints.rollout import last_log
+from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import KubernetesJobs, main_container
+from kaptain_magics.targets.kubernetes.jobs.job_follower import STOPPED
 from kaptain_magics.targets.kubernetes.manifests import experiment as manifests
-from kaptain_magics.targets.kubernetes.rollout import last_log
-from kaptain_magics.targets.kubernetes.watch import Change, Feed, Item, Trouble
-from kaptain_magics.targets.kubernetes.workshop import Objects, Workshop
+from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.pods import payload
 from kaptain_magics.targets.reading import explain as explain_exit
 
 NUMBER = "kaptain-magics/number"  # annotation of a Trial
@@ -50,19 +52,19 @@ class KatibTuner:
     """Runs studies as Experiments.
 
     Args:
-        workshop: The cluster and what is around.
+        session: The cluster, and what all work on it shares.
         jobs: Makes the trials' manifests.
     """
 
-    def __init__(self, workshop: Workshop, jobs: KubernetesJobs) -> None:
-        self._shop, self._jobs = workshop, jobs
+    def __init__(self, session: ClusterSession, jobs: KubernetesJobs) -> None:
+        self._session, self._jobs = session, jobs
         self._waiting: set[str] = set()  # studies whose image has to be built first
         self._stopped: set[str] = set()
 
     def can_tune(self) -> bool:
         """Whether Katib is there and wanted (setting ``cluster_tuner``: ``auto``, ``katib`` or ``jobs``)."""
-        wanted = self._shop.config.settings.get("cluster_tuner", "auto")
-        return wanted != "jobs" and self._shop.discovery.has("Experiment")
+        wanted = self._session.config.settings.get("cluster_tuner", "auto")
+        return wanted != "jobs" and self._session.discovery.has("Experiment")
 
     def objects(self, study: StudySpec) -> Objects:
         """Return everything that a study is made of."""
@@ -77,7 +79,7 @@ class KatibTuner:
             phase="tune",
             upload_uri=f"{base}/trials/{study.name}/{_NAME}" if study.job.upload_uri else "",
         )
-        found, setup = self._shop.parts(job, made, "tune", study=study.name)
+        found, setup = self._session.parts(job, made, "tune", study=study.name)
         setup = msgspec.structs.replace(setup, further=further)
         *others, workload = self._jobs.workload(job, setup)
         if others:
@@ -94,60 +96,62 @@ class KatibTuner:
 
         An Experiment that this run has created before is found again.
         """
-        before = self._shop.cluster.get("Experiment", study.name)
+        before = self._session.cluster.get("Experiment", study.name)
         if before is None or before["metadata"]["labels"].get(labels.RUN) != labels.value(study.run_id):
-            if self._shop.ready(study.job):
-                for _ in self._shop.prepare(study.job):
+            if self._session.ready(study.job):
+                for _ in self._session.prepare(study.job):
                     pass
-                self._shop.create(self.objects(study))
+                self._session.create(self.objects(study))
             else:
                 self._waiting.add(study.name)
-        data = {"namespace": self._shop.cluster.namespace, "study": msgspec.json.encode(study).decode()}
+        data = {"namespace": self._session.cluster.namespace, "study": msgspec.json.encode(study).decode()}
         return StudyRef(target="kubernetes", name=study.name, data=data)
 
     def follow_study(self, study: StudyRef) -> Iterator[Event]:
         """Yield all of the study's trials until its end; then what belonged to it is removed."""
         spec = msgspec.json.decode(study.data["study"], type=StudySpec)
         if study.name in self._waiting:
-            for line in self._shop.prepare(spec.job):
+            for line in self._session.prepare(spec.job):
                 if study.name in self._stopped:
                     yield StateChanged(state=RunState.STOPPED, reason="the study was stopped while its image was built")
                     return
                 if line:
                     yield Noted(text=line)
             self._waiting.discard(study.name)
-            self._shop.create(self.objects(spec))
-        follower = _StudyFollower(self._shop, spec)
+            self._session.create(self.objects(spec))
+        follower = _StudyFollower(self._session, spec)
         end = yield from follower.events()
         yield from self._tidy(study, spec, running=follower.unfinished)
         yield end
 
     def _tidy(self, ref: StudyRef, spec: StudySpec, running: bool) -> Iterator[Event]:
-        cluster = self._shop.cluster
+        cluster = self._session.cluster
         chosen = labels.selector({labels.STUDY: ref.name})
         with suppress(KaptainError):
             if (running or spec.job.cluster.delete_experiment) and cluster.delete("Experiment", ref.name):
                 yield Noted(text=f"Deleting experiment {ref.name} in namespace {cluster.namespace}.")
             for kind in ("Job", "PyTorchJob", "TFJob", "TrainJob"):
-                if self._shop.discovery.has(kind):
+                if self._session.discovery.has(kind):
                     for job in cluster.list(kind, chosen):
                         cluster.delete(kind, job["metadata"]["name"])
         secrets: list[str] = []
         with suppress(KaptainError):
             secrets = [thing["metadata"]["name"] for thing in cluster.list("Secret", chosen)]
-        yield from self._shop.delete_secrets(",".join(name for name in secrets if not name.startswith("tune-script")))
+        yield from self._session.delete_secrets(
+            ",".join(name for name in secrets if not name.startswith("tune-script"))
+        )
         for name in secrets:
             with suppress(KaptainError):
                 cluster.delete("Secret", name)
-        self._shop.forget_objects(*payload.passing_objects(spec.job))
+        self._session.forget_objects(*payload.passing_objects(spec.job))
 
     def stop_study(self, study: StudyRef) -> None:
         """Delete the Experiment, its trials and their jobs with it."""
         self._stopped.add(study.name)
         with suppress(ApiError):
             change = {"metadata": {"annotations": {STOPPED: "true"}}}
-            self._shop.cluster.patch("Experiment", study.name, change)
-        self._shop.cluster.delete("Experiment", study.name)
+            self._session.cluster.patch("Experiment", study.name, change)
+        self._session.cluster.delete("Experiment", study.name)
 
 
 class _StudyFollower:
@@ -157,8 +161,8 @@ class _StudyFollower:
         unfinished: Whether the Experiment would go on if it were left alone.
     """
 
-    def __init__(self, workshop: Workshop, spec: StudySpec) -> None:
-        self._shop, self._cluster, self._spec = workshop, workshop.cluster, spec
+    def __init__(self, session: ClusterSession, spec: StudySpec) -> None:
+        self._session, self._cluster, self._spec = session, session.cluster, spec
         self._experiment: Manifest = {}
         self._gone = False
         self._numbers: dict[str, int] = {}
@@ -294,7 +298,7 @@ class _StudyFollower:
         base = self._spec.job.upload_uri.rsplit("/", 2)[0]
         uri = f"{base}/trials/{self._spec.name}/{name}"
         with suppress(KaptainError):
-            if self._shop.store(uri).exists(f"{uri}/kaptain-manifest.json"):
+            if self._session.store(uri).exists(f"{uri}/kaptain-manifest.json"):
                 return uri
         return ""
 
@@ -343,7 +347,7 @@ class _StudyFollower:
                 return StateChanged(state=RunState.SUCCEEDED, reason=late)
             hint = "give it more time with --timeout"
             return StateChanged(state=RunState.FAILED, reason=f"{late} without a succeeded trial", hint=hint)
-        if self._blocked_since and time.monotonic() - self._blocked_since > self._shop.pending_patience:
+        if self._blocked_since and time.monotonic() - self._blocked_since > self._session.pending_patience:
             self.unfinished = True
             return StateChanged(state=RunState.FAILED, reason="; ".join(sorted(self._told)))
         return None

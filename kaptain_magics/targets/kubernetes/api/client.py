@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from kaptain_magics.errors import TargetError
-from kaptain_magics.targets.kubernetes import explain
-from kaptain_magics.targets.kubernetes.kinds import KINDS, Manifest, path
+from kaptain_magics.targets.kubernetes.api import explain
+from kaptain_magics.targets.kubernetes.api.kinds import KINDS, Manifest, path
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse

@@ -10,12 +10,12 @@ from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChang
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError
-from kaptain_magics.targets.kubernetes import explain
-from kaptain_magics.targets.kubernetes.client import Cluster
-from kaptain_magics.targets.kubernetes.explain import Problem
-from kaptain_magics.targets.kubernetes.kinds import Manifest
-from kaptain_magics.targets.kubernetes.manifests.serving import CONTAINER, FETCH
-from kaptain_magics.targets.kubernetes.watch import Change, Feed
+from kaptain_magics.targets.kubernetes.api import explain
+from kaptain_magics.targets.kubernetes.api.client import Cluster
+from kaptain_magics.targets.kubernetes.api.explain import Problem
+from kaptain_magics.targets.kubernetes.api.feed import Change, Feed
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.manifests.server_manifests import CONTAINER, FETCH
 from kaptain_magics.targets.reading import explain as explain_exit
 
 _TICK = 0.5

@@ -8,14 +8,15 @@ from contextlib import suppress
 from kaptain_magics.core.events import Event, Noted
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import KaptainError, ServingError, TargetError
-from kaptain_magics.targets.kubernetes import labels, payload
-from kaptain_magics.targets.kubernetes.client import ApiError
-from kaptain_magics.targets.kubernetes.kinds import Manifest
-from kaptain_magics.targets.kubernetes.manifests import pod, secrets
+from kaptain_magics.targets.kubernetes.api.client import ApiError
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
+from kaptain_magics.targets.kubernetes.manifests import labels, pod
+from kaptain_magics.targets.kubernetes.manifests import secret_manifests as secrets
 from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup
-from kaptain_magics.targets.kubernetes.manifests.serving import server_options
-from kaptain_magics.targets.kubernetes.packages import LISTED
-from kaptain_magics.targets.kubernetes.workshop import Workshop
+from kaptain_magics.targets.kubernetes.manifests.server_manifests import server_options
+from kaptain_magics.targets.kubernetes.pods import payload
+from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED
 
 DEPLOYED = "kaptain-magics/deployed"  # annotation of what was ready once: no leftover of a killed run
 _SHARED = (
@@ -42,15 +43,15 @@ class EndpointParts:
     """Makes and removes what endpoints need besides their servers.
 
     Args:
-        workshop: The cluster and what is around.
+        session: The cluster, and what all work on it shares.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._shop = workshop
+    def __init__(self, session: ClusterSession) -> None:
+        self._session = session
 
     def metadata(self, endpoint: EndpointSpec, name: str) -> Manifest:
         """Return the metadata of an object of the endpoint."""
-        setup = Setup(owner=self._shop.owner, namespace=self._shop.cluster.namespace, image="")
+        setup = Setup(owner=self._session.owner, namespace=self._session.cluster.namespace, image="")
         return pod.metadata(
             setup, name, endpoint.model_id, endpoint.run_id, endpoint=endpoint.name, revision=endpoint.revision
         )
@@ -70,7 +71,7 @@ class EndpointParts:
                 "pods cannot get a model from a directory of this machine",
                 "set an S3 store that the cluster reaches: %config KaptainMagics.storage_uri = 's3://bucket/prefix'",
             )
-        storage = secrets.secret(self.metadata(endpoint, f"{endpoint.name}-secret"), self._shop.storage[0])
+        storage = secrets.secret(self.metadata(endpoint, f"{endpoint.name}-secret"), self._session.storage[0])
         storage["metadata"]["annotations"] |= annotations or {}
         found = [storage]
         config = self._credentials(self._image(endpoint))
@@ -89,11 +90,13 @@ class EndpointParts:
     def _image(self, endpoint: EndpointSpec) -> str:
         """Return the image of our own server, empty where none is named."""
         return (
-            endpoint.image.base_image or self._shop.config.settings.get("base_image", "") or endpoint.image.image_name
+            endpoint.image.base_image
+            or self._session.config.settings.get("base_image", "")
+            or endpoint.image.image_name
         )
 
     def _credentials(self, image: str) -> str:
-        return self._shop.images.credentials(image) if image else ""
+        return self._session.images.credentials(image) if image else ""
 
     def setup(self, endpoint: EndpointSpec, needs_image: bool = True) -> Setup:
         """Return what the endpoint's manifests need.
@@ -104,16 +107,16 @@ class EndpointParts:
         """
         image = self._image(endpoint)
         if needs_image and not image:
-            image = self._shop.images.base(endpoint.image)
+            image = self._session.images.base(endpoint.image)
         own = (f"{endpoint.name}-registry",) if self._credentials(image) else ()
-        user = self._shop.config.settings.get("run_as_user", str(USER))
+        user = self._session.config.settings.get("run_as_user", str(USER))
         return Setup(
-            owner=self._shop.owner,
-            namespace=self._shop.cluster.namespace,
+            owner=self._session.owner,
+            namespace=self._session.cluster.namespace,
             image=image,
             payload=server_name(endpoint),
             storage=f"{endpoint.name}-secret",
-            pull_secrets=(*own, *self._shop.pull_secrets, *endpoint.cluster.image_pull_secrets),
+            pull_secrets=(*own, *self._session.pull_secrets, *endpoint.cluster.image_pull_secrets),
             service_account=endpoint.cluster.service_account,
             variables=(*endpoint.env, *endpoint.env_names),
             user=int(user) if user.isdigit() else None,
@@ -132,10 +135,10 @@ class EndpointParts:
             "start.py": payload.inside("start.py"),
             "lib.tar.gz": payload.runtime_archive(serving=True),
             "options.json": server_options(endpoint, folder).encode(),
-            LISTED: self._shop.packages.listed(setup.image, endpoint.artifact_uri, endpoint.model_id, serving=True),
+            LISTED: self._session.packages.listed(setup.image, endpoint.artifact_uri, endpoint.model_id, serving=True),
         }
-        if self._shop.storage[1]:
-            files[payload.AUTHORITIES] = self._shop.storage[1]
+        if self._session.storage[1]:
+            files[payload.AUTHORITIES] = self._session.storage[1]
         if endpoint.requirements:
             files["requirements.txt"] = "".join(f"{line}\n" for line in endpoint.requirements).encode()
         return secrets.binary_secret(self.metadata(endpoint, setup.payload), files | self._variables(endpoint))
@@ -145,7 +148,7 @@ class EndpointParts:
         return secrets.binary_secret(self.metadata(endpoint, setup.payload), self._variables(endpoint))
 
     def _variables(self, endpoint: EndpointSpec) -> dict[str, bytes]:
-        return pod.variable_files(self._shop.config.variables(endpoint))
+        return pod.variable_files(self._session.config.variables(endpoint))
 
     def prepare(self, endpoint: EndpointSpec) -> Iterator[Event]:
         """Make what our own server needs beside its image.
@@ -153,8 +156,8 @@ class EndpointParts:
         Raises:
             TargetError: No image is named.
         """
-        image = self._image(endpoint) or self._shop.images.base(endpoint.image)
-        for line in self._shop.packages.prepare(image, endpoint.artifact_uri, endpoint.model_id, serving=True):
+        image = self._image(endpoint) or self._session.images.base(endpoint.image)
+        for line in self._session.packages.prepare(image, endpoint.artifact_uri, endpoint.model_id, serving=True):
             if line:
                 yield Noted(text=line)
 
@@ -164,7 +167,7 @@ class EndpointParts:
         Raises:
             TargetError: The server refused a part.
         """
-        cluster, new = self._shop.cluster, []
+        cluster, new = self._session.cluster, []
         try:
             for manifest in objects:
                 kind, name = manifest["kind"], manifest["metadata"]["name"]
@@ -189,16 +192,16 @@ class EndpointParts:
     def mark_deployed(self, kind: str, name: str) -> None:
         """Note that an endpoint has been ready: it is no leftover."""
         with suppress(ApiError):
-            self._shop.cluster.patch(kind, name, {"metadata": {"annotations": {DEPLOYED: "true"}}})
+            self._session.cluster.patch(kind, name, {"metadata": {"annotations": {DEPLOYED: "true"}}})
 
     def remove_common(self, name: str) -> None:
         """Remove what all revisions of an endpoint share."""
         chosen = labels.selector({labels.ENDPOINT: name})
         with suppress(ApiError):  # who may not touch these has none
-            self._shop.cluster.delete("ConfigMap", f"{name}-authorities")
+            self._session.cluster.delete("ConfigMap", f"{name}-authorities")
         for kind in ("Service", "ServiceAccount", "Secret"):
-            for thing in self._shop.cluster.list(kind, chosen):
-                self._shop.cluster.delete(kind, thing["metadata"]["name"])
+            for thing in self._session.cluster.list(kind, chosen):
+                self._session.cluster.delete(kind, thing["metadata"]["name"])
 
 
 def server_name(endpoint: EndpointSpec) -> str:

@@ -17,8 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from kaptain_magics.errors import KaptainError
-from kaptain_magics.targets.kubernetes.client import Cluster
-from kaptain_magics.targets.kubernetes.podstream import PodConnection
+from kaptain_magics.targets.kubernetes.api.client import Cluster
+from kaptain_magics.targets.kubernetes.api.pod_stream import PodConnection
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "host"}
 _FRESH = 1.0  # seconds for which a list of pods is good; a pod that ends answers for longer

@@ -39,15 +39,15 @@ def run(request: Mapping[str, Any]) -> int:
     _fresh_randomness()
     if request.get("threads"):
         _raise_threads(int(request["threads"]), request["env"])
-    plan = request["plan"]
-    if "module" in plan:
+    program = request["program"]
+    if "module" in program:
         import importlib
 
-        sys.argv = [plan["module"], *plan["argv"]]
-        return int(importlib.import_module(plan["module"]).main(plan["argv"]) or 0)
+        sys.argv = [program["module"], *program["argv"]]
+        return int(importlib.import_module(program["module"]).main(program["argv"]) or 0)
     from kaptain_magics.runtime import launch
 
-    return launch.run(plan)
+    return launch.run(program)
 
 
 def _fresh_randomness() -> None:

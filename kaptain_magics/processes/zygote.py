@@ -5,7 +5,7 @@ itself, so that the fork is safe; where its imports left a thread behind it says
 to its socket and sends one JSON line with a file descriptor attached for the job's output, and perhaps another one with
 the lock of a run, whose number the job finds in the environment variable ``KAPTAIN_RUN_LOCK``:
 
-``{"plan": {...}, "env": {...}, "cwd": "...", "exit_path": "...", "detached": false, "threads": 1}``
+``{"program": {...}, "env": {...}, "cwd": "...", "exit_path": "...", "detached": false, "threads": 1}``
 
 The job answers ``{"pid": ...}``, or the worker ``{"unsafe": reason}``, and later the worker
 ``{"exit": code, "rss": bytes, "cpu": seconds}``. A client that hangs up ends its job, unless the job is detached or has

@@ -182,8 +182,8 @@ from kaptain_magics.processes.warm_worker import WarmWorker
 def killed_when_it_has_asked():
     os.kill(os.getpid(), signal.SIGKILL)
 worker = WarmWorker(["import waits"], dict(os.environ))
-plan = {"script": sys.argv[1], "argv": []}
-request = {"plan": plan, "env": {}, "cwd": str(Path(sys.argv[1]).parent), "detached": True}
+program = {"script": sys.argv[1], "argv": []}
+request = {"program": program, "env": {}, "cwd": str(Path(sys.argv[1]).parent), "detached": True}
 start_process(request, 1, warm=worker, cancelled=killed_when_it_has_asked)
 """
     script = tmp_path / "script.py"
@@ -231,9 +231,9 @@ def test_a_supervisor_that_does_not_end_is_killed_and_its_job_too(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its worker is paused: neither the supervisor nor the worker can end what the job has left."""
-    from kaptain_magics.model import handles
+    from kaptain_magics.model import runs
 
-    monkeypatch.setattr(handles, "_STOP_PATIENCE", 1.0)
+    monkeypatch.setattr(runs, "_STOP_PATIENCE", 1.0)
     run = begin(workspace, SLEEPS)
     job, worker, daemon = first_line(run)
     os.kill(worker, signal.SIGSTOP)

@@ -53,7 +53,7 @@ class LocalTarget(LocalJobs, LocalServing):
         if not CAN_FORK:
             return launch_process(module, argv, env, log, python)
         request = {
-            "plan": {"module": f"{module}.__main__", "argv": list(argv)},
+            "program": {"module": f"{module}.__main__", "argv": list(argv)},
             "env": dict(env),
             "cwd": str(log.parent),
             "exit_path": str(log.with_name("exit.json")),

@@ -127,7 +127,7 @@ class LocalJobs:
         folder = Path(job.folder)
         threads = threads_for(job.resources.cores, job.parallel)
         request: dict[str, Any] = {
-            "plan": {
+            "program": {
                 "script": str(folder / "work" / job.script.name),
                 "argv": list(job.argv),
                 "assignments": job.assignments,

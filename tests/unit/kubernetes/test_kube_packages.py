@@ -80,8 +80,8 @@ def test_a_python_without_anything_saves_a_model(
     root.mkdir()
     for name, content in made.files.items():
         (inside / name).write_bytes(content)
-    plan = (inside / "plan.json").read_text().replace("/home/kaptain", str(root))
-    (inside / "plan.json").write_text(plan)
+    program = (inside / "program.json").read_text().replace("/home/kaptain", str(root))
+    (inside / "program.json").write_text(program)
     venv.create(tmp_path / "bare", symlinks=True)
     ran = subprocess.run(
         [str(tmp_path / "bare/bin/python"), "-u", str(inside / "start.py")],

@@ -1,4 +1,4 @@
-"""Finds and removes what is left behind, and looks whether everything can be used."""
+"""Finds what ended and killed runs have left behind, and removes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kaptain_magics.core.names import check_model_id
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
-from kaptain_magics.targets.base import Check, Cleanable
+from kaptain_magics.targets.base import Cleanable
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -146,22 +146,3 @@ def _carried(workspace: Context) -> Iterator[_Leftover]:
             if f"{place}/{name}" in models and end in _CARRIED:
                 uri = f"{place}/{entry.path}"
                 yield _Leftover(f"object {uri}", lambda u=uri: store.delete(u))  # type: ignore[misc]
-
-
-def doctor(workspace: Context) -> list[Check]:
-    """Look whether target and storage can be used; see ``Workspace.doctor``."""
-    checks: list[Check] = []
-    try:
-        checks += workspace.target().check()
-    except KaptainError as error:
-        checks.append(Check(f"target {workspace.settings.target}", False, error.message, error.hint))
-    uri = workspace.settings.models_uri
-    try:
-        store = workspace.objects()
-        probe = f"{uri}/.kaptain-probe"
-        store.write(probe, b"ok")
-        store.delete(probe)
-        checks.append(Check("storage", True, uri))
-    except KaptainError as error:
-        checks.append(Check("storage", False, f"{uri}: {error.message}", error.hint))
-    return checks

@@ -1,4 +1,4 @@
-"""Handles: a run as an object, made new at any time and in any kernel from the run's folder."""
+"""A run as an object, opened at any time and in any kernel from the run's folder."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _STOP_PATIENCE = 60.0  # seconds for a supervisor to end its work, before it is 
 _LAST_PATIENCE = 10.0  # seconds for its end then
 
 
-class Handle:
+class Run:
     """A run: training, study or deployment. True when it succeeded.
 
     Args:
@@ -245,7 +245,7 @@ class Handle:
                 self._trials[event.number] = event
 
 
-class TrainingRun(Handle):
+class TrainingRun(Run):
     """A training run."""
 
     @property
@@ -263,7 +263,7 @@ class TrainingRun(Handle):
             ) from error
 
 
-class Study(Handle):
+class Study(Run):
     """A search of hyperparameters."""
 
     @property
@@ -317,7 +317,7 @@ class Study(Handle):
         return dict(self.best.metrics) if self.best is not None else {}
 
 
-class Deployment(Handle):
+class Deployment(Run):
     """The deployment of an endpoint."""
 
     _failure = DeploymentFailedError
@@ -345,14 +345,14 @@ class Deployment(Handle):
         return open_endpoint(self._workspace, self.record.name)
 
 
-HANDLES: dict[RunKind, type[Handle]] = {
+_RUN_TYPES: dict[RunKind, type[Run]] = {
     RunKind.TRAIN: TrainingRun,
     RunKind.TUNE: Study,
     RunKind.DEPLOY: Deployment,
 }
 
 
-def open_handle(folder: RunFolder, workspace: Context) -> Handle:
+def open_run(folder: RunFolder, workspace: Context) -> Run:
     """Return the handle of a run.
 
     Raises:
@@ -360,4 +360,4 @@ def open_handle(folder: RunFolder, workspace: Context) -> Handle:
     """
     if not folder.path.exists():
         raise NotFoundError(f"there is no run {folder.run_id}", "%kaptain runs lists them")
-    return HANDLES[folder.record.kind](folder, workspace)
+    return _RUN_TYPES[folder.record.kind](folder, workspace)

@@ -15,14 +15,14 @@ from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.files import write_whole
-from kaptain_magics.model.handles import Deployment, Handle, Study, TrainingRun, open_handle
+from kaptain_magics.model.runs import Deployment, Run, Study, TrainingRun, open_run
 from kaptain_magics.state import RunRecord
 from kaptain_magics.targets.base import GpuTarget
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
-_H = TypeVar("_H", bound=Handle)
+_H = TypeVar("_H", bound=Run)
 
 
 class Plan(Generic[_H]):
@@ -80,7 +80,7 @@ class Plan(Generic[_H]):
             self._workspace.store.discard(folder)
             raise
         # the record's kind decides the class, as the spec's class decides the kind
-        return open_handle(folder, self._workspace)  # type: ignore[return-value]
+        return open_run(folder, self._workspace)  # type: ignore[return-value]
 
     def _noted(self) -> tuple[Noted, ...]:
         return tuple(Noted(text=note) if isinstance(note, str) else note for note in self.notes)

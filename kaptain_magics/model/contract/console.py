@@ -20,10 +20,10 @@ from kaptain_magics.core.events import (
 from kaptain_magics.core.states import EndpointState, RunState, TrialState
 from kaptain_magics.errors import ServingError
 from kaptain_magics.model.contract import envs
-from kaptain_magics.model.handles import Deployment, Handle, Study
-from kaptain_magics.model.plans import DeploymentPlan
+from kaptain_magics.model.plan import DeploymentPlan
+from kaptain_magics.model.runs import Deployment, Run, Study
 
-_H = TypeVar("_H", bound=Handle)
+_H = TypeVar("_H", bound=Run)
 _TABLE = "{:<20} {:<10} {:<25}{:<25} {:<65}"
 
 
@@ -101,7 +101,7 @@ def deploy_and_tell(plan: Callable[[], DeploymentPlan]) -> Deployment:
 class _Teller:
     """Tells a training run or a deployment."""
 
-    def __init__(self, handle: Handle, verbose: bool | None) -> None:
+    def __init__(self, handle: Run, verbose: bool | None) -> None:
         self.log = logger()
         self._handle, self._verbose = handle, envs.VERBOSE if verbose is None else verbose
         self._told_log = self._told_table = False

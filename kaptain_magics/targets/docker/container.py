@@ -18,7 +18,7 @@ from kaptain_magics.images.context import FOLDER, PACKAGES, RUNTIME
 from kaptain_magics.runtime.threads import thread_limits
 from kaptain_magics.storage.credentials import KEYS
 
-PLAN = f"{FOLDER}/{RUNTIME}/plan.json"
+PROGRAM = f"{FOLDER}/{RUNTIME}/program.json"
 AUTHORITIES = f"{FOLDER}/{RUNTIME}/ca.pem"  # certificates of the object store's own authority
 SENT = f"{FOLDER}/{RUNTIME}/sent.pkl"
 FETCHED = f"{FOLDER}/{RUNTIME}/fetched.pkl"
@@ -81,7 +81,7 @@ def job_container(job: JobSpec, *, env: Mapping[str, str], labels: Mapping[str, 
     """Return the settings of a job's container, as ``containers.create`` of the Docker SDK takes them."""
     return {
         "name": job.name,
-        "entrypoint": ["python", "-m", "kaptain_magics.runtime.launch", PLAN],
+        "entrypoint": ["python", "-m", "kaptain_magics.runtime.launch", PROGRAM],
         "command": [],
         "working_dir": FOLDER,
         "environment": dict(env),

@@ -37,7 +37,7 @@ def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None,
         env: Environment variables that are not among the container's settings.
         authorities: Certificates that the job is to trust its object store by.
     """
-    plan = {
+    program = {
         "script": f"{FOLDER}/{job.script.name}",
         "argv": list(job.argv),
         "assignments": job.assignments,
@@ -48,7 +48,7 @@ def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None,
         "sent": SENT if job.capture.send else "",
         "env": dict(env or {}),
     }
-    entries = [Entry(f"{RUNTIME}/plan.json", json.dumps(plan).encode())]
+    entries = [Entry(f"{RUNTIME}/program.json", json.dumps(program).encode())]
     if authorities:
         entries.append(Entry(PurePosixPath(AUTHORITIES).relative_to(FOLDER).as_posix(), authorities))
     if not built:

@@ -18,7 +18,7 @@ from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.files import private_folder, write_whole
 from kaptain_magics.images.engine import Engine, GoneError, sentence
 from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
-from kaptain_magics.targets.base import JobRef, Surroundings
+from kaptain_magics.targets.base import JobRef, TargetConfig
 from kaptain_magics.targets.docker import container as settings_of
 from kaptain_magics.targets.docker.files import bring_artifact, bring_fetched, job_archive, put_in
 from kaptain_magics.targets.docker.images import Images, ReadyImage
@@ -46,15 +46,15 @@ class DockerJobs:
     """Runs jobs in containers.
 
     Args:
-        surroundings: State folder, cache, settings and store.
+        config: State folder, cache, settings and store.
         engine: The engine.
         images: Finds and makes images.
     """
 
     name = "docker"
 
-    def __init__(self, surroundings: Surroundings, engine: Engine, images: Images) -> None:
-        self._around, self._engine, self._images = surroundings, engine, images
+    def __init__(self, config: TargetConfig, engine: Engine, images: Images) -> None:
+        self._config, self._engine, self._images = config, engine, images
         self._waiting: dict[str, _Job] = {}
 
     def submit(self, job: JobSpec) -> JobRef:
@@ -86,7 +86,7 @@ class DockerJobs:
         settings = {**self._settings(job, image.user), "volumes": dict(image.volumes)}
         settings["environment"]["PYTHONPATH"] = settings_of.search_path(image.path)
         access, authorities = self._access(job)
-        hidden = settings_of.hidden_environment(self._around.variables(job), access, image.path)
+        hidden = settings_of.hidden_environment(self._config.variables(job), access, image.path)
         with job_archive(job, image.built, hidden, authorities) as archive:
             with self._engine.told(image.name):
                 made = self._engine.client.containers.create(image.id, **settings)
@@ -100,12 +100,12 @@ class DockerJobs:
                 raise
 
     def _settings(self, job: JobSpec, image_user: str) -> dict[str, Any]:
-        user = settings_of.run_as(image_user, self._around.settings)
+        user = settings_of.run_as(image_user, self._config.settings)
         access, authorities = self._access(job)
         if authorities:
             access["AWS_CA_BUNDLE"] = settings_of.AUTHORITIES
         env, network = self._images.reach(settings_of.job_environment(job, access))
-        labels = settings_of.labels(self._around.home, "job", job.model_id, job.run_id, job.name)
+        labels = settings_of.labels(self._config.home, "job", job.model_id, job.run_id, job.name)
         settings = settings_of.job_container(job, env={**settings_of.nameless(user), **env}, labels=labels)
         return {**settings, **network, "user": user}
 
@@ -114,8 +114,8 @@ class DockerJobs:
         from kaptain_magics.storage.credentials import elsewhere
 
         if job.upload_uri.startswith("s3://"):
-            return elsewhere(self._around.storage_env)
-        return {name: text for name, text in self._around.storage_env.items() if name != "AWS_CA_BUNDLE"}, b""
+            return elsewhere(self._config.storage_env)
+        return {name: text for name, text in self._config.storage_env.items() if name != "AWS_CA_BUNDLE"}, b""
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
         """Yield the job's events; any process can, for as long as the container or the note of its end is there."""

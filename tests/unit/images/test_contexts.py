@@ -58,9 +58,9 @@ def test_the_runtime_needs_nothing_but_python(tmp_path: Path) -> None:
         "import kaptain\n"
         "MetadataUtil.record_metrics({'accuracy': 0.5})\n"
     )
-    (tmp_path / "plan.json").write_text('{"script": "training.py"}')
+    (tmp_path / "program.json").write_text('{"script": "training.py"}')
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "kaptain_magics.runtime.launch", "plan.json"],
+        [sys.executable, "-S", "-m", "kaptain_magics.runtime.launch", "program.json"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path / "r"), "KAPTAIN_CHANNEL": "stdout"},
         capture_output=True,

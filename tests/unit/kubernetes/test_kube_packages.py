@@ -20,8 +20,8 @@ from kaptain_magics.images.own import bundle, here, own_packages, platform_name,
 from kaptain_magics.images.wheels import Platform
 from kaptain_magics.runtime.requirements import OWN_PACKAGES, STORAGE_PACKAGES
 from kaptain_magics.storage import open_store
-from kaptain_magics.targets.kubernetes import payload
-from kaptain_magics.targets.kubernetes.packages import LISTED, Packages, folder_of
+from kaptain_magics.targets.kubernetes.pods import payload
+from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, Packages, folder_of
 from tests.seaweed import SeaweedFS
 
 _T = TypeVar("_T")
@@ -80,8 +80,8 @@ def test_a_python_without_anything_saves_a_model(
     root.mkdir()
     for name, content in made.files.items():
         (inside / name).write_bytes(content)
-    plan = (inside / "plan.json").read_text().replace("/home/kaptain", str(root))
-    (inside / "plan.json").write_text(plan)
+    program = (inside / "program.json").read_text().replace("/home/kaptain", str(root))
+    (inside / "program.json").write_text(program)
     venv.create(tmp_path / "bare", symlinks=True)
     ran = subprocess.run(
         [str(tmp_path / "bare/bin/python"), "-u", str(inside / "start.py")],

@@ -18,7 +18,7 @@ from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.files import private_folder, write_whole
 from kaptain_magics.images.engine import ContainerGoneError, Engine, explain_engine_error
 from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
-from kaptain_magics.targets.base import JobRef, Surroundings
+from kaptain_magics.targets.base import JobRef, TargetConfig
 from kaptain_magics.targets.docker import container_settings as container_settings
 from kaptain_magics.targets.docker.container_files import copy_artifact_out, copy_fetched_out, copy_in, job_archive
 from kaptain_magics.targets.docker.container_output import ContainerOutput
@@ -46,15 +46,15 @@ class DockerJobs:
     """Runs jobs in containers.
 
     Args:
-        surroundings: State folder, cache, settings and store.
+        config: State folder, cache, settings and store.
         engine: The engine.
         images: Finds and makes images.
     """
 
     name = "docker"
 
-    def __init__(self, surroundings: Surroundings, engine: Engine, images: ImageProvider) -> None:
-        self._around, self._engine, self._images = surroundings, engine, images
+    def __init__(self, config: TargetConfig, engine: Engine, images: ImageProvider) -> None:
+        self._config, self._engine, self._images = config, engine, images
         self._waiting: dict[str, _Job] = {}
 
     def submit(self, job: JobSpec) -> JobRef:
@@ -86,7 +86,7 @@ class DockerJobs:
         settings = {**self._settings(job, image.user), "volumes": dict(image.volumes)}
         settings["environment"]["PYTHONPATH"] = container_settings.search_path(image.path)
         access, authorities = self._access(job)
-        hidden = container_settings.hidden_environment(self._around.variables(job), access, image.path)
+        hidden = container_settings.hidden_environment(self._config.variables(job), access, image.path)
         with job_archive(job, image.built, hidden, authorities) as archive:
             with self._engine.translate_errors(image.name):
                 made = self._engine.client.containers.create(image.id, **settings)
@@ -100,12 +100,12 @@ class DockerJobs:
                 raise
 
     def _settings(self, job: JobSpec, image_user: str) -> dict[str, Any]:
-        user = container_settings.run_as(image_user, self._around.settings)
+        user = container_settings.run_as(image_user, self._config.settings)
         access, authorities = self._access(job)
         if authorities:
             access["AWS_CA_BUNDLE"] = container_settings.AUTHORITIES
         env, network = self._images.reach(container_settings.job_environment(job, access))
-        labels = container_settings.labels(self._around.home, "job", job.model_id, job.run_id, job.name)
+        labels = container_settings.labels(self._config.home, "job", job.model_id, job.run_id, job.name)
         settings = container_settings.job_container(
             job, env={**container_settings.nameless(user), **env}, labels=labels
         )
@@ -116,8 +116,8 @@ class DockerJobs:
         from kaptain_magics.storage.credentials import elsewhere
 
         if job.upload_uri.startswith("s3://"):
-            return elsewhere(self._around.storage_env)
-        return {name: text for name, text in self._around.storage_env.items() if name != "AWS_CA_BUNDLE"}, b""
+            return elsewhere(self._config.storage_env)
+        return {name: text for name, text in self._config.storage_env.items() if name != "AWS_CA_BUNDLE"}, b""
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
         """Yield the job's events; any process can, for as long as the container or the note of its end is there."""

@@ -21,11 +21,11 @@ from kaptain_magics.errors import KaptainError, ServingError
 from kaptain_magics.files import locked
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.runtime.requirements import SERVING_PACKAGES
-from kaptain_magics.targets.base import EndpointStatus, Surroundings
+from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.docker.endpoint_containers import EndpointContainers
 from kaptain_magics.targets.docker.endpoint_record import EndpointRecord, Revision
 from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
-from kaptain_magics.targets.endpoints import Book, check_deployment, check_percentage, no_canary, url_of
+from kaptain_magics.targets.endpoints import EndpointStore, check_deployment, check_percentage, no_canary, url_of
 
 _T = TypeVar("_T")
 _PATIENCE = 120.0  # seconds for another process that changes the same endpoint
@@ -35,16 +35,16 @@ class DockerServing:
     """Serves models in containers.
 
     Args:
-        surroundings: State folder, cache, settings and store.
+        config: State folder, cache, settings and store.
         engine: The engine.
         images: Finds and makes images.
     """
 
-    def __init__(self, surroundings: Surroundings, engine: Engine, images: ImageProvider) -> None:
-        self._around, self._images = surroundings, images
-        self._folder = surroundings.home / "docker" / "endpoints"
-        self._book = Book(self._folder, EndpointRecord)
-        self._servers = EndpointContainers(engine, surroundings)
+    def __init__(self, config: TargetConfig, engine: Engine, images: ImageProvider) -> None:
+        self._config, self._images = config, images
+        self._folder = config.home / "docker" / "endpoints"
+        self._store = EndpointStore(self._folder, EndpointRecord)
+        self._servers = EndpointContainers(engine, config)
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -59,13 +59,13 @@ class DockerServing:
         made: list[str] = []
         try:
             yield EndpointChanged(name=endpoint.name, state=EndpointState.PENDING)
-            self._check(endpoint, self._book.find(endpoint.name))
+            self._check(endpoint, self._store.find(endpoint.name))
             wanted = (*endpoint.requirements, *SERVING_PACKAGES)
             image = self._images.find_ready(endpoint.image, wanted)
             if image is None:
                 image = yield from _told(self._images.prepare(endpoint.image, wanted), self._stop_if_cancelled)
-            with _Model(endpoint, self._around) as folder:
-                placed = self._servers.start(endpoint, image, folder, self._book.token(endpoint), made)
+            with _Model(endpoint, self._config) as folder:
+                placed = self._servers.start(endpoint, image, folder, self._store.token(endpoint), made)
             yield Noted(text=f"Waiting for the server of {endpoint.name} to load its model.")
             self._servers.wait_ready(placed.server, endpoint.timeout, self._stop_if_cancelled)
             self._put(endpoint, placed, image, made)
@@ -79,7 +79,7 @@ class DockerServing:
             yield StateChanged(state=state, reason=error.message, hint=error.hint)
         finally:
             self._servers.remove(made)
-            if self._book.find(endpoint.name) is None:
+            if self._store.find(endpoint.name) is None:
                 self._forget(endpoint.name)
 
     def endpoint(self, name: str) -> EndpointStatus:
@@ -88,7 +88,7 @@ class DockerServing:
         Raises:
             NotFoundError: There is none of that name.
         """
-        deployed = self._book.read(name)
+        deployed = self._store.read(name)
         spec = deployed.stable.spec
         reason = self._servers.why_not_ready(deployed)
         requests: dict[str, int] = {}
@@ -106,18 +106,18 @@ class DockerServing:
             requests=requests,
             replicas=0 if reason else 1,
             reason=reason,
-            headers=self._book.headers(name),
+            headers=self._store.headers(name),
         )
 
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints of this target."""
-        return [self.endpoint(name) for name in self._book.names()]
+        return [self.endpoint(name) for name in self._store.names()]
 
     def set_traffic(self, name: str, canary_percent: int) -> None:
         """Give the canary so many percent: 100 promotes it, 0 rolls it back."""
         check_percentage(canary_percent)
         with self._turn(name):
-            deployed = self._book.read(name)
+            deployed = self._store.read(name)
             if deployed.canary is None:
                 raise no_canary(name)
             stays = deployed.canary if canary_percent == 100 else deployed.stable
@@ -127,14 +127,14 @@ class DockerServing:
     def undeploy(self, name: str) -> None:
         """Remove the endpoint and its canary after their requests in flight are answered."""
         with self._turn(name):
-            deployed = self._book.read(name)
+            deployed = self._store.read(name)
             self._servers.retire([deployed.gate, *(placed.server for placed in deployed.revisions)])
-            self._book.remove(name)
+            self._store.remove(name)
         self._forget(name)
 
     def knows(self, name: str, container: str = "") -> bool:
         """Whether an endpoint is deployed, and a container one of its own."""
-        deployed = self._book.find(name) if name else None
+        deployed = self._store.find(name) if name else None
         if deployed is None:
             return False
         return not container or container in (deployed.gate, *(placed.server for placed in deployed.revisions))
@@ -144,7 +144,7 @@ class DockerServing:
     def _put(self, spec: EndpointSpec, placed: Revision, image: ReadyImage, made: list[str]) -> None:
         """Give a ready server its requests."""
         with self._turn(spec.name):
-            deployed = self._book.find(spec.name)
+            deployed = self._store.find(spec.name)
             self._check(spec, deployed)
             if deployed is not None and self._servers.runs(deployed.gate) and spec.port in (0, deployed.port):
                 if spec.canary_percent is None:
@@ -155,7 +155,7 @@ class DockerServing:
             gate, port = self._servers.start_gate(
                 spec, image, placed.server, deployed.port if deployed is not None else 0, made
             )
-            self._book.write(spec.name, EndpointRecord(host=spec.host, port=port, gate=gate, stable=placed))
+            self._store.write(spec.name, EndpointRecord(host=spec.host, port=port, gate=gate, stable=placed))
             if deployed is not None:
                 self._servers.retire([deployed.gate, *(old.server for old in deployed.revisions)])
 
@@ -171,7 +171,7 @@ class DockerServing:
             percent=percent if canary is not None else 0,
         )
         self._servers.route(after)
-        self._book.write(name, after)
+        self._store.write(name, after)
         stay = {placed.server for placed in after.revisions}
         self._servers.retire([placed.server for placed in deployed.revisions if placed.server not in stay])
 
@@ -204,8 +204,8 @@ class DockerServing:
 class _Model:
     """The folder of a model on this machine, for as long as it is copied into a container."""
 
-    def __init__(self, spec: EndpointSpec, surroundings: Surroundings) -> None:
-        self._spec, self._around = spec, surroundings
+    def __init__(self, spec: EndpointSpec, config: TargetConfig) -> None:
+        self._spec, self._config = spec, config
         self._fetched: Path | None = None
 
     def __enter__(self) -> Path:
@@ -216,8 +216,8 @@ class _Model:
             return folder
         from kaptain_magics.storage import open_store
 
-        self._fetched = self._around.cache / "docker" / "models" / f"{self._spec.revision}-{secrets.token_hex(4)}"
-        store = open_store(self._spec.artifact_uri, dict(self._around.storage_env))
+        self._fetched = self._config.cache / "docker" / "models" / f"{self._spec.revision}-{secrets.token_hex(4)}"
+        store = open_store(self._spec.artifact_uri, dict(self._config.storage_env))
         store.get(self._spec.artifact_uri, self._fetched)
         return self._fetched
 

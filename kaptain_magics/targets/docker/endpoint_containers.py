@@ -16,7 +16,7 @@ from kaptain_magics.images.build_context import FOLDER, RUNTIME, Entry, runtime_
 from kaptain_magics.images.engine import ContainerGoneError, Engine
 from kaptain_magics.images.tar_files import files_below
 from kaptain_magics.runtime.threads import thread_limits
-from kaptain_magics.targets.base import Surroundings, without_values
+from kaptain_magics.targets.base import TargetConfig, without_values
 from kaptain_magics.targets.docker import container_settings as container_settings
 from kaptain_magics.targets.docker.container_files import archive, copy_in
 from kaptain_magics.targets.docker.endpoint_record import EndpointRecord, Revision
@@ -64,11 +64,11 @@ class EndpointContainers:
 
     Args:
         engine: The engine.
-        surroundings: State folder and settings.
+        config: State folder and settings.
     """
 
-    def __init__(self, engine: Engine, surroundings: Surroundings) -> None:
-        self._engine, self._around = engine, surroundings
+    def __init__(self, engine: Engine, config: TargetConfig) -> None:
+        self._engine, self._config = engine, config
 
     # ---- making --------------------------------------------------------------------------------------------------
 
@@ -87,7 +87,7 @@ class EndpointContainers:
         """
         name = f"{self._prefix(spec.name)}-{spec.revision[:8]}-{new_hex(4)}"
         settings = self._server(spec, image, name)
-        given = self._around.variables(spec) | ({"KAPTAIN_TOKEN": token} if token else {})
+        given = self._config.variables(spec) | ({"KAPTAIN_TOKEN": token} if token else {})
         options = {
             "model_name": spec.name,
             "folder": MODEL,
@@ -152,8 +152,8 @@ class EndpointContainers:
         raise ServingError("the endpoint's gate did not start", self._last_words(name))
 
     def _settings(self, spec: EndpointSpec, image: ReadyImage, name: str, kind: str, module: str) -> dict[str, Any]:
-        user = container_settings.run_as(image.user, self._around.settings)
-        labels = container_settings.labels(self._around.home, kind, spec.model_id, spec.run_id, name)
+        user = container_settings.run_as(image.user, self._config.settings)
+        labels = container_settings.labels(self._config.home, kind, spec.model_id, spec.run_id, name)
         return {
             "name": name,
             "entrypoint": ["python", "-m", module, "--options", OPTIONS],
@@ -317,7 +317,7 @@ class EndpointContainers:
         return self._engine.client.containers.get(name)
 
     def _prefix(self, endpoint: str) -> str:
-        return f"kaptain-{container_settings.owner(self._around.home)[:8]}-{endpoint}"
+        return f"kaptain-{container_settings.owner(self._config.home)[:8]}-{endpoint}"
 
     def _volume(self, endpoint: str) -> str:
         return f"{self._prefix(endpoint)}-sockets"

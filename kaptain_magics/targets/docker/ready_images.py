@@ -17,7 +17,7 @@ from kaptain_magics.images.requirement_lines import shown
 from kaptain_magics.images.runtime_packages import fetch_runtime_packages
 from kaptain_magics.images.wheels import install
 from kaptain_magics.runtime.requirements import OWN_PACKAGES
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.docker.container_settings import MANAGED, base_image, loopback, owner
 from kaptain_magics.targets.docker.package_volume import PackageVolume
 
@@ -47,13 +47,13 @@ class ImageProvider:
 
     Args:
         engine: The engine.
-        surroundings: Cache, state folder and settings.
+        config: Cache, state folder and settings.
     """
 
-    def __init__(self, engine: Engine, surroundings: Surroundings) -> None:
-        self._engine, self._around = engine, surroundings
-        self._inspector = ImageInspector(surroundings.cache)
-        self._publisher = Publisher(surroundings.cache, surroundings.settings, engine)
+    def __init__(self, engine: Engine, config: TargetConfig) -> None:
+        self._engine, self._config = engine, config
+        self._inspector = ImageInspector(config.cache)
+        self._publisher = Publisher(config.cache, config.settings, engine)
         self._complete: dict[tuple[str, ...], ReadyImage] = {}
         self._built: dict[tuple[object, ...], ReadyImage] = {}
         self._building = threading.Lock()
@@ -68,7 +68,7 @@ class ImageProvider:
         Raises:
             TargetError: The engine does not answer.
         """
-        found = self._local(base_image(image, self._around.settings))
+        found = self._local(base_image(image, self._config.settings))
         if found is None or not wanted:
             return found
         known = self._complete.get((found.id, *wanted))
@@ -87,7 +87,7 @@ class ImageProvider:
             ImageError: The packages cannot be had.
             TargetError: The image cannot be had, or the engine does not answer.
         """
-        return (yield from self._completed((yield from self._pulled(base_image(image, self._around.settings))), wanted))
+        return (yield from self._completed((yield from self._pulled(base_image(image, self._config.settings))), wanted))
 
     def built(self, job: JobSpec) -> ReadyImage | None:
         """Return the image that was built for the job's script before, such as for another trial of its study."""
@@ -115,7 +115,7 @@ class ImageProvider:
             self._building.release()
 
     def _build(self, job: JobSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
-        base = base_image(job.image, self._around.settings)
+        base = base_image(job.image, self._config.settings)
         name = with_tag(job.image.image_name, job.model_id, job.framework.value)
         made = recipe(name, base, job.script.name, job.script.source, job.files, job.requirements, OWN_PACKAGES)
         published = yield from self._publisher.publish(made, keep_in_engine=True)
@@ -140,14 +140,14 @@ class ImageProvider:
     def _completed(self, found: ReadyImage, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
         if not wanted:
             return found
-        labels = {**MANAGED, "kaptain.owner": owner(self._around.home), "kaptain.kind": "look"}
+        labels = {**MANAGED, "kaptain.owner": owner(self._config.home), "kaptain.kind": "look"}
         inside = self._inspector.in_engine(self._engine, found.name, found.id, labels)
         missing = inside.missing(wanted)
         if missing:
             yield "Installing requirements that the image lacks: " + shown(missing)
             fetch = fetch_runtime_packages if set(missing) <= set(OWN_PACKAGES) else install
-            folder = yield from fetch(missing, inside.platform, self._around.cache, inside.installed)
-            volume = PackageVolume(folder, self._around.cache, self._around.home)
+            folder = yield from fetch(missing, inside.platform, self._config.cache, inside.installed)
+            volume = PackageVolume(folder, self._config.cache, self._config.home)
             volume.fill(self._engine, found.id)
             found = found._replace(volumes=volume.mounts)
         self._complete[(found.id, *wanted)] = found

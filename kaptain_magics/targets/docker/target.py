@@ -10,7 +10,7 @@ from kaptain_magics.core.specs import EndpointSpec, ImageSpec, JobSpec, StudySpe
 from kaptain_magics.errors import TargetError
 from kaptain_magics.files import Lock
 from kaptain_magics.images.engine import ContainerGoneError, Engine
-from kaptain_magics.targets.base import Check, Surroundings, without_values
+from kaptain_magics.targets.base import Check, TargetConfig, without_values
 from kaptain_magics.targets.docker import container_settings as container_settings
 from kaptain_magics.targets.docker.docker_jobs import DockerJobs
 from kaptain_magics.targets.docker.docker_serving import DockerServing
@@ -21,16 +21,16 @@ class DockerTarget(DockerJobs, DockerServing):
     """Runs jobs and serves models in containers.
 
     Args:
-        surroundings: State folder, cache, settings (``docker_host``, ``base_image``, ``docker_user``) and store.
+        config: State folder, cache, settings (``docker_host``, ``base_image``, ``docker_user``) and store.
     """
 
     name = "docker"
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        engine = Engine(surroundings.settings)
-        images = ImageProvider(engine, surroundings)
-        DockerJobs.__init__(self, surroundings, engine, images)
-        DockerServing.__init__(self, surroundings, engine, images)
+    def __init__(self, config: TargetConfig) -> None:
+        engine = Engine(config.settings)
+        images = ImageProvider(engine, config)
+        DockerJobs.__init__(self, config, engine, images)
+        DockerServing.__init__(self, config, engine, images)
 
     def check(self) -> list[Check]:
         """Look at the engine, its disk and the base image."""
@@ -45,7 +45,7 @@ class DockerTarget(DockerJobs, DockerServing):
                 "limits", True, f"{info.get('NCPU', '?')} CPUs, {int(info.get('MemTotal', 0)) / 1e9:.1f} GB of memory"
             )
         )
-        name = container_settings.base_image(_NO_IMAGE, self._around.settings)
+        name = container_settings.base_image(_NO_IMAGE, self._config.settings)
         there = self._images.find_ready(_NO_IMAGE, ()) is not None
         checks.append(Check("base image", True, name if there else f"{name} is pulled when it is first used"))
         return checks
@@ -56,15 +56,15 @@ class DockerTarget(DockerJobs, DockerServing):
             lines = [f"# searched: {name} = {domain}" for name, domain in spec.domains.items()]
             return "\n".join([*lines, self.render(spec.job)])
         if isinstance(spec, EndpointSpec):
-            image = container_settings.base_image(spec.image, self._around.settings)
+            image = container_settings.base_image(spec.image, self._config.settings)
             return self._servers.render(spec, ReadyImage(image, image))
-        image = spec.image.image_name or container_settings.base_image(spec.image, self._around.settings)
-        hidden = container_settings.hidden_environment(without_values(spec).env, self._around.storage_env)
+        image = spec.image.image_name or container_settings.base_image(spec.image, self._config.settings)
+        hidden = container_settings.hidden_environment(without_values(spec).env, self._config.storage_env)
         return container_settings.as_command(image, self._settings(spec, ""), hidden)
 
     def clean(self, force: bool = False) -> list[str]:
         """Find containers of ended and killed runs, forgotten servers and packages; with ``force`` remove them."""
-        mine: dict[str, Any] = {"label": [f"kaptain.owner={container_settings.owner(self._around.home)}"]}
+        mine: dict[str, Any] = {"label": [f"kaptain.owner={container_settings.owner(self._config.home)}"]}
         with self._engine.translate_errors():
             containers = self._engine.client.containers.list(all=True, filters=mine, ignore_removed=True)
             volumes = self._engine.client.volumes.list(filters={**mine, "dangling": True})
@@ -87,7 +87,7 @@ class DockerTarget(DockerJobs, DockerServing):
         """Whether nobody follows or knows any more what has these labels."""
         kind, run = labels.get("kaptain.kind"), labels.get("kaptain.run", "")
         if kind in ("job", "look"):
-            return not Lock(self._around.home / "runs" / run / "lock").held_by_other()
+            return not Lock(self._config.home / "runs" / run / "lock").held_by_other()
         if kind in ("server", "gate", "sockets"):
             return not self.knows(labels.get("kaptain.endpoint", ""), labels.get("kaptain.name", ""))
         return kind == "packages"

@@ -26,7 +26,7 @@ from kaptain_magics.processes.job_process import Process
 from kaptain_magics.processes.start_process import start_process, threads_for
 from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
-from kaptain_magics.targets.base import Check, JobRef, Surroundings, without_values
+from kaptain_magics.targets.base import Check, JobRef, TargetConfig, without_values
 from kaptain_magics.targets.local import environments, gpus
 from kaptain_magics.targets.local.imports import import_statements, is_standard
 from kaptain_magics.targets.local.memory import MemoryWatch
@@ -43,21 +43,21 @@ class LocalJobs:
     """Runs jobs on this machine.
 
     Args:
-        surroundings: State folder, cache and settings; ``warm`` ``false`` starts every job as a fresh process.
+        config: State folder, cache and settings; ``warm`` ``false`` starts every job as a fresh process.
     """
 
     name = "local"
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._around = surroundings
-        self._warm = surroundings.settings.get("warm", "true") == "true"
+    def __init__(self, config: TargetConfig) -> None:
+        self._config = config
+        self._warm = config.settings.get("warm", "true") == "true"
         self._jobs: dict[str, StartedJob] = {}
         self._workers: dict[tuple[str, str], WarmWorker] = {}
         self._gpus = gpus.Share()
 
     def check(self) -> list[Check]:
         """Look at the state folder, the disk and the ways to start a process."""
-        home = self._around.home
+        home = self._config.home
         free = shutil.disk_usage(home if home.exists() else Path.home()).free
         warm = CAN_FORK and self._warm
         found = gpus.look()
@@ -165,14 +165,14 @@ class LocalJobs:
             return None
         key = (python, job.script.source)
         if key not in self._workers:
-            env = {**os.environ, **self._around.variables(job)}
+            env = {**os.environ, **self._config.variables(job)}
             statements = [s for s in import_statements(job.script.source) if not is_standard(s)]
             self._workers[key] = WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
 
     def _environment(self, mine: StartedJob, threads: int) -> dict[str, str]:
         job = mine.spec
-        env = {**os.environ, **self._around.storage_env}
+        env = {**os.environ, **self._config.storage_env}
         if env.get("MPLBACKEND", "").startswith("module://"):  # the notebook's own; a job has no notebook
             env["MPLBACKEND"] = "agg"
         env |= {
@@ -187,7 +187,7 @@ class LocalJobs:
         }
         if job.resources.cores is not None:
             env = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **env}
-        env |= self._around.variables(job)
+        env |= self._config.variables(job)
         if job.resources.gpu_limit:
             devices, mine.note = self._gpus.take(job.name, job.resources.gpu_limit, env)
             env |= devices
@@ -255,8 +255,8 @@ class LocalJobs:
         requirements = mine.spec.requirements
         yield Noted(text="Installing requirements: " + without_passwords(", ".join(requirements)))
         try:
-            env = {**os.environ, **self._around.variables(mine.spec)}
-            python = environments.prepare(requirements, self._around.cache, lambda: mine.stopping, env)
+            env = {**os.environ, **self._config.variables(mine.spec)}
+            python = environments.prepare(requirements, self._config.cache, lambda: mine.stopping, env)
             if not mine.stopping:
                 self._start_job(mine, python)
         except TargetError as error:

@@ -14,7 +14,7 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec, ImageSpec, JobSpec, Script
 from kaptain_magics.errors import ConfigError, TargetError
 from kaptain_magics.images.engine import Engine, explain_engine_error
-from kaptain_magics.targets.base import Surroundings, open_target
+from kaptain_magics.targets.base import TargetConfig, open_target
 from kaptain_magics.targets.docker import container_settings as container
 from kaptain_magics.targets.docker.container_files import job_archive
 
@@ -45,7 +45,7 @@ def job(tmp_path: Path) -> JobSpec:
 
 def target(tmp_path: Path, **settings: str) -> object:
     return open_target(
-        "docker", Surroundings(home=tmp_path, cache=tmp_path / "cache", settings=settings, storage_env=SECRETS)
+        "docker", TargetConfig(home=tmp_path, cache=tmp_path / "cache", settings=settings, storage_env=SECRETS)
     )
 
 

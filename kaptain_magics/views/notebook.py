@@ -1,4 +1,4 @@
-"""The screens of a notebook: a card that is replaced as a whole, and a live widget that ends as that card."""
+"""The renderers of a notebook: a card that is replaced as a whole, and a live widget that ends as that card."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from kaptain_magics.views import html, text
 from kaptain_magics.views.fold import RunView
 
 if TYPE_CHECKING:
-    from kaptain_magics.views.widget import Card, Teller
+    from kaptain_magics.views.widget import Card, CardDiff
 
 
 _CARDS = 8  # widgets of ended runs that stay open
 _ended: deque[Card] = deque()
 
 
-class Place:
+class CellOutput:
     """One output of a cell, which can be replaced from anywhere, a thread included."""
 
     def __init__(self) -> None:
@@ -35,27 +35,27 @@ class Place:
 
 def bundle(view: RunView, now: float) -> dict[str, Any]:
     """Return a run's card and its text for front ends that show one or the other."""
-    return {"text/plain": text.twin(view, now), "text/html": html.card(view, now)}
+    return {"text/plain": text.card(view, now), "text/html": html.card(view, now)}
 
 
-class HtmlScreen:
+class HtmlRenderer:
     """A card without script, replaced once a second."""
 
     interval = 1.0
 
     def __init__(self) -> None:
-        self._place = Place()
+        self._output = CellOutput()
 
     def draw(self, view: RunView) -> None:
         """Show the card as it is now."""
-        self._place.show(bundle(view, time.time()))
+        self._output.show(bundle(view, time.time()))
 
     def finish(self, view: RunView) -> None:
         """Show the card that stays."""
-        self._place.show(bundle(view, time.time()))
+        self._output.show(bundle(view, time.time()))
 
 
-class WidgetScreen(HtmlScreen):
+class WidgetRenderer(HtmlRenderer):
     """A widget that gets what is new, four times a second at most, and ends as the card without script."""
 
     interval = 0.25
@@ -63,7 +63,7 @@ class WidgetScreen(HtmlScreen):
     def __init__(self) -> None:
         super().__init__()
         self._card: Card | None = None
-        self._teller: Teller | None = None
+        self._diff: CardDiff | None = None
         self._drawn = -1
 
     def draw(self, view: RunView) -> None:
@@ -71,22 +71,22 @@ class WidgetScreen(HtmlScreen):
         if view.version == self._drawn:
             return
         self._drawn = view.version
-        if self._card is None or self._teller is None:
-            from kaptain_magics.views.widget import Card, Teller
+        if self._card is None or self._diff is None:
+            from kaptain_magics.views.widget import Card, CardDiff
 
-            self._teller = Teller()
-            self._card = Card(self._teller.parts(view))
+            self._diff = CardDiff()
+            self._card = Card(self._diff.parts(view))
             reference = {"version_major": 2, "version_minor": 0, "model_id": self._card.model_id}
             shown = bundle(view, time.time())
-            self._place.show(shown | {"application/vnd.jupyter.widget-view+json": reference})
+            self._output.show(shown | {"application/vnd.jupyter.widget-view+json": reference})
         else:
-            self._card.put(self._teller.parts(view))
+            self._card.push(self._diff.parts(view))
 
     def finish(self, view: RunView) -> None:
         """Replace the widget by the card that stays."""
         super().finish(view)
-        if self._card is not None and self._teller is not None:
-            self._card.put(self._teller.parts(view))
+        if self._card is not None and self._diff is not None:
+            self._card.push(self._diff.parts(view))
             _retire(self._card)
 
 
@@ -101,14 +101,14 @@ class CellStatus:
     """The line that is replaced in place, as an output of its own in the cell."""
 
     def __init__(self) -> None:
-        self._place = Place()
+        self._output = CellOutput()
         self._shown = ""
 
     def show(self, line: str) -> None:
         """Replace the line."""
         if line != self._shown:
             self._shown = line
-            self._place.show({"text/plain": line})
+            self._output.show({"text/plain": line})
 
     def clear(self) -> None:
         """Do nothing: printed lines go to another output."""

@@ -16,10 +16,10 @@ from kaptain_magics.core.events import ArtifactSaved
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import IntegrityError, TargetError
 from kaptain_magics.files import disk_error, private_folder
-from kaptain_magics.images.context import FOLDER, RUNTIME, Entry, own_entries, runtime_entries
+from kaptain_magics.images.build_context import FOLDER, RUNTIME, Entry, runtime_entries, script_entries
 from kaptain_magics.images.engine import Engine
-from kaptain_magics.images.layers import folder_info, write_tar
-from kaptain_magics.targets.docker.container import AUTHORITIES, FETCHED, SENT
+from kaptain_magics.images.tar_files import folder_info, write_tar
+from kaptain_magics.targets.docker.container_settings import AUTHORITIES, FETCHED, SENT
 from kaptain_magics.targets.reading import place_fetched
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None,
     if authorities:
         entries.append(Entry(PurePosixPath(AUTHORITIES).relative_to(FOLDER).as_posix(), authorities))
     if not built:
-        entries += [*own_entries(job.script.name, job.script.source, job.files), *runtime_entries(RUNTIME)]
+        entries += [*script_entries(job.script.name, job.script.source, job.files), *runtime_entries(RUNTIME)]
     if job.capture.send:
         folder = Path(job.folder)
         run = folder.parent.parent if job.trial is not None else folder
@@ -87,7 +87,7 @@ def local_folder(uri: str) -> Path | None:
     return None if location.bucket else location.path
 
 
-def bring_artifact(engine: Engine, container: Container, saved: ArtifactSaved) -> None:
+def copy_artifact_out(engine: Engine, container: Container, saved: ArtifactSaved) -> None:
     """Copy a model that the job saved to a ``file://`` folder from its container to this machine, whole or not at all.
 
     Raises:
@@ -100,7 +100,7 @@ def bring_artifact(engine: Engine, container: Container, saved: ArtifactSaved) -
     private_folder(target.parent)
     staging = Path(tempfile.mkdtemp(prefix=".kaptain-part-", dir=target.parent))
     try:
-        take_out(engine, container, str(target), staging)
+        copy_out(engine, container, str(target), staging)
         arrived = staging / target.name
         for name, digest in saved.files.items():
             with open(arrived / name, "rb") as file:
@@ -116,7 +116,7 @@ def bring_artifact(engine: Engine, container: Container, saved: ArtifactSaved) -
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def bring_fetched(engine: Engine, container: Container, digest: str, folder: Path) -> None:
+def copy_fetched_out(engine: Engine, container: Container, digest: str, folder: Path) -> None:
     """Copy the file with the variables to bring back from a container into the job's folder, whole or not at all.
 
     Only this one file is taken, whatever the container says: the notebook unpickles it.
@@ -133,7 +133,7 @@ def bring_fetched(engine: Engine, container: Container, digest: str, folder: Pat
     """
     staging = Path(tempfile.mkdtemp(prefix=".kaptain-part-", dir=folder))
     try:
-        take_out(engine, container, FETCHED, staging)
+        copy_out(engine, container, FETCHED, staging)
         place_fetched(staging / PurePosixPath(FETCHED).name, digest, folder)
     except OSError as error:
         raise disk_error(error, folder) from error
@@ -141,7 +141,7 @@ def bring_fetched(engine: Engine, container: Container, digest: str, folder: Pat
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def take_out(engine: Engine, container: Container, path: str, folder: Path) -> None:
+def copy_out(engine: Engine, container: Container, path: str, folder: Path) -> None:
     """Copy a file or folder of a container into a folder of this machine.
 
     Raises:
@@ -150,7 +150,7 @@ def take_out(engine: Engine, container: Container, path: str, folder: Path) -> N
     from docker import errors
 
     with tempfile.TemporaryFile() as file:
-        with engine.told():
+        with engine.translate_errors():
             try:
                 pieces, _ = container.get_archive(path, chunk_size=1 << 20)
             except errors.NotFound:
@@ -162,11 +162,11 @@ def take_out(engine: Engine, container: Container, path: str, folder: Path) -> N
             tar.extractall(folder, filter="data")
 
 
-def put_in(engine: Engine, container: Container, archive: IO[bytes]) -> None:
+def copy_in(engine: Engine, container: Container, archive: IO[bytes]) -> None:
     """Unpack an archive at ``/`` of a container.
 
     Raises:
         TargetError: The engine does not answer, or its disk is full.
     """
-    with engine.told(), archive:
+    with engine.translate_errors(), archive:
         container.put_archive("/", archive)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.errors import CredentialsError
-from kaptain_magics.images.reference import DOCKER_HUB
+from kaptain_magics.images.registry.reference import DOCKER_HUB
 
 _HELPER_TIMEOUT = 30.0  # seconds; a helper may ask a cloud
 

@@ -11,9 +11,9 @@ from functools import partial
 from typing import IO, Any, cast
 
 from kaptain_magics.errors import ImageError
-from kaptain_magics.images.layers import Layer
-from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import OCI_MANIFEST, Manifest, Registries
+from kaptain_magics.images.assemble.layers import Layer
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_client import OCI_MANIFEST, Manifest, Registries
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _IN_MEMORY = 64 << 20

@@ -16,13 +16,13 @@ from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.files import private_folder, write_whole
-from kaptain_magics.images.engine import Engine, GoneError, sentence
+from kaptain_magics.images.engine import ContainerGoneError, Engine, explain_engine_error
 from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
 from kaptain_magics.targets.base import JobRef, TargetConfig
-from kaptain_magics.targets.docker import container as settings_of
-from kaptain_magics.targets.docker.files import bring_artifact, bring_fetched, job_archive, put_in
-from kaptain_magics.targets.docker.images import Images, ReadyImage
-from kaptain_magics.targets.docker.logs import Output
+from kaptain_magics.targets.docker import container_settings as container_settings
+from kaptain_magics.targets.docker.container_files import copy_artifact_out, copy_fetched_out, copy_in, job_archive
+from kaptain_magics.targets.docker.container_output import ContainerOutput
+from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
 from kaptain_magics.targets.output import OutputReader
 from kaptain_magics.targets.reading import explain
 
@@ -53,7 +53,7 @@ class DockerJobs:
 
     name = "docker"
 
-    def __init__(self, config: TargetConfig, engine: Engine, images: Images) -> None:
+    def __init__(self, config: TargetConfig, engine: Engine, images: ImageProvider) -> None:
         self._config, self._engine, self._images = config, engine, images
         self._waiting: dict[str, _Job] = {}
 
@@ -75,7 +75,7 @@ class DockerJobs:
         if job.image.image_name:
             ready = self._images.built(job)
         else:
-            ready = self._images.at_hand(job.image, _wanted(job))
+            ready = self._images.find_ready(job.image, _wanted(job))
         if ready is None:
             self._waiting[job.name] = _Job(job)
         else:
@@ -84,15 +84,15 @@ class DockerJobs:
 
     def _start(self, job: JobSpec, image: ReadyImage) -> None:
         settings = {**self._settings(job, image.user), "volumes": dict(image.volumes)}
-        settings["environment"]["PYTHONPATH"] = settings_of.search_path(image.path)
+        settings["environment"]["PYTHONPATH"] = container_settings.search_path(image.path)
         access, authorities = self._access(job)
-        hidden = settings_of.hidden_environment(self._config.variables(job), access, image.path)
+        hidden = container_settings.hidden_environment(self._config.variables(job), access, image.path)
         with job_archive(job, image.built, hidden, authorities) as archive:
-            with self._engine.told(image.name):
+            with self._engine.translate_errors(image.name):
                 made = self._engine.client.containers.create(image.id, **settings)
             try:
-                put_in(self._engine, made, archive)
-                with self._engine.told(image.name):
+                copy_in(self._engine, made, archive)
+                with self._engine.translate_errors(image.name):
                     made.start()
             except BaseException:
                 with contextlib.suppress(Exception):  # the first error is the one to tell
@@ -100,13 +100,15 @@ class DockerJobs:
                 raise
 
     def _settings(self, job: JobSpec, image_user: str) -> dict[str, Any]:
-        user = settings_of.run_as(image_user, self._config.settings)
+        user = container_settings.run_as(image_user, self._config.settings)
         access, authorities = self._access(job)
         if authorities:
-            access["AWS_CA_BUNDLE"] = settings_of.AUTHORITIES
-        env, network = self._images.reach(settings_of.job_environment(job, access))
-        labels = settings_of.labels(self._config.home, "job", job.model_id, job.run_id, job.name)
-        settings = settings_of.job_container(job, env={**settings_of.nameless(user), **env}, labels=labels)
+            access["AWS_CA_BUNDLE"] = container_settings.AUTHORITIES
+        env, network = self._images.reach(container_settings.job_environment(job, access))
+        labels = container_settings.labels(self._config.home, "job", job.model_id, job.run_id, job.name)
+        settings = container_settings.job_container(
+            job, env={**container_settings.nameless(user), **env}, labels=labels
+        )
         return {**settings, **network, "user": user}
 
     def _access(self, job: JobSpec) -> tuple[dict[str, str], bytes]:
@@ -137,7 +139,7 @@ class DockerJobs:
             return
         try:
             found = self._container(job)
-        except GoneError:
+        except ContainerGoneError:
             yield StateChanged(
                 state=RunState.FAILED,
                 reason="the job's container was removed, or was never made",
@@ -176,7 +178,7 @@ class DockerJobs:
         settings = msgspec.json.decode(job.data.get("settings", "{}"))
         reader = OutputReader(names, after, upload_uri=job.data["upload"], settings=settings)
         deadline = _started(found) + float(job.data.get("timeout", "inf"))
-        with contextlib.closing(Output(self._engine, str(found.id)).follow(_TICK)) as output:
+        with contextlib.closing(ContainerOutput(self._engine, str(found.id)).follow(_TICK)) as output:
             for piece in output:
                 yield from self._meaning(found, reader.feed(piece))
                 if time.time() > deadline:
@@ -185,26 +187,26 @@ class DockerJobs:
         last = self._last_state(job, found, reader.tail)
         if "fetch" in job.data and last.state is RunState.SUCCEEDED:
             try:
-                bring_fetched(self._engine, found, reader.fetched, Path(job.data["folder"]))
+                copy_fetched_out(self._engine, found, reader.fetched, Path(job.data["folder"]))
             except KaptainError as error:
                 last = StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
         write_whole(Path(job.data["folder"]) / "end.json", msgspec.json.encode(last))
-        with contextlib.suppress(TargetError), self._engine.told():
+        with contextlib.suppress(TargetError), self._engine.translate_errors():
             found.remove(force=True, v=True)
         yield last
 
     def _meaning(self, found: Container, events: Iterator[Event]) -> Iterator[Event]:
         for event in events:
             if isinstance(event, ArtifactSaved):
-                bring_artifact(self._engine, found, event)
+                copy_artifact_out(self._engine, found, event)
             yield event
 
     def _last_state(self, job: JobRef, found: Container, tail: str) -> StateChanged:
         try:
-            with self._engine.told():
+            with self._engine.translate_errors():
                 found.wait(timeout=30)
                 found.reload()
-        except GoneError:
+        except ContainerGoneError:
             return StateChanged(
                 state=RunState.FAILED, reason="the job's container was removed while it ran", hint="run it again"
             )
@@ -224,7 +226,7 @@ class DockerJobs:
             at = f" of {limit / 1e6:.0f} MB" if limit else ""
             reason, hint = f"out of memory: the job needed more than its limit{at}", "give it more with --memory"
         elif state.get("Error") or (code == 127 and "exec python failed" in tail):
-            error = sentence(state.get("Error") or 'exec: "python": not found')
+            error = explain_engine_error(state.get("Error") or 'exec: "python": not found')
             reason, hint = error.message, error.hint
         else:
             reason, hint = explain(code, tail)
@@ -238,13 +240,13 @@ class DockerJobs:
             return
         if self._noted(job) is not None:
             return
-        with contextlib.suppress(GoneError):
+        with contextlib.suppress(ContainerGoneError):
             self._end(job, self._container(job), "stop")
 
     def _end(self, job: JobRef, found: Container, why: str) -> None:
         if self._asked_to_end(job):
             return
-        with self._engine.told():
+        with self._engine.translate_errors():
             found.reload()
             if found.status in _ENDED:
                 return
@@ -262,7 +264,7 @@ class DockerJobs:
         return None
 
     def _container(self, job: JobRef) -> Container:
-        with self._engine.told():
+        with self._engine.translate_errors():
             return self._engine.client.containers.get(job.name)
 
 

@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 from kaptain_magics.errors import ImageError
 from kaptain_magics.files import disk_error, locked, write_whole
-from kaptain_magics.images.context import Entry
-from kaptain_magics.images.layers import write_tar
-from kaptain_magics.images.requirements import normalised
+from kaptain_magics.images.build_context import Entry
+from kaptain_magics.images.requirement_lines import normalised
+from kaptain_magics.images.tar_files import write_tar
 from kaptain_magics.images.wheels import Platform, install
 from kaptain_magics.runtime.requirements import OPTIONAL
 
@@ -59,7 +59,7 @@ def here() -> Platform | None:
     return Platform(python, this_machine.machine(), int(version.split(".")[1]))
 
 
-def own_packages(
+def fetch_runtime_packages(
     wanted: Sequence[str], platform: Platform, cache: Path, installed: Mapping[str, str] | None = None
 ) -> Generator[str, None, Path]:
     """Have packages in a folder, in the versions of this environment.

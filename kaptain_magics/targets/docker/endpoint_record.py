@@ -7,14 +7,14 @@ import msgspec
 from kaptain_magics.core.specs import EndpointSpec
 
 
-class Placed(msgspec.Struct, frozen=True):
+class Revision(msgspec.Struct, frozen=True):
     """A revision and the container that serves it."""
 
     spec: EndpointSpec
     server: str
 
 
-class Deployed(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint as it is written down.
 
     Attributes:
@@ -29,12 +29,12 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     gate: str
-    stable: Placed
-    canary: Placed | None = None
+    stable: Revision
+    canary: Revision | None = None
     percent: int = 0
 
     @property
-    def placed(self) -> list[Placed]:
+    def revisions(self) -> list[Revision]:
         """The stable revision, and the canary where there is one."""
         return [self.stable, *([self.canary] if self.canary is not None else [])]
 

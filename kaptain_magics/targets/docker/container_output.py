@@ -10,7 +10,7 @@ from collections.abc import Generator
 from typing import Any
 
 from kaptain_magics.errors import TargetError
-from kaptain_magics.images.engine import Engine, GoneError
+from kaptain_magics.images.engine import ContainerGoneError, Engine
 
 _GATHER = 0.03  # seconds in which pieces are put together
 _PATIENCE = 60.0  # seconds that an engine may be away before the job counts as lost
@@ -18,7 +18,7 @@ _GOING_ON = ("created", "running", "paused", "restarting")
 _QUEUED = 512  # pieces that wait for a slow reader at most
 
 
-class Output:
+class ContainerOutput:
     """Both streams of a container in the order of the engine's log.
 
     Args:
@@ -78,14 +78,14 @@ class Output:
         away_since = 0.0
         while not self._closed.is_set():
             try:
-                with contextlib.closing(self._engine.connect()) as client, self._engine.told():
+                with contextlib.closing(self._engine.connect()) as client, self._engine.translate_errors():
                     self._read(client, follow=True)
                     away_since = 0.0
                     if client.api.inspect_container(self._id)["State"]["Status"] not in _GOING_ON:
                         self._read(client, follow=False)  # an engine that follows can miss the last words
                         self._put(None)
                         return
-            except GoneError:
+            except ContainerGoneError:
                 self._put(None)
                 return
             except TargetError as error:

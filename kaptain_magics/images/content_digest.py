@@ -14,7 +14,7 @@ import msgspec
 
 from kaptain_magics.errors import ImageError, StateError
 from kaptain_magics.files import write_whole
-from kaptain_magics.images.context import Entry
+from kaptain_magics.images.build_context import Entry
 
 _FORMAT = b"kaptain image 1"
 _SETTLED = 2.0  # seconds after which a file that changes again surely has another time stamp

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kaptain_magics.core.sdk import sdk_folder
 from kaptain_magics.errors import ImageError
-from kaptain_magics.images.requirements import check_no_password, without_paths
+from kaptain_magics.images.requirement_lines import check_no_password, without_paths
 
 FOLDER = "/kaptain"  # where a context lies in an image
 RUNTIME = ".kaptain"  # folder in it, on PYTHONPATH, that holds the packages of the runtime
@@ -77,13 +77,13 @@ def training_context(name: str, source: str, files: Iterable[str], requirements:
         ImageError: A file is missing, is named twice, or is a secret.
     """
     left_out: list[str] = []
-    entries = [*own_entries(name, source, files, left_out), *runtime_entries(RUNTIME)]
+    entries = [*script_entries(name, source, files, left_out), *runtime_entries(RUNTIME)]
     if requirements:
         entries.append(requirements_entry(without_paths(requirements)))
     return Context(_sorted(entries), tuple(left_out))
 
 
-def own_entries(name: str, source: str, files: Iterable[str], left_out: list[str] | None = None) -> Iterator[Entry]:
+def script_entries(name: str, source: str, files: Iterable[str], left_out: list[str] | None = None) -> Iterator[Entry]:
     """Yield the script and the files beside it.
 
     Args:

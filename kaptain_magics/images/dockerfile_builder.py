@@ -7,14 +7,14 @@ from pathlib import Path, PurePath
 
 from kaptain_magics.errors import ImageError, TargetError
 from kaptain_magics.images.bases import Bases, image_platform, named_images
-from kaptain_magics.images.build import build_image, push_built
-from kaptain_magics.images.context import Entry, folder_entries
-from kaptain_magics.images.digest import FileDigests, image_digest
+from kaptain_magics.images.build_context import Entry, folder_entries
+from kaptain_magics.images.content_digest import FileDigests, image_digest
 from kaptain_magics.images.engine import Engine
-from kaptain_magics.images.http import Access
+from kaptain_magics.images.engine_build import build_image, push_built
 from kaptain_magics.images.publish import CHECKSUM, Published, skipping
-from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import Registries
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_access import Access
+from kaptain_magics.images.registry.registry_client import Registries
 
 
 class ImageBuilder:

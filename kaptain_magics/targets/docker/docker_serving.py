@@ -22,9 +22,9 @@ from kaptain_magics.files import locked
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.runtime.requirements import SERVING_PACKAGES
 from kaptain_magics.targets.base import EndpointStatus, TargetConfig
-from kaptain_magics.targets.docker.endpoints import Deployed, Placed
-from kaptain_magics.targets.docker.images import Images, ReadyImage
-from kaptain_magics.targets.docker.servers import Servers
+from kaptain_magics.targets.docker.endpoint_containers import EndpointContainers
+from kaptain_magics.targets.docker.endpoint_record import EndpointRecord, Revision
+from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
 from kaptain_magics.targets.endpoints import EndpointStore, check_deployment, check_percentage, no_canary, url_of
 
 _T = TypeVar("_T")
@@ -40,11 +40,11 @@ class DockerServing:
         images: Finds and makes images.
     """
 
-    def __init__(self, config: TargetConfig, engine: Engine, images: Images) -> None:
+    def __init__(self, config: TargetConfig, engine: Engine, images: ImageProvider) -> None:
         self._config, self._images = config, images
         self._folder = config.home / "docker" / "endpoints"
-        self._store = EndpointStore(self._folder, Deployed)
-        self._servers = Servers(engine, config)
+        self._store = EndpointStore(self._folder, EndpointRecord)
+        self._servers = EndpointContainers(engine, config)
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -61,7 +61,7 @@ class DockerServing:
             yield EndpointChanged(name=endpoint.name, state=EndpointState.PENDING)
             self._check(endpoint, self._store.find(endpoint.name))
             wanted = (*endpoint.requirements, *SERVING_PACKAGES)
-            image = self._images.at_hand(endpoint.image, wanted)
+            image = self._images.find_ready(endpoint.image, wanted)
             if image is None:
                 image = yield from _told(self._images.prepare(endpoint.image, wanted), self._stop_if_cancelled)
             with _Model(endpoint, self._config) as folder:
@@ -92,7 +92,7 @@ class DockerServing:
         spec = deployed.stable.spec
         reason = self._servers.why_not_ready(deployed)
         requests: dict[str, int] = {}
-        for placed in deployed.placed:
+        for placed in deployed.revisions:
             answered = int(self._servers.ask(placed.server, {"do": "status"}).get("answered", 0))
             requests[placed.spec.revision] = requests.get(placed.spec.revision, 0) + answered
         return EndpointStatus(
@@ -128,7 +128,7 @@ class DockerServing:
         """Remove the endpoint and its canary after their requests in flight are answered."""
         with self._turn(name):
             deployed = self._store.read(name)
-            self._servers.retire([deployed.gate, *(placed.server for placed in deployed.placed)])
+            self._servers.retire([deployed.gate, *(placed.server for placed in deployed.revisions)])
             self._store.remove(name)
         self._forget(name)
 
@@ -137,11 +137,11 @@ class DockerServing:
         deployed = self._store.find(name) if name else None
         if deployed is None:
             return False
-        return not container or container in (deployed.gate, *(placed.server for placed in deployed.placed))
+        return not container or container in (deployed.gate, *(placed.server for placed in deployed.revisions))
 
     # ---- moving the requests -------------------------------------------------------------------------------------
 
-    def _put(self, spec: EndpointSpec, placed: Placed, image: ReadyImage, made: list[str]) -> None:
+    def _put(self, spec: EndpointSpec, placed: Revision, image: ReadyImage, made: list[str]) -> None:
         """Give a ready server its requests."""
         with self._turn(spec.name):
             deployed = self._store.find(spec.name)
@@ -155,14 +155,14 @@ class DockerServing:
             gate, port = self._servers.start_gate(
                 spec, image, placed.server, deployed.port if deployed is not None else 0, made
             )
-            self._store.write(spec.name, Deployed(host=spec.host, port=port, gate=gate, stable=placed))
+            self._store.write(spec.name, EndpointRecord(host=spec.host, port=port, gate=gate, stable=placed))
             if deployed is not None:
-                self._servers.retire([deployed.gate, *(old.server for old in deployed.placed)])
+                self._servers.retire([deployed.gate, *(old.server for old in deployed.revisions)])
 
-    def _settle(self, deployed: Deployed, stable: Placed, canary: Placed | None, percent: int) -> None:
+    def _settle(self, deployed: EndpointRecord, stable: Revision, canary: Revision | None, percent: int) -> None:
         """Route to these servers only, and let the others answer what they have and leave."""
         name = stable.spec.name
-        after = Deployed(
+        after = EndpointRecord(
             host=deployed.host,
             port=deployed.port,
             gate=deployed.gate,
@@ -172,10 +172,10 @@ class DockerServing:
         )
         self._servers.route(after)
         self._store.write(name, after)
-        stay = {placed.server for placed in after.placed}
-        self._servers.retire([placed.server for placed in deployed.placed if placed.server not in stay])
+        stay = {placed.server for placed in after.revisions}
+        self._servers.retire([placed.server for placed in deployed.revisions if placed.server not in stay])
 
-    def _check(self, spec: EndpointSpec, deployed: Deployed | None) -> None:
+    def _check(self, spec: EndpointSpec, deployed: EndpointRecord | None) -> None:
         alive = deployed is not None and not self._servers.why_not_ready(deployed)
         check_deployment(spec, alive)
 
@@ -209,7 +209,7 @@ class _Model:
         self._fetched: Path | None = None
 
     def __enter__(self) -> Path:
-        from kaptain_magics.targets.docker.files import local_folder
+        from kaptain_magics.targets.docker.container_files import local_folder
 
         folder = local_folder(self._spec.artifact_uri)
         if folder is not None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,9 +13,10 @@ import msgspec
 from kaptain_magics.errors import ImageError, StateError, TargetError
 from kaptain_magics.files import write_whole
 from kaptain_magics.images.engine import Engine
-from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import Manifest, Registry
-from kaptain_magics.images.requirements import bare, normalised
+from kaptain_magics.images.registry.layer_names import names_in_layer
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_client import Manifest, Registry
+from kaptain_magics.images.requirement_lines import bare, normalised
 from kaptain_magics.images.wheels import Platform
 
 _LOOK = """
@@ -124,7 +123,7 @@ class ImageInspector:
         from docker import errors
 
         client = engine.client
-        with engine.told(name):
+        with engine.translate_errors(name):
             try:
                 said = client.containers.run(
                     image_id,
@@ -152,7 +151,7 @@ class ImageInspector:
         pythons: list[str] = []
         musl = False
         for layer in manifest.fields["layers"]:
-            for name in _names(registry.read_blob(image, layer["digest"]), layer["mediaType"]):
+            for name in names_in_layer(registry.read_blob(image, layer["digest"]), layer["mediaType"]):
                 match = _IN_LAYER.search(name)
                 if match is not None:
                     installed[normalised(match[1])] = match[2]
@@ -176,44 +175,3 @@ class ImageInspector:
 
     def _note(self, digest: str) -> Path:
         return self._folder / f"{digest.rpartition(':')[2]}.json"
-
-
-class _Pieces:
-    """A file of pieces, for tarfile to read."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._piece, self._at = pieces, memoryview(b""), 0
-
-    def read(self, size: int) -> bytes:
-        taken = b""
-        while len(taken) < size:
-            if self._at == len(self._piece):
-                self._piece, self._at = memoryview(next(self._pieces, b"")), 0
-                if not self._piece:
-                    break
-            part = self._piece[self._at : self._at + size - len(taken)]
-            self._at += len(part)
-            taken += part
-        return taken
-
-
-def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    unzip = zlib.decompressobj(wbits=31)
-    for piece in pieces:
-        yield from filter(None, [unzip.decompress(piece)])
-
-
-def _names(blob: Iterator[bytes], media_type: str) -> Iterator[str]:
-    """Yield the names in a layer."""
-    if media_type.endswith("zstd"):
-        raise ImageError(
-            "the base image's layers are compressed with zstd, which cannot be read here",
-            "build with a Docker engine, or use a base image compressed with gzip",
-        )
-    plain = blob if media_type.endswith("tar") else _unzipped(blob)
-    try:
-        with tarfile.open(fileobj=_Pieces(plain), mode="r|") as tar:  # type: ignore[call-overload]
-            for member in tar:
-                yield member.name
-    except (tarfile.TarError, zlib.error) as error:
-        raise ImageError(f"a layer of the base image cannot be read: {error}", "push the base image again") from error

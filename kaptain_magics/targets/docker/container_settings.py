@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from kaptain_magics.core.resources import Resources, quantity
 from kaptain_magics.core.secrets import masked
 from kaptain_magics.core.specs import ImageSpec, JobSpec
-from kaptain_magics.images.context import FOLDER, PACKAGES, RUNTIME
+from kaptain_magics.images.build_context import FOLDER, PACKAGES, RUNTIME
 from kaptain_magics.runtime.threads import thread_limits
 from kaptain_magics.storage.credentials import KEYS
 

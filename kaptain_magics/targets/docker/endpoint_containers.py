@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import KaptainError, ServingError
-from kaptain_magics.images.context import FOLDER, RUNTIME, Entry, runtime_entries
-from kaptain_magics.images.engine import Engine, GoneError
-from kaptain_magics.images.layers import files_below
+from kaptain_magics.images.build_context import FOLDER, RUNTIME, Entry, runtime_entries
+from kaptain_magics.images.engine import ContainerGoneError, Engine
+from kaptain_magics.images.tar_files import files_below
 from kaptain_magics.runtime.threads import thread_limits
 from kaptain_magics.targets.base import TargetConfig, without_values
-from kaptain_magics.targets.docker import container as settings_of
-from kaptain_magics.targets.docker.endpoints import Deployed, Placed
-from kaptain_magics.targets.docker.files import archive, put_in
-from kaptain_magics.targets.docker.images import ReadyImage
+from kaptain_magics.targets.docker import container_settings as container_settings
+from kaptain_magics.targets.docker.container_files import archive, copy_in
+from kaptain_magics.targets.docker.endpoint_record import EndpointRecord, Revision
+from kaptain_magics.targets.docker.ready_images import ReadyImage
 from kaptain_magics.targets.reading import explain
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ while True:
 """
 
 
-class Servers:
+class EndpointContainers:
     """Makes, asks and removes the containers of endpoints.
 
     Args:
@@ -72,7 +72,7 @@ class Servers:
 
     # ---- making --------------------------------------------------------------------------------------------------
 
-    def start(self, spec: EndpointSpec, image: ReadyImage, model: Path, token: str, made: list[str]) -> Placed:
+    def start(self, spec: EndpointSpec, image: ReadyImage, model: Path, token: str, made: list[str]) -> Revision:
         """Start a server of a revision; it loads its model then.
 
         Args:
@@ -100,16 +100,16 @@ class Servers:
             "drain_seconds": _DRAIN,
             "private": _private(name),
             "control": _control(name),
-            "env": settings_of.hidden_environment(given, {}, image.path),
+            "env": container_settings.hidden_environment(given, {}, image.path),
         }
         entries = [entry._replace(path=f"model/{entry.path}") for entry in files_below(model)]
         self._run(image, settings, options, entries, made)
-        return Placed(spec, name)
+        return Revision(spec, name)
 
     def _server(self, spec: EndpointSpec, image: ReadyImage, name: str) -> dict[str, Any]:
         settings = self._settings(spec, image, name, "server", "kaptain_magics.serving")
         settings["environment"] |= thread_limits(spec.resources.cores)
-        return settings | settings_of.limits(spec.resources)
+        return settings | container_settings.limits(spec.resources)
 
     def render(self, spec: EndpointSpec, image: ReadyImage) -> str:
         """Return the commands that would start an endpoint's gate and a server."""
@@ -117,7 +117,10 @@ class Servers:
         gate["ports"] = {f"{_PORT}/tcp": (spec.host, spec.port)}
         server = self._server(spec, image, f"{self._prefix(spec.name)}-{spec.revision[:8]}")
         hidden = without_values(spec).env
-        commands = [settings_of.as_command(image.name, gate), settings_of.as_command(image.name, server, hidden)]
+        commands = [
+            container_settings.as_command(image.name, gate),
+            container_settings.as_command(image.name, server, hidden),
+        ]
         return "\n\n".join([f"# serves {spec.artifact_uri}, copied to {MODEL}", *commands])
 
     def start_gate(
@@ -139,7 +142,7 @@ class Servers:
         settings = self._settings(spec, image, name, "gate", "kaptain_magics.serving.router")
         settings["ports"] = {f"{_PORT}/tcp": (spec.host, spec.port or port or None)}
         self._run(image, settings, _gate_options(name, [server], 0), [], made)
-        with self._engine.told():
+        with self._engine.translate_errors():
             gate = self._get(name)
             self.ask(name, {"do": "status"}, "accepting", seconds=30.0)
             gate.reload()
@@ -149,8 +152,8 @@ class Servers:
         raise ServingError("the endpoint's gate did not start", self._last_words(name))
 
     def _settings(self, spec: EndpointSpec, image: ReadyImage, name: str, kind: str, module: str) -> dict[str, Any]:
-        user = settings_of.run_as(image.user, self._config.settings)
-        labels = settings_of.labels(self._config.home, kind, spec.model_id, spec.run_id, name)
+        user = container_settings.run_as(image.user, self._config.settings)
+        labels = container_settings.labels(self._config.home, kind, spec.model_id, spec.run_id, name)
         return {
             "name": name,
             "entrypoint": ["python", "-m", module, "--options", OPTIONS],
@@ -159,14 +162,14 @@ class Servers:
             "user": user,
             "labels": {**labels, "kaptain.endpoint": spec.name},
             "environment": {
-                **settings_of.nameless(user),
-                "PYTHONPATH": settings_of.search_path(image.path),
+                **container_settings.nameless(user),
+                "PYTHONPATH": container_settings.search_path(image.path),
                 "PYTHONUNBUFFERED": "1",
                 "PYTHONDONTWRITEBYTECODE": "1",
             },
             "volumes": {**image.volumes, self._volume(spec.name): {"bind": SOCKETS, "mode": "rw"}},
             "stop_signal": "SIGTERM",
-            **settings_of.hardened(),
+            **container_settings.hardened(),
         }
 
     def _run(
@@ -179,7 +182,7 @@ class Servers:
     ) -> None:
         client = self._engine.client
         labels = {k: settings["labels"][k] for k in ("kaptain.managed-by", "kaptain.owner", "kaptain.endpoint")}
-        with self._engine.told(image.name):
+        with self._engine.translate_errors(image.name):
             client.volumes.create(
                 self._volume(labels["kaptain.endpoint"]), labels={**labels, "kaptain.kind": "sockets"}
             )
@@ -187,8 +190,8 @@ class Servers:
         made.append(settings["name"])
         options_file = Entry(f"{RUNTIME}/options.json", json.dumps(options).encode())
         files = [*runtime_entries(RUNTIME, serving=True), *entries, options_file]
-        put_in(self._engine, container, archive(files, FOLDER, [SOCKETS]))
-        with self._engine.told(image.name):
+        copy_in(self._engine, container, archive(files, FOLDER, [SOCKETS]))
+        with self._engine.translate_errors(image.name):
             container.start()
 
     # ---- asking --------------------------------------------------------------------------------------------------
@@ -204,7 +207,7 @@ class Servers:
         """
         words = [_control(name), json.dumps(command), str(seconds), *([key] if key else [])]
         try:
-            with self._engine.told():
+            with self._engine.translate_errors():
                 status, said = self._get(name).exec_run(["python", "-I", "-c", _ASK, *words], stderr=False)
             return dict(json.loads(said)) if status == 0 and isinstance(said, bytes) else {}
         except (KaptainError, ValueError):
@@ -231,33 +234,33 @@ class Servers:
                 raise ServingError(
                     f"the model was not loaded in {seconds:g} s: {self._last_words(name)}", "raise --timeout"
                 )
-        with self._engine.told():
+        with self._engine.translate_errors():
             self._get(name).update(restart_policy=_RESTART)
 
-    def route(self, deployed: Deployed) -> None:
+    def route(self, deployed: EndpointRecord) -> None:
         """Tell the gate where requests go, now and after a restart.
 
         Raises:
             ServingError: It does not answer.
         """
-        servers = [placed.server for placed in deployed.placed]
+        servers = [placed.server for placed in deployed.revisions]
         command = {"do": "route", "backends": [_private(name) for name in servers], "percent": deployed.percent}
         if not self.ask(deployed.gate, command):
             raise ServingError("the endpoint's gate does not answer", "deploy again, or undeploy first")
         options = json.dumps(_gate_options(deployed.gate, servers, deployed.percent)).encode()
-        with self._engine.told():
+        with self._engine.translate_errors():
             gate = self._get(deployed.gate)
-        put_in(self._engine, gate, archive([Entry(f"{RUNTIME}/options.json", options)], FOLDER))
+        copy_in(self._engine, gate, archive([Entry(f"{RUNTIME}/options.json", options)], FOLDER))
 
     def runs(self, name: str) -> bool:
         """Whether a container runs."""
         try:
-            with self._engine.told():
+            with self._engine.translate_errors():
                 return str(self._get(name).status) == "running"
-        except GoneError:
+        except ContainerGoneError:
             return False
 
-    def why_not_ready(self, deployed: Deployed) -> str:
+    def why_not_ready(self, deployed: EndpointRecord) -> str:
         """Return why an endpoint does not answer; empty when it does."""
         if not self.runs(deployed.stable.server):
             return f"its server ended: {self._why_ended(deployed.stable.server)}"
@@ -269,9 +272,9 @@ class Servers:
 
     def _why_ended(self, name: str) -> str:
         try:
-            with self._engine.told():
+            with self._engine.translate_errors():
                 state = self._get(name).attrs["State"]
-        except GoneError:
+        except ContainerGoneError:
             return "its container was removed"
         if state.get("OOMKilled"):
             return "out of memory: the server needed more than its limit - give it more with --memory"
@@ -281,7 +284,7 @@ class Servers:
 
     def _last_words(self, name: str) -> str:
         """Return the last error in a server's log, or its last lines, in one line."""
-        with suppress(KaptainError), self._engine.told():
+        with suppress(KaptainError), self._engine.translate_errors():
             lines = self._get(name).logs(tail=200).decode("utf-8", "replace").splitlines()
             errors = [line for line in lines if " ERROR " in line]
             if errors:
@@ -294,7 +297,7 @@ class Servers:
     def retire(self, names: Iterable[str]) -> None:
         """Let servers answer what they have, then remove them."""
         for name in names:
-            with suppress(GoneError), self._engine.told():
+            with suppress(ContainerGoneError), self._engine.translate_errors():
                 container = self._get(name)
                 container.stop(timeout=int(_DRAIN) + 5)
                 container.remove(force=True, v=True)
@@ -302,19 +305,19 @@ class Servers:
     def remove(self, names: Iterable[str]) -> None:
         """Remove containers at once."""
         for name in names:
-            with suppress(KaptainError), self._engine.told():
+            with suppress(KaptainError), self._engine.translate_errors():
                 self._get(name).remove(force=True, v=True)
 
     def remove_volume(self, endpoint: str) -> None:
         """Remove the volume with an endpoint's sockets."""
-        with self._engine.told():
+        with self._engine.translate_errors():
             self._engine.client.volumes.get(self._volume(endpoint)).remove(force=True)
 
     def _get(self, name: str) -> Container:
         return self._engine.client.containers.get(name)
 
     def _prefix(self, endpoint: str) -> str:
-        return f"kaptain-{settings_of.owner(self._config.home)[:8]}-{endpoint}"
+        return f"kaptain-{container_settings.owner(self._config.home)[:8]}-{endpoint}"
 
     def _volume(self, endpoint: str) -> str:
         return f"{self._prefix(endpoint)}-sockets"

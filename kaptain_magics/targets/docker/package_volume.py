@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from kaptain_magics.files import locked
-from kaptain_magics.images.context import Entry
+from kaptain_magics.images.build_context import Entry
 from kaptain_magics.images.engine import Engine
-from kaptain_magics.images.layers import files_below
-from kaptain_magics.targets.docker.container import MANAGED, MOUNTED, owner
-from kaptain_magics.targets.docker.files import archive, put_in
+from kaptain_magics.images.tar_files import files_below
+from kaptain_magics.targets.docker.container_files import archive, copy_in
+from kaptain_magics.targets.docker.container_settings import MANAGED, MOUNTED, owner
 
 _COMPLETE = ".complete"
 
 
-class Volume:
+class PackageVolume:
     """A volume of installed packages.
 
     Args:
@@ -41,7 +41,7 @@ class Volume:
         from docker import errors
 
         labels = {**MANAGED, "kaptain.owner": owner(self._home), "kaptain.kind": "packages"}
-        with locked(self._cache / "docker" / f".{self.name}.lock", patience=600.0), engine.told():
+        with locked(self._cache / "docker" / f".{self.name}.lock", patience=600.0), engine.translate_errors():
             engine.client.volumes.create(self.name, labels=labels)
             helper = engine.client.containers.create(
                 image_id, ["true"], labels=labels, volumes={self.name: {"bind": MOUNTED, "mode": "rw"}}
@@ -51,7 +51,7 @@ class Volume:
                     pieces, _ = helper.get_archive(f"{MOUNTED}/{_COMPLETE}")
                     list(pieces)
                 except errors.NotFound:
-                    put_in(engine, helper, archive(files_below(self._folder), MOUNTED))
-                    put_in(engine, helper, archive([Entry(_COMPLETE, b"")], MOUNTED))
+                    copy_in(engine, helper, archive(files_below(self._folder), MOUNTED))
+                    copy_in(engine, helper, archive([Entry(_COMPLETE, b"")], MOUNTED))
             finally:
                 helper.remove(force=True)

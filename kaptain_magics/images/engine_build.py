@@ -14,11 +14,11 @@ from typing import IO, Any, cast
 
 from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.errors import CredentialsError, ImageError
-from kaptain_magics.images.context import FOLDER, PACKAGES, RUNTIME, Entry
-from kaptain_magics.images.engine import Engine, sentence
-from kaptain_magics.images.http import Access
-from kaptain_magics.images.layers import write_tar
-from kaptain_magics.images.reference import Reference
+from kaptain_magics.images.build_context import FOLDER, PACKAGES, RUNTIME, Entry
+from kaptain_magics.images.engine import Engine, explain_engine_error
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_access import Access
+from kaptain_magics.images.tar_files import write_tar
 
 _IN_MEMORY = 32 << 20
 _TICK = 0.2
@@ -95,7 +95,7 @@ def build_image(
             yield from _buildx(engine, image, context, platform)
         else:
             yield from _classic(engine, image, context, platform)
-    with engine.told(image):
+    with engine.translate_errors(image):
         return str(engine.client.images.get(image).id)
 
 
@@ -148,7 +148,7 @@ def _buildx(engine: Engine, image: str, context: IO[bytes], platform: str) -> Ge
 def _classic(engine: Engine, image: str, context: IO[bytes], platform: str) -> Generator[str, None, None]:
     said: list[str] = []
     client = engine.client
-    with engine.told(image):
+    with engine.translate_errors(image):
         steps = client.api.build(
             fileobj=context,
             custom_context=True,
@@ -172,7 +172,7 @@ def _failed(said: Sequence[str]) -> ImageError:
     lines = [line.strip() for line in said if line.strip()]
     telling = [line for line in lines if re.match(r"(?:ERROR|error)[: ]", line)]
     reason = without_passwords((telling or lines or ["the builder said nothing"])[-1])
-    known = sentence(reason)
+    known = explain_engine_error(reason)
     if known.hint:
         return ImageError(known.message, known.hint)
     return ImageError(
@@ -206,7 +206,7 @@ def push_built(engine: Engine, image: str, access: Access) -> Generator[str, Non
 def _push(engine: Engine, image: str, login: Mapping[str, str]) -> Generator[str, None, str]:
     """Push once; returns what went wrong."""
     client = engine.client
-    with engine.told(image):
+    with engine.translate_errors(image):
         lines: Any = client.api.push(image, stream=True, decode=True, auth_config=dict(login))
         for line in lines:
             if "error" in line:

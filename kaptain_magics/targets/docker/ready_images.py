@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.errors import TargetError, WorkloadError
 from kaptain_magics.images.engine import Engine
-from kaptain_magics.images.inside import ImageInspector
-from kaptain_magics.images.own import own_packages
+from kaptain_magics.images.image_contents import ImageInspector
 from kaptain_magics.images.publish import CHECKSUM, Publisher, recipe
-from kaptain_magics.images.reference import with_tag
-from kaptain_magics.images.requirements import shown
+from kaptain_magics.images.registry.reference import with_tag
+from kaptain_magics.images.requirement_lines import shown
+from kaptain_magics.images.runtime_packages import fetch_runtime_packages
 from kaptain_magics.images.wheels import install
 from kaptain_magics.runtime.requirements import OWN_PACKAGES
 from kaptain_magics.targets.base import TargetConfig
-from kaptain_magics.targets.docker.container import MANAGED, base_image, loopback, owner
-from kaptain_magics.targets.docker.packages import Volume
+from kaptain_magics.targets.docker.container_settings import MANAGED, base_image, loopback, owner
+from kaptain_magics.targets.docker.package_volume import PackageVolume
 
 
 class ReadyImage(NamedTuple):
@@ -42,7 +42,7 @@ class ReadyImage(NamedTuple):
     built: bool = False
 
 
-class Images:
+class ImageProvider:
     """Finds and makes images.
 
     Args:
@@ -58,7 +58,7 @@ class Images:
         self._built: dict[tuple[object, ...], ReadyImage] = {}
         self._building = threading.Lock()
 
-    def at_hand(self, image: ImageSpec, wanted: Sequence[str]) -> ReadyImage | None:
+    def find_ready(self, image: ImageSpec, wanted: Sequence[str]) -> ReadyImage | None:
         """Return the image when nothing has to be made or fetched first.
 
         Args:
@@ -145,9 +145,9 @@ class Images:
         missing = inside.missing(wanted)
         if missing:
             yield "Installing requirements that the image lacks: " + shown(missing)
-            fetch = own_packages if set(missing) <= set(OWN_PACKAGES) else install
+            fetch = fetch_runtime_packages if set(missing) <= set(OWN_PACKAGES) else install
             folder = yield from fetch(missing, inside.platform, self._config.cache, inside.installed)
-            volume = Volume(folder, self._config.cache, self._config.home)
+            volume = PackageVolume(folder, self._config.cache, self._config.home)
             volume.fill(self._engine, found.id)
             found = found._replace(volumes=volume.mounts)
         self._complete[(found.id, *wanted)] = found

@@ -10,8 +10,9 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from kaptain_magics.errors import ImageError
-from kaptain_magics.images.http import Access, RegistryHttp
-from kaptain_magics.images.reference import Reference
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_access import Access
+from kaptain_magics.images.registry.registry_http import RegistryHttp
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse

@@ -10,8 +10,8 @@ from kaptain_magics.images.assemble.assembler import Assembler
 from kaptain_magics.images.bases import Base, Bases, image_platform
 from kaptain_magics.images.build_context import Entry
 from kaptain_magics.images.content_digest import FileDigests, image_digest
-from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.dockerfile import dockerfile, entrypoint, environment
+from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.engine_build import build_image, push_built
 from kaptain_magics.images.image_contents import ImageContents, ImageInspector
 from kaptain_magics.images.lacking_packages import lacking_packages

@@ -16,7 +16,6 @@ from kaptain_magics.model.contract import envs
 from kaptain_magics.model.contract.console import logger
 from kaptain_magics.runtime.requirements import OWN_PACKAGES
 
-
 _STEPS = ("Skipping", "Building", "Assembling", "Pushing", "Image build")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kaptain_magics.core.events import ArtifactSaved, Event, Noted, StateChanged
+from kaptain_magics.core.events import ArtifactSaved, Event, StateChanged
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError

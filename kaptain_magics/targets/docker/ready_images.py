@@ -124,9 +124,7 @@ class ImageProvider:
         base = base_image(job.image, self._config.settings)
         name = with_tag(job.image.image_name, job.model_id, job.framework.value)
         parts = job.script.name, job.script.source, job.files, job.requirements
-        published = self._publisher.publish(
-            recipe(name, base, *parts, own=OWN_PACKAGES), progress, keep_in_engine=True
-        )
+        published = self._publisher.publish(recipe(name, base, *parts, own=OWN_PACKAGES), progress, keep_in_engine=True)
         in_engine = self._engine.image_labels(name).get(CHECKSUM) == published.checksum
         image = self._pulled(name if in_engine else published.pinned, progress)._replace(built=True)
         further = [line for line in wanted if line not in job.requirements]

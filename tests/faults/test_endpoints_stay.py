@@ -25,7 +25,7 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.model import Workspace
 from kaptain_magics.runtime.manifest import MANIFEST, Manifest
 from kaptain_magics.script import capture
-from kaptain_magics.serving.client import predict
+from kaptain_magics.serving.client.predict import predict
 from kaptain_magics.targets.base import Surroundings
 from kaptain_magics.targets.local import LocalTarget, processes
 from kaptain_magics.targets.local.instances import Instance

@@ -17,7 +17,7 @@ from typing import Any
 
 from kaptain_magics.errors import ServingError
 from kaptain_magics.runtime.savers.base import datatype_of
-from kaptain_magics.serving.loaders.base import LoadedModel, Signature, TensorSpec, find_file, require
+from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.described import (
     import_file,
     is_batchable,
@@ -26,6 +26,7 @@ from kaptain_magics.serving.loaders.described import (
     told_signature,
 )
 from kaptain_magics.serving.loaders.torch_model import TorchModel
+from kaptain_magics.serving.signature import LoadedModel, Signature, TensorSpec
 
 _FILES = ("model.pt2", "*.pt2", "model.pt", "*.pt", "*.pth")
 

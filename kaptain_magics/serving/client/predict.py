@@ -18,8 +18,8 @@ import numpy as np
 import orjson
 
 from kaptain_magics.errors import InferenceError, ServingError
-from kaptain_magics.serving.client.inputs import UNNAMED, to_tensors
 from kaptain_magics.serving.client import pool
+from kaptain_magics.serving.client.inputs import UNNAMED, to_tensors
 from kaptain_magics.serving.protocol.binary import read_raw, write_raw
 from kaptain_magics.serving.protocol.tensors import as_answer, read_data, write_data
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError
+from kaptain_magics.runtime.text import shorten
 from kaptain_magics.serving.protocol.datatypes import dtype_of
 from kaptain_magics.serving.protocol.shapes import advice, fits, mismatch
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec
@@ -125,7 +126,7 @@ def _by_place(data: Any, signature: Signature) -> dict[str, Array]:
     array = _array(data)
     if array.ndim == 0:
         if specs and not _is_value(data, specs):
-            raise InferenceError(f"{_short(data)} is no table", f"the model takes {_takes(signature)}")
+            raise InferenceError(f"{shorten(repr(data))} is no table", f"the model takes {_takes(signature)}")
         array = array.reshape(1)
     if len(specs) > 1:
         return _cut(array, signature)
@@ -251,8 +252,3 @@ def _typed(array: Array, spec: TensorSpec) -> Array:
     """Return numbers in the model's floating point type, so that no more bytes travel than it uses."""
     wanted = dtype_of(spec.datatype)
     return array.astype(wanted) if wanted.kind == "f" and array.dtype.kind in "fiu" else array
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

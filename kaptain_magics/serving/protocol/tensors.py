@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError
+from kaptain_magics.runtime.text import shorten
 from kaptain_magics.serving.protocol.datatypes import DTYPES, datatype_of, dtype_of
 from kaptain_magics.serving.signature import Array
 
@@ -24,7 +25,7 @@ def read_shape(tensor: dict[str, Any], name: str) -> tuple[int, ...]:
     """
     shape = tensor.get("shape")
     if not isinstance(shape, list) or len(shape) > _DEEPEST or not all(type(d) is int and d >= 0 for d in shape):
-        raise InferenceError(f"tensor {name!r}: shape {_short(shape)} is not a list of whole numbers from 0")
+        raise InferenceError(f"tensor {name!r}: shape {shorten(repr(shape))} is not a list of whole numbers from 0")
     return tuple(shape)
 
 
@@ -123,11 +124,6 @@ def _has_shape(data: Any, shape: tuple[int, ...]) -> bool:
     if not shape:
         return not isinstance(data, list)
     return isinstance(data, list) and len(data) == shape[0] and all(_has_shape(item, shape[1:]) for item in data)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def as_answer(array: Any) -> tuple[str, Array]:

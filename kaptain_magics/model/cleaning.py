@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kaptain_magics.core.names import check_model_id
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
-from kaptain_magics.targets.base import Housekeeping
+from kaptain_magics.targets.base import Cleanable
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -41,7 +41,7 @@ def clean(workspace: Context, force: bool) -> list[str]:
     for name in sorted({"local", workspace.settings.target, *(r.record.target for r in workspace.runs())}):
         try:
             target = workspace.target(name)
-            if isinstance(target, Housekeeping):
+            if isinstance(target, Cleanable):
                 lines += target.clean(force)
         except KaptainError as error:
             lines.append(f"{name}: cannot be cleaned now: {error.message}")

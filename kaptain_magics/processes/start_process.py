@@ -48,7 +48,7 @@ def start_process(
     """Start a job; waits as long as its worker imports what the job needs.
 
     Args:
-        request: What ``zygote`` documents: plan, env, cwd, exit_path, detached, threads.
+        request: What ``zygote`` documents: program, env, cwd, exit_path, detached, threads.
         output: File descriptor of the job's standard output and error; stays open here.
         python: The interpreter that runs it.
         warm: The worker to fork from; ``None``, or one that cannot fork safely, makes a fresh process.
@@ -94,12 +94,12 @@ def start_process(
 
 def _start_plain(request: Mapping[str, Any], output: int, python: str, lock: int | None) -> Process:
     folder = Path(request["cwd"])
-    plan = dict(request["plan"])
-    if "module" in plan:
-        command = [python, "-m", plan["module"], *plan["argv"]]
+    program = dict(request["program"])
+    if "module" in program:
+        command = [python, "-m", program["module"], *program["argv"]]
     else:
-        path = folder.parent / "plan.json"
-        path.write_text(json.dumps(plan), encoding="utf-8")
+        path = folder.parent / "program.json"
+        path.write_text(json.dumps(program), encoding="utf-8")
         command = [python, "-u", "-m", "kaptain_magics.runtime.launch", str(path)]
     env = dict(request["env"])
     if lock is not None:

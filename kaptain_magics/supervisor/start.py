@@ -37,7 +37,7 @@ def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> N
     env = {**os.environ, **secrets}
     env.pop("KAPTAIN_JOB", None)  # where a job starts another run: that one outlives it
     request = {
-        "plan": {"module": _MAIN, "argv": [str(folder.path)]},
+        "program": {"module": _MAIN, "argv": [str(folder.path)]},
         "env": env,
         "cwd": str(folder.path),
         "detached": True,

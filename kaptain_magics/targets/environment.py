@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 
 if TYPE_CHECKING:
     from kaptain_magics.config import Settings
@@ -32,9 +32,9 @@ def storage_environment(settings: Settings, secrets: Mapping[str, str] | None = 
     return storage_env({**os.environ, **{k: v for k, v in named.items() if v}, **(secrets or {})})
 
 
-def target_config(settings: Settings, secrets: Mapping[str, str] | None = None) -> Surroundings:
+def target_config(settings: Settings, secrets: Mapping[str, str] | None = None) -> TargetConfig:
     """Return what a target is opened with under these settings."""
-    return Surroundings(
+    return TargetConfig(
         home=Path(settings.home),
         cache=Path(settings.cache),
         settings={k: v.lower() if v in ("True", "False") else v for k, v in settings.as_texts().items()},

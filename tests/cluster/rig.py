@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.seaweed import SeaweedFS, require_seaweed
 
@@ -98,12 +98,12 @@ def eventually(what: Callable[[], Any], patience: float = 60.0) -> Any:
         time.sleep(0.1)
 
 
-def surroundings(
+def target_config(
     kubeconfig: Path, cluster: Cluster, home: Path, image: str, storage: SeaweedFS | None = None, **settings: str
-) -> Surroundings:
+) -> TargetConfig:
     """What a target of the test is told."""
     home.mkdir(exist_ok=True)
-    return Surroundings(
+    return TargetConfig(
         home=home,
         cache=home / "cache",
         settings={

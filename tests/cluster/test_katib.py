@@ -21,7 +21,7 @@ from kaptain_magics.targets.base import NativeTuner
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
 from tests.cluster.jobs import last
-from tests.cluster.rig import BUCKET, eventually, kubectl, ours, surroundings
+from tests.cluster.rig import BUCKET, eventually, kubectl, ours, target_config
 from tests.cluster.standins import KatibStandIn, install, uninstall
 from tests.seaweed import SeaweedFS
 from tests.shell import Notebook
@@ -58,8 +58,8 @@ def katib(namespace: Cluster) -> Iterator[None]:
 def target(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, pod_storage: SeaweedFS, tmp_path: Path
 ) -> KubernetesTarget:
-    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage)
-    return KubernetesTarget(around)
+    config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage)
+    return KubernetesTarget(config)
 
 
 def study(source: str = SCRIPT, **changes: object) -> StudySpec:
@@ -272,8 +272,8 @@ def test_the_dry_run_is_accepted(target: KubernetesTarget, kubeconfig: Path, nam
 def test_studies_run_as_jobs_when_asked(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path
 ) -> None:
-    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, cluster_tuner="jobs")
-    assert not KubernetesTarget(around).can_tune()
+    config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, cluster_tuner="jobs")
+    assert not KubernetesTarget(config).can_tune()
     assert threading.active_count() < 50
 
 

@@ -71,15 +71,15 @@ def follow_and_tell(handle: _H, verbose: bool | None = None) -> _H:
     Raises:
         RunFailedError: It failed or was stopped; the message has the reason.
     """
-    teller = _Study(handle) if isinstance(handle, Study) else _Teller(handle, verbose)
+    diff = _Study(handle) if isinstance(handle, Study) else _Teller(handle, verbose)
     try:
         for event in handle.follow(tick=0.25):
-            teller.tell(event)
+            diff.tell(event)
     except KeyboardInterrupt:
         handle.stop()
         raise
     finally:
-        teller.close()
+        diff.close()
     handle.raise_for_failure()
     return handle
 

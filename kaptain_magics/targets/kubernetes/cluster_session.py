@@ -12,7 +12,7 @@ from kaptain_magics.core.events import Event, Noted
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import KaptainError, TargetError
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
 from kaptain_magics.targets.kubernetes.api.discovery import Discovery
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
@@ -54,12 +54,12 @@ class ClusterSession:
     """What jobs, studies and endpoints have in common: the cluster, the owner, secrets, creating and removing.
 
     Args:
-        surroundings: Settings, and access to the object store.
+        config: Settings, and access to the object store.
     """
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self.config = surroundings
-        self.owner = labels.owner_name(surroundings.home, surroundings.settings.get("owner", ""))
+    def __init__(self, config: TargetConfig) -> None:
+        self.config = config
+        self.owner = labels.owner_name(config.home, config.settings.get("owner", ""))
 
     @functools.cached_property
     def cluster(self) -> Cluster:

@@ -8,7 +8,7 @@ import msgspec
 
 from kaptain_magics.core.events import Event
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
-from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, Surroundings, without_values
+from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, TargetConfig, without_values
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
 from kaptain_magics.targets.kubernetes.endpoints.cluster_serving import KubernetesServing
@@ -23,14 +23,14 @@ class KubernetesTarget:
     """Runs jobs and studies and serves models on a cluster.
 
     Args:
-        surroundings: ``kubeconfig``, ``context``, ``namespace``, ``base_image``, ``service_account`` and access to
+        config: ``kubeconfig``, ``context``, ``namespace``, ``base_image``, ``service_account`` and access to
             the object store.
     """
 
     name = "kubernetes"
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self.session = ClusterSession(surroundings)
+    def __init__(self, config: TargetConfig) -> None:
+        self.session = ClusterSession(config)
         self.jobs = KubernetesJobs(self.session)
         self.keeper = Housekeeper(self.session)
         self.tuner = KatibTuner(self.session, self.jobs)

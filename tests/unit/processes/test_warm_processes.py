@@ -98,7 +98,7 @@ def test_a_program_that_is_just_being_executed_ends_with_its_job(tmp_path: Path)
     with open(tmp_path / "log.txt", "wb") as log:
         for number in range(100):  # each ends the job at another moment of the execution
             env = {**os.environ, "KAPTAIN_JOB": f"{number:032x}"}
-            request = {"plan": {"script": str(script), "argv": []}, "env": env, "cwd": str(tmp_path)}
+            request = {"program": {"script": str(script), "argv": []}, "env": env, "cwd": str(tmp_path)}
             process = start_process.start_process(request, log.fileno(), warm=worker)
             assert process.wait(60) is not None
     left = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == sleeper]
@@ -182,7 +182,7 @@ def test_without_a_fork_a_plain_child_does_the_same(
     script = tmp_path / "work" / "script.py"
     script.write_text("import sys\nrate = 1\nprint(rate, sys.argv[1:])\nraise SystemExit(4)\n")
     request = {
-        "plan": {"script": str(script), "argv": ["--a"], "assignments": {"rate": 0.5}},
+        "program": {"script": str(script), "argv": ["--a"], "assignments": {"rate": 0.5}},
         "env": dict(os.environ),
         "cwd": str(script.parent),
         "exit_path": str(tmp_path / "exit.json"),
@@ -239,7 +239,7 @@ def test_a_stopped_installation_ends(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_cannot_start_is_a_clear_error(tmp_path: Path) -> None:
-    request = {"plan": {"script": "x", "argv": []}, "env": {}, "cwd": str(tmp_path)}
+    request = {"program": {"script": "x", "argv": []}, "env": {}, "cwd": str(tmp_path)}
     with open(tmp_path / "log.txt", "wb") as log, pytest.raises(TargetError):
         start_process.start_process(request, log.fileno(), python=str(tmp_path / "no-python"))
     assert sys.executable

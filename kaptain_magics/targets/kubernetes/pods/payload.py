@@ -1,6 +1,6 @@
-"""What is laid into a job's pods: the entry, the plan, the runtime, the script with its files.
+"""What is laid into a job's pods: the entry, the program, the runtime, the script with its files.
 
-All of it travels in one Secret. What is too large for that goes to the object store, and the plan names it.
+All of it travels in one Secret. What is too large for that goes to the object store, and the program names it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Integer
 from kaptain_magics.core.specs import Binding, JobSpec, StudySpec
 from kaptain_magics.errors import TargetError
-from kaptain_magics.images.context import FOLDER, Entry, own_entries, requirements_entry, runtime_entries
-from kaptain_magics.images.layers import write_tar
+from kaptain_magics.images.build_context import FOLDER, Entry, requirements_entry, runtime_entries, script_entries
+from kaptain_magics.images.tar_files import write_tar
 from kaptain_magics.targets.kubernetes.manifests.pod import ROOT, WORK
 
 LARGEST = 700 * 1024  # bytes of script, files and runtime in a Secret; the API server takes 1 MiB in all
@@ -63,8 +63,8 @@ def for_study(study: StudySpec) -> Payload:
         "words": {name: found for name, domain in study.domains.items() if (found := _words(job, name, domain))},
         "last": [name for name in study.domains if job.script.follows_args(name)],
     }
-    plan = {"argv": list(job.argv), "assignments": job.assignments, "search": search}
-    return _payload(job, plan)
+    program = {"argv": list(job.argv), "assignments": job.assignments, "search": search}
+    return _payload(job, program)
 
 
 def _values(domain: AnyDomain) -> dict[str, Any]:
@@ -85,19 +85,19 @@ def _words(job: JobSpec, name: str, domain: AnyDomain) -> dict[str, list[str]]:
     return {str(value): list(job.words(name, value)) for value in choices}
 
 
-def _payload(job: JobSpec, plan: dict[str, Any]) -> Payload:
+def _payload(job: JobSpec, program: dict[str, Any]) -> Payload:
     built = bool(job.image.image_name)
     folder = FOLDER if built else WORK
-    plan |= {"script": f"{folder}/{job.script.name}", "model": job.capture.model, "metrics": job.capture.metrics}
+    program |= {"script": f"{folder}/{job.script.name}", "model": job.capture.model, "metrics": job.capture.metrics}
     if built:
-        plan["built"] = FOLDER
+        program["built"] = FOLDER
     fetched_uri = ""
     if job.capture.fetch:
         fetched_uri = _beside(job, "fetched.pkl", "bring variables back")
-        plan |= {"fetch": list(job.capture.fetch), "fetched": f"{ROOT}/fetched.pkl", "fetched_uri": fetched_uri}
-    work = [] if built else list(own_entries(job.script.name, job.script.source, job.files))
+        program |= {"fetch": list(job.capture.fetch), "fetched": f"{ROOT}/fetched.pkl", "fetched_uri": fetched_uri}
+    work = [] if built else list(script_entries(job.script.name, job.script.source, job.files))
     if job.capture.send:
-        plan["sent"] = f"{WORK}/{SENT}"
+        program["sent"] = f"{WORK}/{SENT}"
         work.append(Entry(SENT, _sent(job)))
     files = {"start.py": inside("start.py")}
     if not built:
@@ -106,12 +106,12 @@ def _payload(job: JobSpec, plan: dict[str, Any]) -> Payload:
             files["requirements.txt"] = _content(requirements_entry(job.requirements))
     packed = archive(work, "work")
     work_uri = ""
-    if sum(map(len, files.values())) + len(packed) + len(json.dumps(plan)) > LARGEST:
+    if sum(map(len, files.values())) + len(packed) + len(json.dumps(program)) > LARGEST:
         work_uri = _beside(job, WORK_ARCHIVE, f"carry {len(packed) / 1e6:.1f} MB of files")
-        plan |= {"work_uri": work_uri, "work_sha256": hashlib.sha256(packed).hexdigest()}
+        program |= {"work_uri": work_uri, "work_sha256": hashlib.sha256(packed).hexdigest()}
     else:
         files[WORK_ARCHIVE] = packed
-    files["plan.json"] = json.dumps(plan).encode()
+    files["program.json"] = json.dumps(program).encode()
     return Payload(files, work_uri, packed if work_uri else b"", fetched_uri)
 
 

@@ -172,7 +172,7 @@ def build_study(
     Raises:
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
-    from kaptain_magics.tuning.algorithms import Algorithm
+    from kaptain_magics.core.algorithms import Algorithm
     from kaptain_magics.tuning.checks import Tuner, check_study
 
     named = read_objectives(objectives, direction)

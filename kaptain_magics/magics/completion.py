@@ -117,9 +117,9 @@ class Completion:
 
             return target_names()
         if kind in ("algorithm", "stopping"):
-            from kaptain_magics.tuning.algorithms import ROWS, STOPPING
+            from kaptain_magics.tuning.algorithms import ALGORITHMS, STOPPING_RULES
 
-            return list(ROWS if kind == "algorithm" else STOPPING)
+            return list(ALGORITHMS if kind == "algorithm" else STOPPING_RULES)
         return self._stored(kind, model_id)
 
     def _stored(self, kind: str, model_id: str) -> Iterable[str]:

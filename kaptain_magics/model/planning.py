@@ -25,8 +25,8 @@ from kaptain_magics.errors import (
     ScriptError,
     StateError,
 )
-from kaptain_magics.model.handles import Study, open_handle
-from kaptain_magics.model.plans import StudyPlan
+from kaptain_magics.model.plan import StudyPlan
+from kaptain_magics.model.runs import Study, open_run
 from kaptain_magics.state import Revision
 from kaptain_magics.targets.base import present
 
@@ -257,10 +257,10 @@ def values_taken_over(
     best: Mapping[str, Value] = {}
     lost: list[str] = []
     with contextlib.suppress(StateError):
-        handle = open_handle(workspace.folder(before.run_id), workspace)
-        if isinstance(handle, Study):
-            best = handle.best_parameters
-            searched = handle.record.study.domains if handle.record.study is not None else {}
+        run = open_run(workspace.folder(before.run_id), workspace)
+        if isinstance(run, Study):
+            best = run.best_parameters
+            searched = run.record.study.domains if run.record.study is not None else {}
             lost = [name for name in searched if name not in asked and name not in best]
     given = {name: value for name, value in before.parameters.items() if name not in asked}
     found = {name: value for name, value in best.items() if name not in asked}

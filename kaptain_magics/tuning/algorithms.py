@@ -19,7 +19,7 @@ from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, DomainError
 from kaptain_magics.tuning.search import Search, Stopper
-from kaptain_magics.tuning.space import Line, Space, axis_of
+from kaptain_magics.tuning.space import ContinuousAxis, Space, axis_of
 
 
 class Algorithm(StrEnum):
@@ -97,7 +97,7 @@ def one_of(key: str, *words: str, more: str = "") -> Setting:
 
 
 @dataclass(frozen=True)
-class Row:
+class AlgorithmDefinition:
     """How an algorithm or a stopping rule is made.
 
     Attributes:
@@ -109,7 +109,7 @@ class Row:
 
     make: str
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
     stopper: str = ""
 
 
@@ -135,29 +135,31 @@ _HYPERBAND = {
     "resource_name": Setting("resource_name", str, "a name"),
 }
 
-ROWS: Mapping[Algorithm, Row] = {
-    Algorithm.RANDOM: Row("kaptain_magics.tuning.points:RandomSearch", _SEED),
-    Algorithm.GRID: Row("kaptain_magics.tuning.points:GridSearch", _SEED),
-    Algorithm.SOBOL: Row("kaptain_magics.tuning.points:SobolSearch", _SEED, ("scipy",)),
-    Algorithm.TPE: Row("kaptain_magics.tuning.guided:tpe", _TPE),
-    Algorithm.MULTIVARIATE_TPE: Row("kaptain_magics.tuning.guided:multivariate_tpe", _TPE),
-    Algorithm.CMAES: Row("kaptain_magics.tuning.guided:cmaes", _CMAES, ("cmaes",)),
-    Algorithm.BAYESIANOPTIMIZATION: Row("kaptain_magics.tuning.gaussian:GaussianSearch", _BAYES),
-    Algorithm.HYPERBAND: Row("kaptain_magics.tuning.points:RandomSearch", _HYPERBAND, stopper="hyperband"),
+ALGORITHMS: Mapping[Algorithm, AlgorithmDefinition] = {
+    Algorithm.RANDOM: AlgorithmDefinition("kaptain_magics.tuning.points:RandomSearch", _SEED),
+    Algorithm.GRID: AlgorithmDefinition("kaptain_magics.tuning.points:GridSearch", _SEED),
+    Algorithm.SOBOL: AlgorithmDefinition("kaptain_magics.tuning.points:SobolSearch", _SEED, ("scipy",)),
+    Algorithm.TPE: AlgorithmDefinition("kaptain_magics.tuning.guided:tpe", _TPE),
+    Algorithm.MULTIVARIATE_TPE: AlgorithmDefinition("kaptain_magics.tuning.guided:multivariate_tpe", _TPE),
+    Algorithm.CMAES: AlgorithmDefinition("kaptain_magics.tuning.guided:cmaes", _CMAES, ("cmaes",)),
+    Algorithm.BAYESIANOPTIMIZATION: AlgorithmDefinition("kaptain_magics.tuning.gaussian:GaussianSearch", _BAYES),
+    Algorithm.HYPERBAND: AlgorithmDefinition(
+        "kaptain_magics.tuning.points:RandomSearch", _HYPERBAND, stopper="hyperband"
+    ),
 }
-STOPPING: Mapping[str, Row] = {
-    "medianstop": Row(
+STOPPING_RULES: Mapping[str, AlgorithmDefinition] = {
+    "medianstop": AlgorithmDefinition(
         "kaptain_magics.tuning.stopping:median",
         {"min_trials_required": whole("trials", 1), "start_step": whole("steps", 1)},
     ),
 }
-_HALVING = Row("kaptain_magics.tuning.stopping:halving")
+_HALVING = AlgorithmDefinition("kaptain_magics.tuning.stopping:halving")
 
 
 def make_search(spec: StudySpec) -> Search:
     """Return the search of a study that passed ``checks.check_study``."""
     algorithm = Algorithm.of(spec.algorithm)
-    row = row_of(algorithm)
+    row = definition_of(algorithm)
     settings = read_settings(row.settings, algorithm, spec.algorithm_settings)
     domains: Mapping[str, AnyDomain] = spec.domains
     if algorithm is Algorithm.HYPERBAND:
@@ -166,38 +168,38 @@ def make_search(spec: StudySpec) -> Search:
     if spec.seed is not None:
         settings["seed"] = spec.seed
     settings.setdefault("seed", secrets.randbits(31))
-    search: Search = _maker(row)(Space(domains), spec.direction, **settings)
+    search: Search = _factory(row)(Space(domains), spec.direction, **settings)
     return search
 
 
 def make_stopper(spec: StudySpec) -> Stopper | None:
     """Return the stopping rule of a study that passed ``checks.check_study``, if it has one."""
     algorithm = Algorithm.of(spec.algorithm)
-    row = row_of(algorithm)
-    made: Stopper | None = None
+    row = definition_of(algorithm)
+    stopper: Stopper | None = None
     if algorithm is Algorithm.HYPERBAND:
         settings = read_settings(row.settings, algorithm, spec.algorithm_settings)
         budget, _ = hyperband_resource(spec.domains, settings)
-        made = _maker(_HALVING)(spec.direction, budget=budget, eta=settings.get("eta", 3))
+        stopper = _factory(_HALVING)(spec.direction, budget=budget, eta=settings.get("eta", 3))
     elif spec.early_stopping:
-        made = _maker(STOPPING[spec.early_stopping])(spec.direction, **read_stopping(spec))
-    return made
+        stopper = _factory(STOPPING_RULES[spec.early_stopping])(spec.direction, **read_stopping(spec))
+    return stopper
 
 
-def row_of(algorithm: Algorithm) -> Row:
+def definition_of(algorithm: Algorithm) -> AlgorithmDefinition:
     """Return the row of an algorithm.
 
     Raises:
         AlgorithmError: Only Katib has it.
     """
-    if algorithm not in ROWS:
+    if algorithm not in ALGORITHMS:
         raise AlgorithmError(
-            f"only Katib has {algorithm}", "use --on kubernetes with Katib, or one of " + ", ".join(ROWS)
+            f"only Katib has {algorithm}", "use --on kubernetes with Katib, or one of " + ", ".join(ALGORITHMS)
         )
-    return ROWS[algorithm]
+    return ALGORITHMS[algorithm]
 
 
-def _maker(row: Row) -> Callable[..., Any]:
+def _factory(row: AlgorithmDefinition) -> Callable[..., Any]:
     module, _, name = row.make.partition(":")
     maker: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return maker
@@ -255,12 +257,14 @@ def read_stopping(spec: StudySpec, stopper: str = "") -> dict[str, object]:
                 "there are settings for early stopping, but no rule", "write --early-stopping medianstop"
             )
         return {}
-    if spec.early_stopping not in STOPPING:
-        hint = _nearest(spec.early_stopping, STOPPING)
+    if spec.early_stopping not in STOPPING_RULES:
+        hint = _nearest(spec.early_stopping, STOPPING_RULES)
         raise AlgorithmError(f"unknown early-stopping rule {spec.early_stopping!r}", hint)
     if stopper:
         raise AlgorithmError(f"{stopper} stops trials by itself", "leave --early-stopping out")
-    return read_settings(STOPPING[spec.early_stopping].settings, spec.early_stopping, spec.early_stopping_settings)
+    return read_settings(
+        STOPPING_RULES[spec.early_stopping].settings, spec.early_stopping, spec.early_stopping_settings
+    )
 
 
 def _nearest(word: str, known: Mapping[str, object] | type[Algorithm]) -> str:
@@ -287,7 +291,7 @@ def hyperband_resource(
         raise AlgorithmError(f"hyperband: resource_name {name!r} is not searched", _nearest(str(name), domains))
     domain = domains[name]
     axis = axis_of(domain)
-    greatest: Value = axis.value(1.0) if isinstance(axis, Line) else axis.values[len(axis.values) - 1]
+    greatest: Value = axis.value(1.0) if isinstance(axis, ContinuousAxis) else axis.values[len(axis.values) - 1]
     try:
         budget = _as_int(settings.get("r_l", greatest))
     except ValueError:

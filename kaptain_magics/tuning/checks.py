@@ -16,9 +16,9 @@ from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
-from kaptain_magics.tuning.algorithms import Algorithm, hyperband_resource, read_settings, read_stopping, row_of
+from kaptain_magics.tuning.algorithms import Algorithm, definition_of, hyperband_resource, read_settings, read_stopping
 from kaptain_magics.tuning.katib import SETTINGS, check_katib, katib_remarks
-from kaptain_magics.tuning.space import Choices, Line, axis_of
+from kaptain_magics.tuning.space import ContinuousAxis, DiscreteAxis, axis_of
 
 
 class Tuner(StrEnum):
@@ -83,10 +83,10 @@ def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
 
 def _check_ours(spec: StudySpec) -> None:
     algorithm = Algorithm.of(spec.algorithm)
-    row = row_of(algorithm)
+    row = definition_of(algorithm)
     settings = read_settings(row.settings, algorithm, spec.algorithm_settings, SETTINGS[algorithm])
     read_stopping(spec, row.stopper)
-    for module in row.needs:
+    for module in row.requires:
         if importlib.util.find_spec(module) is None:
             raise AlgorithmError(f"{algorithm} needs {module}, which is not installed", f"pip install {module}")
     if algorithm is Algorithm.GRID:
@@ -104,7 +104,7 @@ def _check_ours(spec: StudySpec) -> None:
 
 def _check_grid(domains: Mapping[str, AnyDomain]) -> None:
     for name, domain in domains.items():
-        if isinstance(axis_of(domain), Line):
+        if isinstance(axis_of(domain), ContinuousAxis):
             raise DomainError(
                 f"grid cannot count out {name} = {domain!r}",
                 "give it a step, as in Double(0, 1, step=0.1), list values with Discrete, or take another algorithm",
@@ -113,7 +113,7 @@ def _check_grid(domains: Mapping[str, AnyDomain]) -> None:
 
 def _ordered(domain: AnyDomain) -> bool:
     axis = axis_of(domain)
-    return isinstance(axis, Line) or (axis.ordered and len(axis.values) > 1)
+    return isinstance(axis, ContinuousAxis) or (axis.ordered and len(axis.values) > 1)
 
 
 def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[Noted]:
@@ -132,7 +132,7 @@ def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[Noted]:
                 yield Noted(text=text, warning=True, hint="--algorithm tpe learns it too")
     if algorithm is Algorithm.HYPERBAND and "resource_name" in spec.algorithm_settings:
         name = spec.algorithm_settings["resource_name"]
-        settings = read_settings(row_of(algorithm).settings, algorithm, spec.algorithm_settings)
+        settings = read_settings(definition_of(algorithm).settings, algorithm, spec.algorithm_settings)
         budget, _ = hyperband_resource(spec.domains, settings)
         text = f"hyperband gives every trial {name}={budget} and ends those that lag on the steps they report."
         yield Noted(text=text)
@@ -147,7 +147,7 @@ def combinations(domains: Mapping[str, AnyDomain]) -> int | None:
                 product *= (domain.max - domain.min) // (domain.step or 1) + 1
             case Double():
                 axis = axis_of(domain)
-                if not isinstance(axis, Choices):
+                if not isinstance(axis, DiscreteAxis):
                     return None
                 product *= len(axis.values)
             case Discrete() | Categorical():

@@ -15,7 +15,7 @@ from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, DomainError
 from kaptain_magics.tuning.algorithms import (
-    ROWS,
+    ALGORITHMS,
     Algorithm,
     Setting,
     above,
@@ -78,7 +78,7 @@ def check_katib(spec: StudySpec) -> None:
     if algorithm not in SETTINGS:
         return
     settings = read_settings(
-        SETTINGS[algorithm], f"Katib's {algorithm}", spec.algorithm_settings, ROWS[algorithm].settings
+        SETTINGS[algorithm], f"Katib's {algorithm}", spec.algorithm_settings, ALGORITHMS[algorithm].settings
     )
     if algorithm is Algorithm.HYPERBAND:
         _check_hyperband(spec, settings)

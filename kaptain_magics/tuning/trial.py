@@ -159,6 +159,6 @@ def objective_value(trial: TrialChanged, objective: str) -> float | None:
     return None if summary is None else summary.latest
 
 
-def alike(one: str, other: str) -> bool:
+def same_but_for_numbers(one: str, other: str) -> bool:
     """Whether two reasons are the same but for their numbers."""
     return _NUMBER.sub("#", one) == _NUMBER.sub("#", other)

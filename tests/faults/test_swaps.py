@@ -24,7 +24,7 @@ from kaptain_magics.core.specs import EndpointSpec, JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.model import Workspace
 from kaptain_magics.script import capture
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local import LocalTarget
 from kaptain_magics.targets.local.instances import Instance
 from tests.servers import JSON, predictor, tensor
@@ -42,7 +42,7 @@ class Swapped:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.target = LocalTarget(Surroundings(home=folder / "home", cache=folder))
+        self.target = LocalTarget(TargetConfig(home=folder / "home", cache=folder))
         script = capture("import numpy\n")
         job = JobSpec(name="j", run_id="r", model_id="m", script=script, framework=ModelFramework.PYTHON)
         self.target.serve_like(job)

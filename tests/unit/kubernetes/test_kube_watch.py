@@ -13,9 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from kaptain_magics.errors import TargetError
-from kaptain_magics.targets.kubernetes.client import ApiError, Cluster, UnreachableError
-from kaptain_magics.targets.kubernetes.stamps import Stamps, nanoseconds
-from kaptain_magics.targets.kubernetes.watch import Change, Feed, Item, Piece, Trouble
+from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster, UnreachableError
+from kaptain_magics.targets.kubernetes.api.feed import Change, Feed, Item, Piece, Trouble
+from kaptain_magics.targets.kubernetes.api.log_stamps import Stamps, nanoseconds
 
 Answer = Callable[["ApiServer", dict[str, str]], None]
 

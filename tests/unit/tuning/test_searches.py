@@ -11,7 +11,7 @@ import pytest
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer, Value
 from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.states import Direction, TrialState
-from kaptain_magics.tuning.algorithms import ROWS, make_search
+from kaptain_magics.tuning.algorithms import ALGORITHMS, make_search
 
 DOMAINS: dict[str, AnyDomain] = {
     "double": Double(-2.0, 3.0),
@@ -50,7 +50,7 @@ def walk(search, count: int, worth=lambda p: 0.0, first: int = 0) -> list[dict[s
 
 @pytest.mark.parametrize(
     ("algorithm", "name"),
-    [(a, n) for a in ROWS for n in [*DOMAINS, "all"] if a != "grid" or n in [*COUNTABLE, "all"]],
+    [(a, n) for a in ALGORITHMS for n in [*DOMAINS, "all"] if a != "grid" or n in [*COUNTABLE, "all"]],
 )
 def test_values_lie_in_their_domains(studies, algorithm: str, name: str) -> None:
     known = COUNTABLE if algorithm == "grid" else DOMAINS
@@ -66,7 +66,7 @@ def test_values_lie_in_their_domains(studies, algorithm: str, name: str) -> None
         assert all(type(v) is str for k, v in point.items() if k in ("discrete", "categorical"))
 
 
-@pytest.mark.parametrize("algorithm", list(ROWS))
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
 @pytest.mark.parametrize("direction", list(Direction))
 def test_a_seed_gives_the_same_points(studies, algorithm: str, direction: Direction) -> None:
     domains = COUNTABLE if algorithm == "grid" else DOMAINS
@@ -95,7 +95,7 @@ def test_a_resumed_grid_leaves_out_what_is_finished_and_repeats_what_was_killed(
     assert [p["a"] for p in walk(search, 9, first=3)] == [1, 2, 4, 5]
 
 
-@pytest.mark.parametrize("algorithm", [a for a in ROWS if a != "grid"])
+@pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a != "grid"])
 def test_a_resumed_study_goes_on_with_other_points(studies, algorithm: str) -> None:
     domains = {"x": Double(0, 1), "y": Double(0, 1), "k": Categorical(["a", "b"])}
     spec = spec_of(studies, algorithm, domains)
@@ -117,7 +117,7 @@ def test_a_resumed_study_goes_on_with_other_points(studies, algorithm: str) -> N
         assert more == walk(make_search(spec), 31)[17:]
 
 
-@pytest.mark.parametrize("algorithm", list(ROWS))
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
 def test_trials_at_the_same_time_failures_and_early_stops(studies, algorithm: str) -> None:
     domains = COUNTABLE if algorithm == "grid" else DOMAINS
     search = make_search(spec_of(studies, algorithm, domains))

@@ -1,9 +1,9 @@
 """Entry of a job's container: lays out script, files and runtime, then runs the script.
 
 ``start.py install`` is the entry of the init container that installs the requirements which the image lacks. Beside
-this file lie ``plan.json`` (what to run), ``lib.tar.gz`` (the runtime), ``work.tar.gz`` (script and files, unless the
-plan names them in the object store), ``requirements.txt`` and ``packages.json`` (what the runtime itself needs, and
-where the object store has it for which Python).
+this file lie ``program.json`` (what to run), ``lib.tar.gz`` (the runtime), ``work.tar.gz`` (script and files, unless
+the program names them in the object store), ``requirements.txt`` and ``packages.json`` (what the runtime itself needs,
+and where the object store has it for which Python).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _COLLECTOR = b"metricscollector"
 
 
 def main(arguments: list[str]) -> int:
-    """Install, or run the plan; returns the exit code."""
+    """Install, or run the program; returns the exit code."""
     if arguments == ["install"]:
         return install(HERE / "requirements.txt")
     os.dup2(1, 2)  # one stream keeps the order of lines
     trust()
     enter_environment(__file__, arguments)
-    plan = json.loads((HERE / "plan.json").read_text("utf-8"))
-    built = plan.get("built", "")
+    program = json.loads((HERE / "program.json").read_text("utf-8"))
+    built = program.get("built", "")
     if not built:
         unpack(HERE / "lib.tar.gz", ROOT)
     use(*([f"{built}/.kaptain", f"{built}/.packages"] if built else [str(LIB)]))
@@ -48,19 +48,19 @@ def main(arguments: list[str]) -> int:
     if not store_is_ready():
         return 1
     WORK.mkdir(parents=True, exist_ok=True)
-    if not fetch_work(plan.get("work_uri", ""), plan.get("work_sha256", "")):
+    if not fetch_work(program.get("work_uri", ""), program.get("work_sha256", "")):
         sys.stderr.write("kaptain: the script's files in the object store are not what was sent: run it again\n")
         return 1
     if built:
         link(Path(built), WORK)
     os.chdir(WORK)
     os.environ.update(worker_environment(os.environ))
-    place(plan, os.environ.get("KAPTAIN_TRIAL_PARAMETERS", ""))
+    place(program, os.environ.get("KAPTAIN_TRIAL_PARAMETERS", ""))
     from kaptain_magics.runtime import launch
 
-    status = launch.run(plan)
-    if status == 0 and plan.get("fetched_uri"):
-        _send(Path(plan["fetched"]), plan["fetched_uri"])
+    status = launch.run(program)
+    if status == 0 and program.get("fetched_uri"):
+        _send(Path(program["fetched"]), program["fetched_uri"])
     if os.environ.get("KAPTAIN_COLLECTOR"):
         sys.stdout.flush()
         wait_for_collector()
@@ -241,16 +241,16 @@ def _send(path: Path, uri: str) -> None:
     upload_file(connect(uri), path, uri)
 
 
-def place(plan: dict[str, Any], parameters: str) -> None:
-    """Put a trial's hyperparameters into the plan.
+def place(program: dict[str, Any], parameters: str) -> None:
+    """Put a trial's hyperparameters into the program.
 
     Args:
-        plan: The plan; its ``search`` says how the script takes each hyperparameter (``bindings``), what a value's
+        program: Its ``search`` says how the script takes each hyperparameter (``bindings``), what a value's
             text means (``values``, by name and text), what it is on the command line (``words``, likewise), and which
             follow the arguments (``last``).
         parameters: Lines of ``name=value``, as Katib fills them in; empty where nothing is searched.
     """
-    search = plan.get("search")
+    search = program.get("search")
     if not search:
         return
     values = dict(line.split("=", 1) for line in parameters.splitlines() if "=" in line)
@@ -260,13 +260,13 @@ def place(plan: dict[str, Any], parameters: str) -> None:
         text = values.get(name, "")
         if binding == "assignment":
             value = search["values"].get(name, {}).get(text, _number(text))
-            plan.setdefault("assignments", {})[name] = value
+            program.setdefault("assignments", {})[name] = value
             continue
         words = search.get("words", {}).get(name, {}).get(text)
         (last if name in search.get("last", ()) else first).extend(
             _words(name, binding, text) if words is None else words
         )
-    plan["argv"] = [*first, *plan.get("argv", ()), *last]
+    program["argv"] = [*first, *program.get("argv", ()), *last]
 
 
 def _words(name: str, binding: str, text: str) -> list[str]:

@@ -344,4 +344,4 @@ def resume_plan(workspace: Context, word: str, changes: Mapping[str, Any] | None
     job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(workspace.store.folder / run_id))
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
     spec, said = fit_grid(spec)
-    return StudyPlan(workspace, spec, about=folder.record.about, notes=[said] if said else [])
+    return StudyPlan(workspace, spec, model_info=folder.record.model_info, notes=[said] if said else [])

@@ -121,7 +121,7 @@ class Grpc:
     def __init__(self, port: int) -> None:
         import grpc
 
-        from kaptain_magics.serving.grpc_messages import SERVICE, messages
+        from kaptain_magics.serving.grpc.messages import SERVICE, messages
 
         kinds = messages()
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")

@@ -392,7 +392,7 @@ class Plannable:
         """Return the image's name; without a tag it gets one of id, framework and framework version."""
         if not self.image_name:
             return ""
-        from kaptain_magics.images.reference import with_tag
+        from kaptain_magics.images.registry.reference import with_tag
 
         return with_tag(self.image_name, self.id, str(self.framework or ""), self.framework_version)
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.docker
 def rig(docker_host: str, docker_base_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     import docker
 
-    from kaptain_magics.targets.docker.container import owner
+    from kaptain_magics.targets.docker.container_settings import owner
 
     folder = tmp_path_factory.mktemp("docker")
     client = docker.DockerClient(base_url=docker_host)

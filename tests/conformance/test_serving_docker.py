@@ -21,7 +21,7 @@ def serving_rig(
 ) -> Iterator[ServingRig]:
     import docker
 
-    from kaptain_magics.targets.docker.container import owner
+    from kaptain_magics.targets.docker.container_settings import owner
 
     folder = tmp_path_factory.mktemp("serving-docker")
     config = TargetConfig(home=folder / "home", cache=folder / "cache", settings={"docker_host": docker_host})

@@ -42,7 +42,7 @@ def client(docker_host: str) -> Iterator[Any]:
 
 @pytest.fixture
 def rig(client: Any, docker_host: str, docker_base_image: str, tmp_path: Path) -> Iterator[Rig]:
-    from kaptain_magics.targets.docker.container import owner
+    from kaptain_magics.targets.docker.container_settings import owner
 
     yield Rig(
         name="docker",
@@ -184,7 +184,7 @@ def test_an_engine_that_goes_away_is_waited_for_and_then_named(
     assert relay.cuts == 3
     assert_stream(events)
     assert log_of(job, events) == "".join(f"step {i}\n" for i in range(40))
-    monkeypatch.setattr("kaptain_magics.targets.docker.logs._PATIENCE", 1.0)
+    monkeypatch.setattr("kaptain_magics.targets.docker.container_output._PATIENCE", 1.0)
     ref = target.submit(rig.job(FOREVER))
     stream = target.follow(ref)
     while not isinstance(next(stream), LogWritten):

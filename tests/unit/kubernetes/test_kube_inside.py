@@ -20,7 +20,7 @@ from kaptain_magics.core.domains import Categorical, Double, Integer
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import Binding, Capture, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.errors import TargetError
-from kaptain_magics.images.context import Entry
+from kaptain_magics.images.build_context import Entry
 from kaptain_magics.script import bindings, capture
 from kaptain_magics.targets.kubernetes.inside import start
 from kaptain_magics.targets.kubernetes.pods import payload

@@ -13,10 +13,10 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec, ImageSpec, JobSpec, Script
 from kaptain_magics.errors import ConfigError, TargetError
-from kaptain_magics.images.engine import Engine, sentence
+from kaptain_magics.images.engine import Engine, explain_engine_error
 from kaptain_magics.targets.base import TargetConfig, open_target
-from kaptain_magics.targets.docker import container
-from kaptain_magics.targets.docker.files import job_archive
+from kaptain_magics.targets.docker import container_settings as container
+from kaptain_magics.targets.docker.container_files import job_archive
 
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "the-key",
@@ -136,7 +136,7 @@ def test_the_images_own_search_path_comes_last() -> None:
     ],
 )
 def test_what_an_engine_says_becomes_one_sentence(said: str, meaning: str) -> None:
-    error = sentence(said)
+    error = explain_engine_error(said)
     assert meaning in error.message
     assert "\n" not in error.message
 

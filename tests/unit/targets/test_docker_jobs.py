@@ -39,7 +39,7 @@ def client(docker_host: str) -> Iterator[Any]:
 
 @pytest.fixture
 def make_rig(client: Any, docker_host: str, docker_base_image: str, tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    from kaptain_magics.targets.docker.container import owner
+    from kaptain_magics.targets.docker.container_settings import owner
 
     def make(uploads: str = "", storage_env: dict[str, str] | None = None, **settings: str) -> Rig:
         return Rig(

@@ -33,7 +33,7 @@ ALWAYS = "import numpy as np\n\n\ndef predict(inputs):\n    return np.full(len(n
 def target(docker_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerTarget]:
     import docker
 
-    from kaptain_magics.targets.docker.container import owner
+    from kaptain_magics.targets.docker.container_settings import owner
 
     home = tmp_path_factory.mktemp("serving")
     target = DockerTarget(TargetConfig(home=home, cache=home / "cache", settings={"docker_host": docker_host}))

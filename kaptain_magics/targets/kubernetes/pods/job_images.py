@@ -12,8 +12,8 @@ import msgspec
 
 from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.errors import TargetError
-from kaptain_magics.images.http import Access
-from kaptain_magics.images.reference import DOCKER_HUB, Reference, with_tag
+from kaptain_magics.images.registry.reference import DOCKER_HUB, Reference, with_tag
+from kaptain_magics.images.registry.registry_access import Access
 from kaptain_magics.runtime.requirements import OWN_PACKAGES
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from kaptain_magics.errors import ImageError, KaptainError
 from kaptain_magics.files import write_whole
 from kaptain_magics.images.bases import image_platform
-from kaptain_magics.images.own import bundle, here, own_packages, platform_name
+from kaptain_magics.images.runtime_packages import bundle, fetch_runtime_packages, here, platform_name
 from kaptain_magics.images.wheels import Platform
 from kaptain_magics.runtime.requirements import OPTIONAL, SERVING_PACKAGES, STORAGE_PACKAGES
 
@@ -102,7 +102,7 @@ class Packages:
                 if name in _LARGE and not known and not own:
                     continue
                 try:
-                    packages = yield from own_packages(lines, platform_, self._cache)
+                    packages = yield from fetch_runtime_packages(lines, platform_, self._cache)
                 except ImageError as error:
                     if known:
                         yield f"What the runtime needs is left to the image: {error.message}"
@@ -126,10 +126,10 @@ class Packages:
 
     def _known(self, image: str) -> Platform | None:
         from kaptain_magics.images.engine import Engine
-        from kaptain_magics.images.http import Access
-        from kaptain_magics.images.inside import ImageInspector
-        from kaptain_magics.images.reference import Reference
-        from kaptain_magics.images.registry import Registries
+        from kaptain_magics.images.image_contents import ImageInspector
+        from kaptain_magics.images.registry.reference import Reference
+        from kaptain_magics.images.registry.registry_access import Access
+        from kaptain_magics.images.registry.registry_client import Registries
 
         with suppress(KaptainError):
             engine = Engine(self._settings)

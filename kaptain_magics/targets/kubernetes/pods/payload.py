@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Integer
 from kaptain_magics.core.specs import Binding, JobSpec, StudySpec
 from kaptain_magics.errors import TargetError
-from kaptain_magics.images.context import FOLDER, Entry, own_entries, requirements_entry, runtime_entries
-from kaptain_magics.images.layers import write_tar
+from kaptain_magics.images.build_context import FOLDER, Entry, requirements_entry, runtime_entries, script_entries
+from kaptain_magics.images.tar_files import write_tar
 from kaptain_magics.targets.kubernetes.manifests.pod import ROOT, WORK
 
 LARGEST = 700 * 1024  # bytes of script, files and runtime in a Secret; the API server takes 1 MiB in all
@@ -95,7 +95,7 @@ def _payload(job: JobSpec, program: dict[str, Any]) -> Payload:
     if job.capture.fetch:
         fetched_uri = _beside(job, "fetched.pkl", "bring variables back")
         program |= {"fetch": list(job.capture.fetch), "fetched": f"{ROOT}/fetched.pkl", "fetched_uri": fetched_uri}
-    work = [] if built else list(own_entries(job.script.name, job.script.source, job.files))
+    work = [] if built else list(script_entries(job.script.name, job.script.source, job.files))
     if job.capture.send:
         program["sent"] = f"{WORK}/{SENT}"
         work.append(Entry(SENT, _sent(job)))

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from kaptain_magics.core.resources import quantity
 from kaptain_magics.errors import ConfigError, CredentialsError, KaptainError
-from kaptain_magics.images.http import Access
-from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import Registries
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_access import Access
+from kaptain_magics.images.registry.registry_client import Registries
 from kaptain_magics.targets.base import Check
 from kaptain_magics.targets.kubernetes.api.kinds import KINDS
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession

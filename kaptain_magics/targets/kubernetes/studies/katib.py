@@ -11,6 +11,7 @@ from datetime import datetime
 
 import msgspec
 
+from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Integer, Value
 from kaptain_magics.core.events import Event, LogWritten, MetricSummary, Noted, StateChanged, TrialChanged
 from kaptain_magics.core.metric_lines import explain_missing
@@ -62,10 +63,10 @@ class KatibTuner:
         self._waiting: set[str] = set()  # studies whose image has to be built first
         self._stopped: set[str] = set()
 
-    def can_tune(self) -> bool:
-        """Whether Katib is there and wanted (setting ``cluster_tuner``: ``auto``, ``katib`` or ``jobs``)."""
-        wanted = self._session.config.settings.get("cluster_tuner", "auto")
-        return wanted != "jobs" and self._session.discovery.has("Experiment")
+    def can_tune(self, study: StudySpec) -> bool:
+        """Whether Katib is there, has the algorithm, and is not ruled out by ``cluster_tuner = jobs``."""
+        allowed = self._session.config.settings.get("cluster_tuner", "auto") != "jobs"
+        return allowed and Algorithm(study.algorithm).in_katib and self._session.discovery.has("Experiment")
 
     def objects(self, study: StudySpec) -> Objects:
         """Return everything that a study is made of."""

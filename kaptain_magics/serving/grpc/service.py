@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
-import socket
+import sys
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -19,11 +18,13 @@ from google.protobuf.message import DecodeError
 
 from kaptain_magics import __version__
 from kaptain_magics.errors import ServingError
+from kaptain_magics.serving.grpc.listeners import clients_of, close_listeners
 from kaptain_magics.serving.grpc.messages import SERVICE, messages
 from kaptain_magics.serving.grpc.wire import demand_sizes
 from kaptain_magics.serving.http.auth import Gate
 from kaptain_magics.serving.http.budget import Share
 from kaptain_magics.serving.http.http_server import HttpServer
+from kaptain_magics.serving.http.successor import LOOPBACK
 from kaptain_magics.serving.inference.served import Served
 from kaptain_magics.serving.protocol.binary import read_raw, write_raw
 from kaptain_magics.serving.protocol.datatypes import dtype_of
@@ -59,10 +60,16 @@ _CODES = {
 _PIECE = 100_000  # values that become numbers of Python at a time
 _TEXT = 64  # bytes of memory that a text takes besides its letters
 _FREE = ("ServerLive", "ServerReady", "ModelReady")
+_AGE = 5.0  # seconds after which a client is told to connect again; to do so costs it about 1 ms
+_LOOK = 0.1  # seconds between two looks whether the clients have left
 
 
 class GrpcServer:
     """The gRPC side of a server.
+
+    gRPC cancels calls that reach a server which was told to stop before its client has heard of that. So a server that
+    is replaced does not stop: it passes later calls on to the one that listens on the port now, until all its clients
+    have connected again. They do so within ``_AGE``, because connections are never older, and lose no call by it.
 
     Args:
         served: The model.
@@ -76,10 +83,13 @@ class GrpcServer:
         self._http = http
         self._gate = gate
         self._messages = messages()
-        self._port = 0
-        self._server = grpc.aio.server(
-            options=[("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", limits.body)]
-        )
+        self._place, self._port = "", 0
+        self._working = 0
+        self._successor: Any = None
+        self._hurry = asyncio.Event()
+        sizes = [("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", limits.body)]
+        self._sizes = sizes
+        self._server = grpc.aio.server(options=[*sizes, ("grpc.max_connection_age_ms", int(_AGE * 1000))])
         calls = {
             "ServerLive": self._live,
             "ServerReady": self._ready,
@@ -89,12 +99,7 @@ class GrpcServer:
             "ModelInfer": self._infer,
         }
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(
-                self._guarded(name, call),
-                request_deserializer=None if name == "ModelInfer" else self._messages[f"{name}Request"].FromString,
-                response_serializer=self._messages[f"{name}Response"].SerializeToString,
-            )
-            for name, call in calls.items()
+            name: grpc.unary_unary_rpc_method_handler(self._guarded(name, call)) for name, call in calls.items()
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
@@ -111,35 +116,78 @@ class GrpcServer:
             bound = 0
         if not bound:
             raise ServingError(f"cannot listen on {place}:{port} for gRPC", "name another port, or 0 for a free one")
-        self._port = bound
+        self._place, self._port = place, bound
         await self._server.start()
         logger.info("gRPC on %s:%d", place, bound)
 
-    async def stop(self, seconds: float) -> None:
-        """Take no more calls and answer those in flight.
+    @property
+    def finishing(self) -> int:
+        """How many calls are in work that came before this server was released."""
+        return self._working if self._successor is not None else 0
 
-        Another server may listen on the same port by now. gRPC tells its clients to connect again before it closes its
-        own listening socket, so that some would come back to it and be refused: that socket is closed first.
-        """
-        _close_listeners(self._port)
-        await asyncio.sleep(0.01)  # who has just connected is a client by then
+    async def release(self) -> None:
+        """Listen no more, and pass calls that begin from now on to the server that listens on the same port."""
+        await close_listeners(self._port)
+        place = LOOPBACK.get(self._place, self._place)
+        own = ("grpc.use_local_subchannel_pool", 1)
+        self._successor = grpc.aio.insecure_channel(f"{place}:{self._port}", [*self._sizes, own])
+
+    async def leave(self, seconds: float) -> None:
+        """End when no client is left, or after so many seconds, or when ``stop`` is called."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (seconds if sys.platform == "linux" else min(seconds, 1.2 * _AGE))
+        while (clients_of(self._port) or self._working) and loop.time() < until and not self._hurry.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), _LOOK)
+        await self._server.stop(0)
+        await self._successor.close()
+
+    def hurry(self) -> None:
+        """Wait for clients no longer."""
+        self._hurry.set()
+
+    async def stop(self, seconds: float) -> None:
+        """Take no more calls and answer those in flight. Calls that come at this moment end as ``CANCELLED``."""
+        await close_listeners(self._port)
         await self._server.stop(seconds)
 
     def _guarded(self, name: str, call: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-        async def answer(request: Any, context: Any) -> Any:
+        async def answer(message: bytes, context: Any) -> bytes:
+            if self._successor is not None:
+                return await self._pass_on(name, message, context)
+            self._working += 1
             try:
                 if name not in _FREE:
                     told = dict(context.invocation_metadata() or ()).get("authorization", "")
                     self._gate.check(told.encode() if isinstance(told, str) else told)
-                return await call(request)
+                request = message if name == "ModelInfer" else self._parse(name, message)
+                return bytes((await call(request)).SerializeToString())
             except Exception as error:
                 refused = refusal(error)
                 code, said = _CODES.get(refused.status, grpc.StatusCode.INTERNAL), refused.message
                 del refused  # with its traceback it would keep this frame and the request, and be kept by it
-            del request  # grpc keeps the error, which keeps this frame
-            return await context.abort(code, said)
+            finally:
+                self._working -= 1
+            message = request = b""  # grpc keeps the error, which keeps this frame
+            return bytes(await context.abort(code, said))
 
         return answer
+
+    def _parse(self, name: str, message: bytes) -> Any:
+        try:
+            return self._messages[f"{name}Request"].FromString(message)
+        except DecodeError:
+            raise RequestError(400, "the message is not one of the protocol") from None
+
+    async def _pass_on(self, name: str, message: bytes, context: Any) -> bytes:
+        kept = [(key, value) for key, value in context.invocation_metadata() or () if key == "authorization"]
+        call = self._successor.unary_unary(f"/{SERVICE}/{name}")
+        try:
+            return bytes(await call(message, timeout=context.time_remaining(), metadata=kept))
+        except grpc.aio.AioRpcError as error:
+            code, said = error.code(), error.details()
+        del message
+        return bytes(await context.abort(code, said))
 
     async def _live(self, _: Any) -> Any:
         return self._messages["ServerLiveResponse"](live=True)
@@ -190,10 +238,7 @@ class GrpcServer:
                 self._http.free_soon()
 
     async def _infer_read(self, message: bytes, share: Share) -> Any:
-        try:
-            request = self._messages["ModelInferRequest"].FromString(message)
-        except DecodeError:
-            raise RequestError(400, "the message is not one of the protocol") from None
+        request = self._parse("ModelInfer", message)
         self._served.demand(request.model_name, request.model_version)
         names = [output.name for output in request.outputs]
         if len(message) <= LARGE:
@@ -221,16 +266,6 @@ class GrpcServer:
                     values = [value if isinstance(value, bytes) else str(value).encode() for value in values]
                 getattr(tensor.contents, _CONTENTS[datatype]).extend(values)
         return answer
-
-
-def _close_listeners(port: int) -> None:
-    """Let nobody connect to this process's listening sockets on a port any more; they are gRPC's own, out of reach."""
-    with suppress(OSError):  # elsewhere than on Linux they cannot be found
-        for name in os.listdir("/proc/self/fd"):
-            with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as one:
-                listens = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                if listens and one.family != socket.AF_UNIX and one.getsockname()[1] == port:
-                    one.shutdown(socket.SHUT_RDWR)
 
 
 def _take_all(_: int) -> None:

@@ -18,7 +18,7 @@ from kaptain_magics.sockets import short_path
 
 _OWN = (b"date", b"content-length")  # headers that every answer gets anew
 _SENT = (b"authorization", b"content-encoding", b"content-type", b"inference-header-content-length")
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "[::1]"}  # where a server that listens everywhere is reached
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -33,7 +33,7 @@ class Successor:
 
     def __init__(self, told: dict[str, Any], public: Sequence[Any]) -> None:
         self._control, self._private = str(told.get("control", "")), str(told.get("private", ""))
-        self._host, self._port = _ANY.get(public[0], public[0]), public[1]
+        self._host, self._port = LOOPBACK.get(public[0], public[0]), public[1]
 
     async def take(self, clients: Sequence[tuple[socket.socket, bytes]]) -> list[tuple[socket.socket, bytes]]:
         """Give it clients' connections; returns those that it could not be asked to take."""

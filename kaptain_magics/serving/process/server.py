@@ -75,7 +75,7 @@ class Server:
         self._listening = False
         self._grpc: GrpcServer | None = None
         self._grpc_listens = False
-        self._grpc_end: asyncio.Task[None] | None = None
+        self._leaving = False
         self._address = public[0].getsockname()
         self._drain_seconds = options.drain_seconds
         self.failure: BaseException | None = None
@@ -86,7 +86,7 @@ class Server:
     async def run(self) -> None:
         """Serve until a signal or ``stop`` ends it; ``failure`` is what kept the model from being loaded."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._stop.set)
+            self._loop.add_signal_handler(number, self._end)
         if self._eager:
             self._listen()
         threading.Thread(target=self._load, name="loader", daemon=True).start()
@@ -98,9 +98,14 @@ class Server:
         self._app.close()
         self.served.close()
 
+    def _end(self) -> None:
+        self._stop.set()
+        if self._grpc is not None:
+            self._grpc.hurry()
+
     def stop(self) -> None:
         """End after the requests in flight; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self._stop.set)
+        self._loop.call_soon_threadsafe(self._end)
 
     async def command(self, command: dict[str, Any]) -> dict[str, Any]:
         """Carry out a command.
@@ -134,7 +139,7 @@ class Server:
             "accepting": self._accepting,
             "answered": self._metrics.answered,
             "in_flight": self._metrics.in_flight,
-            "finishing": self.http.finishing + (self._grpc_end is not None and not self._grpc_end.done()),
+            "finishing": self.http.finishing + (0 if self._grpc is None else self._grpc.finishing),
         }
 
     async def _release(self, to: dict[str, Any], leaving: bool) -> None:
@@ -144,7 +149,9 @@ class Server:
             return
         for listener in self._public:  # the other server has its own copies: nobody shall wait for an answer here
             listener.close()
-        self._grpc_end = self._loop.create_task(self._drain_grpc())
+        if self._grpc is not None and self._grpc_listens:
+            await self._grpc.release()
+        self._leaving = True
         self._drain_seconds = max(_UPLOAD, self._options.drain_seconds)
         self._stop.set()
 
@@ -212,7 +219,8 @@ class Server:
 
     async def _drain_grpc(self) -> None:
         if self._grpc is not None and self._grpc_listens:
-            await self._grpc.stop(self._options.drain_seconds)
+            end = self._grpc.leave if self._leaving else self._grpc.stop
+            await end(self._drain_seconds)
 
 
 def _make_grpc(served: Served, gate: Gate, limits: Limits, http: HttpServer) -> GrpcServer:

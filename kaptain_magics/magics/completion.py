@@ -119,9 +119,9 @@ class Completion:
 
             return target_names()
         if kind in ("algorithm", "stopping"):
-            from kaptain_magics.tuning.algorithms import ALGORITHMS, STOPPING_RULES
+            from kaptain_magics.tuning.algorithms import STOPPING_RULES, algorithm_names
 
-            return list(ALGORITHMS if kind == "algorithm" else STOPPING_RULES)
+            return algorithm_names() if kind == "algorithm" else list(STOPPING_RULES)
         return self._stored(kind, model_id)
 
     def _stored(self, kind: str, model_id: str) -> Iterable[str]:

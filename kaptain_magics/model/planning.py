@@ -16,10 +16,11 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.objectives import later_directions, read_objectives
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.secrets import PASSWORD_HINT, holds_password
+from kaptain_magics.core.secrets import PASSWORD_HINT, holds_password, is_secret
 from kaptain_magics.core.specs import Capture, ClusterOptions, EndpointSpec, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction, RunKind
 from kaptain_magics.errors import (
+    ConfigError,
     NotFoundError,
     ScriptError,
     StateError,
@@ -116,8 +117,21 @@ def without_secrets(requirements: Sequence[str]) -> tuple[str, ...]:
 
 
 def literal(env: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the variables whose values were given."""
-    return {name: value for name, value in env.items() if value is not None}
+    """Return the variables whose values were given, which are written down.
+
+    Raises:
+        ConfigError: One is a secret.
+    """
+    given = {name: value for name, value in env.items() if value is not None}
+    for name, value in given.items():
+        if is_secret(name, value):
+            hint = (
+                f'os.environ["{name}"] = getpass.getpass() in the notebook, then --env {name} (env={{"{name}": None}})'
+            )
+            raise ConfigError(
+                f"{name} looks like a secret, and a value given here is written to the run's record", hint
+            )
+    return given
 
 
 def passed_on(env: Mapping[str, str | None]) -> tuple[str, ...]:
@@ -172,7 +186,7 @@ def build_study(
     Raises:
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
-    from kaptain_magics.tuning.algorithms import Algorithm
+    from kaptain_magics.core.algorithms import Algorithm
     from kaptain_magics.tuning.checks import Tuner, check_study
 
     named = read_objectives(objectives, direction)

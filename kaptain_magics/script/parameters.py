@@ -118,7 +118,7 @@ class _Options(ast.NodeVisitor):
         found: The options by every name that they may be called by.
         builds: Whether a parser is made here.
         parses: Whether the command line is parsed.
-        ignores_command_line: Whether only a list in the script is parsed (``parse_args([])``), so that no option arrives.
+        ignores_command_line: Whether only a list in the script is parsed (``parse_args([])``): no option arrives.
         unreadable: Whether there are options whose names cannot be read from the source.
         subcommands: Whether a parser has parsers below it.
     """

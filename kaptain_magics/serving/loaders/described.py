@@ -13,7 +13,7 @@ from typing import Any
 
 from kaptain_magics.errors import InferenceError, ServingError
 from kaptain_magics.runtime.savers.base import Description
-from kaptain_magics.serving.loaders.base import Array, Signature, TensorSpec
+from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
 _log = logging.getLogger(__name__)
 _FEW = 64

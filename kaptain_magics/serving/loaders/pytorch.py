@@ -17,7 +17,7 @@ from typing import Any
 
 from kaptain_magics.errors import ServingError
 from kaptain_magics.runtime.savers.base import datatype_of
-from kaptain_magics.serving.loaders.base import LoadedModel, Signature, TensorSpec, find_file, require
+from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.described import (
     declared_signature,
     import_file,
@@ -26,6 +26,7 @@ from kaptain_magics.serving.loaders.described import (
     thread_limit,
 )
 from kaptain_magics.serving.loaders.torch_model import TorchModel
+from kaptain_magics.serving.signature import LoadedModel, Signature, TensorSpec
 
 _FILES = ("model.pt2", "*.pt2", "model.pt", "*.pt", "*.pth")
 

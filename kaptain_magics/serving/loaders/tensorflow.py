@@ -17,8 +17,7 @@ import numpy as np
 
 from kaptain_magics.errors import InferenceError, ServingError
 from kaptain_magics.runtime.savers.base import datatype_of
-from kaptain_magics.serving.datatypes import DTYPES
-from kaptain_magics.serving.loaders.base import Array, LoadedModel, Signature, TensorSpec, find_file, require
+from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.described import (
     choose_outputs,
     declared_signature,
@@ -26,6 +25,8 @@ from kaptain_magics.serving.loaders.described import (
     read_description,
     thread_limit,
 )
+from kaptain_magics.serving.protocol.datatypes import DTYPES
+from kaptain_magics.serving.signature import Array, LoadedModel, Signature, TensorSpec
 
 _DEFAULT = "serving_default"
 

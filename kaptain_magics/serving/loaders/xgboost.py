@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import ServingError
-from kaptain_magics.serving.loaders.base import Array, LoadedModel, find_file, require
+from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.boosting import BoostedTrees
 from kaptain_magics.serving.loaders.described import declared_signature, read_description, threads_for
+from kaptain_magics.serving.signature import Array, LoadedModel
 
 _FILES = ("model.ubj", "model.json", "*.ubj", "*.bst", "*.model", "*.xgb", "[!k]*.json")
 _CLASSIFIES = ("binary:logistic", "binary:hinge", "multi:softprob", "multi:softmax")

@@ -58,7 +58,7 @@ def test_scheme_may_be_set_apart() -> None:
         ({"AWS_ACCESS_KEY_ID": "x"}, "without AWS_SECRET_ACCESS_KEY"),
         ({"S3_SIGNATURE_VERSION": "s3"}, "is not supported"),
         ({"AWS_CA_BUNDLE": "/no/such.pem"}, "no certificate file /no/such.pem"),
-        ({"KAPTAIN_STORAGE_PATIENCE": "long"}, "is 'long'"),
+        ({"KAPTAIN_STORAGE_PATIENCE": "long"}, "'long'"),
     ],
 )
 def test_bad_settings(env: dict[str, str], words: str) -> None:

@@ -50,7 +50,7 @@ def test_files(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("requirement.txt", "did you mean 'requirements.txt'?"),
-        ("./none.txt", "there is not a valid requirements file"),
+        ("./none.txt", "there is no requirements file"),
         ("loop.txt", "includes itself with -r"),
         ("bad.txt", "line 2: 'what is this' is not a valid requirement"),
         ("binary.txt", "is not UTF-8 text"),

@@ -21,17 +21,18 @@ from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.targets.base import StudyRef
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import ApiError
+from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
-from kaptain_magics.targets.kubernetes.api.feed import Change, Feed, Item, Trouble
+from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, Trouble
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession, Objects
-from kaptain_magics.targets.kubernetes.endpoints.rollout import last_log
 from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import KubernetesJobs, main_container
 from kaptain_magics.targets.kubernetes.jobs.job_follower import STOPPED
 from kaptain_magics.targets.kubernetes.manifests import experiment as manifests
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.pods import payload
-from kaptain_magics.targets.reading import explain as explain_exit
 
 NUMBER = "kaptain-magics/number"  # annotation of a Trial
 COLLECTOR = "metrics-logger-and-collector"  # Katib's container beside the script; it has the script's output
@@ -312,9 +313,9 @@ class _StudyFollower:
             log = said_by_script(last_log(self._cluster, pod, COLLECTOR)) or last_log(self._cluster, pod, container)
             memory = explain.out_of_memory(pod, container)
             problem = explain.pod_problem(pod)
-            code = int((explain.terminated(pod, container) or {}).get("exitCode") or 0)
-            if memory or problem or code:
-                return memory or (problem.sentence if problem else explain_exit(code, log)[0]), log
+            state = explain.terminated(pod, container) or {}
+            if memory or problem or state.get("exitCode"):
+                return memory or (problem.sentence if problem else exit_reason(state, log)[0]), log
         if explain.condition(trial, "MetricsUnavailable"):
             reason, hint = explain_missing(self._spec.objectives[0], log)
             return f"{reason}; {hint}".removesuffix("; "), log

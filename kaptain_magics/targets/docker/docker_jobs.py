@@ -116,10 +116,10 @@ class DockerJobs:
 
     def _access(self, job: JobSpec) -> tuple[dict[str, str], bytes]:
         """Return access to the job's store as its container uses it, and the certificates of a private authority."""
-        from kaptain_magics.storage.credentials import elsewhere
+        from kaptain_magics.storage.credentials import portable_access
 
         if job.upload_uri.startswith("s3://"):
-            return elsewhere(self._config.storage_env)
+            return portable_access(self._config.storage_env)
         return {name: text for name, text in self._config.storage_env.items() if name != "AWS_CA_BUNDLE"}, b""
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:

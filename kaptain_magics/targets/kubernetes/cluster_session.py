@@ -107,9 +107,9 @@ class ClusterSession:
         Raises:
             CredentialsError: Certificates are named that are not there.
         """
-        from kaptain_magics.storage.credentials import elsewhere
+        from kaptain_magics.storage.credentials import portable_access
 
-        return elsewhere(self.config.storage_env)
+        return portable_access(self.config.storage_env)
 
     @functools.cached_property
     def packages(self) -> Packages:

@@ -12,6 +12,7 @@ from datetime import datetime
 
 import msgspec
 
+from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Integer, Value
 from kaptain_magics.core.events import Event, LogWritten, MetricSummary, Noted, StateChanged, TrialChanged
 from kaptain_magics.core.metric_lines import explain_missing
@@ -23,17 +24,18 @@ from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import StudyRef
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import ApiError
+from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
-from kaptain_magics.targets.kubernetes.api.feed import Change, Feed, Item, Trouble
+from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, Trouble
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession, Objects
-from kaptain_magics.targets.kubernetes.endpoints.rollout import last_log
 from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import KubernetesJobs, main_container
 from kaptain_magics.targets.kubernetes.jobs.job_follower import STOPPED
 from kaptain_magics.targets.kubernetes.manifests import experiment as manifests
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.pods import payload
-from kaptain_magics.targets.reading import explain as explain_exit
 
 NUMBER = "kaptain-magics/number"  # annotation of a Trial
 COLLECTOR = "metrics-logger-and-collector"  # Katib's container beside the script; it has the script's output
@@ -64,10 +66,10 @@ class KatibTuner:
         self._waiting: set[str] = set()  # studies whose image has to be built first
         self._stopped: set[str] = set()
 
-    def can_tune(self) -> bool:
-        """Whether Katib is there and wanted (setting ``cluster_tuner``: ``auto``, ``katib`` or ``jobs``)."""
-        wanted = self._session.config.settings.get("cluster_tuner", "auto")
-        return wanted != "jobs" and self._session.discovery.has("Experiment")
+    def can_tune(self, study: StudySpec) -> bool:
+        """Whether Katib is there, has the algorithm, and is not ruled out by ``cluster_tuner = jobs``."""
+        allowed = self._session.config.settings.get("cluster_tuner", "auto") != "jobs"
+        return allowed and Algorithm(study.algorithm).in_katib and self._session.discovery.has("Experiment")
 
     def objects(self, study: StudySpec) -> Objects:
         """Return everything that a study is made of."""
@@ -313,9 +315,9 @@ class _StudyFollower:
             log = said_by_script(last_log(self._cluster, pod, COLLECTOR)) or last_log(self._cluster, pod, container)
             memory = explain.out_of_memory(pod, container)
             problem = explain.pod_problem(pod)
-            code = int((explain.terminated(pod, container) or {}).get("exitCode") or 0)
-            if memory or problem or code:
-                return memory or (problem.sentence if problem else explain_exit(code, log)[0]), log
+            state = explain.terminated(pod, container) or {}
+            if memory or problem or state.get("exitCode"):
+                return memory or (problem.sentence if problem else exit_reason(state, log)[0]), log
         if explain.condition(trial, "MetricsUnavailable"):
             reason, hint = explain_missing(self._spec.objectives[0], log)
             return f"{reason}; {hint}".removesuffix("; "), log

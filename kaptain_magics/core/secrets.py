@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
 MASK = "********"
-ELSEWHERE = (
+PASSWORD_HINT = (
     "pip takes a login from ~/.netrc, the keyring or PIP_INDEX_URL (--env PIP_INDEX_URL passes it on); "
     "or write ${NAME} in the password's place, and --env NAME"
 )
@@ -15,6 +15,10 @@ ELSEWHERE = (
 _LOGIN = re.compile(r"([\w+.-]+)://([^/\s?#]+)@")
 _QUERY = re.compile(r"(?<=[?&])([^=&;#\s]*(?:password|passwd|pwd|secret|token|api_?key)[^=&;#\s]*)=[^&;#\s]+", re.I)
 _VARIABLE = re.compile(r"\$\{\w+\}")  # pip replaces it by a variable of its environment
+
+_NAME = re.compile(
+    r"(.*_)?(PASSWORD|PASSWD|PASSPHRASE|PWD|SECRET|TOKEN|PAT|CREDENTIALS?|(API|ACCESS|PRIVATE|SECRET|AUTH)_?KEY)", re.I
+)
 
 
 def masked(env: Iterable[str]) -> dict[str, str]:
@@ -30,6 +34,11 @@ def without_passwords(text: str) -> str:
 def holds_password(text: str) -> bool:
     """Whether a text has an address with a password or a token; one in a variable (``${NAME}``) does not count."""
     return any(_secrets(text))
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable is a secret by its name (``API_TOKEN``; not ``MAX_TOKENS``), or an address with a password."""
+    return bool(value) and (_NAME.fullmatch(name) is not None or holds_password(value))
 
 
 def without_login(address: str) -> str:
@@ -49,7 +58,7 @@ def without_login(address: str) -> str:
 
 def scrubbed(text: str, address: str) -> str:
     """Return a text that a library made of an address, without its password in any form."""
-    for secret in sorted({form for found in _secrets(address) for form in (found, unquote(found))}, key=len)[::-1]:
+    for secret in sorted({form for plain in _secrets(address) for form in (plain, unquote(plain))}, key=len)[::-1]:
         if len(secret) > 2:
             text = text.replace(secret, MASK)
     return without_passwords(text)

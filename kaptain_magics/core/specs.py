@@ -17,9 +17,7 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.objectives import Objective, infer
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.states import Direction
-
-YES = frozenset({"1", "true", "yes", "y", "on"})
-"""Words for a truth value, in lower case."""
+from kaptain_magics.runtime.text import is_true
 
 
 class Binding(StrEnum):
@@ -214,11 +212,11 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.metric_names:
             return {}
         given = {p.name: p.default for p in self.script.parameters} | {k: str(v) for k, v in self.parameters.items()}
-        found: dict[str, float] = {}
+        numbers: dict[str, float] = {}
         for name, text in given.items():
             with contextlib.suppress(ValueError):
-                found[name.lstrip("-").replace("-", "_")] = float(text)
-        return found
+                numbers[name.lstrip("-").replace("-", "_")] = float(text)
+        return numbers
 
     @property
     def assignments(self) -> dict[str, Value]:
@@ -234,7 +232,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         flag, text = name if name.startswith("-") else f"--{name}", str(value)
         if text == "None" and parameter is not None and parameter.default in ("", "None"):
             return ()
-        yes = text.lower() in YES
+        yes = is_true(text)
         match self.bindings.get(name, Binding.OPTION):
             case Binding.SWITCH if yes:
                 return (flag,)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kaptain_magics.runtime.errors import JobError, MetricError
+from kaptain_magics.runtime.text import shorten
 
 MARK = "::kaptain::"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f=]")
@@ -84,7 +85,7 @@ def _send(facts: Sequence[Mapping[str, Any]]) -> bool:
     elif channel == "stdout":
         _print(facts, lines)
     else:
-        raise JobError(f"KAPTAIN_CHANNEL is {channel!r}", "it must be file:<path> or stdout")
+        raise JobError(f"invalid KAPTAIN_CHANNEL {channel!r}", "it must be file:<path> or stdout")
     return True
 
 
@@ -132,7 +133,7 @@ def _write(descriptor: int, data: bytes) -> None:
 
 def _name(name: object) -> str:
     if not isinstance(name, str) or not name.strip() or _UNPRINTABLE.search(name):
-        raise MetricError(f"{name!r} cannot be a metric's name", "use letters, digits, '_', '-', '.' or '/'")
+        raise MetricError(f"{name!r} is not a valid metric name", "use letters, digits, '_', '-', '.' or '/'")
     return name
 
 
@@ -142,12 +143,13 @@ def _number(name: str, value: Any) -> float:
     except (TypeError, ValueError, RuntimeError, OverflowError):
         kind = type(value).__name__
         raise MetricError(
-            f"metric {name!r} is not a number: {_short(value)} ({kind})", "report one number, such as float(score)"
+            f"metric {name!r} is not a number: {shorten(repr(value), 40)} ({kind})",
+            "report one number, such as float(score)",
         ) from None
     if not math.isfinite(number):
         raise MetricError(
             f"metric {name!r} is {number}: only finite numbers can be compared",
-            "leave this value out, or end the script when training has diverged",
+            "skip this value, or end the script when training has diverged",
         )
     return number
 
@@ -159,12 +161,7 @@ def _step(step: Any) -> int:
             return int(number)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         pass
-    raise MetricError(f"step is {_short(step)}", "a step is a whole number, such as the epoch")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    raise MetricError(f"invalid step {shorten(repr(step), 40)}", "a step is a whole number, such as the epoch")
 
 
 def _info(text: str) -> None:

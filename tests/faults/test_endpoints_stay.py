@@ -26,7 +26,7 @@ from kaptain_magics.model import Workspace
 from kaptain_magics.processes.warm_worker import WarmWorker
 from kaptain_magics.runtime.manifest import MANIFEST, Manifest
 from kaptain_magics.script import capture
-from kaptain_magics.serving.client import predict
+from kaptain_magics.serving.client.predict import predict
 from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local import LocalTarget
 from kaptain_magics.targets.local.instances import Instance

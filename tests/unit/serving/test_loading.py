@@ -13,9 +13,9 @@ import pytest
 
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.errors import FrameworkError, InferenceError, ServingError
-from kaptain_magics.serving.loaders.base import Signature, TensorSpec
 from kaptain_magics.serving.loaders.described import is_batchable, thread_limit
 from kaptain_magics.serving.loaders.registry import load_model
+from kaptain_magics.serving.signature import Signature, TensorSpec
 
 LIBRARIES = {
     ModelFramework.SKLEARN: ("sklearn", "scikit-learn"),
@@ -119,7 +119,7 @@ def test_a_bad_predictor_is_refused_in_a_sentence(source: str, said: str, tmp_pa
 def test_a_broken_description_is_refused(tmp_path: Path) -> None:
     write(tmp_path, CLASS)
     (tmp_path / "kaptain-model.json").write_text("{")
-    with pytest.raises(ServingError, match=r"kaptain-model.json is not usable"):
+    with pytest.raises(ServingError, match=r"invalid kaptain-model.json"):
         load_model(ModelFramework.PYTHON, tmp_path, {})
 
 

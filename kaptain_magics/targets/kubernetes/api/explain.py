@@ -77,7 +77,7 @@ def _admission(message: str) -> Problem | None:
     if match := _MUST_SPECIFY.search(message):
         options = _options(match[1])
         return Problem(
-            f"the namespace's quota requires {' and '.join(sorted(options))}",
+            f"the namespace's quota requires {' and '.join(sorted(options))} to be named",
             "add " + " ".join(sorted(options.values(), reverse=False)),
             lasting=True,
         )

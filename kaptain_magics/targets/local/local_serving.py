@@ -23,7 +23,7 @@ from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, StateError, TargetError
 from kaptain_magics.targets.base import EndpointStatus, TargetConfig
-from kaptain_magics.targets.endpoints import (
+from kaptain_magics.targets.endpoint_store import (
     EndpointStore,
     check_deployment,
     check_percentage,
@@ -31,14 +31,7 @@ from kaptain_magics.targets.endpoints import (
     reachable,
     url_of,
 )
-from kaptain_magics.targets.local.endpoints import (
-    Deployed,
-    Placed,
-    artifact,
-    base_environment,
-    environment,
-    is_free,
-)
+from kaptain_magics.targets.local.deployed import Deployed, Placed
 from kaptain_magics.targets.local.instances import (
     ROUTER,
     SERVER,
@@ -50,6 +43,7 @@ from kaptain_magics.targets.local.instances import (
     wait_ready,
     why_dead,
 )
+from kaptain_magics.targets.local.server_environment import artifact, base_environment, environment, is_free
 from kaptain_magics.targets.local.turns import Turns
 
 _DRAIN = 30.0  # seconds for requests in flight when a server leaves

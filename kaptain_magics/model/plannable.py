@@ -178,7 +178,8 @@ class Plannable:
         Raises:
             KaptainError: Something that was asked for cannot be.
         """
-        from kaptain_magics.tuning.checks import Tuner, fit_grid
+        from kaptain_magics.targets.base import expected_tuner
+        from kaptain_magics.tuning.checks import fit_grid
 
         if resume:
             wanted = {"goal": goal, "trials": trials, "parallel": parallel, "failed_trials": failed_trials}
@@ -217,7 +218,7 @@ class Plannable:
             early_stopping=early_stopping,
             early_stopping_settings=early_stopping_settings,
             seed=seed,
-            tuner=Tuner.of(self.workspace.settings.target, self.workspace.settings.cluster_tuner),
+            tuner=expected_tuner(self.workspace.target()),
         )
         spec, said = fit_grid(spec)
         return StudyPlan(self.workspace, spec, sent, self._about, [*notes, *filter(None, [said])])

@@ -32,7 +32,7 @@ from kaptain_magics.targets.base import present
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
-    from kaptain_magics.tuning.checks import Tuner
+    from kaptain_magics.targets.base import Tuner
 
 
 class JobOptions(TypedDict, total=False):
@@ -187,7 +187,8 @@ def build_study(
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
     from kaptain_magics.core.algorithms import Algorithm
-    from kaptain_magics.tuning.checks import Tuner, check_study
+    from kaptain_magics.targets.base import Tuner
+    from kaptain_magics.tuning.checks import check_study
 
     named = read_objectives(objectives, direction)
     spec = StudySpec(

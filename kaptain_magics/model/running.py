@@ -16,6 +16,7 @@ from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.model import planning
 from kaptain_magics.model.choosing import known_revisions
+from kaptain_magics.targets.base import ListensHere
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -78,8 +79,9 @@ def check_token(workspace: Context, token: bool) -> None:
     Raises:
         ServingError: One was asked for.
     """
-    if token and workspace.settings.target == "kubernetes":
-        raise ServingError("endpoints on Kubernetes have no tokens", "leave --token out: only the cluster reaches them")
+    if token and not isinstance(workspace.target(), ListensHere):
+        hint = "leave --token out: who may reach them is up to the cluster"
+        raise ServingError(f"endpoints of target {workspace.settings.target} have no tokens", hint)
 
 
 def kept(workspace: Context, model_id: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Noted]]:
@@ -112,7 +114,7 @@ def kept(workspace: Context, model_id: str, given: Mapping[str, Any]) -> tuple[d
     if not given.get("env") and (variables := planning.variables_of(running)):
         full["env"] = variables
         said += [f"--env {name}" for name in variables]
-    if "token" not in given and running.token and workspace.settings.target != "kubernetes":
+    if "token" not in given and running.token and isinstance(workspace.target(), ListensHere):
         full["token"] = True
         said.append("--token")
     if not given.get("requirements") and running.requirements not in _trained_with(workspace, model_id):

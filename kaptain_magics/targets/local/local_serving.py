@@ -140,6 +140,10 @@ class LocalServing:
             headers=self._store.headers(name),
         )
 
+    def stored_endpoints(self) -> list[str]:
+        """Return the names of the endpoints in the state folder."""
+        return self._store.names()
+
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints of this target."""
         found = []

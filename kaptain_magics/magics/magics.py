@@ -69,8 +69,7 @@ class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
 
         values = {name: getattr(self, name) for name in self.trait_names(config=True)}
         if arguments is not None:
-            line = {"target": arguments.get("on"), **arguments.given("namespace", "context")}
-            values |= {name: value for name, value in line.items() if value}
+            values |= arguments.settings()
         return Workspace(Settings.load(values))
 
     @line_cell_magic  # type: ignore[untyped-decorator]

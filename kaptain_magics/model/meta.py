@@ -25,7 +25,7 @@ class ModelName(NamedTuple):
     version: str = ""
 
     @property
-    def about(self) -> dict[str, str]:
+    def info(self) -> dict[str, str]:
         """What a run's record says of the model beside its id."""
         return {"name": self.name, "description": self.description, "version": self.version}
 

@@ -32,7 +32,7 @@ class Plan(Generic[_H]):
         workspace: Where it would run.
         spec: What would run.
         sent: Values of the notebook that the script finds as globals.
-        about: The model's name, description and version.
+        model_info: The model's name, description and version.
         notes: What the run says first: what was chosen or taken over, and from where.
     """
 
@@ -41,10 +41,15 @@ class Plan(Generic[_H]):
         workspace: Context,
         spec: JobSpec | StudySpec | EndpointSpec,
         sent: Mapping[str, Any] | None = None,
-        about: Mapping[str, str] | None = None,
+        model_info: Mapping[str, str] | None = None,
         notes: Sequence[str | Noted] = (),
     ) -> None:
-        self._workspace, self.spec, self._sent, self._about = workspace, spec, dict(sent or {}), dict(about or {})
+        self._workspace, self.spec, self._sent, self._model_info = (
+            workspace,
+            spec,
+            dict(sent or {}),
+            dict(model_info or {}),
+        )
         self.notes = notes
 
     def render(self) -> str:
@@ -101,7 +106,7 @@ class Plan(Generic[_H]):
             study=study,
             endpoint=endpoint,
             settings=self._workspace.settings.as_texts(),
-            about={name: text for name, text in self._about.items() if text},
+            model_info={name: text for name, text in self._model_info.items() if text},
             notes=self._noted(),
         )
 

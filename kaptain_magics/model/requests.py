@@ -10,10 +10,10 @@ from typing import Any
 
 from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.secrets import ELSEWHERE, holds_password
+from kaptain_magics.core.secrets import ELSEWHERE, holds_password, is_secret
 from kaptain_magics.core.specs import EndpointOptions, EndpointSpec, JobOptions, JobSpec, Script, StudyOptions
 from kaptain_magics.core.states import Direction
-from kaptain_magics.errors import ScriptError
+from kaptain_magics.errors import ConfigError, ScriptError
 from kaptain_magics.targets.base import present
 
 
@@ -84,8 +84,21 @@ class DeploymentRequest(EndpointOptions, frozen=True, kw_only=True):
 
 
 def literal_values(env: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the variables whose values were given."""
-    return {name: value for name, value in env.items() if value is not None}
+    """Return the variables whose values were given, which are written down.
+
+    Raises:
+        ConfigError: One is a secret.
+    """
+    given = {name: value for name, value in env.items() if value is not None}
+    for name, value in given.items():
+        if is_secret(name, value):
+            hint = (
+                f'os.environ["{name}"] = getpass.getpass() in the notebook, then --env {name} (env={{"{name}": None}})'
+            )
+            raise ConfigError(
+                f"{name} looks like a secret, and a value given here is written to the run's record", hint
+            )
+    return given
 
 
 def passed_on_names(env: Mapping[str, str | None]) -> tuple[str, ...]:

@@ -236,9 +236,7 @@ class Run:
         for event in self.folder.events(self._read):
             self._read = event.seq
             if isinstance(event, MetricReported):
-                known = self._metrics.get(event.name)
-                new = MetricSummary(event.value, event.value, event.value)
-                self._metrics[event.name] = known.adding(event.value) if known else new
+                self._metrics[event.name] = MetricSummary.of(event.value, self._metrics.get(event.name))
             elif isinstance(event, ArtifactSaved):
                 self._artifact_uri = event.uri
             elif isinstance(event, TrialChanged):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def plan_training(context: Context, model: ModelName, request: TrainingRequest) -> TrainingPlan:
     """Return the plan of a training run; see ``build_job``."""
-    return TrainingPlan(context, build_job(context, model, request, "train"), request.sent, model.about)
+    return TrainingPlan(context, build_job(context, model, request, "train"), request.sent, model.info)
 
 
 def build_job(context: Context, model: ModelName, request: TrainingRequest, phase: str) -> JobSpec:

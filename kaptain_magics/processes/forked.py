@@ -1,16 +1,15 @@
-"""Makes a fork of a warm worker look like a process of its own: environment, streams, randomness, threads, end."""
+"""Makes a fork of a warm worker look like a process of its own: environment, streams, randomness, threads."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from kaptain_magics.processes import orphans
+from kaptain_magics.processes.environment_mark import write_mark
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
 
 LOCK_VARIABLE = "KAPTAIN_RUN_LOCK"  # the number of the descriptor that holds the lock of a run
@@ -26,7 +25,7 @@ def find_pools() -> None:
 
 def run(request: Mapping[str, Any]) -> int:
     """Run what the request of a job asks for in this fork of the worker; returns the exit code."""
-    orphans.write_mark(request["env"].get("KAPTAIN_JOB", ""))
+    write_mark(request["env"].get("KAPTAIN_JOB", ""))
     for name in os.environ.keys() - request["env"].keys():
         del os.environ[name]
     os.environ |= {name: text for name, text in request["env"].items() if os.environ.get(name) != text}
@@ -78,20 +77,3 @@ def _raise_threads(threads: int, asked: Mapping[str, str]) -> None:
 def _whole(text: str, default: int) -> int:
     first = text.partition(",")[0].strip()  # a list is for nested levels
     return int(first) if first.isdigit() and int(first) else default
-
-
-def finish() -> int:
-    """Do what the interpreter does at its end: join threads, run exit handlers, flush."""
-    import atexit
-
-    code = 0
-    with contextlib.suppress(BaseException):
-        threading._shutdown()  # type: ignore[attr-defined]
-    with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            code = 120
-    return code

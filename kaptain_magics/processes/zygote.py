@@ -18,67 +18,23 @@ the worker ends when its last job has. So it does at SIGTERM, which ends it at o
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib.util
-import itertools
 import json
+import math
 import os
 import selectors
 import signal
 import socket
 import sys
-import threading
 import time
 from typing import Any, NoReturn
 
-from kaptain_magics.processes import forked, orphans
+from kaptain_magics.processes import forked
+from kaptain_magics.processes.interpreter_exit import finish
+from kaptain_magics.processes.orphans import end_job
+from kaptain_magics.processes.preload import preload
 
-_ALWAYS = (  # what every job runs, and what many scripts import
-    "import kaptain_magics.runtime.launch",
-    "import kaptain_magics.runtime.channel",
-    "import argparse",
-    "import logging",
-    "import random",
-    "import subprocess",
-)
-_ONCE = {  # what a library computes at its first call and keeps: cheap, public, without threads
-    "sklearn.utils": "sys.modules['sklearn.utils'].check_array([[0.0]])",  # looks through all installed packages
-}
 _LOOK = 10.0  # seconds between looks at its own idleness
-_IDLE = 180.0  # seconds without a job after which a worker ends
 _SUBREAPER = 36  # prctl: orphans of a job become children of this process, so that they can be ended with it
-
-
-def preload(statements: list[str]) -> str:
-    """Execute import statements of installed modules; returns why a fork would not be safe, empty when it is."""
-    scratch: dict[str, Any] = {"__name__": "kaptain_preload", "sys": sys}
-    once = (call for module, call in _ONCE.items() if module in sys.modules)
-    for statement in itertools.chain(filter(_installed, [*statements, *_ALWAYS]), once):
-        # the script will meet the same failure itself, and say so in its own log
-        with contextlib.suppress(BaseException):
-            exec(compile(statement, "<preload>", "exec"), scratch)
-    scratch.clear()
-    forked.find_pools()
-    gc.collect()
-    gc.freeze()
-    if threading.active_count() > 1:
-        return "an imported module started a thread"
-    with contextlib.suppress(OSError):
-        if len(os.listdir("/proc/self/task")) > 1:
-            return "an imported library started a thread"
-    return ""
-
-
-def _installed(statement: str) -> bool:
-    """Whether a statement imports an installed module: one beside the script may be another one tomorrow."""
-    root = statement.split()[1].partition(".")[0]
-    if root in sys.stdlib_module_names:
-        return root not in ("antigravity", "this")
-    with contextlib.suppress(ImportError, ValueError, AttributeError):
-        spec = importlib.util.find_spec(root)
-        places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec is not None else []
-        return root in ("kaptain", "kaptain_magics") or any(f"-packages{os.sep}" in place for place in places)
-    return False
 
 
 class Job:
@@ -87,7 +43,7 @@ class Job:
     def __init__(self, pid: int, connection: socket.socket, request: dict[str, Any]) -> None:
         self.pid = pid
         self.connection: socket.socket | None = connection
-        self.token = str(request["env"].get("KAPTAIN_JOB", ""))
+        self.mark = str(request["env"].get("KAPTAIN_JOB", ""))
         self.exit_path: str = request.get("exit_path", "")
         self.detached: bool = request.get("detached", False)
 
@@ -111,7 +67,7 @@ class Zygote:
         first: socket.socket | None = None,
         unsafe: str = "",
         later: list[str] | None = None,
-        idle: float = _IDLE,
+        idle: float = math.inf,
         path: str = "",
     ) -> None:
         self.listener, self.unsafe, self.later, self.idle, self.path = listener, unsafe, later, idle, path
@@ -237,7 +193,7 @@ class Zygote:
             traceback.print_exc()
         finally:
             with contextlib.suppress(BaseException):
-                code = forked.finish() or code
+                code = finish() or code
             os._exit(code)
 
     def _reap(self) -> None:
@@ -265,25 +221,9 @@ class Zygote:
                 pass
 
     def _end_group(self, job: Job) -> None:
-        """End what is left of a job: its process group, and orphans that left the group.
-
-        An orphan without a mark has cleared its environment. It can be any job's: it is left alone while others run.
-        """
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(job.pid, signal.SIGKILL)
+        """End what is left of a job; an orphan without a mark can be any job's that has a client."""
         alone = all(other is job or other.detached for other in self.jobs.values())
-        ours = (job.token, "") if alone else (job.token,)
-        begun = time.monotonic()
-        while job.token and time.monotonic() < begun + 1.0:  # an orphan's children become orphans when it has ended
-            marks = {pid: orphans.mark_of(pid) for pid in orphans.children() if pid not in self.jobs}
-            marks = {pid: mark for pid, mark in marks.items() if orphans.lives(pid)}
-            left = [pid for pid, mark in marks.items() if mark in ours]
-            for pid in left:
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
-            if not left and (None not in marks.values() or time.monotonic() > begun + 0.2):
-                return
-            time.sleep(0.001)
+        end_job(job.pid, job.mark, self.jobs, alone)
 
 
 def _is_at(path: str, inode: int) -> bool:
@@ -358,10 +298,9 @@ def main() -> None:
     with contextlib.suppress(OSError):  # whoever started this may have gone
         os.write(options["ready"], b"%d\n" % os.getpid())
     os.close(options["ready"])
-    sys.path.extend(p for p in options.get("paths", ()) if p not in sys.path)
     unsafe = preload(options.get("preload", []))
     path = options.get("socket", "")
-    worker = Zygote(listener, first, unsafe, options.get("later"), options.get("idle", _IDLE), path)
+    worker = Zygote(listener, first, unsafe, options.get("later"), options.get("idle", math.inf), path)
     try:
         worker.serve()
     finally:

@@ -25,8 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_YES = {"1", "true", "yes", "y", "on"}
-_NO = {"0", "false", "no", "n", "off"}
+from kaptain_magics.runtime.text import truth_of
 
 
 class CaptureError(Exception):
@@ -52,13 +51,13 @@ def substitute(tree: ast.Module, assignments: Mapping[str, Any]) -> ast.Module:
     return tree
 
 
-def _fitted(given: Any, default: ast.expr) -> Any:
+def _fitted(value: Any, default: ast.expr) -> Any:
     """Return what the script means by a word: a truth value where it has one, ``None`` where it has no text."""
-    kept = default.value if isinstance(default, ast.Constant) else None
-    word = str(given).lower()
-    if isinstance(kept, bool):
-        return True if word in _YES else False if word in _NO else given
-    return None if given == "None" and not isinstance(kept, str) else given
+    literal = default.value if isinstance(default, ast.Constant) else None
+    if isinstance(literal, bool):
+        truth = truth_of(str(value))
+        return value if truth is None else truth
+    return None if value == "None" and not isinstance(literal, str) else value
 
 
 def run(program: Mapping[str, Any]) -> int:

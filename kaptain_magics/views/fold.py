@@ -43,7 +43,7 @@ class MetricHistory:
     def take(self, event: MetricReported) -> None:
         """Add a value."""
         value = event.value
-        self.summary = self.summary.adding(value) if self.summary else MetricSummary(value, value, value)
+        self.summary = MetricSummary.of(value, self.summary)
         self.step = event.step
         if self.count % self._stride == 0:
             self.points.append((self.count if event.step is None else event.step, value))

@@ -12,7 +12,7 @@ from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError
-from kaptain_magics.processes import orphans
+from kaptain_magics.processes.environment_mark import run_mark
 from kaptain_magics.processes.job_process import Process
 from kaptain_magics.targets.local.imports import imported_packages
 
@@ -25,7 +25,7 @@ class StartedJob:
 
     def __init__(self, spec: JobSpec) -> None:
         self.spec = spec
-        self.mark = orphans.run_mark(spec.run_id) + new_hex(16)
+        self.mark = run_mark(spec.run_id) + new_hex(16)
         self.process: Process | None = None
         self.stopping = False
         self.reason = self.hint = self.note = ""

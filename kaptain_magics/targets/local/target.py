@@ -20,9 +20,10 @@ from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.files import disk_error, private_folder
-from kaptain_magics.processes import orphans
+from kaptain_magics.processes.environment_mark import run_mark
 from kaptain_magics.processes.idle_workers import idle_workers
 from kaptain_magics.processes.job_process import Process
+from kaptain_magics.processes.orphans import end_marked
 from kaptain_magics.processes.start_process import start_process, threads_for
 from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
@@ -234,7 +235,7 @@ class LocalJobs:
         assert process.exit is not None
         code = process.exit.code
         if code is None:  # there is no worker any more to end what the job has left
-            orphans.end_marked(mine.mark)
+            end_marked(mine.mark)
         if code == 0 and not mine.stopping:
             yield StateChanged(state=RunState.SUCCEEDED, exit_code=0)
         elif mine.stopping:
@@ -283,7 +284,7 @@ class LocalJobs:
 
     def end_run(self, run_id: str) -> None:
         """End the processes of a run whose supervisor was killed."""
-        orphans.end_marked(orphans.run_mark(run_id))
+        end_marked(run_mark(run_id))
 
 
 def _alive(pid: int) -> bool:

@@ -26,7 +26,7 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, ServingError, TargetError
-from kaptain_magics.serving.client import predict
+from kaptain_magics.serving.client.predict import predict
 from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local import instances
 from kaptain_magics.targets.local.endpoints import base_environment

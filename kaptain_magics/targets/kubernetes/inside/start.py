@@ -275,7 +275,9 @@ def _words(name: str, binding: str, text: str) -> list[str]:
     if binding == "count":
         return [flag] * int(text)
     if binding == "switch":
-        return [flag] if text.lower() in ("1", "true", "yes", "y", "on") else []
+        from kaptain_magics.runtime.text import is_true
+
+        return [flag] if is_true(text) else []
     if text.startswith("-"):  # not to be taken for an option
         return [f"{flag}{text}" if len(flag) == 2 else f"{flag}={text}"]
     return [flag, text]

@@ -173,7 +173,7 @@ def parse(command: Command, line: str, variables: Sequence[str] = ()) -> Argumen
     """
     words = split(line)
     if any(word.text in _HELP for word in words):
-        return Arguments(help=True)
+        return Arguments(help=True, command=command)
     return _Parser(command, line, words, variables).parse()
 
 

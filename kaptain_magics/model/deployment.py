@@ -12,6 +12,7 @@ from kaptain_magics.model.plan import DeploymentPlan
 from kaptain_magics.model.replacing import check_token, in_the_way, listening_address, running_endpoint
 from kaptain_magics.model.requests import DeploymentRequest, literal_values, passed_on_names, without_secrets
 from kaptain_magics.model.revisions import choose_revision, training_requirements
+from kaptain_magics.targets.endpoints import check_canary
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -25,6 +26,8 @@ def plan_deployment(context: Context, model_id: str, request: DeploymentRequest)
         ServingError: An endpoint is there already and ``replace`` was not asked for, or it listens elsewhere.
     """
     name, canary = endpoint_name(model_id), request.canary_percent is not None
+    if request.canary_percent is not None:
+        check_canary(request.canary_percent)
     choice = choose_revision(context, model_id, request.model_uri, request.revision, canary, request.trust)
     running = running_endpoint(context, model_id)
     if running is not None and not request.replace and not canary and in_the_way(context, name):

@@ -224,13 +224,13 @@ def test_settings_come_from_file_environment_and_overrides(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("kaptain.toml").write_text('[kaptain]\ntarget = "docker"\nlog_lines = 7\nnamespace = "file"\n')
+    Path("kaptain.toml").write_text('[kaptain]\ntarget = "docker"\npending_timeout = 7\nnamespace = "file"\n')
     monkeypatch.setenv("KAPTAIN_NAMESPACE", "environment")
     settings = Settings.load({"target": "kubernetes"})
-    assert (settings.target, settings.namespace, settings.log_lines) == ("kubernetes", "environment", 7)
+    assert (settings.target, settings.namespace, settings.pending_timeout) == ("kubernetes", "environment", 7)
     assert settings.home == str(home)
     assert Settings.load(settings.as_texts()) == settings
-    for bad in ({"targt": "x"}, {"log_lines": "many"}, {"on_interrupt": "cry"}):
+    for bad in ({"targt": "x"}, {"pending_timeout": "many"}, {"on_interrupt": "cry"}):
         with pytest.raises(ConfigError):
             Settings.load(bad)
     Path("kaptain.toml").write_text("target = \n")

@@ -147,7 +147,7 @@ TUNE = Command(
         Option("goal", "value of the first objective that ends the study", "NUMBER", readers.number),
         _direction("minimize"),
         _direction("maximize"),
-        Option("algorithm", "Katib's name of the algorithm (random)", "NAME", complete="algorithm"),
+        Option("algorithm", "search algorithm, by Katib's or a plug-in's name (random)", "NAME", complete="algorithm"),
         Option(
             "algorithm-setting",
             "a setting of the algorithm",

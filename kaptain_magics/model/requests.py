@@ -10,7 +10,7 @@ from typing import Any
 
 from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.secrets import ELSEWHERE, holds_password, is_secret
+from kaptain_magics.core.secrets import PASSWORD_HINT, holds_password, is_secret
 from kaptain_magics.core.specs import EndpointOptions, EndpointSpec, JobOptions, JobSpec, Script, StudyOptions
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import ConfigError, ScriptError
@@ -124,5 +124,5 @@ def without_secrets(requirements: Iterable[str]) -> tuple[str, ...]:
     lines = tuple(requirements)
     for number, line in enumerate(lines, start=1):
         if holds_password(line):
-            raise ScriptError(f"line {number} of the requirements holds a password", ELSEWHERE)
+            raise ScriptError(f"line {number} of the requirements holds a password", PASSWORD_HINT)
     return lines

@@ -63,7 +63,7 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
     Raises:
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
-    from kaptain_magics.tuning.algorithms import Algorithm
+    from kaptain_magics.core.algorithms import Algorithm
     from kaptain_magics.tuning.checks import Tuner, check_study
 
     given = msgspec.structs.replace(

@@ -35,7 +35,7 @@ def run(context: Context) -> StateChanged:
     context.note(say_objectives(spec.directed))
     context.say_first()
     earlier = _earlier(context, spec)
-    native = target if isinstance(target, NativeTuner) and not earlier and target.can_tune() else None
+    native = target if isinstance(target, NativeTuner) and not earlier and target.can_tune(spec) else None
     tuner = Tuner.KATIB if native is not None else Tuner.OURS
     check_study(spec, tuner)
     for remark in remarks(spec, tuner):

@@ -211,8 +211,8 @@ class StudyRef(JobRef, frozen=True, kw_only=True):
 class NativeTuner(Protocol):
     """A target that tunes by itself, such as Katib."""
 
-    def can_tune(self) -> bool:
-        """Whether the tuner is there."""
+    def can_tune(self, study: StudySpec) -> bool:
+        """Whether the tuner is there and has the study's algorithm."""
 
     def start(self, study: StudySpec) -> StudyRef:
         """Start the study and return at once."""

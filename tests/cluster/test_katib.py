@@ -99,8 +99,9 @@ def trials_of(events: list[Event]) -> dict[str, TrialChanged]:
 
 def test_a_study_of_real_jobs(target: KubernetesTarget, namespace: Cluster, pod_storage: SeaweedFS) -> None:
     assert isinstance(target, NativeTuner)
-    assert target.can_tune()
     spec = study(seed=7)
+    assert target.can_tune(spec)
+    assert not target.can_tune(msgspec.structs.replace(spec, algorithm="nsga2"))  # of another distribution
     with KatibStandIn(namespace):
         ref = target.start(spec)
         events = list(target.follow_study(ref))
@@ -273,7 +274,7 @@ def test_studies_run_as_jobs_when_asked(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path
 ) -> None:
     config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, cluster_tuner="jobs")
-    assert not KubernetesTarget(config).can_tune()
+    assert not KubernetesTarget(config).can_tune(study())
     assert threading.active_count() < 50
 
 

@@ -20,7 +20,9 @@ from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import ConfigError, NotFoundError, TargetError
 from kaptain_magics.targets.base import ClusterInventory
 from kaptain_magics.targets.kubernetes import KubernetesTarget
+from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import Cluster
+from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.tuning.study import run_study
 from tests.cluster.jobs import last, log, run
 from tests.cluster.rig import BUCKET, eventually, fresh_namespace, kubectl, ours, target_config
@@ -78,6 +80,22 @@ def test_the_lines_of_the_contract(target: KubernetesTarget, namespace: Cluster)
     assert said[3].startswith(f"Master Node Training Model started in pod: {spec.name}-")
     assert said[4:] == [f"Deleting secret {secret} {where}", f"Deleting job {spec.name} {where}"]
     assert namespace.get("Job", spec.name) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("raise ValueError('no such digit')", "ValueError: no such digit"), ("raise SystemExit('no rows')", "no rows")],
+)
+def test_the_pods_state_has_the_reason_too(
+    target: KubernetesTarget, namespace: Cluster, source: str, message: str
+) -> None:
+    spec = job(source)
+    end = last(run(target, spec))
+    assert end.state is RunState.FAILED
+    assert message in end.reason
+    (pod,) = namespace.list("Pod", f"kaptain-magics/job={spec.name}")
+    ended = explain.terminated(pod, "sklearn") or {}
+    assert message in exit_reason(ended, "")[0], ended
 
 
 def test_what_a_job_carries(target: KubernetesTarget, namespace: Cluster, pod_storage: SeaweedFS) -> None:

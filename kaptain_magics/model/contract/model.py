@@ -16,7 +16,7 @@ from kaptain_magics.errors import ModelError, ObjectiveError
 from kaptain_magics.model import model
 from kaptain_magics.model.context import Context
 from kaptain_magics.model.contract.config import Config
-from kaptain_magics.model.contract.console import deploy_and_tell, follow_and_tell
+from kaptain_magics.model.contract.console import deploy_and_log, follow_and_log
 from kaptain_magics.model.meta import ModelMeta
 from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
 from kaptain_magics.model.runs import Deployment, Study, TrainingRun
@@ -85,7 +85,7 @@ class Model(model.Model):
             timeout=timeout,
             cluster=_cluster(ttl_seconds_after_finished, force_cleanup),
         )
-        return follow_and_tell(self.plan_training(request).start(), verbose)
+        return follow_and_log(self.plan_training(request).start(), verbose)
 
     def tune(
         self,
@@ -157,7 +157,7 @@ class Model(model.Model):
             algorithm=str(algorithm),
             algorithm_settings={k: str(v) for k, v in (algorithm_setting or {}).items()},
         )
-        return follow_and_tell(self.plan_tuning(request).start(), verbose)
+        return follow_and_log(self.plan_tuning(request).start(), verbose)
 
     def deploy(
         self,
@@ -203,7 +203,7 @@ class Model(model.Model):
             transformer=transformer.as_dict() if transformer is not None else {},
             **{"protocol": str(self.serving_config.get("protocol_version", "v1")), **kwargs},
         )
-        return deploy_and_tell(lambda: self.plan_deployment(request))
+        return deploy_and_log(lambda: self.plan_deployment(request))
 
     def deploy_canary(self, canary_traffic_percentage: int, model_uri: str | None = None, **kwargs: Any) -> None:
         """Serve the newest revision beside the deployed one, or change the canary's share.
@@ -222,7 +222,7 @@ class Model(model.Model):
             return
         options = {"protocol": endpoint.status().protocol, "model_uri": model_uri or "", "replace": True, **kwargs}
         request = DeploymentRequest(canary_percent=canary_traffic_percentage, **options)
-        deploy_and_tell(lambda: self.plan_deployment(request))
+        deploy_and_log(lambda: self.plan_deployment(request))
 
     def save_as_json(self, path: str = "", overwrite: bool = False) -> None:
         """Save the properties in the object store.

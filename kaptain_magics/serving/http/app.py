@@ -12,12 +12,13 @@ from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 from kaptain_magics import __version__
+from kaptain_magics.serving.http.answers import JSON, Answer, Headers
 from kaptain_magics.serving.http.auth import Gate
 from kaptain_magics.serving.http.origin import from_browser
-from kaptain_magics.serving.http.requests import Answer, Headers, Request
+from kaptain_magics.serving.http.requests import Request
 from kaptain_magics.serving.inference.served import Served
 from kaptain_magics.serving.protocol.binary import HEADER
-from kaptain_magics.serving.protocol.errors import RequestError, error_body, refusal
+from kaptain_magics.serving.protocol.errors import RequestError, refusal
 from kaptain_magics.serving.protocol.large import LARGE
 from kaptain_magics.serving.protocol.limits import Body, Limits, decompress, too_large
 from kaptain_magics.serving.protocol.openapi import describe_api
@@ -28,7 +29,6 @@ logger = logging.getLogger("kaptain.serving")
 
 _PACKED = 4096  # bytes that may become a thousand times as many, which takes a few ms
 _T = TypeVar("_T")
-_JSON: Headers = ((b"content-type", b"application/json"),)
 _TEXT: Headers = ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),)
 _TYPES = (b"", b"application/json", b"application/octet-stream")
 _MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(?:infer|ready))?|/v1/models/([^/:]+)(?::predict)?")
@@ -120,7 +120,7 @@ class Application:
             return await route.answer(request, await self._read_body(request))
         except Exception as error:
             refused = refusal(error)
-            answer = Answer(refused.status, (*_JSON, *refused.headers), error_body(refused.message))
+            answer = Answer.of(refused)
             del refused  # with its traceback it would keep this frame and the request, and be kept by it
             return answer
 
@@ -159,29 +159,29 @@ class Application:
     # ---- routes ------------------------------------------------------------------------------------------------
 
     async def _live(self, *_: Any) -> Answer:
-        return Answer(200, _JSON, b'{"live":true}')
+        return Answer(200, JSON, b'{"live":true}')
 
     async def _ready(self, *_: Any) -> Answer:
         if not self._served.ready:
             raise RequestError(503, "the model is being loaded", ((b"retry-after", b"1"),))
-        return Answer(200, _JSON, b'{"ready":true}')
+        return Answer(200, JSON, b'{"ready":true}')
 
     async def _server(self, *_: Any) -> Answer:
         told = {"name": "kaptain-magics", "version": __version__, "extensions": ["binary_tensor_data"]}
-        return Answer(200, _JSON, write_json(told))
+        return Answer(200, JSON, write_json(told))
 
     async def _model(self, *_: Any) -> Answer:
-        return Answer(200, _JSON, write_json(self._served.describe()))
+        return Answer(200, JSON, write_json(self._served.describe()))
 
     async def _model_ready(self, *_: Any) -> Answer:
         await self._ready()
-        return Answer(200, _JSON, write_json({"name": self._served.name, "ready": True}))
+        return Answer(200, JSON, write_json({"name": self._served.name, "ready": True}))
 
     async def _metrics(self, *_: Any) -> Answer:
         return Answer(200, _TEXT, self._served.metrics.text(self._served.name, self._served.version).encode())
 
     async def _openapi(self, *_: Any) -> Answer:
-        return Answer(200, _JSON, write_json(describe_api(self._served.name, self._served.version)))
+        return Answer(200, JSON, write_json(describe_api(self._served.name, self._served.version)))
 
     async def _infer(self, request: Request, body: Body, version: str | None = None) -> Answer:
         length = request.headers.get(HEADER)
@@ -202,11 +202,11 @@ class Application:
         return await self._infer(request, body, self._served.version)
 
     async def _status_v1(self, *_: Any) -> Answer:
-        return Answer(200, _JSON, write_json({"name": self._served.name, "ready": self._served.ready}))
+        return Answer(200, JSON, write_json({"name": self._served.name, "ready": self._served.ready}))
 
     async def _predict_v1(self, request: Request, body: Body) -> Answer:
         self._demand_json(len(body))
         read = partial(read_instances, body, self._served.first_input, request.take)
         inputs = await self._apart(read) if len(body) > LARGE else read()
         del body, read
-        return Answer(200, _JSON, write_json(write_predictions(await self._served.infer(inputs, (), {}))))
+        return Answer(200, JSON, write_json(write_predictions(await self._served.infer(inputs, (), {}))))

@@ -7,15 +7,12 @@ import logging
 import os
 import socket
 from collections import deque
-from http import HTTPStatus
-from typing import TYPE_CHECKING
 
-from kaptain_magics.serving.http.requests import Answer, Request, RequestParser
-from kaptain_magics.serving.protocol.errors import RequestError, error_body, refusal
+from kaptain_magics.serving.http.answers import Answer
+from kaptain_magics.serving.http.owner import Owner
+from kaptain_magics.serving.http.requests import Request, RequestParser
+from kaptain_magics.serving.protocol.errors import RequestError, refusal
 from kaptain_magics.serving.protocol.limits import too_large
-
-if TYPE_CHECKING:
-    from kaptain_magics.serving.http.http_server import HttpServer
 
 logger = logging.getLogger("kaptain.serving")
 
@@ -23,9 +20,7 @@ LINGER = 1.0  # seconds in which a client may still send after its connection be
 _SLOWEST = 16 * 1024  # bytes a second that a request must come with after its first seconds
 _QUEUED = 32  # requests that may wait behind the one in work; beyond, nothing is read
 _EARLY = 64 * 1024  # bytes of a body that are read before its request is its turn
-_ONE_WRITE = 64 * 1024  # bytes of an answer up to which it is copied behind its head
 _NEVER = float("inf")
-_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
 class Connection(asyncio.Protocol):
@@ -39,7 +34,7 @@ class Connection(asyncio.Protocol):
         deadline: Time of the loop at which ``expire`` is due.
     """
 
-    def __init__(self, server: HttpServer, private: bool) -> None:
+    def __init__(self, server: Owner[Connection], private: bool) -> None:
         self.private = private
         self.deadline = _NEVER
         self._server = server
@@ -84,7 +79,7 @@ class Connection(asyncio.Protocol):
     @property
     def moved(self) -> bool:
         """Whether its requests are another server's now."""
-        return self._server.successor is not None and (self._server.leaving or not self.private)
+        return self._server.followed and (self._server.leaving or not self.private)
 
     def move(self) -> asyncio.Task[None] | None:
         """Leave what is not whole yet to the server's successor; returns the task of what is in work here."""
@@ -279,7 +274,7 @@ class Connection(asyncio.Protocol):
             answer = await self._server.answer(self, request)
         except Exception as error:
             refused = refusal(error)
-            answer = Answer(refused.status, refused.headers, error_body(refused.message))
+            answer = Answer.of(refused)
             del refused  # with its traceback it would keep this frame, and be kept by it
         finally:
             moved = self._current is request and self._task is not asyncio.current_task()  # it goes on elsewhere
@@ -292,7 +287,7 @@ class Connection(asyncio.Protocol):
             request.drop()
         closing = self.closing and not self._waiting
         keep = request.keep_alive and not closing and not (request.expects and not request.whole)
-        keep = keep and (b"connection", b"close") not in answer.headers
+        keep = keep and not answer.closes
         self._write(answer, keep, request.method == "HEAD")
         if self._server.access_log:
             logger.info('%s "%s %s" %d', self._peer(), request.method, request.path, answer.status)
@@ -327,18 +322,11 @@ class Connection(asyncio.Protocol):
 
     def _write(self, answer: Answer, keep: bool, head_only: bool) -> None:
         assert self._transport is not None
-        lines = [_LINES[answer.status], self._server.date]
-        lines += [b"%s: %s\r\n" % header for header in answer.headers]
-        lines.append(b"content-length: %d\r\n" % len(answer.body))
-        if not keep and (b"connection", b"close") not in answer.headers:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
-        if head_only:
-            self._transport.write(b"".join(lines))
-        elif len(answer.body) <= _ONE_WRITE:
-            self._transport.write(b"".join((*lines, answer.body)))
+        pieces = answer.pieces(self._server.date, keep, head_only)
+        if len(pieces) == 1:
+            self._transport.write(pieces[0])
         else:
-            self._transport.writelines((b"".join(lines), answer.body))
+            self._transport.writelines(pieces)
 
     def refuse(self, error: RequestError) -> None:
         """Answer what is no request, after the requests before it, and close."""
@@ -357,8 +345,7 @@ class Connection(asyncio.Protocol):
         elif broken is not None:  # it is answered already
             self._close()
             return
-        headers = ((b"content-type", b"application/json"), *error.headers)
-        self._waiting.append(Answer(error.status, headers, error_body(error.message)))
+        self._waiting.append(Answer.of(error))
         if self._current is None and not self._stuck:
             self._next()
 

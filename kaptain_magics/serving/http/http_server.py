@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
 from kaptain_magics.serving.http.accepting import Acceptor
+from kaptain_magics.serving.http.answers import Answer
 from kaptain_magics.serving.http.budget import Budget, Heap
 from kaptain_magics.serving.http.connections import Connection
-from kaptain_magics.serving.http.requests import Answer, Request
+from kaptain_magics.serving.http.requests import Request
 from kaptain_magics.serving.http.successor import Successor
 from kaptain_magics.serving.protocol.limits import Limits
 
@@ -61,6 +62,11 @@ class HttpServer:
         if self.successor is not None and connection.moved:
             return await self.successor.answer(request)
         return await self.app(request)
+
+    @property
+    def followed(self) -> bool:
+        """Whether another server answers what comes on released connections."""
+        return self.successor is not None
 
     @property
     def finishing(self) -> int:

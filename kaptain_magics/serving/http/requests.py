@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import httptools
 
@@ -13,8 +13,6 @@ from kaptain_magics.serving.http.budget import FREE, Budget, Share
 from kaptain_magics.serving.http.origin import HEADERS
 from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.limits import Body
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 # Headers that the application reads; of all others only their size is looked at.
 WANTED = frozenset(
@@ -34,14 +32,6 @@ _ONCE = (b"host", b"transfer-encoding")
 _SLICE = 4096  # bytes that the parser gets at once, so that no more requests come out of it than are wanted
 _BODY_SLICE = 64 * 1024  # the same within a body of known length
 _INVALID = "Invalid HTTP request received."
-
-
-class Answer(NamedTuple):
-    """A whole answer."""
-
-    status: int
-    headers: Headers
-    body: bytes
 
 
 class Request:

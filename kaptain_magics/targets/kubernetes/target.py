@@ -59,7 +59,7 @@ class KubernetesTarget:
 
     def _study(self, study: StudySpec) -> list[Manifest]:
         """Return the Experiment, or the job of the first trial where our own loop runs the study."""
-        if self.tuner.can_tune():
+        if self.tuner.can_tune(study):
             return self.tuner.objects(study).manifests
         base = study.job.upload_uri.rsplit("/", 2)[0]
         name = f"{study.name}-00000000"
@@ -93,9 +93,9 @@ class KubernetesTarget:
 
     # ---- studies -------------------------------------------------------------------------------------------------
 
-    def can_tune(self) -> bool:
-        """Whether Katib is there to run studies."""
-        return self.tuner.can_tune()
+    def can_tune(self, study: StudySpec) -> bool:
+        """Whether Katib is there and has the study's algorithm."""
+        return self.tuner.can_tune(study)
 
     def start(self, study: StudySpec) -> StudyRef:
         """Create the Experiment and return at once."""

@@ -151,6 +151,7 @@ class LocalJobs:
                 return start_process(request, output, python=python, warm=worker, cancelled=mine.cancelled)
             finally:
                 os.close(output)
+                mine.notes = worker.take_notes() if worker is not None else []
 
         mine.begin(start)
 
@@ -213,6 +214,8 @@ class LocalJobs:
             return
         mine.started()
         yield StateChanged(state=RunState.RUNNING)
+        for text in mine.notes:
+            yield Noted(text=text)
         if mine.note:
             yield Noted(text=mine.note, warning=True)
         if mine.spec.workers > 1:

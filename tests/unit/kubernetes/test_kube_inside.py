@@ -22,6 +22,7 @@ from kaptain_magics.core.specs import Binding, Capture, ImageSpec, JobSpec, Scri
 from kaptain_magics.errors import TargetError
 from kaptain_magics.images.build_context import Entry
 from kaptain_magics.script import bindings, capture
+from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.inside import start
 from kaptain_magics.targets.kubernetes.pods import payload
 
@@ -62,6 +63,31 @@ def run(made: payload.Payload, folder: Path, **env: str) -> subprocess.Completed
         timeout=120,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise ValueError('no such digit')", ("the script raised ValueError: no such digit", "")),
+        ("import sys; sys.excepthook = print; raise ValueError('x' * 9000)", ("the script ended with exit code 1", "")),
+        ("print('fine')", ("the script ended with exit code 1", "")),
+    ],
+)
+def test_a_failures_reason_stays_in_the_pods_state(tmp_path: Path, source: str, reason: tuple[str, str]) -> None:
+    note = tmp_path / "termination-log"
+    note.touch()
+    run(payload.for_job(job(source)), tmp_path / "pod", KAPTAIN_TERMINATION_LOG=str(note))
+    assert exit_reason({"exitCode": 1, "message": note.read_text()}, "") == reason
+
+
+def test_our_own_failure_is_noted_with_its_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = tmp_path / "termination-log"
+    monkeypatch.setattr(start, "TERMINATION", note)
+    assert start.fail("the store is away", "look at it") == 1
+    assert not note.exists()  # of a container without such a file
+    note.touch()
+    start.fail("the store is away", "look at it")
+    assert exit_reason({"exitCode": 1, "message": note.read_text()}, "") == ("the store is away", "look at it")
 
 
 def test_a_script_runs_with_files_and_runtime(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
+from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
 from kaptain_magics.targets.kubernetes.manifests.experiment import SEEDED
-from kaptain_magics.tuning.algorithms import ALGORITHMS, Algorithm, make_search, make_stopper
+from kaptain_magics.tuning.algorithms import ALGORITHMS, make_search, make_stopper
 from kaptain_magics.tuning.checks import Tuner, check_study, combinations, fit_grid, remarks
 from kaptain_magics.tuning.katib import takes_seed
 

@@ -12,6 +12,8 @@ _STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\
 class Stamps:
     """Takes the time stamps off a log's lines, and leaves out what an earlier connection has brought already.
 
+    A line that begins with no time is the node's, not the program's: it and all behind it is kept apart.
+
     Attributes:
         last: The time stamp of the last line that was passed on.
     """
@@ -19,8 +21,9 @@ class Stamps:
     def __init__(self) -> None:
         self.last = b""
         self._at = 0  # the same in nanoseconds
-        self._rest = b""
+        self._rest = b""  # a line whose end has not come
         self._skipping = False
+        self._unstamped = b""
 
     @property
     def last_second(self) -> str:
@@ -29,31 +32,53 @@ class Stamps:
 
     def reopen(self) -> None:
         """Begin with a new connection: the last, unfinished line comes again whole."""
-        self._rest = b""
+        self._rest = self._unstamped = b""
         self._skipping = bool(self.last)
 
     def feed(self, data: bytes) -> bytes:
         """Return the log's bytes of the whole lines in the next piece."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return b"".join(self._plain(line) + b"\n" for line in lines if not self._known(line))
+        if self._unstamped:
+            self._unstamped += data
+            return b""
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        passed = []
+        for number, line in enumerate(lines):
+            try:
+                if self._is_new(line):
+                    passed.append(self._plain(line) + b"\n")
+            except NoStampError:
+                self._unstamped = b"\n".join([*lines[number:], self._rest])
+                self._rest = b""
+                break
+        return b"".join(passed)
+
+    def unstamped(self) -> str:
+        """Return what the node said in the place of the log, when the answer has ended; empty where it was the log."""
+        if self._rest and not self._unstamped:
+            try:
+                nanoseconds(self._rest.partition(b" ")[0])
+            except NoStampError:
+                self._unstamped, self._rest = self._rest, b""
+        return " ".join(self._unstamped.decode("utf-8", "replace").split())[:300]
 
     def rest(self) -> bytes:
         """Return the last line without an end, when the log has ended."""
         line, self._rest = self._rest, b""
         try:
-            return b"" if not line or self._known(line) else self._plain(line)
+            return self._plain(line) if line and self._is_new(line) else b""
         except NoStampError:
             return b""
 
-    def _known(self, line: bytes) -> bool:
+    def _is_new(self, line: bytes) -> bool:
+        """Whether a line was not passed on before; notes it."""
         stamp = line.partition(b" ")[0]
-        if self._skipping:
-            if nanoseconds(stamp) <= self._at:
-                return True
-            self._skipping = False
-        self.last = stamp
-        self._at = nanoseconds(stamp)
-        return False
+        at = nanoseconds(stamp)
+        if self._skipping and at <= self._at:
+            return False
+        self._skipping = False
+        self.last, self._at = stamp, at
+        return True
 
     @staticmethod
     def _plain(line: bytes) -> bytes:

@@ -18,8 +18,10 @@ from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.explain import Problem
-from kaptain_magics.targets.kubernetes.api.feed import Change, Feed, Trouble
+from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed_items import Change, Trouble
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.api.pod_stream import PodConnection
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
 from kaptain_magics.targets.kubernetes.endpoints import portforward
@@ -29,7 +31,7 @@ from kaptain_magics.targets.kubernetes.endpoints.endpoint_parts import (
     deployed_already,
     no_canary_yet,
 )
-from kaptain_magics.targets.kubernetes.endpoints.rollout import last_log, server_error
+from kaptain_magics.targets.kubernetes.endpoints.rollout import server_error
 from kaptain_magics.targets.kubernetes.manifests import inferenceservice as manifests
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.inferenceservice import RAW, SERVERLESS

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import suppress
 
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
-from kaptain_magics.errors import KaptainError
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import Cluster
+from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
-from kaptain_magics.targets.kubernetes.api.feed import Change, Feed
+from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed_items import Change
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.manifests.server_manifests import CONTAINER, FETCH
-from kaptain_magics.targets.reading import explain as explain_exit
 
 _TICK = 0.5
 
@@ -93,7 +93,7 @@ class Rollout:
                 return StateChanged(state=RunState.FAILED, reason=memory, hint="give it more with --memory")
             code = int(state["exitCode"])
             log = last_log(self._cluster, pod, container)
-            reason, hint = server_error(log) or explain_exit(code, log)
+            reason, hint = server_error(log) or exit_reason(state, log)
             return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
         return None
 
@@ -122,14 +122,3 @@ def settled(deployment: Manifest, replicas: int) -> bool:
     seen = int(status.get("observedGeneration", 0)) >= int(deployment["metadata"].get("generation", 1))
     wanted = int(deployment["spec"].get("replicas", 1)) == replicas
     return seen and wanted and int(status.get("availableReplicas", 0)) >= replicas
-
-
-def last_log(cluster: Cluster, pod: Manifest, container: str) -> str:
-    """Return the end of a container's log, of its last run where it runs again."""
-    where = f"{cluster.path('Pod', pod['metadata']['name'])}/log"
-    for query in ({"previous": "true"}, {}):
-        with suppress(KaptainError):
-            answer = cluster.open("GET", where, {"container": container, "tailLines": "60", **query}, accept="*/*")
-            if answer.status < 300 and answer.data:
-                return str(answer.data, "utf-8", "replace")
-    return ""

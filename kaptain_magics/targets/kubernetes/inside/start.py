@@ -20,12 +20,15 @@ import sys
 import sysconfig
 import tarfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).absolute().parent
 ROOT = Path(os.environ.get("KAPTAIN_ROOT", "/home/kaptain"))  # an empty volume of the pod
 LIB, WORK, SITE, PACKAGES = ROOT / "lib", ROOT / "work", ROOT / "site", ROOT / "packages"
+TERMINATION = Path(os.environ.get("KAPTAIN_TERMINATION_LOG", "/dev/termination-log"))  # kept with the pod's state
+_LONGEST_TERMINATION = 3000  # characters; the kubelet keeps 4096 bytes
 _COLLECTOR = b"metricscollector"
 
 
@@ -49,8 +52,7 @@ def main(arguments: list[str]) -> int:
         return 1
     WORK.mkdir(parents=True, exist_ok=True)
     if not fetch_work(program.get("work_uri", ""), program.get("work_sha256", "")):
-        sys.stderr.write("kaptain: the script's files in the object store are not what was sent: run it again\n")
-        return 1
+        return fail("the script's files in the object store are not what was sent", "run it again")
     if built:
         link(Path(built), WORK)
     os.chdir(WORK)
@@ -58,6 +60,7 @@ def main(arguments: list[str]) -> int:
     place(program, os.environ.get("KAPTAIN_TRIAL_PARAMETERS", ""))
     from kaptain_magics.runtime import launch
 
+    sys.excepthook = noting(sys.excepthook)
     status = launch.run(program)
     if status == 0 and program.get("fetched_uri"):
         _send(Path(program["fetched"]), program["fetched_uri"])
@@ -65,6 +68,31 @@ def main(arguments: list[str]) -> int:
         sys.stdout.flush()
         wait_for_collector()
     return status
+
+
+def fail(error: str, hint: str) -> int:
+    """Say in the log and in the container's termination message why the work cannot be done; returns the exit code."""
+    sys.stderr.write(f"kaptain: {error}; {hint}\n")
+    note_end(json.dumps({"error": error, "hint": hint}))
+    return 1
+
+
+def noting(hook: Any) -> Any:
+    """Return an exception hook that also leaves the end of the traceback as the container's termination message."""
+
+    def note(kind: Any, error: Any, trace: Any) -> None:
+        with contextlib.suppress(Exception):  # an exception's own text may raise
+            note_end("".join(traceback.format_exception_only(kind, error)))
+        hook(kind, error, trace)
+
+    return note
+
+
+def note_end(text: str) -> None:
+    """Write the container's termination message, which outlives its log."""
+    with contextlib.suppress(OSError):
+        if TERMINATION.exists():  # the kubelet has made it
+            TERMINATION.write_text(text[:_LONGEST_TERMINATION], "utf-8", "replace")
 
 
 def install(requirements: Path) -> int:
@@ -129,7 +157,7 @@ def complete(file: str, arguments: list[str]) -> bool:
     if (ROOT / "installed").exists() or install_lines(lacked):
         offered = ", ".join(sorted(offers)) or "no Python"
         reason = next(filter(None, why), f"its Python is {platform_name()} (the object store has them for {offered})")
-        sys.stderr.write(f"kaptain: the image lacks {names}: {reason}; use a base image that has them\n")
+        fail(f"the image lacks {names}: {reason}", "use a base image that has them")
         return False
     (ROOT / "installed").touch()
     enter_environment(file, arguments)

@@ -15,14 +15,15 @@ from kaptain_magics.errors import KaptainError
 from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
+from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
-from kaptain_magics.targets.kubernetes.api.feed import Feed, Item, Piece, Trouble
+from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed_items import Item, Piece, Trouble
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
-from kaptain_magics.targets.kubernetes.endpoints.rollout import last_log
+from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.pod import INIT
 from kaptain_magics.targets.output import OutputReader
-from kaptain_magics.targets.reading import explain as explain_exit
 
 LOG_BASE = "kaptain-magics/log-base"  # annotation of a job: where the log of a pod that replaced another begins
 STOPPED = "kaptain-magics/stopped"  # annotation of a job that was asked to end
@@ -60,6 +61,7 @@ class JobFollower:
         self._reader = self._reader_from(after)
         self._base = 0
         self._log_ended = False
+        self._log_is_whole = True
         self._running = False
         self._told: set[str] = set()
         self._watched: set[str] = set()
@@ -138,6 +140,10 @@ class JobFollower:
             if item.source == f"log {self._pod}":
                 yield from self._out(self._reader.feed(item.data))
                 self._log_ended = self._log_ended or item.ended
+                if item.unavailable:
+                    self._log_is_whole = False
+                    text = f"the node does not have the end of the log: {item.unavailable}"
+                    yield Noted(text=text, warning=True)
             return None
         if isinstance(item, Trouble):
             return (yield from self._trouble(item))
@@ -307,7 +313,7 @@ class JobFollower:
         if problem is not None:
             return self._failed(problem)
         if code:
-            reason, hint = explain_exit(code, self._reader.tail)
+            reason, hint = exit_reason(state, self._reader.tail if self._log_is_whole else "")
             return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
         return (
             self._init_failed(pod)
@@ -339,7 +345,8 @@ class JobFollower:
         if not state or not state.get("exitCode"):
             return None
         memory = explain.out_of_memory(pod, INIT)
-        last = [line for line in last_log(self._cluster, pod, INIT).splitlines() if "ERROR" in line] or [""]
+        log = last_log(self._cluster, pod, INIT) or str(state.get("message") or "")
+        last = [line for line in log.splitlines() if "ERROR" in line] or [""]
         reason = memory or f"the requirements cannot be installed: {last[-1].removeprefix('ERROR: ').strip()[:300]}"
         hint = "give it more with --memory" if memory else "check --requirements, or use a base image that has them"
         return StateChanged(state=RunState.FAILED, reason=reason.rstrip(": "), hint=hint, exit_code=state["exitCode"])
@@ -347,9 +354,10 @@ class JobFollower:
     def _other_failed(self) -> StateChanged | None:
         """Return the end of another worker, where that is what ended the job."""
         for pod in self._pods.values():
-            code = (explain.terminated(pod, self._container) or {}).get("exitCode")
+            state = explain.terminated(pod, self._container) or {}
+            code = state.get("exitCode")
             if code:
-                reason, hint = explain_exit(code, last_log(self._cluster, pod, self._container))
+                reason, hint = exit_reason(state, last_log(self._cluster, pod, self._container))
                 named = f"{pod['metadata']['name']}: {reason}"
                 return StateChanged(state=RunState.FAILED, reason=named, hint=hint, exit_code=code)
         return None

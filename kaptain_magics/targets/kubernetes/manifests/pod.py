@@ -203,6 +203,7 @@ def our_container(name: str, setup: Setup, resources: Resources) -> Manifest:
         "image": setup.image,
         "workingDir": ROOT,
         "securityContext": unprivileged(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # a failure has its reason where the log is lost, too
         "volumeMounts": [
             {"name": "payload", "mountPath": MOUNT, "readOnly": True},
             {"name": "work", "mountPath": ROOT},

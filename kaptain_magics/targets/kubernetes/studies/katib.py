@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
@@ -11,26 +12,30 @@ from datetime import datetime
 
 import msgspec
 
+from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Integer, Value
 from kaptain_magics.core.events import Event, LogWritten, MetricSummary, Noted, StateChanged, TrialChanged
 from kaptain_magics.core.metric_lines import explain_missing
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError, TargetError
+from kaptain_magics.images.progress import CancelledError, silent
+from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import StudyRef
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import ApiError
+from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
-from kaptain_magics.targets.kubernetes.api.feed import Change, Feed, Item, Trouble
+from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, Trouble
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession, Objects
-from kaptain_magics.targets.kubernetes.endpoints.rollout import last_log
 from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import KubernetesJobs, main_container
 from kaptain_magics.targets.kubernetes.jobs.job_follower import STOPPED
 from kaptain_magics.targets.kubernetes.manifests import experiment as manifests
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.pods import payload
-from kaptain_magics.targets.reading import explain as explain_exit
 
 NUMBER = "kaptain-magics/number"  # annotation of a Trial
 COLLECTOR = "metrics-logger-and-collector"  # Katib's container beside the script; it has the script's output
@@ -61,10 +66,10 @@ class KatibTuner:
         self._waiting: set[str] = set()  # studies whose image has to be built first
         self._stopped: set[str] = set()
 
-    def can_tune(self) -> bool:
-        """Whether Katib is there and wanted (setting ``cluster_tuner``: ``auto``, ``katib`` or ``jobs``)."""
-        wanted = self._session.config.settings.get("cluster_tuner", "auto")
-        return wanted != "jobs" and self._session.discovery.has("Experiment")
+    def can_tune(self, study: StudySpec) -> bool:
+        """Whether Katib is there, has the algorithm, and is not ruled out by ``cluster_tuner = jobs``."""
+        allowed = self._session.config.settings.get("cluster_tuner", "auto") != "jobs"
+        return allowed and Algorithm(study.algorithm).in_katib and self._session.discovery.has("Experiment")
 
     def objects(self, study: StudySpec) -> Objects:
         """Return everything that a study is made of."""
@@ -99,8 +104,7 @@ class KatibTuner:
         before = self._session.cluster.get("Experiment", study.name)
         if before is None or before["metadata"]["labels"].get(labels.RUN) != labels.value(study.run_id):
             if self._session.ready(study.job):
-                for _ in self._session.prepare(study.job):
-                    pass
+                self._session.prepare(study.job, silent)
                 self._session.create(self.objects(study))
             else:
                 self._waiting.add(study.name)
@@ -111,12 +115,12 @@ class KatibTuner:
         """Yield all of the study's trials until its end; then what belonged to it is removed."""
         spec = msgspec.json.decode(study.data["study"], type=StudySpec)
         if study.name in self._waiting:
-            for line in self._session.prepare(spec.job):
-                if study.name in self._stopped:
-                    yield StateChanged(state=RunState.STOPPED, reason="the study was stopped while its image was built")
-                    return
-                if line:
-                    yield Noted(text=line)
+            make = functools.partial(self._session.prepare, spec.job)
+            try:
+                yield from in_background(make, lambda: study.name in self._stopped)
+            except CancelledError:
+                yield StateChanged(state=RunState.STOPPED, reason="the study was stopped while its image was built")
+                return
             self._waiting.discard(study.name)
             self._session.create(self.objects(spec))
         follower = _StudyFollower(self._session, spec)
@@ -311,9 +315,9 @@ class _StudyFollower:
             log = said_by_script(last_log(self._cluster, pod, COLLECTOR)) or last_log(self._cluster, pod, container)
             memory = explain.out_of_memory(pod, container)
             problem = explain.pod_problem(pod)
-            code = int((explain.terminated(pod, container) or {}).get("exitCode") or 0)
-            if memory or problem or code:
-                return memory or (problem.sentence if problem else explain_exit(code, log)[0]), log
+            state = explain.terminated(pod, container) or {}
+            if memory or problem or state.get("exitCode"):
+                return memory or (problem.sentence if problem else exit_reason(state, log)[0]), log
         if explain.condition(trial, "MetricsUnavailable"):
             reason, hint = explain_missing(self._spec.objectives[0], log)
             return f"{reason}; {hint}".removesuffix("; "), log

@@ -12,7 +12,7 @@ from kaptain_magics.model.plan import DeploymentPlan
 from kaptain_magics.model.replacing import check_token, in_the_way, listening_address, running_endpoint
 from kaptain_magics.model.requests import DeploymentRequest, literal_values, passed_on_names, without_secrets
 from kaptain_magics.model.revisions import choose_revision, training_requirements
-from kaptain_magics.targets.endpoints import check_canary
+from kaptain_magics.targets.endpoint_store import check_canary
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context

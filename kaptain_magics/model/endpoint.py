@@ -10,7 +10,7 @@ from kaptain_magics.config import Settings
 from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import InferenceError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget
-from kaptain_magics.targets.endpoints import check_percentage
+from kaptain_magics.targets.endpoint_store import check_percentage
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context

@@ -69,7 +69,7 @@ class Settings:
         docker_config: Docker's ``config.json`` with the logins of registries, or its folder; empty: the usual place.
         registry: The private registry, ``host[:port]``, that ``registry_certificate`` belongs to; empty: every one.
         registry_certificate: File with the certificate (PEM) of the registry's authority.
-        insecure_registries: Registries (``host[:port]``, commas between) that may be spoken to without encryption, and
+        insecure_registries: Registries (``host[:port]``, commas between) that may be used without encryption, and
             so get logins in clear; those on this machine always may.
         image_builder: What builds images: ``engine`` (Docker), ``none`` (no engine needed), empty for what is there.
         image_platform: Platform of images, such as ``linux/arm64``; empty means Linux on this machine's processor.

@@ -67,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         docker_config: Docker's ``config.json`` with the logins of registries, or its folder; empty: the usual place.
         registry: The private registry, ``host[:port]``, that ``registry_certificate`` belongs to; empty: every one.
         registry_certificate: File with the certificate (PEM) of its authority.
-        insecure_registries: Registries (``host[:port]``, commas between) that may be spoken to without encryption, and
+        insecure_registries: Registries (``host[:port]``, commas between) that may be used without encryption, and
             so get logins in clear; those on this machine always may.
         image_builder: What builds images: ``engine`` (Docker), ``none`` (no engine needed), empty for what is there.
         image_platform: Platform of images, such as ``linux/arm64``; empty means Linux on this machine's processor.
@@ -118,7 +118,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"image_builder {self.image_builder!r} is unknown", "write engine or none, or leave it out"
             )
         if self.image_platform and not re.fullmatch(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?", self.image_platform):
-            raise ConfigError(f"image_platform {self.image_platform!r} is none", "write for example linux/amd64")
+            raise ConfigError(
+                f"image_platform {self.image_platform!r} is not a platform", "write for example linux/amd64"
+            )
         for name in self.__struct_fields__:
             if holds_password(str(getattr(self, name))):
                 raise ConfigError(f"the setting {name} holds a password", _PASSWORDS.get(name, _PASSWORDS[""]))

@@ -211,9 +211,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         if self.metric_names:
             return {}
-        given = {p.name: p.default for p in self.script.parameters} | {k: str(v) for k, v in self.parameters.items()}
+        texts = {p.name: p.default for p in self.script.parameters} | {k: str(v) for k, v in self.parameters.items()}
         numbers: dict[str, float] = {}
-        for name, text in given.items():
+        for name, text in texts.items():
             with contextlib.suppress(ValueError):
                 numbers[name.lstrip("-").replace("-", "_")] = float(text)
         return numbers

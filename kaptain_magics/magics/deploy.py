@@ -28,25 +28,25 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     from kaptain_magics.script import expand, read_requirements
 
     model_id = arguments.positionals["NAME"]
-    given = arguments.given(
+    options = arguments.given(
         *("protocol", "replace", "workers", "autoscale", "min_replicas", "max_replicas", "host", "port", "timeout"),
         *("model_uri", "revision", "token", "trust"),
     )
-    if "max_replicas" in given and given["max_replicas"] < given.get("min_replicas", 1):
+    if "max_replicas" in options and options["max_replicas"] < options.get("min_replicas", 1):
         raise usage_error("--max-replicas is below --min-replicas", "swap them")
-    if "model_uri" in given and "://" not in given["model_uri"]:
-        given["model_uri"] = str(expand(given["model_uri"]))
+    if "model_uri" in options and "://" not in options["model_uri"]:
+        options["model_uri"] = str(expand(options["model_uri"]))
     if "canary" in arguments.options:
-        given["canary_percent"] = arguments.get("canary")
+        options["canary_percent"] = arguments.get("canary")
     if "env" in arguments.options:
-        given["env"] = dict(arguments.get("env"))
+        options["env"] = dict(arguments.get("env"))
     if "requirements" in arguments.options:
-        given["requirements"] = read_requirements(arguments.get("requirements"))
-    given["resources"], given["image"] = read_resources(arguments), read_image(arguments, workspace)
+        options["requirements"] = read_requirements(arguments.get("requirements"))
+    options["resources"], options["image"] = read_resources(arguments), read_image(arguments, workspace)
     if arguments.given("serving", "signature"):
-        given["serving_config"] = dict(arguments.get("serving", ())) | arguments.given("signature")
-    given, notes = kept(workspace, model_id, given)
-    plan = workspace.model(model_id).plan_deployment(**given)
+        options["serving_config"] = dict(arguments.get("serving", ())) | arguments.given("signature")
+    options, notes = kept(workspace, model_id, options)
+    plan = workspace.model(model_id).plan_deployment(**options)
     plan.notes = (*plan.notes, *notes)
     deployment = session.carry_out(plan, arguments, arguments.get("on_interrupt", workspace.settings.on_interrupt))
     if deployment is None or arguments.get("detach"):

@@ -269,11 +269,11 @@ class _Parser:
         names = [f"--{o.name}" for o in self._command.options]
         longer = [n for n in names if n.startswith(name)]
         if longer and len(name) > 2:
-            return usage_error(f"{name} is no option", f"options are not abbreviated: {' or '.join(longer)}")
+            return usage_error(f"unknown option {name}", f"options are not abbreviated: {' or '.join(longer)}")
         hint = suggest(name.lstrip("-"), [o.name for o in self._command.options]).replace("'", "'--", 1)
         if not hint and self._command.values == "name=value":
             hint = f"a hyperparameter is written {name.lstrip('-')}={value or 'VALUE'}"
-        return usage_error(f"{name} is no option of {self._command.name}", hint or "--help lists them")
+        return usage_error(f"{self._command.name} has no option {name}", hint or "--help lists them")
 
     def _unexpected(self, word: Word) -> Exception:
         text = word.text

@@ -49,7 +49,7 @@ class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
     docker_config = _setting(Unicode, "Docker's config.json with the logins of registries, or its folder.")
     registry = _setting(Unicode, "Private registry, host:port, that the registry_certificate belongs to.")
     registry_certificate = _setting(Unicode, "File with the certificate (PEM) of its authority.")
-    insecure_registries = _setting(Unicode, "Registries, commas between, that may be spoken to without encryption.")
+    insecure_registries = _setting(Unicode, "Registries, commas between, that may be used without encryption.")
     image_builder = _setting(Unicode, "What builds images: engine or none; else what is there.")
     image_platform = _setting(Unicode, "Platform of images, such as linux/arm64; else this machine's.")
     warm = _setting(Bool, "Whether jobs fork from a warm worker where that is safe.")

@@ -58,14 +58,14 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
     known: Script = script or before.script
     search = _search(session, arguments)
     last = None if domains and "objectives" in search else _last_study(workspace, model_id)
-    kept = []
+    inherited = []
     if last is not None and not domains:
         domains = dict(last.domains)
-        kept += [f"{name}={domain}" for name, domain in domains.items()]
+        inherited += [f"{name}={domain}" for name, domain in domains.items()]
     if last is not None and "objectives" not in search:
         search = {"objectives": _spelled(last, search.get("direction")), "goal": last.goal} | search
-        kept += [f"--objective {','.join(last.objectives)}"]
-        kept += [f"--goal {last.goal:g}"] if last.goal is not None and search["goal"] == last.goal else []
+        inherited += [f"--objective {','.join(last.objectives)}"]
+        inherited += [f"--goal {last.goal:g}"] if last.goal is not None and search["goal"] == last.goal else []
     for name, domain in domains.items():
         check_domain(known, name, domain)
     plan = model.plan_tuning(
@@ -75,8 +75,8 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         **search,
         **job_options(arguments, workspace, known),
     )
-    if last is not None and kept:
-        plan.notes = (f"taken over from the last study, {last.name}: {', '.join(kept)}", *plan.notes)
+    if last is not None and inherited:
+        plan.notes = (f"taken over from the last study, {last.name}: {', '.join(inherited)}", *plan.notes)
     return session.carry_out(plan, arguments, on_interrupt)
 
 

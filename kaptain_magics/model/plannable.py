@@ -82,7 +82,7 @@ class Plannable:
         try:
             check_model_id(id if isinstance(id, str) else "")
         except ValueError as error:
-            raise InvalidPropertyError(f"{reprlib.repr(id)} is no model id", str(error)) from None
+            raise InvalidPropertyError(f"{reprlib.repr(id)} is not a valid model id", str(error)) from None
         for what, value in (("name", name), ("main_file", main_file), ("base_image", base_image)):
             if value is None or (value and not str(value).strip()):
                 raise InvalidPropertyError(f"the model's {what} is blank", f"give {what}=... a text, or leave it out")

@@ -56,7 +56,7 @@ def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
         raise DomainError("there is nothing to search", "name a hyperparameter, such as gamma=Double(1e-4, 1e-1)")
     for name, domain in spec.domains.items():
         if not isinstance(domain, Domain):
-            raise DomainError(f"{name}={domain!r} is no domain", f"write for example {name}=Double(0.01, 1)")
+            raise DomainError(f"{name}={domain!r} is not a domain", f"write for example {name}=Double(0.01, 1)")
     if not spec.objectives or len(set(spec.objectives)) < len(spec.objectives):
         raise ObjectiveError("a study needs objectives, each named once", "write --objective accuracy")
     if spec.goal is not None and not math.isfinite(spec.goal):

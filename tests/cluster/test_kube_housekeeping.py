@@ -103,7 +103,7 @@ def test_a_quota_that_is_used_up_is_found_by_the_doctor(kernel_namespace: Cluste
     eventually(lambda: kernel_namespace.list("ResourceQuota")[0].get("status", {}).get("hard"))
     (check,) = [check for check in Workspace().doctor() if check.name == "quota tight"]
     assert not check.ok
-    assert "used up" in check.detail
+    assert "exhausted" in check.detail
     assert "--cpu" in check.hint
 
 

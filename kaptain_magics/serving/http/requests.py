@@ -304,12 +304,12 @@ class RequestParser:
         method = parser.get_method().decode()
         if parser.should_upgrade():
             if method == "CONNECT":
-                raise RequestError(400, "this is no proxy")
+                raise RequestError(400, "CONNECT is not supported")
             self._upgrade = True
             return
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            raise RequestError(400, f"HTTP/{version} is not spoken here")
+            raise RequestError(400, f"HTTP/{version} is not supported")
         if b"host" not in headers and version == "1.1":
             raise RequestError(400, "the request has no header host")
         if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":

@@ -27,7 +27,7 @@ from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.docker.endpoint_containers import EndpointContainers
 from kaptain_magics.targets.docker.endpoint_record import EndpointRecord, Revision
 from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
-from kaptain_magics.targets.endpoints import EndpointStore, check_deployment, check_percentage, no_canary, url_of
+from kaptain_magics.targets.endpoint_store import EndpointStore, check_deployment, check_percentage, no_canary, url_of
 
 _PATIENCE = 120.0  # seconds for another process that changes the same endpoint
 

@@ -161,7 +161,7 @@ def test_a_revision_by_its_beginning(workspace: Workspace) -> None:
         (RunState.FAILED, r"the last run \(train mnist-job-1, failed just now\) left no model", "%kaptain logs"),
         (RunState.STOPPED, r"the last run \(train mnist-job-1, stopped just now\) left no model", "%kaptain logs"),
         (RunState.SUCCEEDED, r"the last run \(train mnist-job-1, just now\) saved no model", "kaptain.save_model"),
-        (None, r"a train run is still in progress \(mnist-job-1, begun just now\)", "%kaptain attach"),
+        (None, r"a train run is still in progress \(mnist-job-1, started just now\)", "%kaptain attach"),
     ],
 )
 def test_an_older_model_is_never_deployed_without_a_word(

@@ -211,7 +211,7 @@ def test_the_contracts_calls_refuse_what_is_no_domain_direction_or_framework(
     monkeypatch.chdir(tmp_path)
     Path("train.py").write_text(SOURCE)
     model = Model(id="dev/refuse", name="Refuse", main_file="train.py")
-    with pytest.raises(DomainError, match=r"c=0\.1 is no domain"):
+    with pytest.raises(DomainError, match=r"c=0\.1 is not a domain"):
         model.tune(hyperparameters={"c": 0.1}, objectives=["accuracy"])  # type: ignore[dict-item]
     with pytest.raises(ObjectiveError, match="unknown objective type 'minimise'") as refused:
         model.tune(hyperparameters={"c": Double(0, 1)}, objectives=["accuracy"], objective_type="minimise")

@@ -49,7 +49,7 @@ BAD = [
         "cmaes needs two numbers to search, here is x",
     ),
     ({"algorithm": "tpe", "algorithm_settings": {"gamma": "0.2"}}, AlgorithmError, "another implementation of tpe"),
-    ({"domains": {"x": 0.5}}, DomainError, "x=0.5 is no domain"),
+    ({"domains": {"x": 0.5}}, DomainError, "x=0.5 is not a domain"),
     ({"seed": 1, "algorithm_settings": {"random_state": "2"}}, AlgorithmError, "--seed 1 and random_state=2 are two"),
     ({"algorithm": "grid"}, DomainError, "give it a step"),
     ({"algorithm": "grid", "domains": {"n": Integer(1, 9, log=True)}}, DomainError, "cannot count out n"),

@@ -89,6 +89,16 @@ def find_revision(model_id: str, known: Sequence[Revision], word: str) -> Revisi
     raise ModelError(f"{what} {word!r} of {model_id}", f"these are there, the newest first:\n{listed}")
 
 
+def training_requirements(workspace: Context, revision: Revision) -> tuple[str, ...]:
+    """Return the requirements of the job that made a revision, if its run is still there."""
+    with suppress(StateError):
+        record = workspace.folder(revision.run_id).record
+        job = record.job or (record.study.job if record.study is not None else None)
+        if revision.run_id and job is not None:
+            return job.requirements
+    return ()
+
+
 # ---- the best, or the newest ------------------------------------------------------------------------------------
 
 

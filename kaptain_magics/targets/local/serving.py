@@ -258,14 +258,12 @@ class LocalServing:
             "hold": True,
             "patience": spec.timeout + 60.0,
             "state": str(instance.state),
+            "failure": str(instance.failure_file),
         }
         if "grpc_port" in spec.serving_config:
             options["grpc_port"] = int(spec.serving_config["grpc_port"])
         started = instance.start(self._launch, SERVER, options, environment(spec, token, self._variables(spec)), python)
-        reason = wait_ready(instance, started, time.monotonic() + spec.timeout, self._cancelled.is_set)
-        if reason:
-            message, _, hint = reason.partition(" - ")
-            raise ServingError(message, hint or "look at the model and at the requirements of its deployment")
+        wait_ready(instance, started, time.monotonic() + spec.timeout, self._cancelled.is_set)
         return Placed(spec, instance.folder.name)
 
     def _check(self, spec: EndpointSpec, deployed: Deployed | None) -> None:
@@ -298,7 +296,7 @@ class LocalServing:
             instance = self._instance(spec.name, placed.instance)
             if deployed is not None and spec.canary_percent is not None:
                 if not instance.ask({"do": "adopt"}):
-                    raise ServingError("the canary's server ended", instance.last_words())
+                    raise ServingError("the canary's server ended", instance.log_end())
                 self._route(spec.name, deployed, placed, spec.canary_percent)
                 return
             if deployed is not None:
@@ -324,7 +322,7 @@ class LocalServing:
         if "error" in answer:
             raise ServingError(str(answer["error"]), "name another port, or 0 for a free one")
         if not answer.get("accepting"):
-            raise ServingError("the server ended before it took its first request", instance.last_words())
+            raise ServingError("the server ended before it took its first request", instance.log_end())
         port = _port_of(instance)
         connection = http.client.HTTPConnection(reachable(placed.spec.host), port, timeout=10)
         try:
@@ -354,16 +352,22 @@ class LocalServing:
             "handover": str(stable.control),
             "control": str(router.control),
             "state": str(router.state),
+            "failure": str(router.failure_file),
             "backends": backends,
             "percent": percent,
             "drain_seconds": _DRAIN,
         }
         started = router.start(launch_process, ROUTER, options, base_environment(), sys.executable)
-        reason = wait_ready(router, started, time.monotonic() + 60.0, self._cancelled.is_set)
-        if reason or not router.ask({"do": "accept"}).get("accepting"):
+        try:
+            wait_ready(router, started, time.monotonic() + 60.0, self._cancelled.is_set)
+            if not router.ask({"do": "accept"}).get("accepting"):
+                raise ServingError("it does not accept requests")
+        except ServingError as error:
             router.end()
             router.remove()
-            raise ServingError(f"the router could not be started: {reason}", "deploy the canary again")
+            raise ServingError(
+                f"cannot start the canary's router: {error.message}", "deploy the canary again"
+            ) from error
         return router
 
     # ---- what is written down ---------------------------------------------------------------------------------
@@ -404,7 +408,7 @@ class LocalServing:
 def _port_of(instance: Instance) -> int:
     info = instance.info
     if info is None:
-        raise ServingError("the server has not said where it listens", instance.last_words())
+        raise ServingError("the server has not said where it listens", instance.log_end())
     return info.port
 
 

@@ -18,7 +18,7 @@ import msgspec
 from kaptain_magics.core.failures import Failure
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.errors import ServingError
-from kaptain_magics.files import Lock, appended, private_folder, write_whole
+from kaptain_magics.files import Lock, open_append, private_folder, write_whole
 from kaptain_magics.sockets import can_listen, connect_unix, user_folder
 
 SERVER, ROUTER = "kaptain_magics.serving", "kaptain_magics.serving.router"
@@ -196,7 +196,7 @@ def _read(path: Path, kind: type[_T]) -> _T | None:
 
 def launch_process(module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> Started:
     """Start a module as a fresh process; see ``Launch``."""
-    with appended(log) as output:
+    with open_append(log) as output:
         process = subprocess.Popen(
             [python, "-m", module, *argv],
             stdin=subprocess.DEVNULL,
@@ -304,7 +304,7 @@ def why_dead(instance: Instance) -> str:
     if ended.exit < 0:
         return f"its server was killed by {_signal_name(-ended.exit)}{last}"
     if ended.exit == 0:
-        return f"its server was told to end from outside (SIGTERM){last}"
+        return f"its server was stopped from outside (SIGTERM){last}"
     return f"its server ended with exit code {ended.exit}{last}"
 
 

@@ -88,7 +88,7 @@ def read_file(path: str | Path) -> str:
     except OSError as error:
         raise ScriptError(f"{path} cannot be read: {error.strerror or error}", "name a Python file") from None
     except (UnicodeDecodeError, SyntaxError, LookupError):
-        raise ScriptError(f"{path} is not a text in UTF-8", "name a Python file, saved as UTF-8") from None
+        raise ScriptError(f"{path} is not UTF-8 text", "name a Python file, saved as UTF-8") from None
 
 
 def check_variables(script: Script, names: Iterable[str], option: str) -> None:
@@ -166,10 +166,10 @@ def _missing(missing: Mapping[str, int], tree: ast.Module, notebook_names: Itera
     only_there = [name for name in missing if name in NOTEBOOK_ONLY]
     in_notebook = [name for name in missing if name in values and name not in only_there]
     if in_notebook:
-        verb, place = ("is", "line") if len(in_notebook) == 1 else ("are", "lines")
+        verb, noun = ("is", "line") if len(in_notebook) == 1 else ("are", "lines")
         lines = ", ".join(str(missing[name]) for name in in_notebook)
         return ScriptError(
-            f"{_quoted(in_notebook)} {verb} defined in this notebook, not in {script} ({place} {lines})",
+            f"{_quoted(in_notebook)} {verb} defined in this notebook, not in {script} ({noun} {lines})",
             _how_to_bring(in_notebook, values, script),
         )
     if only_there:
@@ -184,7 +184,7 @@ def _missing(missing: Mapping[str, int], tree: ast.Module, notebook_names: Itera
     others = f" (and {_quoted(list(missing)[1:])})" if len(missing) > 1 else ""
     near = did_you_mean(name, {*own, *KNOWN, *values})
     return ScriptError(
-        f"`{name}` in line {line} is defined nowhere{others}", near or f"define or import it in {script}"
+        f"`{name}` in line {line} is not defined anywhere{others}", near or f"define or import it in {script}"
     )
 
 

@@ -104,14 +104,14 @@ class MetricScanner:
             data = self._rest + data
         end = data.rfind(b"\n") + 1
         self._rest = data[end:] if len(data) - end <= _LONGEST_LINE else b""
-        yield from self._found(data[:end])
+        yield from self._reported(data[:end])
 
     def finish(self) -> Iterator[MetricReported]:
         """Yield the metrics in a last line without an end."""
         rest, self._rest = self._rest, b""
-        yield from self._found(rest)
+        yield from self._reported(rest)
 
-    def _found(self, data: bytes) -> Iterator[MetricReported]:
+    def _reported(self, data: bytes) -> Iterator[MetricReported]:
         for name, value in self._lines.find(data):
             yield MetricReported(name=name, value=value)
 

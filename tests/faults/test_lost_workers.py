@@ -17,7 +17,7 @@ from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.processes.idle_workers import idle_workers
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import TargetConfig
-from kaptain_magics.testing.job_target import Rig, outcome
+from kaptain_magics.testing.job_rig import Rig, outcome
 from tests.waiting import until
 from tests.workers import gone
 

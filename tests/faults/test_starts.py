@@ -21,7 +21,7 @@ from kaptain_magics.script import capture
 from kaptain_magics.state import RunFolder, RunRecord, RunStore, runs
 from kaptain_magics.targets.base import JobRef, Target, TargetConfig
 from kaptain_magics.targets.local import started_job
-from kaptain_magics.testing.job_target import Rig
+from kaptain_magics.testing.job_rig import Rig
 from tests.waiting import until
 from tests.workers import gone, packages
 

@@ -101,7 +101,7 @@ class KServeServing:
             hint = f"leave the runtime out, or name {manifests.OWN_RUNTIME}: Kaptain's server installs them"
             yield Noted(text=text, warning=True, hint=hint)
         try:
-            yield from self._parts.create(endpoint, parts)
+            yield from self._parts.create(parts)
             kept = self._session.cluster.rewrite(_KIND, endpoint.name, lambda now: _change(now, service))
             end = yield from self._wait(endpoint, kept or self._session.cluster.create(service), before)
         except BaseException:

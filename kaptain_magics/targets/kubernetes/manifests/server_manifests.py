@@ -9,12 +9,12 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.manifests.labels import Tags
 from kaptain_magics.targets.kubernetes.manifests.pod import (
     MOUNT,
     ROOT,
     STORAGE_PATIENCE,
     Setup,
-    metadata,
     our_container,
     own_environment,
     pod_spec,
@@ -69,7 +69,7 @@ def deployment(endpoint: EndpointSpec, setup: Setup, name: str, role: str) -> Ma
         role: ``STABLE`` or ``CANARY``.
     """
     at_most = endpoint.max_replicas or endpoint.min_replicas
-    about = _metadata(endpoint, setup, name)
+    about = Tags.of_endpoint(setup.owner, endpoint).metadata(setup.namespace, name)
     about["labels"][labels.ROLE] = role
     about["annotations"] |= {
         REPLICAS: f"{endpoint.min_replicas}-{max(at_most, endpoint.min_replicas)}",
@@ -138,7 +138,7 @@ def service(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(endpoint, setup, endpoint.name),
+        "metadata": Tags.of_endpoint(setup.owner, endpoint).metadata(setup.namespace, endpoint.name),
         "spec": {
             "selector": {labels.ENDPOINT: endpoint.name, labels.ROLE: "server"},
             "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
@@ -174,14 +174,3 @@ def autoscaler(deployment: Manifest, api_version: str) -> Manifest | None:
         "metadata": {"name": about["name"], "namespace": about["namespace"], "labels": kept},
         "spec": spec,
     }
-
-
-def _metadata(endpoint: EndpointSpec, setup: Setup, name: str) -> Manifest:
-    return metadata(
-        setup,
-        name,
-        endpoint.model_id,
-        endpoint.run_id,
-        endpoint=endpoint.name,
-        revision=endpoint.revision,
-    )

@@ -31,7 +31,7 @@ def clean(workspace: Context, force: bool) -> list[str]:
     if force:
         _settle(workspace)
     lines = []
-    for leftover in _found(workspace):
+    for leftover in _leftovers(workspace):
         try:
             if force:
                 leftover.remove()
@@ -48,7 +48,7 @@ def clean(workspace: Context, force: bool) -> list[str]:
     return lines
 
 
-def _found(workspace: Context) -> Iterator[_Leftover]:
+def _leftovers(workspace: Context) -> Iterator[_Leftover]:
     """Yield all leftovers; where one place cannot be looked into, the others still are."""
     places = (
         ("folders", _folders),

@@ -204,7 +204,7 @@ class ServerLogs(Protocol):
 class GpuTarget(Protocol):
     """A target that knows its GPUs before anything starts."""
 
-    def check_gpus(self, wanted: int) -> None:
+    def check_gpus(self, count: int) -> None:
         """Refuse more GPUs than one job can get.
 
         Raises:

@@ -35,6 +35,7 @@ from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import KubernetesJobs, 
 from kaptain_magics.targets.kubernetes.jobs.job_follower import STOPPED
 from kaptain_magics.targets.kubernetes.manifests import experiment as manifests
 from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.manifests.labels import Part, Tags, part_of
 from kaptain_magics.targets.kubernetes.pods import payload
 
 NUMBER = "kaptain-magics/number"  # annotation of a Trial
@@ -78,7 +79,7 @@ class KatibTuner:
 
     def objects(self, study: StudySpec) -> Objects:
         """Return everything that a study is made of."""
-        made = payload.for_study(study)
+        files = payload.for_study(study)
         base = study.job.upload_uri.rsplit("/", 2)[0]
         further = {"KAPTAIN_TRIAL_PARAMETERS": manifests.trial_parameters(study), "KAPTAIN_COLLECTOR": "1"}
         job = msgspec.structs.replace(
@@ -89,8 +90,8 @@ class KatibTuner:
             phase="tune",
             upload_uri=f"{base}/trials/{study.name}/{_NAME}" if study.job.upload_uri else "",
         )
-        found, setup = self._session.parts(job, made, "tune", study=study.name)
-        setup = msgspec.structs.replace(setup, further=further)
+        secrets = self._session.secrets(job, files, Tags.of_study(self._session.owner, study))
+        setup = msgspec.structs.replace(self._session.setup(job, secrets), further=further)
         *others, workload = self._jobs.workload(job, setup)
         if others:
             raise TargetError(
@@ -99,7 +100,7 @@ class KatibTuner:
             )
         container = main_container(job, workload["kind"])
         template = json.loads(json.dumps(workload).replace(_NAME, manifests.placeholder(manifests.TRIAL)))
-        return Objects(found, [], manifests.experiment(study, setup, template, container), made)
+        return Objects(secrets, [], manifests.experiment(study, setup, template, container), files)
 
     def start(self, study: StudySpec) -> StudyRef:
         """Create the Experiment, or leave that to ``follow_study`` where an image has to be built first.
@@ -143,13 +144,13 @@ class KatibTuner:
                 if self._session.discovery.has(kind):
                     for job in cluster.list(kind, chosen):
                         cluster.delete(kind, job["metadata"]["name"])
-        secrets: list[str] = []
+        secrets: list[Manifest] = []
         with suppress(KaptainError):
-            secrets = [thing["metadata"]["name"] for thing in cluster.list("Secret", chosen)]
-        yield from self._session.delete_secrets(
-            ",".join(name for name in secrets if not name.startswith("tune-script"))
-        )
-        for name in secrets:
+            secrets = cluster.list("Secret", chosen)
+        payloads = [thing["metadata"]["name"] for thing in secrets if part_of(thing) is Part.PAYLOAD]
+        others = [thing["metadata"]["name"] for thing in secrets if part_of(thing) is not Part.PAYLOAD]
+        yield from self._session.delete_secrets(others)
+        for name in payloads:
             with suppress(KaptainError):
                 cluster.delete("Secret", name)
         self._session.forget_objects(*payload.passing_objects(spec.job))

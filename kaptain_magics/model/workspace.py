@@ -14,7 +14,7 @@ from kaptain_magics.state import ModelRecord
 from kaptain_magics.targets.base import Check, EndpointStatus
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.model import Model
+    from kaptain_magics.model.contract.model import Model
 
 
 class Workspace(Context):
@@ -27,7 +27,7 @@ class Workspace(Context):
 
     def model(self, model_id: str, **properties: Any) -> Model:
         """Return a model; see ``Model`` for its properties."""
-        from kaptain_magics.model.model import Model
+        from kaptain_magics.model.contract.model import Model
 
         return Model(id=model_id, workspace=self, **properties)
 
@@ -45,9 +45,9 @@ class Workspace(Context):
 
     def resume(self, word: str) -> Study:
         """Go on with a study that was interrupted or killed."""
-        from kaptain_magics.model.planning import resume_plan
+        from kaptain_magics.model.tuning import plan_resumption
 
-        return resume_plan(self, word).start()
+        return plan_resumption(self, word).start()
 
     def render(self, word: str) -> str:
         """Return what was applied for a run."""
@@ -79,7 +79,7 @@ class Workspace(Context):
 
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints; one whose target cannot be reached says so in its reason."""
-        found = []
+        statuses = []
         for record in self.registry.endpoints():
             try:
                 status = self.serving(record.target).endpoint(record.name)
@@ -87,8 +87,8 @@ class Workspace(Context):
                 status = EndpointStatus(
                     name=record.name, state=EndpointState.FAILED, model_id=record.model_id, reason=error.message
                 )
-            found.append(status)
-        return found
+            statuses.append(status)
+        return statuses
 
     def endpoint(self, name: str) -> Endpoint:
         """Return an endpoint by its name or its model's id."""

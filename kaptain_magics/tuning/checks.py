@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 
 import msgspec
 
@@ -17,26 +16,12 @@ from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
+from kaptain_magics.targets.base import Tuner
 from kaptain_magics.tuning.algorithms import definition_of, read_stopping
 from kaptain_magics.tuning.hyperband import hyperband_resource
 from kaptain_magics.tuning.katib import SETTINGS, check_katib, katib_remarks
 from kaptain_magics.tuning.settings import read_settings
 from kaptain_magics.tuning.space import DiscreteAxis, axis_of
-
-
-class Tuner(StrEnum):
-    """What runs a study."""
-
-    OURS = "ours"  # the loop of this package, over any target's jobs
-    KATIB = "katib"
-    EITHER = "either"  # Katib where the cluster has it: known when the study starts
-
-    @classmethod
-    def of(cls, target: str, cluster_tuner: str) -> Tuner:
-        """Return what will run a study under these settings."""
-        if target != "kubernetes" or cluster_tuner == "jobs":
-            return cls.OURS
-        return cls.KATIB if cluster_tuner == "katib" else cls.EITHER
 
 
 def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
@@ -60,12 +45,16 @@ def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
     if not spec.objectives or len(set(spec.objectives)) < len(spec.objectives):
         raise ObjectiveError("a study needs objectives, each named once", "write --objective accuracy")
     if spec.goal is not None and not math.isfinite(spec.goal):
-        raise ObjectiveError(f"the goal {spec.goal} is not a finite number", "write a number or leave --goal out")
+        raise ObjectiveError(f"the goal {spec.goal} is not a finite number", "write a number, or remove --goal")
     for name, least in (("trials", 1), ("parallel", 1), ("failed_trials", 0)):
         if getattr(spec, name) < least:
-            raise ConfigError(f"{name} {getattr(spec, name)} is too few", f"write --{name.replace('_', '-')} 1")
+            raise ConfigError(
+                f"{name} must be at least {least}, not {getattr(spec, name)}", f"write --{name.replace('_', '-')} 1"
+            )
     if spec.timeout is not None and not spec.timeout > 0:
-        raise ConfigError(f"timeout {spec.timeout} is not positive", "write seconds above 0 or leave --timeout out")
+        raise ConfigError(
+            f"timeout must be greater than 0, not {spec.timeout}", "write seconds above 0, or remove --timeout"
+        )
     Algorithm.of(spec.algorithm)
     if tuner is Tuner.KATIB:
         check_katib(spec)
@@ -81,7 +70,7 @@ def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
                 raise error from None
     setting = spec.algorithm_settings.get("random_state", "").strip()
     if spec.seed is not None and setting not in ("", str(spec.seed)):
-        raise AlgorithmError(f"--seed {spec.seed} and random_state={setting} are two seeds", "give one of them")
+        raise AlgorithmError(f"--seed {spec.seed} and random_state={setting} disagree", "give only one of them")
 
 
 def _check_ours(spec: StudySpec) -> None:
@@ -104,12 +93,12 @@ def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[Noted]:
             yield Noted(text=text, warning=True)
         return
     if algorithm is Algorithm.GRID and (spec.seed is not None or "random_state" in spec.algorithm_settings):
-        yield Noted(text="grid draws nothing: its seed is passed over.", warning=True)
+        yield Noted(text="grid is not random: its seed is ignored.", warning=True)
     if algorithm is Algorithm.CMAES:
         for name, domain in spec.domains.items():
             if isinstance(domain, Categorical) and len(domain.values) > 1:
-                text = f"cmaes knows numbers only: {name} is drawn at random."
-                yield Noted(text=text, warning=True, hint="--algorithm tpe learns it too")
+                text = f"cmaes searches numbers only: {name} is sampled at random."
+                yield Noted(text=text, warning=True, hint="--algorithm tpe learns categories too")
     if algorithm is Algorithm.HYPERBAND and "resource_name" in spec.algorithm_settings:
         name = spec.algorithm_settings["resource_name"]
         settings = read_settings(definition_of(algorithm).settings, algorithm, spec.algorithm_settings)

@@ -16,7 +16,7 @@ from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import Direction, RunKind, RunState
 from kaptain_magics.errors import ModelError
 from kaptain_magics.model import Workspace
-from kaptain_magics.model.choosing import Choice, choose_revision
+from kaptain_magics.model.revisions import Choice, choose_revision
 from kaptain_magics.script import capture
 from kaptain_magics.state import Revision, RunFolder, RunRecord
 

@@ -39,7 +39,7 @@ clf = DummyClassifier().fit([[0], [1]], [0, 1])
 """
 CELLS = {
     RunKind.TRAIN: f"%%kaptain_train dev/kill --model clf --metric accuracy=score{SCRIPT}",
-    RunKind.TUNE: "%kaptain_tune dev/kill c=Double(0,1) --trials 2 --parallel 2 --objective accuracy --file train.py",
+    RunKind.TUNE: "%kaptain_tune dev/kill c=Double(0,1) --trials 4 --parallel 2 --objective accuracy --file train.py",
     RunKind.DEPLOY: "%kaptain_deploy dev/kill",
 }
 STEPS = {RunKind.TRAIN: range(12), RunKind.TUNE: range(0, 24, 3), RunKind.DEPLOY: range(12)}
@@ -127,7 +127,8 @@ def test_kernel_and_supervisor_are_killed_at_every_step(workspace: Workspace, cl
         put_away(workspace, cluster, before)
         if states[-1] is RunState.SUCCEEDED:
             break
-    assert states.count(RunState.FAILED) >= 4, states
+    # A fast cluster tells the last events of a run at once, so that the last kills come too late; the early ones do not.
+    assert states[:3] == [RunState.FAILED] * 3, states
 
 
 @pytest.mark.timeout(600)

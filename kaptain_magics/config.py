@@ -18,6 +18,7 @@ import msgspec
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.secrets import holds_password, without_login
 from kaptain_magics.errors import ConfigError
+from kaptain_magics.runtime.text import is_true
 
 FILE = "kaptain.toml"
 _PASSWORDS = {  # a setting's name: where its password belongs
@@ -29,7 +30,6 @@ _PASSWORDS = {  # a setting's name: where its password belongs
 _PATHS = ("home", "cache", "docker_config", "registry_certificate")
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!:memory:|file:)([^?]+)(.*)")
 _NO_PATHS = ("databricks", "databricks-uc", "uc")  # what MLflow reads as the name of a service
-TRUE = ("true", "yes", "y", "1", "on")
 
 
 def _default_home() -> str:
@@ -149,7 +149,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 hint = did_you_mean(name, cls.__struct_fields__) or "one of " + ", ".join(cls.__struct_fields__)
                 raise ConfigError(f"unknown setting {name!r}", hint)
         if isinstance(values.get("warm"), str):
-            values["warm"] = values["warm"].lower() in TRUE
+            values["warm"] = is_true(values["warm"])
         try:
             return msgspec.convert(values, cls, strict=False)
         except msgspec.ValidationError as error:
@@ -203,8 +203,3 @@ def _absolute(name: str, value: str, folder: Path) -> str:
     if not value or colon or value in _NO_PATHS:
         return value
     return os.path.abspath(folder / Path(value).expanduser())
-
-
-def debug() -> bool:
-    """Whether errors are shown with their traceback (``KAPTAIN_SDK_DEBUG``)."""
-    return os.environ.get("KAPTAIN_SDK_DEBUG", "").lower() in TRUE

@@ -10,28 +10,17 @@ import os
 import sys
 import traceback
 
+from kaptain_magics.runtime.errors import HintedError
+from kaptain_magics.runtime.text import is_true
 
-class KaptainError(Exception):
-    """Root of all errors of kaptain_magics.
 
-    Args:
-        message: What happened, in one sentence and without secrets.
-        hint: The next step for the reader; empty when there is none.
-    """
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+class KaptainError(HintedError):
+    """Root of all errors of kaptain_magics; see ``HintedError`` for its message and hint."""
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows: the two lines, and the traceback only where ``kaptain.envs.DEBUG`` asks for it."""
         switches = sys.modules.get("kaptain.envs")
-        asked = os.environ.get("KAPTAIN_SDK_DEBUG", "").lower() in ("true", "yes", "y", "1", "on")
-        if getattr(switches, "DEBUG", asked):
+        if getattr(switches, "DEBUG", is_true(os.environ.get("KAPTAIN_SDK_DEBUG", ""))):
             return traceback.format_exception(self)
         return [f"{type(self).__name__}: {self}"]
 

@@ -15,16 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kaptain_magics.errors import StateError
-
-
-def private_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing, for this user alone, from the first moment on."""
-    missing = []
-    while not path.exists():
-        missing.append(path)
-        path = path.parent
-    for folder in reversed(missing):
-        folder.mkdir(mode=0o700, exist_ok=True)
+from kaptain_magics.runtime.folders import private_folder as private_folder
 
 
 def appended(path: Path) -> BinaryIO:

@@ -83,9 +83,12 @@ class MetricSummary(msgspec.Struct, frozen=True):
     max: float
     latest: float
 
-    def adding(self, value: float) -> MetricSummary:
-        """Return the summary with one more value."""
-        return MetricSummary(min(self.min, value), max(self.max, value), value)
+    @classmethod
+    def of(cls, value: float, before: MetricSummary | None = None) -> MetricSummary:
+        """Return the summary of a value, or of those ``before`` and it."""
+        return (
+            cls(value, value, value) if before is None else cls(min(before.min, value), max(before.max, value), value)
+        )
 
 
 class TrialChanged(Event, frozen=True, kw_only=True, tag="trial"):

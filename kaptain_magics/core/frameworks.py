@@ -9,6 +9,7 @@ from enum import StrEnum
 from kaptain_magics.core import plugins
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import FrameworkError
+from kaptain_magics.runtime.frameworks import FRAMEWORK_ALIASES, canonical_name
 
 GROUP = "kaptain_magics.frameworks"  # of entry points
 
@@ -36,10 +37,9 @@ class ModelFramework(StrEnum):
         Raises:
             FrameworkError: There is no such framework.
         """
-        word = str(name).strip().lower()
-        word = _ALIASES.get(word, word)
+        word = canonical_name(str(name))
         if word not in cls.__members__.values() and word not in (known := cls.names()):
-            hint = did_you_mean(word, [*known, *_ALIASES]) or "one of " + ", ".join(known)
+            hint = did_you_mean(word, [*known, *FRAMEWORK_ALIASES]) or "one of " + ", ".join(known)
             raise FrameworkError(f"unknown framework {name!r}", hint)
         return cls(word)
 
@@ -71,17 +71,6 @@ class ModelFramework(StrEnum):
         return cls(min(others)) if others else cls.PYTHON
 
 
-_ALIASES = {
-    "scikit-learn": "sklearn",
-    "scikit_learn": "sklearn",
-    "xgb": "xgboost",
-    "lgbm": "lightgbm",
-    "torch": "pytorch",
-    "tf": "tensorflow",
-    "keras": "tensorflow",
-    "onnxruntime": "onnx",
-    "pyfunc": "mlflow",
-}
 _MODULES = {  # most special first
     "xgboost": ModelFramework.XGBOOST,
     "lightgbm": ModelFramework.LIGHTGBM,

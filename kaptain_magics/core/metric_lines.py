@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.runtime.text import shorten
 
 _B = r"[ \t]{0,16}"  # blanks; every part that may stand beside another one of its kind is bounded
 _FINITE = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
@@ -145,5 +146,5 @@ def nearly(name: str, text: str) -> str:
     for line in reversed(_COLOURS.sub("", text).splitlines()):
         shown = line.strip()
         if len(line) <= _LONGEST and pattern.search(shown):
-            return shown if len(shown) <= _NEARLY else shown[:_NEARLY] + "…"
+            return shorten(shown, _NEARLY)
     return ""

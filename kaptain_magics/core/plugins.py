@@ -1,4 +1,4 @@
-"""What third parties bring: targets and frameworks of other distributions, found by their entry points.
+"""What third parties bring: targets, frameworks and algorithms of other distributions, found by their entry points.
 
 Ours stand in tables of their own, so that nothing is looked up for them: reading the entry points of all installed
 distributions takes tens of milliseconds. A distribution offers a target named ``slurm`` like this::
@@ -11,6 +11,11 @@ and a framework, named as its library's top-level package is, by a module with `
 
     [project.entry-points."kaptain_magics.frameworks"]
     catboost = "my_package.catboost"
+
+and an algorithm, named as ``--algorithm`` takes it, by a ``tuning.algorithms.AlgorithmDefinition``::
+
+    [project.entry-points."kaptain_magics.algorithms"]
+    nsga2 = "my_package.nsga2:NSGA2"
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from kaptain_magics.core.names import did_you_mean
-from kaptain_magics.errors import ConfigError
+from kaptain_magics.errors import ConfigError, KaptainError
 
 
 def names(group: str, own: Iterable[str]) -> list[str]:
@@ -34,7 +39,7 @@ def names(group: str, own: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*own, *(point.name for point in entry_points(group=group))]))
 
 
-def load(group: str, own: Mapping[str, str], name: str, what: str) -> Any:
+def load(group: str, own: Mapping[str, str], name: str, what: str, error: type[KaptainError] = ConfigError) -> Any:
     """Import what a name stands for; ours go first, so that nobody else can take their names.
 
     Args:
@@ -42,9 +47,10 @@ def load(group: str, own: Mapping[str, str], name: str, what: str) -> Any:
         own: Our own by name, as ``module`` or ``module:attribute``.
         name: The name.
         what: What is looked for, such as ``target``.
+        error: The class of the error, with the cause and the next step.
 
     Raises:
-        ConfigError: There is none of that name, or its distribution cannot be imported.
+        KaptainError: There is none of that name, or its distribution cannot be imported.
     """
     if name in own:
         module, _, attribute = own[name].partition(":")
@@ -53,15 +59,15 @@ def load(group: str, own: Mapping[str, str], name: str, what: str) -> Any:
     points = entry_points(group=group, name=name)
     if not points:
         known = names(group, own)
-        raise ConfigError(f"unknown {what} {name!r}", did_you_mean(name, known) or "one of " + ", ".join(known))
+        raise error(f"unknown {what} {name!r}", did_you_mean(name, known) or "one of " + ", ".join(known))
     point = next(iter(points))
     try:
         return point.load()
-    except Exception as error:  # somebody else's module
-        raise ConfigError(
-            f"{what} {name!r} cannot be imported from {point.value}: {type(error).__name__}: {error}",
+    except Exception as cause:  # somebody else's module
+        raise error(
+            f"{what} {name!r} cannot be imported from {point.value}: {type(cause).__name__}: {cause}",
             f"check the installation of {_distribution(point)}",
-        ) from error
+        ) from cause
 
 
 def _distribution(point: EntryPoint) -> str:

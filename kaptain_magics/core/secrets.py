@@ -16,6 +16,10 @@ _LOGIN = re.compile(r"([\w+.-]+)://([^/\s?#]+)@")
 _QUERY = re.compile(r"(?<=[?&])([^=&;#\s]*(?:password|passwd|pwd|secret|token|api_?key)[^=&;#\s]*)=[^&;#\s]+", re.I)
 _VARIABLE = re.compile(r"\$\{\w+\}")  # pip replaces it by a variable of its environment
 
+_NAME = re.compile(
+    r"(.*_)?(PASSWORD|PASSWD|PASSPHRASE|PWD|SECRET|TOKEN|PAT|CREDENTIALS?|(API|ACCESS|PRIVATE|SECRET|AUTH)_?KEY)", re.I
+)
+
 
 def masked(env: Iterable[str]) -> dict[str, str]:
     """Return environment variables as they may be shown: whether a value is secret cannot be told from its name."""
@@ -30,6 +34,11 @@ def without_passwords(text: str) -> str:
 def holds_password(text: str) -> bool:
     """Whether a text has an address with a password or a token; one in a variable (``${NAME}``) does not count."""
     return any(_secrets(text))
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable is a secret by its name (``API_TOKEN``; not ``MAX_TOKENS``), or an address with a password."""
+    return bool(value) and (_NAME.fullmatch(name) is not None or holds_password(value))
 
 
 def without_login(address: str) -> str:

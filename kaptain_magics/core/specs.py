@@ -17,9 +17,7 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.objectives import Objective, infer
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.states import Direction
-
-YES = frozenset({"1", "true", "yes", "y", "on"})
-"""Words for a truth value, in lower case."""
+from kaptain_magics.runtime.text import is_true
 
 
 class Binding(StrEnum):
@@ -234,7 +232,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         flag, text = name if name.startswith("-") else f"--{name}", str(value)
         if text == "None" and parameter is not None and parameter.default in ("", "None"):
             return ()
-        yes = text.lower() in YES
+        yes = is_true(text)
         match self.bindings.get(name, Binding.OPTION):
             case Binding.SWITCH if yes:
                 return (flag,)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from kaptain_magics.errors import CredentialsError, ImageError
 from kaptain_magics.images.engine import Engine, docker_platform
-from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import Registries
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_client import Registries
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.errors import TargetError, WorkloadError
-from kaptain_magics.images.credentials import Logins
-from kaptain_magics.images.reference import Reference
+from kaptain_magics.images.registry.docker_logins import Logins
+from kaptain_magics.images.registry.reference import Reference
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -60,7 +60,7 @@ _SENTENCES = (  # what the engine says, what it means, what to do
 )
 
 
-class GoneError(WorkloadError):
+class ContainerGoneError(WorkloadError):
     """A container is not there any more."""
 
 
@@ -101,7 +101,7 @@ class Engine:
             options["base_url"] = self.address
         if self.address.startswith("ssh://"):
             options["use_ssh_client"] = True
-        with self.told():
+        with self.translate_errors():
             client = docker.DockerClient(**options)
             self._version = client.api.api_version
         return client
@@ -132,7 +132,7 @@ class Engine:
         from docker import errors
 
         client = self.client
-        with self.told(name):
+        with self.translate_errors(name):
             try:
                 return client.images.get(name)
             except errors.ImageNotFound:
@@ -179,7 +179,7 @@ class Engine:
 
         repository, tag = parse_repository_tag(name)
         client = self.client
-        with self.told(name):
+        with self.translate_errors(name):
             try:
                 login = self._logins.of(Reference.parse(name).registry)
                 options: Any = {"auth_config": login.for_engine} if login is not None else {}
@@ -201,12 +201,12 @@ class Engine:
             TargetError: The engine does not answer.
         """
         client = self.client
-        with self.told():
+        with self.translate_errors():
             info: dict[str, Any] = client.info()
         return info
 
     @contextmanager
-    def told(self, image: str = "") -> Iterator[None]:
+    def translate_errors(self, image: str = "") -> Iterator[None]:
         """Turn the engine's errors in the block into ours.
 
         Args:
@@ -222,13 +222,13 @@ class Engine:
         except errors.NotFound as error:
             if "image" in str(error.explanation).lower():
                 raise _image_missing(image) from error
-            raise GoneError("the container was removed", "run it again") from error
+            raise ContainerGoneError("the container was removed", "run it again") from error
         except errors.APIError as error:
             said = " ".join(str(error.explanation or error).split())
-            raise sentence(said) from error
+            raise explain_engine_error(said) from error
         except (errors.DockerException, requests.RequestException, OSError) as error:
             if "permission denied" in str(error).lower():
-                raise sentence("permission denied") from error
+                raise explain_engine_error("permission denied") from error
             raise self._away() from error
 
     @property
@@ -247,7 +247,7 @@ def docker_platform(machine: str) -> str:
     return "linux/" + {"x86_64": "amd64", "aarch64": "arm64", "i686": "386"}.get(machine.lower(), machine.lower())
 
 
-def sentence(said: str) -> WorkloadError:
+def explain_engine_error(said: str) -> WorkloadError:
     """Return the error that stands for what an engine said."""
     for pattern, meaning, hint in _SENTENCES:
         match = re.search(pattern, said, re.IGNORECASE)

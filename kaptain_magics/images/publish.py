@@ -9,19 +9,20 @@ from typing import NamedTuple
 import msgspec
 
 from kaptain_magics.errors import ImageError, TargetError
+from kaptain_magics.images.assemble.layers import make_layer
+from kaptain_magics.images.assemble.push_layers import push_image
 from kaptain_magics.images.bases import Base, Bases, image_platform
-from kaptain_magics.images.build import build_image, dockerfile, entrypoint, environment, push_built
-from kaptain_magics.images.context import FOLDER, PACKAGES, Context, Entry, training_context
-from kaptain_magics.images.digest import FileDigests, image_digest
+from kaptain_magics.images.build_context import FOLDER, PACKAGES, Context, Entry, training_context
+from kaptain_magics.images.content_digest import FileDigests, image_digest
 from kaptain_magics.images.engine import Engine
-from kaptain_magics.images.http import Access
-from kaptain_magics.images.inside import ImageContents, ImageInspector
-from kaptain_magics.images.layers import files_below, make_layer
-from kaptain_magics.images.own import own_packages, versions_in
-from kaptain_magics.images.push import push_image
-from kaptain_magics.images.reference import DOCKER_HUB, Reference
-from kaptain_magics.images.registry import Manifest, Registries
-from kaptain_magics.images.requirements import is_local, local_files, shown
+from kaptain_magics.images.engine_build import build_image, dockerfile, entrypoint, environment, push_built
+from kaptain_magics.images.image_contents import ImageContents, ImageInspector
+from kaptain_magics.images.registry.reference import DOCKER_HUB, Reference
+from kaptain_magics.images.registry.registry_access import Access
+from kaptain_magics.images.registry.registry_client import Manifest, Registries
+from kaptain_magics.images.requirement_lines import is_local, local_files, shown
+from kaptain_magics.images.runtime_packages import fetch_runtime_packages, versions_in
+from kaptain_magics.images.tar_files import files_below
 from kaptain_magics.images.wheels import install
 
 CHECKSUM = "checksum"  # the label that holds an image's digest
@@ -266,7 +267,7 @@ class Publisher:
         own = msgspec.structs.replace(inside, installed=installed).missing(recipe.own)
         if own:
             try:
-                folder = yield from own_packages(own, inside.platform, self._cache, installed)
+                folder = yield from fetch_runtime_packages(own, inside.platform, self._cache, installed)
             except ImageError as error:
                 yield f"The image gets no {shown(own)}, which saving to S3 and serving need: {error.message}"
             else:

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.errors import ImageError
 from kaptain_magics.files import disk_error, locked, private_folder
-from kaptain_magics.images.digest import FileDigests
-from kaptain_magics.images.requirements import local_files, name_of, normalised
+from kaptain_magics.images.content_digest import FileDigests
+from kaptain_magics.images.requirement_lines import local_files, name_of, normalised
 
 _TICK = 0.2  # seconds between two looks at pip
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "ppc64le": "ppc64le", "s390x": "s390x"}

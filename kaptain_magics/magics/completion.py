@@ -117,9 +117,9 @@ class Completion:
 
             return target_names()
         if kind in ("algorithm", "stopping"):
-            from kaptain_magics.tuning.algorithms import ROWS, STOPPING
+            from kaptain_magics.tuning.algorithms import STOPPING_RULES, algorithm_names
 
-            return list(ROWS if kind == "algorithm" else STOPPING)
+            return algorithm_names() if kind == "algorithm" else list(STOPPING_RULES)
         return self._stored(kind, model_id)
 
     def _stored(self, kind: str, model_id: str) -> Iterable[str]:

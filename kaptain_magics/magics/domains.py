@@ -10,6 +10,7 @@ from kaptain_magics.core.domains import DOMAINS, AnyDomain
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import DomainError
 from kaptain_magics.magics.errors import usage_error
+from kaptain_magics.runtime.text import shorten
 
 _LINE = re.compile(r"\s*(-{0,2}[A-Za-z_][\w.-]*)\s*=\s*(.*)", re.DOTALL)
 _LONGEST = 10_000  # characters of a domain
@@ -120,21 +121,16 @@ def _parse(name: str, text: str) -> ast.Call:
             warnings.simplefilter("ignore")
             node = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise DomainError(f"{name}: {_short(text)} cannot be read", example) from None
+        raise DomainError(f"{name}: {shorten(text)} cannot be read", example) from None
     if isinstance(node, ast.Call):
         return node
     if isinstance(node, ast.Name) and node.id in DOMAINS:
         raise DomainError(f"{name}: {node.id} without its values", f"write for example {_FORMS[node.id]}")
     if isinstance(node, (ast.Constant, ast.UnaryOp)):
         raise DomainError(
-            f"{name}: {_short(text)} is a value, not a domain", f"Discrete([{_short(text)}]) holds it fixed"
+            f"{name}: {shorten(text)} is a value, not a domain", f"Discrete([{shorten(text)}]) holds it fixed"
         )
-    raise DomainError(f"{name}: {_short(text)} is no domain", example)
-
-
-def _short(text: str) -> str:
-    one_line = " ".join(text.split())
-    return one_line if len(one_line) <= 60 else one_line[:59] + "…"
+    raise DomainError(f"{name}: {shorten(text)} is no domain", example)
 
 
 def _literal(name: str, node: ast.expr) -> object:
@@ -148,7 +144,7 @@ def _literal(name: str, node: ast.expr) -> object:
             return tuple(_literal(name, item) for item in items)
         case ast.Name(id=word):
             raise DomainError(f"{name}: {word} is a name", f"write the value itself, or '{word}' for a text")
-    shown = _short(ast.unparse(node))
+    shown = shorten(ast.unparse(node))
     raise DomainError(
         f"{name}: {shown} is not a plain value", "write numbers and texts as they are, without arithmetic"
     )

@@ -80,16 +80,16 @@ def _logs(_: Session, workspace: Workspace, arguments: Arguments) -> None:
 
 
 def _attach(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
-    handle = workspace.run(_word(workspace, arguments))
-    return session.shown(session.show(handle, arguments, arguments.get("on_interrupt", "detach")))
+    run = workspace.run(_word(workspace, arguments))
+    return session.shown(session.show(run, arguments, arguments.get("on_interrupt", "detach")))
 
 
 def _stop(session: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
-    handle = workspace.stop(arguments.positionals["RUN"])
-    session.shown(handle)
-    views.show_text(f"{handle.name} {handle.state}")
+    run = workspace.stop(arguments.positionals["RUN"])
+    session.shown(run)
+    views.show_text(f"{run.name} {run.state}")
 
 
 def _resume(session: Session, workspace: Workspace, arguments: Arguments) -> Any:

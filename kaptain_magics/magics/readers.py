@@ -121,7 +121,7 @@ def environment(value: str) -> tuple[tuple[str, str | None], ...]:
     if not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise ValueError("write NAME=VALUE, or NAME to pass a variable of this environment on")
     if not equals and name not in os.environ:
-        raise ValueError(f"this environment has no {name}; write {name}=VALUE")
+        raise ValueError(f"this environment has no {name}: set it with os.environ, or write {name}=VALUE (no secret)")
     return ((name, rest if equals else None),)
 
 

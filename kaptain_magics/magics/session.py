@@ -10,7 +10,7 @@ from kaptain_magics.magics.errors import Interrupted, suggest, usage_error
 from kaptain_magics.magics.grammar import Arguments
 
 if TYPE_CHECKING:
-    from kaptain_magics.model import Handle, Plan
+    from kaptain_magics.model import Plan, Run
 
 LAST = "_kaptain"
 """Variable of the notebook that holds the last run, whether it succeeded or not."""
@@ -96,25 +96,25 @@ class Session:
 
             views.show_text(plan.render())
             return None
-        handle = plan.start()
-        return self.show(handle, arguments, on_interrupt)
+        run = plan.start()
+        return self.show(run, arguments, on_interrupt)
 
-    def show(self, handle: Handle, arguments: Arguments, on_interrupt: str) -> Handle:
+    def show(self, run: Run, arguments: Arguments, on_interrupt: str) -> Run:
         """Show a run until its end, or live beside the notebook with ``--detach``; see ``carry_out``."""
         from kaptain_magics import views
 
-        self.shell.user_ns[LAST] = handle
-        self.store(arguments.get("into"), handle)
+        self.shell.user_ns[LAST] = run
+        self.store(arguments.get("into"), run)
         if arguments.get("detach"):
-            views.watch(handle)
-            return handle
+            views.watch(run)
+            return run
         stops = on_interrupt == "stop"
         try:
-            views.follow(handle, interrupted=handle.stop if stops else None)
+            views.follow(run, interrupted=run.stop if stops else None)
         except KeyboardInterrupt:  # the second one may come while the first one's clean-up is waited for
-            raise Interrupted(_after_interrupt(handle, stops)) from None
-        handle.raise_for_failure()
-        return handle
+            raise Interrupted(_after_interrupt(run, stops)) from None
+        run.raise_for_failure()
+        return run
 
     def shown(self, result: object) -> Any:
         """Return a result that is on the screen already: as a cell's value it makes no second output."""
@@ -146,13 +146,13 @@ class Session:
             views.show_result(value)
 
 
-def _after_interrupt(handle: Handle, stops: bool) -> str:
+def _after_interrupt(run: Run, stops: bool) -> str:
     """Say what has become of the run."""
     try:
-        state = handle.state
+        state = run.state
     except KaptainError as error:
         return error.message
     if state.terminal:
-        return f"{handle.name} {state}"
+        return f"{run.name} {state}"
     going = "is still being stopped" if stops else "goes on"
-    return f"{handle.name} {going}; %kaptain attach {handle.run_id} shows it, %kaptain stop {handle.run_id} ends it"
+    return f"{run.name} {going}; %kaptain attach {run.run_id} shows it, %kaptain stop {run.run_id} ends it"

@@ -9,23 +9,23 @@ from kaptain_magics.core.sdk import check_sdk
 
 if TYPE_CHECKING:
     from kaptain_magics.model.endpoint import Endpoint
-    from kaptain_magics.model.handles import Deployment, Handle, Study, TrainingRun
     from kaptain_magics.model.model import Model, ModelMeta
-    from kaptain_magics.model.plans import Plan
+    from kaptain_magics.model.plan import Plan
+    from kaptain_magics.model.runs import Deployment, Run, Study, TrainingRun
     from kaptain_magics.model.workspace import Workspace
 
 _PLACES = {
-    "Deployment": "handles",
+    "Deployment": "runs",
     "Endpoint": "endpoint",
-    "Handle": "handles",
     "Model": "model",
     "ModelMeta": "model",
-    "Plan": "plans",
-    "Study": "handles",
-    "TrainingRun": "handles",
+    "Plan": "plan",
+    "Run": "runs",
+    "Study": "runs",
+    "TrainingRun": "runs",
     "Workspace": "workspace",
 }
-__all__ = ["Deployment", "Endpoint", "Handle", "Model", "ModelMeta", "Plan", "Study", "TrainingRun", "Workspace"]
+__all__ = ["Deployment", "Endpoint", "Model", "ModelMeta", "Plan", "Run", "Study", "TrainingRun", "Workspace"]
 
 check_sdk()  # also where another `kaptain` was imported in place of ours and could not say so
 

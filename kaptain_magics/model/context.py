@@ -11,8 +11,8 @@ from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import StateError
 from kaptain_magics.files import close_to_others
 from kaptain_magics.state import Registry, RunFolder, RunStore, RunSummary
-from kaptain_magics.supervisor.context import storage_environment, surroundings
 from kaptain_magics.targets.base import ServingTarget, Target, open_target
+from kaptain_magics.targets.environment import storage_environment, target_config
 
 if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore
@@ -36,8 +36,7 @@ class Context:
 
     def target(self, name: str = "") -> Target:
         """Return the target of that name, or the one in the settings."""
-        around = surroundings(self.settings, self.secrets)
-        return open_target(name or self.settings.target, around)
+        return open_target(name or self.settings.target, target_config(self.settings, self.secrets))
 
     def serving(self, name: str = "") -> ServingTarget:
         """Return the target of that name as one that serves."""

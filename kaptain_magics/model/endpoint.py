@@ -13,7 +13,7 @@ from kaptain_magics.targets.base import EndpointStatus, ServingTarget
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
-    from kaptain_magics.serving.loaders.base import TensorSpec
+    from kaptain_magics.serving.signature import TensorSpec
 
 _T = TypeVar("_T")
 _ELSEWHERE = (401, 403, 404, 502, 503, 504)  # statuses of an address whose endpoint moved, has a new token or is gone
@@ -77,7 +77,7 @@ class Endpoint:
             ServingError: The endpoint is not ready.
             InferenceError: It answered with an error.
         """
-        from kaptain_magics.serving.client import predict
+        from kaptain_magics.serving.client.predict import predict
 
         return self._ask(lambda url, headers: predict(url, headers, data, timeout=timeout, proba=proba))
 
@@ -111,7 +111,7 @@ class Endpoint:
 
     def _address(self) -> tuple[str, dict[str, str]]:
         """Look the address up, and forget what was learned of the model that was there."""
-        from kaptain_magics.serving.client import forget
+        from kaptain_magics.serving.client.predict import forget
 
         _known.pop(self._key, None)
         version = self._workspace.registry.endpoint_version(self.name)  # before the status, which may be newer
@@ -146,7 +146,7 @@ class Endpoint:
 
     def _inputs(self) -> tuple[TensorSpec, ...]:
         """Return what the model takes; nothing where it does not tell, or does not answer now."""
-        from kaptain_magics.serving.client import describe
+        from kaptain_magics.serving.client.predict import describe
 
         try:
             return self._ask(describe).inputs

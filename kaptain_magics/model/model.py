@@ -19,9 +19,9 @@ from kaptain_magics.model.context import Context
 from kaptain_magics.model.contract.config import Config
 from kaptain_magics.model.contract.console import deploy_and_tell, follow_and_tell
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
-from kaptain_magics.model.handles import Deployment, Study, TrainingRun
 from kaptain_magics.model.meta import ModelMeta
 from kaptain_magics.model.plannable import Plannable
+from kaptain_magics.model.runs import Deployment, Study, TrainingRun
 from kaptain_magics.state import ModelRecord
 
 DISTRIBUTED = (ModelFramework.PYTORCH, ModelFramework.TENSORFLOW, ModelFramework.MXNET)

@@ -29,8 +29,8 @@ from kaptain_magics.model.context import Context
 from kaptain_magics.model.contract.config import Config
 from kaptain_magics.model.inherited import inherited
 from kaptain_magics.model.meta import ModelMeta
+from kaptain_magics.model.plan import DeploymentPlan, StudyPlan, TrainingPlan
 from kaptain_magics.model.planning import JobOptions
-from kaptain_magics.model.plans import DeploymentPlan, StudyPlan, TrainingPlan
 from kaptain_magics.model.running import check_token, in_the_way, listening_address, running_endpoint
 from kaptain_magics.state import Revision
 from kaptain_magics.supervisor.serving_files import find_serving_files
@@ -392,7 +392,7 @@ class Plannable:
         """Return the image's name; without a tag it gets one of id, framework and framework version."""
         if not self.image_name:
             return ""
-        from kaptain_magics.images.reference import with_tag
+        from kaptain_magics.images.registry.reference import with_tag
 
         return with_tag(self.image_name, self.id, str(self.framework or ""), self.framework_version)
 

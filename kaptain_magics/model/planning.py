@@ -16,16 +16,17 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.objectives import later_directions, read_objectives
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.secrets import ELSEWHERE, holds_password
+from kaptain_magics.core.secrets import ELSEWHERE, holds_password, is_secret
 from kaptain_magics.core.specs import Capture, ClusterOptions, EndpointSpec, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction, RunKind
 from kaptain_magics.errors import (
+    ConfigError,
     NotFoundError,
     ScriptError,
     StateError,
 )
-from kaptain_magics.model.handles import Study, open_handle
-from kaptain_magics.model.plans import StudyPlan
+from kaptain_magics.model.plan import StudyPlan
+from kaptain_magics.model.runs import Study, open_run
 from kaptain_magics.state import Revision
 from kaptain_magics.targets.base import present
 
@@ -116,8 +117,21 @@ def without_secrets(requirements: Sequence[str]) -> tuple[str, ...]:
 
 
 def literal(env: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the variables whose values were given."""
-    return {name: value for name, value in env.items() if value is not None}
+    """Return the variables whose values were given, which are written down.
+
+    Raises:
+        ConfigError: One is a secret.
+    """
+    given = {name: value for name, value in env.items() if value is not None}
+    for name, value in given.items():
+        if is_secret(name, value):
+            hint = (
+                f'os.environ["{name}"] = getpass.getpass() in the notebook, then --env {name} (env={{"{name}": None}})'
+            )
+            raise ConfigError(
+                f"{name} looks like a secret, and a value given here is written to the run's record", hint
+            )
+    return given
 
 
 def passed_on(env: Mapping[str, str | None]) -> tuple[str, ...]:
@@ -172,7 +186,7 @@ def build_study(
     Raises:
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
-    from kaptain_magics.tuning.algorithms import Algorithm
+    from kaptain_magics.core.algorithms import Algorithm
     from kaptain_magics.tuning.checks import Tuner, check_study
 
     named = read_objectives(objectives, direction)
@@ -243,10 +257,10 @@ def values_taken_over(
     best: Mapping[str, Value] = {}
     lost: list[str] = []
     with contextlib.suppress(StateError):
-        handle = open_handle(workspace.folder(before.run_id), workspace)
-        if isinstance(handle, Study):
-            best = handle.best_parameters
-            searched = handle.record.study.domains if handle.record.study is not None else {}
+        run = open_run(workspace.folder(before.run_id), workspace)
+        if isinstance(run, Study):
+            best = run.best_parameters
+            searched = run.record.study.domains if run.record.study is not None else {}
             lost = [name for name in searched if name not in asked and name not in best]
     given = {name: value for name, value in before.parameters.items() if name not in asked}
     found = {name: value for name, value in best.items() if name not in asked}
@@ -330,4 +344,4 @@ def resume_plan(workspace: Context, word: str, changes: Mapping[str, Any] | None
     job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(workspace.store.folder / run_id))
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
     spec, said = fit_grid(spec)
-    return StudyPlan(workspace, spec, about=folder.record.about, notes=[said] if said else [])
+    return StudyPlan(workspace, spec, model_info=folder.record.model_info, notes=[said] if said else [])

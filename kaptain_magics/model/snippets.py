@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kaptain_magics.targets.base import EndpointStatus
 
 if TYPE_CHECKING:
-    from kaptain_magics.serving.loaders.base import TensorSpec
+    from kaptain_magics.serving.signature import TensorSpec
 
 TOKEN = "KAPTAIN_TOKEN"  # the variable of the environment that holds the token, here and for the server
 _SMALL = 1000  # values of an example that is written out

@@ -9,7 +9,7 @@ from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import KaptainError, NotFoundError
 from kaptain_magics.model.context import Context
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
-from kaptain_magics.model.handles import Handle, Study, open_handle
+from kaptain_magics.model.runs import Run, Study, open_run
 from kaptain_magics.state import ModelRecord
 from kaptain_magics.targets.base import Check, EndpointStatus
 
@@ -33,15 +33,15 @@ class Workspace(Context):
 
     # ---- runs --------------------------------------------------------------------------------------------------
 
-    def run(self, word: str) -> Handle:
+    def run(self, word: str) -> Run:
         """Return the run that a word names: an id or its beginning, a name, or a model's id (its newest run)."""
-        return open_handle(self.store.find(word), self)
+        return open_run(self.store.find(word), self)
 
-    def stop(self, word: str) -> Handle:
+    def stop(self, word: str) -> Run:
         """End a run that goes on and return it."""
-        handle = self.run(word)
-        handle.stop()
-        return handle
+        run = self.run(word)
+        run.stop()
+        return run
 
     def resume(self, word: str) -> Study:
         """Go on with a study that was interrupted or killed."""
@@ -94,7 +94,7 @@ class Workspace(Context):
         """Return an endpoint by its name or its model's id."""
         return open_endpoint(self, name)
 
-    # ---- housekeeping ------------------------------------------------------------------------------------------
+    # ---- upkeep ------------------------------------------------------------------------------------------------
 
     def clean(self, force: bool = False) -> list[str]:
         """Find what is left behind and, with ``force``, remove it.
@@ -102,12 +102,12 @@ class Workspace(Context):
         Returns:
             A line for everything that was (or would be) removed.
         """
-        from kaptain_magics.model.housekeeping import clean
+        from kaptain_magics.model.cleaning import clean
 
         return clean(self, force)
 
     def doctor(self) -> list[Check]:
         """Look whether everything can be used, with cause and next step where it cannot."""
-        from kaptain_magics.model.housekeeping import doctor
+        from kaptain_magics.model.doctor import doctor
 
         return doctor(self)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kaptain_magics.runtime.errors import JobError, MetricError
+from kaptain_magics.runtime.text import shorten
 
 MARK = "::kaptain::"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f=]")
@@ -142,7 +143,8 @@ def _number(name: str, value: Any) -> float:
     except (TypeError, ValueError, RuntimeError, OverflowError):
         kind = type(value).__name__
         raise MetricError(
-            f"metric {name!r} is not a number: {_short(value)} ({kind})", "report one number, such as float(score)"
+            f"metric {name!r} is not a number: {shorten(repr(value), 40)} ({kind})",
+            "report one number, such as float(score)",
         ) from None
     if not math.isfinite(number):
         raise MetricError(
@@ -159,12 +161,7 @@ def _step(step: Any) -> int:
             return int(number)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         pass
-    raise MetricError(f"step is {_short(step)}", "a step is a whole number, such as the epoch")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    raise MetricError(f"step is {shorten(repr(step), 40)}", "a step is a whole number, such as the epoch")
 
 
 def _info(text: str) -> None:

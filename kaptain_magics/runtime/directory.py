@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from kaptain_magics.runtime.errors import DeniedError, MissingError, TransferError
+from kaptain_magics.runtime.folders import private_folder
 from kaptain_magics.runtime.location import Location
 
 PART = ".kaptain-part-"  # name of a file that is still being written
@@ -41,12 +42,12 @@ class DirectoryTransfer:
 
     def entries(self, folder: Location) -> dict[str, Entry]:
         """Return every object below a folder by its relative path; nothing when the folder is not there."""
-        with told(folder.path):
+        with translate_errors(folder.path):
             return {entry.path: entry for entry in _scan(folder.key)}
 
     def entry(self, target: Location) -> Entry | None:
         """Return the object itself, or ``None``."""
-        with told(target.path):
+        with translate_errors(target.path):
             try:
                 status = os.stat(target.key)
             except (FileNotFoundError, NotADirectoryError):
@@ -71,12 +72,12 @@ class DirectoryTransfer:
 
     def read(self, source: Location) -> bytes:
         """Return an object's bytes."""
-        with told(source.path):
+        with translate_errors(source.path):
             return _stored(source).read_bytes()
 
     def write(self, target: Location, data: bytes) -> None:
         """Store bytes as an object."""
-        with appearing(target.path) as file:
+        with atomic_write(target.path) as file:
             file.write(data)
 
 
@@ -103,7 +104,7 @@ def _stored(source: Location) -> Path:
 
 def _copy(source: Path, target: Path) -> str:
     digest = hashlib.sha256()
-    with told(source), open(source, "rb", buffering=0) as reader, appearing(target) as writer:
+    with translate_errors(source), open(source, "rb", buffering=0) as reader, atomic_write(target) as writer:
         copy_blocks(reader.readinto, digest.update, writer.write)
     return digest.hexdigest()
 
@@ -116,24 +117,14 @@ def copy_blocks(read: Callable[[memoryview], int], *sinks: Callable[[memoryview]
             sink(block[:count])
 
 
-def private_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing, for this user alone, from the first moment on."""
-    missing = []
-    while not path.exists():
-        missing.append(path)
-        path = path.parent
-    for folder in reversed(missing):
-        folder.mkdir(mode=0o700, exist_ok=True)
-
-
 @contextmanager
-def appearing(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of ``path`` when the block ends well, and is gone otherwise.
 
     It is for this user alone: a model may hold rows of the data that it was trained on.
     """
     part = path.with_name(f"{PART}{os.urandom(6).hex()}")
-    with told(path):
+    with translate_errors(path):
         private_folder(path.parent)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
         try:
@@ -146,7 +137,7 @@ def appearing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """Turn an ``OSError`` in the block into one sentence about ``path``."""
     try:
         yield

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 
-class JobError(Exception):
-    """Root of what this room raises on purpose.
+class HintedError(Exception):
+    """An error with its next step: the root of those inside a job and of those of the package.
 
     Args:
         message: What happened, in one sentence and without secrets.
@@ -18,6 +18,10 @@ class JobError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class JobError(HintedError):
+    """Root of what a job's own parts raise on purpose."""
 
 
 class MetricError(JobError, ValueError):

@@ -1,7 +1,7 @@
 """Runs a script as ``python script.py`` would, with hyperparameters put in and results taken out.
 
 The same code runs in a warm worker, in a fresh process and in a container
-(``python -m kaptain_magics.runtime.launch plan.json``). A plan is a JSON object:
+(``python -m kaptain_magics.runtime.launch program.json``). What to run is a JSON object:
 
 * ``script``: path of the script; ``argv``: its command line;
 * ``assignments``: values for top-level assignments of plain code, by name;
@@ -25,8 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_YES = {"1", "true", "yes", "y", "on"}
-_NO = {"0", "false", "no", "n", "off"}
+from kaptain_magics.runtime.text import truth_of
 
 
 class CaptureError(Exception):
@@ -52,28 +51,28 @@ def substitute(tree: ast.Module, assignments: Mapping[str, Any]) -> ast.Module:
     return tree
 
 
-def _fitted(given: Any, default: ast.expr) -> Any:
+def _fitted(value: Any, default: ast.expr) -> Any:
     """Return what the script means by a word: a truth value where it has one, ``None`` where it has no text."""
-    kept = default.value if isinstance(default, ast.Constant) else None
-    word = str(given).lower()
-    if isinstance(kept, bool):
-        return True if word in _YES else False if word in _NO else given
-    return None if given == "None" and not isinstance(kept, str) else given
+    literal = default.value if isinstance(default, ast.Constant) else None
+    if isinstance(literal, bool):
+        truth = truth_of(str(value))
+        return value if truth is None else truth
+    return None if value == "None" and not isinstance(literal, str) else value
 
 
-def run(plan: Mapping[str, Any]) -> int:
-    """Run the plan's script in this process as ``__main__`` and return its exit code."""
-    script = str(plan["script"])
+def run(program: Mapping[str, Any]) -> int:
+    """Run the program's script in this process as ``__main__`` and return its exit code."""
+    script = str(program["script"])
     source = Path(script).read_bytes()
     module = types.ModuleType("__main__")
     module.__file__ = script
     module.__builtins__ = __builtins__  # type: ignore[attr-defined]
     sys.modules["__main__"] = module
-    sys.argv = [script, *plan.get("argv", ())]
+    sys.argv = [script, *program.get("argv", ())]
     sys.path.insert(0, str(Path(script).resolve().parent))
     try:
         tree = ast.parse(source, script)
-        code = compile(substitute(tree, plan.get("assignments", {})), script, "exec", dont_inherit=True)
+        code = compile(substitute(tree, program.get("assignments", {})), script, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         traceback.print_exception(type(error), error, None)
         return 1
@@ -81,8 +80,8 @@ def run(plan: Mapping[str, Any]) -> int:
         return _say(str(error))
     namespace = module.__dict__
     try:
-        if plan.get("sent"):
-            namespace.update(pickle.loads(Path(plan["sent"]).read_bytes()))  # written by the same user's notebook
+        if program.get("sent"):
+            namespace.update(pickle.loads(Path(program["sent"]).read_bytes()))  # written by the same user's notebook
         exec(code, namespace)
     except SystemExit as error:
         status = _exit_code(error)
@@ -93,7 +92,7 @@ def run(plan: Mapping[str, Any]) -> int:
         sys.excepthook(type(error), error.with_traceback(trace), trace)
         return 130 if isinstance(error, KeyboardInterrupt) else 1
     try:
-        _capture(plan, namespace)
+        _capture(program, namespace)
     except CaptureError as error:
         return _say(str(error))
     except Exception:
@@ -116,20 +115,20 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
-def _capture(plan: Mapping[str, Any], namespace: dict[str, Any]) -> None:
-    if plan.get("metrics"):
+def _capture(program: Mapping[str, Any], namespace: dict[str, Any]) -> None:
+    if program.get("metrics"):
         from kaptain_magics.runtime.channel import record_metrics
 
-        record_metrics({metric: _lookup(namespace, path) for metric, path in plan["metrics"].items()})
-    if plan.get("model"):
+        record_metrics({metric: _lookup(namespace, path) for metric, path in program["metrics"].items()})
+    if program.get("model"):
         from kaptain_magics.runtime.savers import save_model
 
-        save_model(_lookup(namespace, plan["model"]), framework=os.environ.get("KAPTAIN_FRAMEWORK") or None)
-    if plan.get("fetch"):
+        save_model(_lookup(namespace, program["model"]), framework=os.environ.get("KAPTAIN_FRAMEWORK") or None)
+    if program.get("fetch"):
         from kaptain_magics.runtime.channel import emit
 
-        values = {name: _lookup(namespace, name) for name in plan["fetch"]}
-        target = Path(plan["fetched"])
+        values = {name: _lookup(namespace, name) for name in program["fetch"]}
+        target = Path(program["fetched"])
         temporary = target.with_suffix(".part")
         try:
             data = pickle.dumps(values)
@@ -157,19 +156,19 @@ def _lookup(namespace: Mapping[str, Any], path: str) -> Any:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the plan in the file that is the one argument."""
-    plan = json.loads(Path(arguments[0]).read_text("utf-8"))
-    if plan.get("env"):
+    """Run the program in the file that is the one argument."""
+    program = json.loads(Path(arguments[0]).read_text("utf-8"))
+    if program.get("env"):
         from kaptain_magics.runtime.variables import enter
 
-        enter(plan["env"])  # before anything else: what follows needs them, and may begin this program again
+        enter(program["env"])  # before anything else: what follows needs them, and may begin this program again
     if os.environ.get("KAPTAIN_CHANNEL") == "stdout":
         os.dup2(1, 2)  # a container's two streams reach their reader in no certain order, one does
         from kaptain_magics.runtime.reach import store_is_ready
 
         if not store_is_ready():
             return 1
-    return run(plan)
+    return run(program)
 
 
 if __name__ == "__main__":

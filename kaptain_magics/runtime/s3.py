@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kaptain_magics.runtime.directory import Entry, appearing, told
+from kaptain_magics.runtime.directory import Entry, atomic_write, translate_errors
 from kaptain_magics.runtime.errors import DamagedError, DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.multipart import Multipart
@@ -73,7 +73,7 @@ class S3Transfer:
 
     def send(self, source: Path, target: Location, known: Entry | None = None) -> str:
         """Store a file and return its sha256; ``known`` is the object that is there already."""
-        with told(source):
+        with translate_errors(source):
             if source.stat().st_size <= PART:
                 return self._send_whole(source, target, known, threading.Event())
             return self._send_parts(source, target, known)
@@ -92,7 +92,7 @@ class S3Transfer:
         starts = range(0, known.size, PART) or range(1)
         jobs = (partial(self._get, source, known, start) for start in starts)
         digest = hashlib.sha256()
-        with closing(self.in_order(jobs)) as blocks, appearing(target) as file:
+        with closing(self.in_order(jobs)) as blocks, atomic_write(target) as file:
             for block in blocks:
                 digest.update(block)
                 file.write(block)
@@ -152,7 +152,7 @@ class S3Transfer:
 
     def _fetch_whole(self, source: Location, target: Path, known: Entry, stopped: threading.Event) -> str:
         data = self._get(source, known, 0, stopped)
-        with appearing(target) as file:
+        with atomic_write(target) as file:
             file.write(data)
         return hashlib.sha256(data).hexdigest()
 
@@ -163,7 +163,7 @@ class S3Transfer:
         self.client.writing(target.bucket, put, stopped)
 
     def _send_whole(self, source: Path, target: Location, known: Entry | None, stopped: threading.Event) -> str:
-        with told(source):
+        with translate_errors(source):
             data = source.read_bytes()
         if known is None or known.size != len(data) or known.etag != _md5(data):
             self._put(target, data, stopped)
@@ -202,7 +202,7 @@ class _Upload:
     def _parts(self) -> Iterator[Callable[[threading.Event], str]]:
         """Read the file once, hashing it, and yield what is to be done with each part."""
         left = self._size
-        with told(self._source), open(self._source, "rb") as file:
+        with translate_errors(self._source), open(self._source, "rb") as file:
             number = 1
             while data := file.read(part_size(self._size)):
                 self._digest.update(data)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kaptain_magics.runtime.errors import DamagedError, DeniedError, MissingError, TransferError
+from kaptain_magics.runtime.text import is_true
 
 T = TypeVar("T")
 PARALLEL = 4  # requests at a time
@@ -98,7 +99,7 @@ class S3Client:
             )
         except ValueError as error:
             raise TransferError(f"S3_ENDPOINT {self.endpoint!r} cannot be used: {error}", "write host:port") from None
-        if env.get("S3_FORCE_PATH_STYLE", "").lower() in ("true", "1", "yes", "y"):
+        if is_true(env.get("S3_FORCE_PATH_STYLE", "")):
             client.disable_virtual_style_endpoint()
         return client
 
@@ -222,8 +223,8 @@ def endpoint_of(env: Mapping[str, str]) -> str:
     if not host or "/" in host or " " in host or (separator and scheme.lower() not in ("http", "https")):
         raise TransferError(f"S3_ENDPOINT {text!r} is no address", "write http://host:port or https://host")
     if not separator:
-        wanted = env.get("S3_USE_HTTPS", "").lower()
-        secure = wanted in ("true", "1", "yes", "y") if wanted else _public(host)
+        stated = env.get("S3_USE_HTTPS", "")
+        secure = is_true(stated) if stated else _public(host)
         scheme = "https" if secure else "http"
     return f"{scheme.lower()}://{host}"
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from kaptain_magics.runtime.directory import DirectoryTransfer, Entry, appearing, private_folder, told
+from kaptain_magics.runtime.directory import DirectoryTransfer, Entry, atomic_write, translate_errors
 from kaptain_magics.runtime.errors import DamagedError, MissingError, TransferError
+from kaptain_magics.runtime.folders import private_folder
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.manifest import MANIFEST, Manifest
 
@@ -143,7 +144,7 @@ def download(transfer: Transfer, uri: str, target: Path) -> Artifact:
     staging = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
     try:
         artifact = _download_folder(transfer, source, there, staging, target)
-        with told(target):
+        with translate_errors(target):
             os.replace(staging, target)
     finally:
         _discard(staging)
@@ -155,7 +156,7 @@ def _download_folder(
 ) -> Artifact:
     manifest = read_manifest(transfer, source) if MANIFEST in there else None
     wanted = sorted(there if manifest is None else named_files(manifest, source, set(there)))
-    with told(named):
+    with translate_errors(named):
         private_folder(target)
     digests = transfer.fetch_all({name: target.joinpath(*name.split("/")) for name in wanted}, source, there)
     if manifest is None:
@@ -167,7 +168,7 @@ def _download_folder(
                 f"{source / name} is not what was saved: its sha256 differs from the manifest's",
                 "do not load it; save the model again",
             )
-    with told(named), appearing(target / MANIFEST) as file:
+    with translate_errors(named), atomic_write(target / MANIFEST) as file:
         file.write(manifest.encode())
     return Artifact(str(source), manifest.files, manifest.size, manifest.framework, manifest.format)
 
@@ -201,7 +202,7 @@ def files_below(folder: Path) -> dict[str, Path]:
 
 
 def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    with told(folder):
+    with translate_errors(folder):
         real = os.path.realpath(folder)
         if real in above:
             raise TransferError(f"{folder} links to a folder that holds it", "remove the link")

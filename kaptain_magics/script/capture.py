@@ -15,6 +15,7 @@ from types import ModuleType
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import Script
 from kaptain_magics.errors import ScriptError
+from kaptain_magics.runtime.text import shorten
 from kaptain_magics.script.foreign import foreign_line
 from kaptain_magics.script.names import KNOWN, NOTEBOOK_ONLY, free_names, top_level_names
 from kaptain_magics.script.parameters import find_imports, find_parameters
@@ -131,7 +132,7 @@ def _parse(source: str, name: str) -> ast.Module:
         foreign = foreign_line(source)
         if foreign:
             number, line, advice = foreign
-            raise ScriptError(f"line {number} is IPython's, not Python: {_shorten(line)}", advice) from None
+            raise ScriptError(f"line {number} is IPython's, not Python: {shorten(line, _WIDTH)}", advice) from None
         raise ScriptError(*_explain(error, source)) from None
     except (ValueError, OverflowError):
         raise ScriptError(
@@ -155,10 +156,6 @@ def _explain(error: SyntaxError, source: str) -> tuple[str, str]:
     start = max(0, column - _WIDTH + 20) if len(text) > _WIDTH else len(text) - len(text.lstrip())
     shown = re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]", "\ufffd", text[start : start + _WIDTH])
     return f"line {error.lineno} does not parse: {message}", f"    {shown}\n    {' ' * max(0, column - start)}^"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
 
 
 # ---- names that the script lacks -------------------------------------------------------------------------------------

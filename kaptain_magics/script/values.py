@@ -9,15 +9,13 @@ from collections.abc import Iterable, Mapping
 
 from kaptain_magics.core.domains import AnyDomain, Double, Integer, Value
 from kaptain_magics.core.names import did_you_mean
-from kaptain_magics.core.specs import YES, Binding, Parameter, Script
+from kaptain_magics.core.specs import Binding, Parameter, Script
 from kaptain_magics.errors import ScriptError
+from kaptain_magics.runtime.text import truth_of
 
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)")
 _REAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _OWN_LIST = re.compile(r"\bparse(?:_known)?_args\(\s*(?:args\s*=\s*)?[\[(\"']")
-_NO = {"0", "false", "no", "n", "off"}
-_NONE = "None"
-_FLAGS = (Binding.TRUTH, Binding.SWITCH, Binding.NEGATED, Binding.COUNT)
 _NONE = "None"
 _FLAGS = (Binding.TRUTH, Binding.SWITCH, Binding.NEGATED, Binding.COUNT)
 
@@ -159,25 +157,26 @@ def _takes_none(parameter: Parameter, name: str) -> bool:
 def _times(parameter: Parameter, name: str, text: str) -> int:
     if text.isdecimal():
         return int(text)
-    if text.lower() not in YES | _NO:
+    value = truth_of(text)
+    if value is None:
         raise ScriptError(
             f"{name}={text}: the script counts a flag there (line {parameter.line})", "write how often: 0, 1, 2"
         )
-    return int(text.lower() in YES)
+    return int(value)
 
 
 def _truth(parameter: Parameter, name: str, text: str) -> bool:
-    word = text.lower()
-    if word not in YES | _NO:
+    value = truth_of(text)
+    if value is None:
         raise ScriptError(f"{name}={text}: the script has a flag there (line {parameter.line})", "write true or false")
-    yes, only = word in YES, parameter.binding is Binding.SWITCH
+    only = parameter.binding is Binding.SWITCH
     one_way = parameter.binding is Binding.NEGATED or (only and not parameter.off)
-    if one_way and _default(parameter) is only and yes is not only:
+    if one_way and _default(parameter) is only and value is not only:
         raise ScriptError(
             f"{name}={text}: the script's flag can only say {only}, which is its default too (line {parameter.line})",
             "give that option action=argparse.BooleanOptionalAction",
         )
-    return yes
+    return value
 
 
 def _find(script: Script, name: str) -> Parameter | None:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from kaptain_magics.errors import KaptainError
 from kaptain_magics.runtime.variables import enter
-from kaptain_magics.serving.auth import demand_token
 from kaptain_magics.serving.control import (
     ControlSocket,
     Handler,
@@ -22,10 +21,11 @@ from kaptain_magics.serving.control import (
     hold_state,
     take_listeners,
 )
-from kaptain_magics.serving.metrics import Metrics
-from kaptain_magics.serving.options import Options, read_options
-from kaptain_magics.serving.server import Server, run_server
-from kaptain_magics.serving.workers import NOT_LOADED, Workers
+from kaptain_magics.serving.http.auth import demand_token
+from kaptain_magics.serving.inference.metrics import Metrics
+from kaptain_magics.serving.process.options import Options, read_options
+from kaptain_magics.serving.process.server import Server, run_server
+from kaptain_magics.serving.process.workers import NOT_LOADED, Workers
 from kaptain_magics.sockets import listen_unix
 
 logger = logging.getLogger("kaptain.serving")

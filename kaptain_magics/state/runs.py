@@ -44,7 +44,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         study: The study, for ``TUNE``.
         endpoint: The endpoint, for ``DEPLOY``.
         settings: The settings in force, by name (no secrets): the supervisor works under the same.
-        about: The model's ``name``, ``description`` and ``version``, for people and trackers.
+        model_info: The model's ``name``, ``description`` and ``version``, for people and trackers.
         notes: What the run says first: what was chosen or taken over, and from where.
     """
 
@@ -58,7 +58,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     study: StudySpec | None = None
     endpoint: EndpointSpec | None = None
     settings: dict[str, str] = {}
-    about: dict[str, str] = {}
+    model_info: dict[str, str] = msgspec.field(default_factory=dict, name="about")  # its name in files
     notes: tuple[Noted, ...] = ()
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -13,39 +12,11 @@ from typing import TYPE_CHECKING
 from kaptain_magics.config import Settings
 from kaptain_magics.core.events import Event, Noted
 from kaptain_magics.state import Registry, RunFolder
-from kaptain_magics.targets.base import Surroundings, Target, open_target
+from kaptain_magics.targets.base import Target, open_target
+from kaptain_magics.targets.environment import storage_environment, target_config
 
 if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore
-
-
-def storage_environment(settings: Settings, secrets: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment variables that give access to the object store; empty for a directory.
-
-    Args:
-        settings: Where the store is.
-        secrets: Credentials that stand above those of the environment and of files.
-    """
-    if not settings.models_uri.startswith("s3://"):
-        return {}
-    from kaptain_magics.storage.credentials import storage_env
-
-    named = {
-        "S3_ENDPOINT": settings.s3_endpoint,
-        "AWS_REGION": settings.s3_region,
-        "AWS_PROFILE": settings.aws_profile,
-    }
-    return storage_env({**os.environ, **{k: v for k, v in named.items() if v}, **(secrets or {})})
-
-
-def surroundings(settings: Settings, secrets: Mapping[str, str] | None = None) -> Surroundings:
-    """Return what a target is told of the world under these settings."""
-    return Surroundings(
-        home=Path(settings.home),
-        cache=Path(settings.cache),
-        settings={k: v.lower() if v in ("True", "False") else v for k, v in settings.as_texts().items()},
-        storage_env=storage_environment(settings, secrets),
-    )
 
 
 class Context:
@@ -66,7 +37,7 @@ class Context:
     @cached_property
     def target(self) -> Target:
         """The target that runs it."""
-        return open_target(self.record.target, surroundings(self.settings))
+        return open_target(self.record.target, target_config(self.settings))
 
     @cached_property
     def store(self) -> ObjectStore:

@@ -15,7 +15,7 @@ from kaptain_magics.core.events import StateChanged
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
 from kaptain_magics.files import write_whole
-from kaptain_magics.runtime.forked import LOCK_VARIABLE
+from kaptain_magics.processes.forked import LOCK_VARIABLE
 from kaptain_magics.state import RunFolder
 from kaptain_magics.supervisor.context import Context
 

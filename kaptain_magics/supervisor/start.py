@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 
 from kaptain_magics.files import disk_error
+from kaptain_magics.processes.start_process import start_process
+from kaptain_magics.processes.warm_worker import WarmWorker
 from kaptain_magics.state import RunFolder
-from kaptain_magics.targets.local import processes
 from kaptain_magics.tracking.ending import is_tracked
 
 _MAIN = "kaptain_magics.supervisor.main"
@@ -36,7 +37,7 @@ def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> N
     env = {**os.environ, **secrets}
     env.pop("KAPTAIN_JOB", None)  # where a job starts another run: that one outlives it
     request = {
-        "plan": {"module": _MAIN, "argv": [str(folder.path)]},
+        "program": {"module": _MAIN, "argv": [str(folder.path)]},
         "env": env,
         "cwd": str(folder.path),
         "detached": True,
@@ -48,8 +49,8 @@ def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> N
         raise disk_error(error, log) from error
     try:
         later = (*_LATER, *_TRACKING) if is_tracked(folder) else _LATER
-        worker = processes.WarmWorker(_NOW, _stable(env), later=later) if warm else None
-        processes.start(request, output, warm=worker, lock=folder.lock.descriptor).leave()
+        worker = WarmWorker(_NOW, _stable(env), later=later) if warm else None
+        start_process(request, output, warm=worker, lock=folder.lock.descriptor).leave()
     finally:
         os.close(output)
         folder.lock.release()

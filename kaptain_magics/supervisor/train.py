@@ -40,10 +40,7 @@ def run(context: Context) -> StateChanged:
                 if event.state is RunState.RUNNING:
                     context.note(f"Master Node Training Model started in {context.record.target} job: {job.name}.")
             elif isinstance(event, MetricReported):
-                known = metrics.get(event.name)
-                metrics[event.name] = (
-                    known.adding(event.value) if known else MetricSummary(event.value, event.value, event.value)
-                )
+                metrics[event.name] = MetricSummary.of(event.value, metrics.get(event.name))
             elif isinstance(event, ArtifactSaved):
                 saved = event
             context.emit(event)

@@ -18,7 +18,7 @@ from kaptain_magics.state import Revision, RunFolder
 from kaptain_magics.supervisor.context import Context
 from kaptain_magics.targets.base import NativeTuner, WarmStart
 from kaptain_magics.tuning.checks import Tuner, check_study, remarks
-from kaptain_magics.tuning.finish import best_trial, keep_best, remove_intermediates, trials_place, tuned_place
+from kaptain_magics.tuning.finish import best_trial, keep_best, remove_intermediates, trials_uri, tuned_uri
 from kaptain_magics.tuning.study import StudyResult, run_study
 from kaptain_magics.tuning.watch import StudyWatch
 
@@ -35,7 +35,7 @@ def run(context: Context) -> StateChanged:
     context.note(say_objectives(spec.directed))
     context.say_first()
     earlier = _earlier(context, spec)
-    native = target if isinstance(target, NativeTuner) and not earlier and target.can_tune() else None
+    native = target if isinstance(target, NativeTuner) and not earlier and target.can_tune(spec) else None
     tuner = Tuner.KATIB if native is not None else Tuner.OURS
     check_study(spec, tuner)
     for remark in remarks(spec, tuner):
@@ -105,14 +105,14 @@ def tidy(context: Context, spec: StudySpec, best: TrialChanged | None) -> None:
     if best is not None and best.artifact_uri:
         _keep(context, spec, best)
     context.note("Removing intermediate trial models from the storage.")
-    remove_intermediates(store, trials_place(base, spec))
+    remove_intermediates(store, trials_uri(base, spec))
     (context.folder.path / TIDIED).touch(0o600)
 
 
 def _keep(context: Context, spec: StudySpec, best: TrialChanged) -> None:
     context.note("Copying saved model with the best metrics from the trial to the target location.")
     try:
-        saved = keep_best(context.store, best, tuned_place(_base(context, spec), spec))
+        saved = keep_best(context.store, best, tuned_uri(_base(context, spec), spec))
     except ObjectMissingError as error:  # cleaned away since; the hyperparameters are still worth having
         gone = f"the model of the best trial {best.name} is gone: {error.message}"
         context.emit(Noted(text=gone, warning=True, hint="train again with the best trial's hyperparameters"))

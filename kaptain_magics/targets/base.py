@@ -211,8 +211,8 @@ class StudyRef(JobRef, frozen=True, kw_only=True):
 class NativeTuner(Protocol):
     """A target that tunes by itself, such as Katib."""
 
-    def can_tune(self) -> bool:
-        """Whether the tuner is there."""
+    def can_tune(self, study: StudySpec) -> bool:
+        """Whether the tuner is there and has the study's algorithm."""
 
     def start(self, study: StudySpec) -> StudyRef:
         """Start the study and return at once."""
@@ -233,7 +233,7 @@ class RunEnder(Protocol):
 
 
 @runtime_checkable
-class Housekeeping(Protocol):
+class Cleanable(Protocol):
     """A target that finds what it left behind."""
 
     def clean(self, force: bool = False) -> list[str]:
@@ -241,7 +241,7 @@ class Housekeeping(Protocol):
 
 
 @runtime_checkable
-class ClusterKeeper(Housekeeping, Protocol):
+class ClusterInventory(Cleanable, Protocol):
     """A target whose objects can be listed and removed by kind (Job, Experiment, InferenceService, Secret ...)."""
 
     def list_resources(self, *kinds: str) -> list[str]:
@@ -258,7 +258,7 @@ class ClusterKeeper(Housekeeping, Protocol):
         """Remove the ended (not ready) objects of these kinds, with ``force`` all; returns a line for each."""
 
 
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+class TargetConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a target is told of the world when it is made.
 
     Attributes:
@@ -282,7 +282,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
         return spec.env | {name: os.environ[name] for name in present(spec.env_names)}
 
     def __repr__(self) -> str:
-        return f"Surroundings(home={str(self.home)!r})"
+        return f"TargetConfig(home={str(self.home)!r})"
 
 
 def without_values(spec: _S) -> _S:
@@ -321,11 +321,11 @@ def target_names() -> list[str]:
     return plugins.names(GROUP, TARGETS)
 
 
-def open_target(name: str, surroundings: Surroundings) -> Target:
+def open_target(name: str, config: TargetConfig) -> Target:
     """Return the target of that name; its module is imported only now.
 
     Raises:
         ConfigError: There is no such target.
     """
-    target: Target = plugins.load(GROUP, TARGETS, name, "target")(surroundings)
+    target: Target = plugins.load(GROUP, TARGETS, name, "target")(config)
     return target

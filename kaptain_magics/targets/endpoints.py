@@ -17,7 +17,7 @@ _D = TypeVar("_D", bound=msgspec.Struct)
 _OWN = ("127.", "localhost", "::1")  # beginnings of addresses that only this machine reaches
 
 
-class Book(Generic[_D]):
+class EndpointStore(Generic[_D]):
     """The endpoints that are written down, and the tokens that they ask for.
 
     Args:

@@ -31,15 +31,15 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Binding, ImageSpec, JobSpec, Script
 from kaptain_magics.core.states import RunState
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
-from kaptain_magics.targets.base import JobRef, Surroundings, Target, open_target
+from kaptain_magics.targets.base import JobRef, Target, TargetConfig, open_target
 
 FOLLOWER = """
 import sys, msgspec
 from pathlib import Path
-from kaptain_magics.targets.base import JobRef, Surroundings, open_target
-name, surroundings, ref, after = sys.argv[1:]
-around = msgspec.json.decode(surroundings, type=Surroundings, dec_hook=lambda kind, text: Path(text))
-target = open_target(name, around)
+from kaptain_magics.targets.base import JobRef, TargetConfig, open_target
+name, config, ref, after = sys.argv[1:]
+config = msgspec.json.decode(config, type=TargetConfig, dec_hook=lambda kind, text: Path(text))
+target = open_target(name, config)
 for event in target.follow(msgspec.json.decode(ref, type=JobRef), int(after)):
     sys.stdout.buffer.write(msgspec.json.encode(event) + b"\\n")
     sys.stdout.buffer.flush()
@@ -58,7 +58,7 @@ class Rig:
 
     Attributes:
         name: The target's name in ``TARGETS``.
-        surroundings: What it is opened with, here and in other processes.
+        config: What it is opened with, here and in other processes.
         folder: Where the jobs' folders are made.
         uploads: Folder URI for saved models that the jobs can reach.
         image: The image that the jobs run in.
@@ -67,7 +67,7 @@ class Rig:
     """
 
     name: str
-    surroundings: Surroundings
+    config: TargetConfig
     folder: Path
     uploads: str
     image: ImageSpec = field(default_factory=ImageSpec)
@@ -75,7 +75,7 @@ class Rig:
     leftovers: Callable[[], list[str]] = list
 
     def open(self) -> Target:
-        return open_target(self.name, self.surroundings)
+        return open_target(self.name, self.config)
 
     def job(self, source: str, **changes: Any) -> JobSpec:
         run_id = new_run_id()
@@ -96,7 +96,7 @@ class Rig:
     def read(self, uri: str) -> bytes:
         from kaptain_magics.storage import open_store
 
-        return open_store(uri, dict(self.surroundings.storage_env)).read(uri)
+        return open_store(uri, dict(self.config.storage_env)).read(uri)
 
 
 def log_of(job: JobSpec, events: Iterable[Event]) -> str:
@@ -403,7 +403,7 @@ class JobTargetSuite:
         job = rig.job(source)
         ref = target.submit(job)
         command = [sys.executable, "-c", FOLLOWER, rig.name]
-        command += [msgspec.json.encode(value, enc_hook=str).decode() for value in (rig.surroundings, ref)]
+        command += [msgspec.json.encode(value, enc_hook=str).decode() for value in (rig.config, ref)]
         found = subprocess.run(
             [*command, "0"], capture_output=True, timeout=240, env={**os.environ, **rig.environment}, check=False
         )
@@ -442,7 +442,7 @@ class JobTargetSuite:
         assert "given-value" not in shown
         assert "PLAIN" in shown
         assert "NOT_SET_HERE" in shown
-        for name, value in rig.surroundings.storage_env.items():
+        for name, value in rig.config.storage_env.items():
             if "SECRET" in name or "TOKEN" in name:
                 assert value not in shown
 

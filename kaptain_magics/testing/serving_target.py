@@ -31,7 +31,7 @@ from kaptain_magics.core.specs import EndpointSpec, ImageSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
-from kaptain_magics.serving.client import infer, predict
+from kaptain_magics.serving.client.predict import infer, predict
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget, Target
 from kaptain_magics.testing.waiting import until
 

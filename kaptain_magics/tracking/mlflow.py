@@ -1,7 +1,7 @@
 """MLflow: a run as a run there, a study's trials as runs nested in it.
 
-The events are the only source, so a run can be told while it goes on or long after. Nothing here ever changes how a run
-ends: what cannot be told becomes one warning.
+The events are the only source, so a run can be logged while it goes on or long after. Nothing here ever changes how a
+run ends: what cannot be logged becomes one warning.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def load() -> None:
 
 
 def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: str) -> Noted | None:
-    """Tell MLflow of a run.
+    """Log a run to MLflow.
 
     Args:
         record: What was asked.
@@ -92,11 +92,11 @@ def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: st
             from mlflow import MlflowClient
 
             with _one_at_a_time(tracking_uri, record.settings.get("home", "")), at_database(tracking_uri):
-                told = _Told(MlflowClient(tracking_uri), record)
+                logger = _RunLogger(MlflowClient(tracking_uri), record)
             for event in events:
                 if event is not None:
-                    told.take(event)
-            told.flush()
+                    logger.take(event)
+            logger.flush()
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return Noted(
@@ -118,8 +118,8 @@ def _one_at_a_time(tracking_uri: str, home: str) -> Iterator[None]:
         yield
 
 
-class _Told:
-    """One run, as far as MLflow has been told of it."""
+class _RunLogger:
+    """Logs one run and its trials to MLflow, event by event."""
 
     def __init__(self, client: MlflowClient, record: RunRecord) -> None:
         self._client, self._record = client, record
@@ -127,8 +127,8 @@ class _Told:
         tags = {
             "mlflow.source.type": "JOB",
             "mlflow.source.name": self._script,
-            "mlflow.note.content": record.about.get("description", ""),
-            "version": record.about.get("version", ""),
+            "mlflow.note.content": record.model_info.get("description", ""),
+            "version": record.model_info.get("version", ""),
             "kaptain.run_id": record.run_id,
             "kaptain.model_id": record.model_id,
             "kaptain.kind": record.kind.value,
@@ -137,7 +137,7 @@ class _Told:
         }
         if record.study is not None:
             tags |= {f"kaptain.objective.{_UNFIT.sub('_', o.name)}": str(o.direction) for o in record.study.directed}
-        self._run = self._begin(record.about.get("name") or record.name, record.created, tags)
+        self._run = self._begin(record.model_info.get("name") or record.name, record.created, tags)
         self._metrics: list[Any] = []
         self._steps: dict[str, int] = {}
         self._children: dict[int, str] = {}
@@ -150,7 +150,7 @@ class _Told:
         return job.script.name if job is not None else ""
 
     def take(self, event: AnyEvent) -> None:
-        """Tell of one event; facts may come twice."""
+        """Log one event; facts may come twice."""
         match event:
             case MetricReported():
                 self._measure(event)
@@ -182,7 +182,7 @@ class _Told:
 
     def _trial(self, trial: TrialChanged) -> None:
         child = self._children.get(trial.number)
-        if child is not None:  # told again: its model has another place now
+        if child is not None:  # reported again: its model has moved
             self._client.set_tag(child, "kaptain.model_uri", trial.artifact_uri)
             return
         tags = {
@@ -233,17 +233,17 @@ def _experiment(client: MlflowClient, name: str) -> str:
     """Return the id of the experiment of that name, which may be made by somebody else at this moment."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return str(client.create_experiment(name))
         except MlflowException:
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _metric(name: str, value: float, when: float, step: int = 0) -> Any:

@@ -1,116 +1,79 @@
-"""The algorithms of a search: one row each, under Katib's names and with Katib's settings.
+"""The algorithms of a search: a definition each, under Katib's names and with Katib's settings.
 
-Nothing heavy is imported here: a line is checked in the kernel in about a millisecond, the row's module is imported by
-the supervisor when the study starts.
+Nothing heavy is imported here: a line is checked in the kernel in about a millisecond, the factory's module is imported
+by the supervisor when the study starts. Definitions of other distributions are found by their entry points
+(``core.plugins``); they should leave heavy imports to their factory's module too.
 """
 
 from __future__ import annotations
 
 import importlib
-import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-from kaptain_magics.core.domains import AnyDomain, Discrete, Value
-from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core import plugins
+from kaptain_magics.core.algorithms import GROUP, Algorithm
+from kaptain_magics.core.domains import AnyDomain
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, DomainError
+from kaptain_magics.tuning.hyperband import hyperband_resource
 from kaptain_magics.tuning.search import Search, Stopper
-from kaptain_magics.tuning.space import Line, Space, axis_of
-
-
-class Algorithm(StrEnum):
-    """A search algorithm, by Katib's name."""
-
-    RANDOM = "random"
-    GRID = "grid"
-    TPE = "tpe"
-    MULTIVARIATE_TPE = "multivariate-tpe"
-    BAYESIANOPTIMIZATION = "bayesianoptimization"
-    CMAES = "cmaes"
-    SOBOL = "sobol"
-    HYPERBAND = "hyperband"
-    PBT = "pbt"
-    ENAS = "enas"
-    DARTS = "darts"
-
-    @classmethod
-    def of(cls, name: str) -> Algorithm:
-        """Return the algorithm of that name.
-
-        Raises:
-            AlgorithmError: There is no such algorithm.
-        """
-        try:
-            return cls(str(name).strip().lower().replace("_", "-"))
-        except ValueError:
-            raise AlgorithmError(f"unknown algorithm {name!r}", _nearest(str(name), cls)) from None
+from kaptain_magics.tuning.settings import Setting, above, nearest, one_of, read_settings, whole
+from kaptain_magics.tuning.space import ContinuousAxis, Space, axis_of
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A setting of an algorithm.
+class AlgorithmDefinition:
+    """What is known of an algorithm or a stopping rule before its library is imported.
 
     Attributes:
-        key: Our name of it.
-        read: Turns the text into a value; raises ``ValueError`` where it is not usable.
-        wants: What is usable, completes "... is not".
+        factory: ``module:callable``. An algorithm's is called as ``factory(space, direction, seed=..., **settings)``
+            and returns a ``search.Search``, a stopping rule's as ``factory(direction, **settings)`` and returns a
+            ``search.Stopper``.
+        settings: The settings that it takes, by the names that people write (ours: Katib's).
+        requires: Modules that it imports and the base installation lacks, which are also the distributions' names.
+        check: Called with the domains and the settings before anything starts; raises a ``KaptainError`` where the
+            algorithm cannot search them.
+        stops_trials: Whether it ends trials early by a rule of its own, and so takes no ``--early-stopping``.
+
+    Example:
+        What ``nsga2 = "my_package.nsga2:NSGA2"`` among the entry points ``kaptain_magics.algorithms`` stands for::
+
+            NSGA2 = AlgorithmDefinition(
+                "my_package.sampler:Nsga2Search", {"population_size": whole("population", 2)}, requires=("deap",)
+            )
     """
 
-    key: str
-    read: Callable[[str], object]
-    wants: str
-
-
-def whole(key: str, least: int) -> Setting:
-    """Return a setting that is a whole number."""
-
-    def read(text: str) -> int:
-        if (number := int(text)) < least:
-            raise ValueError(text)
-        return number
-
-    return Setting(key, read, f"a whole number from {least}")
-
-
-def above(key: str, bound: float) -> Setting:
-    """Return a setting that is a number above a bound."""
-
-    def read(text: str) -> float:
-        if not bound < (number := float(text)) < math.inf:
-            raise ValueError(text)
-        return number
-
-    return Setting(key, read, f"a number above {bound:g}")
-
-
-def one_of(key: str, *words: str, more: str = "") -> Setting:
-    """Return a setting that is one of some words."""
-
-    def read(text: str) -> str:
-        return words[words.index(text)]
-
-    return Setting(key, read, f"one of {', '.join(words)}" + (f" ({more})" if more else ""))
-
-
-@dataclass(frozen=True)
-class Row:
-    """How an algorithm or a stopping rule is made.
-
-    Attributes:
-        make: ``module:callable``, called with the search space (a stopping rule: the direction) and the settings.
-        settings: The settings that it takes, by Katib's names.
-        needs: Modules that it needs and the base installation lacks, which are also the distributions' names.
-        stopper: Name of the stopping rule that belongs to it.
-    """
-
-    make: str
+    factory: str
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
-    stopper: str = ""
+    requires: tuple[str, ...] = ()
+    check: Callable[[Mapping[str, AnyDomain], Mapping[str, object]], object] | None = None
+    stops_trials: bool = False
+
+
+def _check_grid(domains: Mapping[str, AnyDomain], settings: Mapping[str, object]) -> None:  # noqa: ARG001
+    for name, domain in domains.items():
+        if isinstance(axis_of(domain), ContinuousAxis):
+            raise DomainError(
+                f"grid cannot count out {name} = {domain!r}",
+                "give it a step, as in Double(0, 1, step=0.1), list values with Discrete, or take another algorithm",
+            )
+
+
+def _check_cmaes(domains: Mapping[str, AnyDomain], settings: Mapping[str, object]) -> None:  # noqa: ARG001
+    ordered = [name for name, domain in domains.items() if _is_ordered(domain)]
+    if len(ordered) < 2:
+        raise AlgorithmError(
+            f"cmaes needs two numbers to search, here is {ordered[0] if ordered else 'none'}",
+            "name another one, or take --algorithm tpe or bayesianoptimization",
+        )
+
+
+def _is_ordered(domain: AnyDomain) -> bool:
+    axis = axis_of(domain)
+    return isinstance(axis, ContinuousAxis) or (axis.ordered and len(axis.values) > 1)
 
 
 _SEED = {"random_state": whole("seed", 0)}
@@ -135,30 +98,32 @@ _HYPERBAND = {
     "resource_name": Setting("resource_name", str, "a name"),
 }
 
-ROWS: Mapping[Algorithm, Row] = {
-    Algorithm.RANDOM: Row("kaptain_magics.tuning.points:RandomSearch", _SEED),
-    Algorithm.GRID: Row("kaptain_magics.tuning.points:GridSearch", _SEED),
-    Algorithm.SOBOL: Row("kaptain_magics.tuning.points:SobolSearch", _SEED, ("scipy",)),
-    Algorithm.TPE: Row("kaptain_magics.tuning.guided:tpe", _TPE),
-    Algorithm.MULTIVARIATE_TPE: Row("kaptain_magics.tuning.guided:multivariate_tpe", _TPE),
-    Algorithm.CMAES: Row("kaptain_magics.tuning.guided:cmaes", _CMAES, ("cmaes",)),
-    Algorithm.BAYESIANOPTIMIZATION: Row("kaptain_magics.tuning.gaussian:GaussianSearch", _BAYES),
-    Algorithm.HYPERBAND: Row("kaptain_magics.tuning.points:RandomSearch", _HYPERBAND, stopper="hyperband"),
+ALGORITHMS: Mapping[Algorithm, AlgorithmDefinition] = {
+    Algorithm.RANDOM: AlgorithmDefinition("kaptain_magics.tuning.points:RandomSearch", _SEED),
+    Algorithm.GRID: AlgorithmDefinition("kaptain_magics.tuning.points:GridSearch", _SEED, check=_check_grid),
+    Algorithm.SOBOL: AlgorithmDefinition("kaptain_magics.tuning.points:SobolSearch", _SEED, ("scipy",)),
+    Algorithm.TPE: AlgorithmDefinition("kaptain_magics.tuning.guided:tpe", _TPE),
+    Algorithm.MULTIVARIATE_TPE: AlgorithmDefinition("kaptain_magics.tuning.guided:multivariate_tpe", _TPE),
+    Algorithm.CMAES: AlgorithmDefinition("kaptain_magics.tuning.guided:cmaes", _CMAES, ("cmaes",), check=_check_cmaes),
+    Algorithm.BAYESIANOPTIMIZATION: AlgorithmDefinition("kaptain_magics.tuning.gaussian:GaussianSearch", _BAYES),
+    Algorithm.HYPERBAND: AlgorithmDefinition(
+        "kaptain_magics.tuning.points:RandomSearch", _HYPERBAND, check=hyperband_resource, stops_trials=True
+    ),
 }
-STOPPING: Mapping[str, Row] = {
-    "medianstop": Row(
+STOPPING_RULES: Mapping[str, AlgorithmDefinition] = {
+    "medianstop": AlgorithmDefinition(
         "kaptain_magics.tuning.stopping:median",
         {"min_trials_required": whole("trials", 1), "start_step": whole("steps", 1)},
     ),
 }
-_HALVING = Row("kaptain_magics.tuning.stopping:halving")
+_HALVING = AlgorithmDefinition("kaptain_magics.tuning.stopping:halving")
 
 
 def make_search(spec: StudySpec) -> Search:
     """Return the search of a study that passed ``checks.check_study``."""
     algorithm = Algorithm.of(spec.algorithm)
-    row = row_of(algorithm)
-    settings = read_settings(row.settings, algorithm, spec.algorithm_settings)
+    definition = definition_of(algorithm)
+    settings = read_settings(definition.settings, algorithm, spec.algorithm_settings)
     domains: Mapping[str, AnyDomain] = spec.domains
     if algorithm is Algorithm.HYPERBAND:
         _, domains = hyperband_resource(domains, settings)
@@ -166,85 +131,62 @@ def make_search(spec: StudySpec) -> Search:
     if spec.seed is not None:
         settings["seed"] = spec.seed
     settings.setdefault("seed", secrets.randbits(31))
-    search: Search = _maker(row)(Space(domains), spec.direction, **settings)
+    search: Search = _factory(definition)(Space(domains), spec.direction, **settings)
     return search
 
 
 def make_stopper(spec: StudySpec) -> Stopper | None:
     """Return the stopping rule of a study that passed ``checks.check_study``, if it has one."""
     algorithm = Algorithm.of(spec.algorithm)
-    row = row_of(algorithm)
-    made: Stopper | None = None
+    definition = definition_of(algorithm)
+    stopper: Stopper | None = None
     if algorithm is Algorithm.HYPERBAND:
-        settings = read_settings(row.settings, algorithm, spec.algorithm_settings)
+        settings = read_settings(definition.settings, algorithm, spec.algorithm_settings)
         budget, _ = hyperband_resource(spec.domains, settings)
-        made = _maker(_HALVING)(spec.direction, budget=budget, eta=settings.get("eta", 3))
+        stopper = _factory(_HALVING)(spec.direction, budget=budget, eta=settings.get("eta", 3))
     elif spec.early_stopping:
-        made = _maker(STOPPING[spec.early_stopping])(spec.direction, **read_stopping(spec))
-    return made
+        stopper = _factory(STOPPING_RULES[spec.early_stopping])(spec.direction, **read_stopping(spec))
+    return stopper
 
 
-def row_of(algorithm: Algorithm) -> Row:
-    """Return the row of an algorithm.
+def algorithm_names() -> list[str]:
+    """Return the names of all algorithms that can run here: ours and those of other distributions."""
+    return plugins.names(GROUP, ALGORITHMS)
+
+
+def definition_of(algorithm: Algorithm) -> AlgorithmDefinition:
+    """Return the definition of an algorithm, ours or another distribution's.
 
     Raises:
-        AlgorithmError: Only Katib has it.
+        AlgorithmError: Only Katib has it, or its distribution is not installed or cannot be imported.
     """
-    if algorithm not in ROWS:
+    if algorithm in ALGORITHMS:
+        return ALGORITHMS[algorithm]
+    if algorithm.in_katib:
         raise AlgorithmError(
-            f"only Katib has {algorithm}", "use --on kubernetes with Katib, or one of " + ", ".join(ROWS)
+            f"only Katib has {algorithm}", "use --on kubernetes with Katib, or one of " + ", ".join(ALGORITHMS)
         )
-    return ROWS[algorithm]
+    definition = plugins.load(GROUP, {}, algorithm.value, "algorithm", AlgorithmError)
+    if not isinstance(definition, AlgorithmDefinition):
+        raise AlgorithmError(
+            f"algorithm {algorithm}: its entry point is a {type(definition).__name__}, not an AlgorithmDefinition",
+            "correct the entry point in its distribution",
+        )
+    return definition
 
 
-def _maker(row: Row) -> Callable[..., Any]:
-    module, _, name = row.make.partition(":")
-    maker: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return maker
+def _factory(definition: AlgorithmDefinition) -> Callable[..., Any]:
+    module, _, name = definition.factory.partition(":")
+    factory: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return factory
 
 
-def read_settings(
-    known: Mapping[str, Setting], name: str, texts: Mapping[str, str], elsewhere: Mapping[str, Setting] | None = None
-) -> dict[str, object]:
-    """Return the values of settings by our keys.
-
-    Args:
-        known: The settings that there are.
-        name: What they belong to.
-        texts: The settings as they were written.
-        elsewhere: Those that the other tuner (Katib or the loop here) has under that name, for the message.
-
-    Raises:
-        AlgorithmError: One does not exist or has a value that is not usable.
-    """
-    values: dict[str, object] = {}
-    for key, text in texts.items():
-        if key not in known:
-            hint = _nearest(key, known) if known else "leave it out"
-            if key in (elsewhere or {}):
-                hint = f"another implementation of {name} has it, the one that would run here has {_listed(known)}"
-            raise AlgorithmError(f"{name} has no setting {key!r}", hint)
-        setting = known[key]
-        try:
-            value = setting.read(str(text).strip())
-        except (ValueError, OverflowError):
-            hint = f"correct {key} or leave it out"
-            raise AlgorithmError(f"{name}: {key} {text!r} is not {setting.wants}", hint) from None
-        if setting.key:
-            values[setting.key] = value
-    return values
-
-
-def _listed(known: Mapping[str, object]) -> str:
-    return ", ".join(known) or "none"
-
-
-def read_stopping(spec: StudySpec, stopper: str = "") -> dict[str, object]:
-    """Return the settings of a study's stopping rule by our keys.
+def read_stopping(spec: StudySpec, stops_trials: bool = False) -> dict[str, object]:
+    """Return the settings of a study's stopping rule as keyword arguments of its factory.
 
     Args:
         spec: The study.
-        stopper: The stopping rule that its algorithm has of its own.
+        stops_trials: Whether its algorithm has a rule of its own.
 
     Raises:
         AlgorithmError: The rule or a setting does not exist, or the algorithm stops trials by itself.
@@ -255,54 +197,11 @@ def read_stopping(spec: StudySpec, stopper: str = "") -> dict[str, object]:
                 "there are settings for early stopping, but no rule", "write --early-stopping medianstop"
             )
         return {}
-    if spec.early_stopping not in STOPPING:
-        hint = _nearest(spec.early_stopping, STOPPING)
+    if spec.early_stopping not in STOPPING_RULES:
+        hint = nearest(spec.early_stopping, STOPPING_RULES)
         raise AlgorithmError(f"unknown early-stopping rule {spec.early_stopping!r}", hint)
-    if stopper:
-        raise AlgorithmError(f"{stopper} stops trials by itself", "leave --early-stopping out")
-    return read_settings(STOPPING[spec.early_stopping].settings, spec.early_stopping, spec.early_stopping_settings)
-
-
-def _nearest(word: str, known: Mapping[str, object] | type[Algorithm]) -> str:
-    return did_you_mean(word, known) or "one of " + ", ".join(known)
-
-
-def hyperband_resource(
-    domains: Mapping[str, AnyDomain], settings: Mapping[str, object]
-) -> tuple[int, Mapping[str, AnyDomain]]:
-    """Return hyperband's greatest number of steps, and the domains with the resource at that number.
-
-    Katib starts short trials and repeats the good ones with a longer resource. Here every trial may take the whole
-    resource and is stopped where it falls behind, so that nothing is computed twice.
-    """
-    name = settings.get("resource_name")
-    if name is None:
-        if "r_l" not in settings:
-            raise AlgorithmError(
-                "hyperband needs r_l, the greatest number of steps that a trial reports",
-                "write --algorithm-setting r_l=27, or resource_name=NAME for the hyperparameter that holds it",
-            )
-        return _as_int(settings["r_l"]), domains
-    if not isinstance(name, str) or name not in domains:
-        raise AlgorithmError(f"hyperband: resource_name {name!r} is not searched", _nearest(str(name), domains))
-    domain = domains[name]
-    axis = axis_of(domain)
-    greatest: Value = axis.value(1.0) if isinstance(axis, Line) else axis.values[len(axis.values) - 1]
-    try:
-        budget = _as_int(settings.get("r_l", greatest))
-    except ValueError:
-        budget = 0
-    if budget < 1 or not domain.contains(budget):
-        raise DomainError(
-            f"hyperband: {name} = {domain!r} does not hold r_l = {settings.get('r_l', greatest)}",
-            f"write {name}=Integer(1, 27) with --algorithm-setting r_l=27",
-        )
-    fixed: Value = greatest if float(greatest) == budget else type(greatest)(budget)
-    return budget, {**domains, name: Discrete((fixed,))}
-
-
-def _as_int(value: object) -> int:
-    number = float(str(value))
-    if number != int(number):
-        raise ValueError(value)
-    return int(number)
+    if stops_trials:
+        raise AlgorithmError(f"{spec.algorithm} stops trials by itself", "leave --early-stopping out")
+    return read_settings(
+        STOPPING_RULES[spec.early_stopping].settings, spec.early_stopping, spec.early_stopping_settings
+    )

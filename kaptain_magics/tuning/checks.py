@@ -12,13 +12,16 @@ from enum import StrEnum
 
 import msgspec
 
+from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain, Double, Integer
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
-from kaptain_magics.tuning.algorithms import Algorithm, hyperband_resource, read_settings, read_stopping, row_of
+from kaptain_magics.tuning.algorithms import definition_of, read_stopping
+from kaptain_magics.tuning.hyperband import hyperband_resource
 from kaptain_magics.tuning.katib import SETTINGS, check_katib, katib_remarks
-from kaptain_magics.tuning.space import Choices, Line, axis_of
+from kaptain_magics.tuning.settings import read_settings
+from kaptain_magics.tuning.space import DiscreteAxis, axis_of
 
 
 class Tuner(StrEnum):
@@ -83,37 +86,14 @@ def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
 
 def _check_ours(spec: StudySpec) -> None:
     algorithm = Algorithm.of(spec.algorithm)
-    row = row_of(algorithm)
-    settings = read_settings(row.settings, algorithm, spec.algorithm_settings, SETTINGS[algorithm])
-    read_stopping(spec, row.stopper)
-    for module in row.needs:
+    definition = definition_of(algorithm)
+    settings = read_settings(definition.settings, algorithm, spec.algorithm_settings, SETTINGS.get(algorithm))
+    read_stopping(spec, definition.stops_trials)
+    for module in definition.requires:
         if importlib.util.find_spec(module) is None:
             raise AlgorithmError(f"{algorithm} needs {module}, which is not installed", f"pip install {module}")
-    if algorithm is Algorithm.GRID:
-        _check_grid(spec.domains)
-    if algorithm is Algorithm.HYPERBAND:
-        hyperband_resource(spec.domains, settings)
-    if algorithm is Algorithm.CMAES:
-        ordered = [name for name, domain in spec.domains.items() if _ordered(domain)]
-        if len(ordered) < 2:
-            raise AlgorithmError(
-                f"cmaes needs two numbers to search, here is {ordered[0] if ordered else 'none'}",
-                "name another one, or take --algorithm tpe or bayesianoptimization",
-            )
-
-
-def _check_grid(domains: Mapping[str, AnyDomain]) -> None:
-    for name, domain in domains.items():
-        if isinstance(axis_of(domain), Line):
-            raise DomainError(
-                f"grid cannot count out {name} = {domain!r}",
-                "give it a step, as in Double(0, 1, step=0.1), list values with Discrete, or take another algorithm",
-            )
-
-
-def _ordered(domain: AnyDomain) -> bool:
-    axis = axis_of(domain)
-    return isinstance(axis, Line) or (axis.ordered and len(axis.values) > 1)
+    if definition.check is not None:
+        definition.check(spec.domains, settings)
 
 
 def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[Noted]:
@@ -132,7 +112,7 @@ def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[Noted]:
                 yield Noted(text=text, warning=True, hint="--algorithm tpe learns it too")
     if algorithm is Algorithm.HYPERBAND and "resource_name" in spec.algorithm_settings:
         name = spec.algorithm_settings["resource_name"]
-        settings = read_settings(row_of(algorithm).settings, algorithm, spec.algorithm_settings)
+        settings = read_settings(definition_of(algorithm).settings, algorithm, spec.algorithm_settings)
         budget, _ = hyperband_resource(spec.domains, settings)
         text = f"hyperband gives every trial {name}={budget} and ends those that lag on the steps they report."
         yield Noted(text=text)
@@ -147,7 +127,7 @@ def combinations(domains: Mapping[str, AnyDomain]) -> int | None:
                 product *= (domain.max - domain.min) // (domain.step or 1) + 1
             case Double():
                 axis = axis_of(domain)
-                if not isinstance(axis, Choices):
+                if not isinstance(axis, DiscreteAxis):
                     return None
                 product *= len(axis.values)
             case Discrete() | Categorical():

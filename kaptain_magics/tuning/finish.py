@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore
 
 
-def trials_place(base: str, spec: StudySpec) -> str:
+def trials_uri(base: str, spec: StudySpec) -> str:
     """Return the folder below which the study's trials save their models; ``base`` is the model's folder."""
     return f"{base.rstrip('/')}/trials/{spec.name}"
 
 
-def tuned_place(base: str, spec: StudySpec) -> str:
+def tuned_uri(base: str, spec: StudySpec) -> str:
     """Return the folder for the study's best model: the same one whoever asks, so that there is never a second copy."""
     return f"{base.rstrip('/')}/tuned/{uuid.uuid5(uuid.NAMESPACE_OID, spec.run_id).hex}"
 
@@ -43,7 +43,7 @@ def keep_best(store: ObjectStore, best: TrialChanged, place: str) -> ArtifactSav
     Args:
         store: Holds both.
         best: The trial; has saved a model.
-        place: The folder for it, as ``tuned_place`` returns it.
+        place: The folder for it, as ``tuned_uri`` returns it.
 
     Returns:
         What is in that folder now.
@@ -69,7 +69,7 @@ def remove_intermediates(store: ObjectStore, place: str) -> None:
 
     Args:
         store: Holds them.
-        place: Their folder, as ``trials_place`` returns it.
+        place: Their folder, as ``trials_uri`` returns it.
 
     Raises:
         StorageError: The store cannot be used.

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.states import Direction
-from kaptain_magics.tuning.space import Choices, Point, Space
+from kaptain_magics.tuning.space import DiscreteAxis, Point, Space
 
 Array: TypeAlias = "NDArray[np.float64]"
 
-_MOST = 150  # observations in the model: the best and the latest; its cost grows with their third power
+_MAX_OBSERVATIONS = 150  # observations in the model: the best and the latest; its cost grows with their third power
 _CANDIDATES = 1024
 _ROUNDS = 4  # of candidates around the best, each round nearer
 _LENGTHS = np.geomspace(0.05, 4.0, 7)  # length scales to begin with
@@ -51,7 +51,7 @@ class GaussianSearch:
     ) -> None:
         self._space, self._seed, self._initial, self._acquisition = space, seed, initial, acquisition
         self._sign = 1.0 if direction is Direction.MAXIMIZE else -1.0
-        self._grid = _Unit(space)
+        self._grid = _UnitCube(space)
         self._known: list[tuple[Array, float]] = []
         self._pending: dict[int, Array] = {}
         self._theta: Array | None = None
@@ -74,8 +74,9 @@ class GaussianSearch:
         if row is None or value is None:
             return
         self._known.append((row, self._sign * value))
-        if len(self._known) > _MOST:
-            del self._known[min(range(_MOST // 2), key=lambda k: self._known[k][1])]  # the worst of the older half
+        if len(self._known) > _MAX_OBSERVATIONS:
+            # the worst of the older half goes
+            del self._known[min(range(_MAX_OBSERVATIONS // 2), key=lambda k: self._known[k][1])]
 
     def _propose(self, rng: np.random.Generator) -> Point | None:
         """Return the point of greatest acquisition, or nothing where all values are the same."""
@@ -88,7 +89,7 @@ class GaussianSearch:
         y = (values - values.mean()) / spread
         model = self._fit(self._grid.features(rows), y)
         if self._pending:
-            model = model.believing(self._grid.features(np.array(list(self._pending.values()))))
+            model = model.with_expected(self._grid.features(np.array(list(self._pending.values()))))
         goal = float(y.max())
         best = self._best_of(model, goal, rng.random((_CANDIDATES, rows.shape[1])))
         width = 0.1
@@ -124,7 +125,7 @@ class GaussianSearch:
         return best
 
 
-class _Unit:
+class _UnitCube:
     """The space as rows of numbers from 0 to 1, a column an axis, and as features that the kernel can compare.
 
     Attributes:
@@ -135,8 +136,8 @@ class _Unit:
     def __init__(self, space: Space) -> None:
         self.names = tuple(space.axes)
         axes = space.axes.values()
-        self._sizes = np.array([len(a.values) if isinstance(a, Choices) else 0 for a in axes], dtype=float)
-        self._kinds = [isinstance(a, Choices) and not a.ordered for a in axes]
+        self._sizes = np.array([len(a.values) if isinstance(a, DiscreteAxis) else 0 for a in axes], dtype=float)
+        self._kinds = [isinstance(a, DiscreteAxis) and not a.ordered for a in axes]
         widths = [int(n) if kind else 1 for n, kind in zip(self._sizes, self._kinds, strict=True)]
         self.columns: Array = np.repeat(np.arange(len(widths)), widths)
 
@@ -203,7 +204,7 @@ class _Process:
         variance = self._amplitude * np.maximum(1.0 - np.sum(half**2, axis=0), 1e-12)
         return cross @ self._weights, np.sqrt(variance)
 
-    def believing(self, x: Array) -> _Process:
+    def with_expected(self, x: Array) -> _Process:
         """Return the process that has also seen its own expectation at ``x``."""
         expected, _ = self.predict(x)
         return _Process(np.vstack([self._x, x]), np.append(self._y, expected), self.theta, self._columns)

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, create_trial
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.states import Direction, TrialState
-from kaptain_magics.tuning.space import Axis, Line, Space
+from kaptain_magics.tuning.space import Axis, ContinuousAxis, Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # every study in this process is ours
 
@@ -35,7 +35,7 @@ def new_study(direction: Direction, sampler: BaseSampler, pruner: optuna.pruners
 
 
 def _distribution(axis: Axis) -> BaseDistribution:
-    if isinstance(axis, Line):
+    if isinstance(axis, ContinuousAxis):
         return FloatDistribution(0.0, 1.0)
     if axis.ordered:
         return IntDistribution(0, len(axis.values) - 1)

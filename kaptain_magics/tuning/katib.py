@@ -11,31 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, DomainError
-from kaptain_magics.tuning.algorithms import (
-    ROWS,
-    Algorithm,
-    Setting,
-    above,
-    one_of,
-    read_settings,
-    read_stopping,
-    whole,
-)
+from kaptain_magics.tuning.algorithms import ALGORITHMS, read_stopping
+from kaptain_magics.tuning.settings import Setting, above, between, one_of, read_settings, whole
 
 _SEED = {"random_state": whole("", 0)}
 _GOPTUNA = (Algorithm.CMAES, Algorithm.SOBOL)
-
-
-def _between(low: float, high: float) -> Setting:
-    def read(text: str) -> float:
-        if not low < (number := float(text)) < high:
-            raise ValueError(text)
-        return number
-
-    return Setting("", read, f"a number between {low:g} and {high:g}")
 
 
 SETTINGS: Mapping[Algorithm, Mapping[str, Setting]] = {
@@ -44,7 +28,7 @@ SETTINGS: Mapping[Algorithm, Mapping[str, Setting]] = {
     Algorithm.SOBOL: {},
     Algorithm.TPE: {
         **_SEED,
-        "gamma": _between(0, 1),
+        "gamma": between("", 0, 1),
         "prior_weight": above("", 0),
         "n_EI_candidates": whole("", 1),
     },
@@ -74,11 +58,13 @@ def check_katib(spec: StudySpec) -> None:
         DomainError: The algorithm cannot search a domain.
     """
     algorithm = Algorithm.of(spec.algorithm)
+    if not algorithm.in_katib:
+        raise AlgorithmError(f"Katib has no algorithm {algorithm}", "set cluster_tuner = jobs to search without Katib")
     read_stopping(spec)
     if algorithm not in SETTINGS:
         return
     settings = read_settings(
-        SETTINGS[algorithm], f"Katib's {algorithm}", spec.algorithm_settings, ROWS[algorithm].settings
+        SETTINGS[algorithm], f"Katib's {algorithm}", spec.algorithm_settings, ALGORITHMS[algorithm].settings
     )
     if algorithm is Algorithm.HYPERBAND:
         _check_hyperband(spec, settings)

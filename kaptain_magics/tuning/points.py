@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.states import Direction, TrialState
-from kaptain_magics.tuning.space import Choices, Space
+from kaptain_magics.tuning.space import DiscreteAxis, Space
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,7 @@ class GridSearch:
 
     def __init__(self, space: Space, direction: Direction, *, seed: int) -> None:  # noqa: ARG002
         self._space = space
-        self._axes = {n: a for n, a in space.axes.items() if isinstance(a, Choices)}
+        self._axes = {n: a for n, a in space.axes.items() if isinstance(a, DiscreteAxis)}
         self._size = 1
         for axis in self._axes.values():
             self._size *= len(axis.values)
@@ -120,7 +120,7 @@ class SobolSearch:
             self._points = self._engine.random(_AHEAD)
         row = self._points[number - self._first]
         point = {
-            name: min(int(u * len(axis.values)), len(axis.values) - 1) if isinstance(axis, Choices) else float(u)
+            name: min(int(u * len(axis.values)), len(axis.values) - 1) if isinstance(axis, DiscreteAxis) else float(u)
             for u, (name, axis) in zip(row, self._space.axes.items(), strict=True)
         }
         return self._space.values(point)

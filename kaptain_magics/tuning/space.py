@@ -1,7 +1,7 @@
 """The search space: domains as axes that every algorithm can walk.
 
-An algorithm never sees a domain. It sees a ``Line`` (real numbers from 0 to 1) or ``Choices`` (whole numbers from 0),
-and the space turns such a point into values under the user's names and of the user's types.
+An algorithm never sees a domain. It sees a ``ContinuousAxis`` (real numbers from 0 to 1) or a ``DiscreteAxis`` (whole
+numbers from 0), and the space turns such a point into values under the user's names and of the user's types.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _FINEST = 1e12  # the bounds' size in steps up to which steps are kept apart
 _DIGITS = 12  # significant digits of min + k * step at least, so that 0.1 + 2 * 0.1 is 0.3
 
 Point = Mapping[str, float]
-"""A place on every axis: from 0 to 1 on a ``Line``, an index on ``Choices``."""
+"""A place on every axis: from 0 to 1 on a ``ContinuousAxis``, an index on ``DiscreteAxis``."""
 
 
-class Line:
+class ContinuousAxis:
     """An axis of numbers without gaps, or of more whole numbers than can be counted out.
 
     Args:
@@ -59,7 +59,7 @@ class Line:
         return rng.random()
 
 
-class Choices:
+class DiscreteAxis:
     """An axis of countable values.
 
     Args:
@@ -88,10 +88,10 @@ class Choices:
         return rng.randrange(len(self.values))
 
 
-Axis = Line | Choices
+Axis = ContinuousAxis | DiscreteAxis
 
 
-class _Ladder(Sequence[float]):
+class _SteppedValues(Sequence[float]):
     """``low + k * step`` up to ``high`` for k from 0, without a list of them."""
 
     def __init__(self, low: float, high: float, step: float, rungs: int) -> None:
@@ -122,18 +122,18 @@ class _Ladder(Sequence[float]):
 def _double(domain: Double) -> Axis:
     if domain.step is not None and max(abs(domain.min), abs(domain.max)) / domain.step < _FINEST:
         steps = math.floor((domain.max - domain.min) / domain.step * (1 + 1e-12))
-        return Choices(_Ladder(domain.min, domain.max, domain.step, steps + 1), ordered=True)
+        return DiscreteAxis(_SteppedValues(domain.min, domain.max, domain.step, steps + 1), ordered=True)
     if domain.min == domain.max:
-        return Choices((domain.min,), ordered=True)
-    return Line(domain.min, domain.max, log=domain.log)
+        return DiscreteAxis((domain.min,), ordered=True)
+    return ContinuousAxis(domain.min, domain.max, log=domain.log)
 
 
 def _integer(domain: Integer) -> Axis:
     step = domain.step or 1
     steps = (domain.max - domain.min) // step
     if steps and (domain.log or steps >= _COUNTABLE):
-        return Line(domain.min, domain.min + steps * step, log=domain.log, step=step)
-    return Choices(range(domain.min, domain.max + 1, step), ordered=True)
+        return ContinuousAxis(domain.min, domain.min + steps * step, log=domain.log, step=step)
+    return DiscreteAxis(range(domain.min, domain.max + 1, step), ordered=True)
 
 
 def axis_of(domain: AnyDomain) -> Axis:
@@ -144,9 +144,9 @@ def axis_of(domain: AnyDomain) -> Axis:
         case Integer():
             return _integer(domain)
         case Discrete():
-            return Choices(sorted(domain.values, key=float), ordered=True)
+            return DiscreteAxis(sorted(domain.values, key=float), ordered=True)
         case Categorical():
-            return Choices(domain.values, ordered=False)
+            return DiscreteAxis(domain.values, ordered=False)
 
 
 class Space:
@@ -161,7 +161,7 @@ class Space:
 
     def __init__(self, domains: Mapping[str, AnyDomain]) -> None:
         every = {name: axis_of(domain) for name, domain in domains.items()}
-        self._fixed = {n: a.values[0] for n, a in every.items() if isinstance(a, Choices) and len(a.values) == 1}
+        self._fixed = {n: a.values[0] for n, a in every.items() if isinstance(a, DiscreteAxis) and len(a.values) == 1}
         self._names = tuple(every)
         self.axes: dict[str, Axis] = {n: a for n, a in every.items() if n not in self._fixed}
 

@@ -27,14 +27,14 @@ from kaptain_magics.files import appended, private_folder
 from kaptain_magics.targets.base import Target
 from kaptain_magics.tuning.algorithms import make_search, make_stopper
 from kaptain_magics.tuning.checks import check_study
-from kaptain_magics.tuning.trial import Trial, alike, objective_value
+from kaptain_magics.tuning.trial import Trial, objective_value, same_but_for_numbers
 
 _TICK = 0.1  # seconds between looks at ``stopping`` and the clock
-_ALIKE = 2  # first trials that fail alike before the study gives up,
-_TOLERANT = 4  # unless it was told to bear more failures than this
-_FAREWELL = 60.0  # seconds that stopped trials have to end
-_LAST_WAIT = 10.0  # the same after an error of this process
-_PUT_BACK = 2  # times that a trial is run again whose job was lost by no fault of its script
+_SAME_FAILURES = 2  # first trials that fail alike before the study gives up,
+_DEFAULT_FAILED_TRIALS = 4  # unless it was told to bear more failures than this
+_STOP_TIMEOUT = 60.0  # seconds that stopped trials have to end
+_ABANDON_TIMEOUT = 10.0  # the same after an error of this process
+_MAX_RERUNS = 2  # times that a trial is run again whose job was lost by no fault of its script
 _NOTES_AT_MOST = 50  # different notes of trials that are passed on
 _ALPHABET = string.ascii_lowercase + string.digits
 
@@ -112,54 +112,54 @@ class _Loop:
         self._best: TrialChanged | None = None
         self._counts: dict[TrialState, int] = {}
         self._ended = self._failed = 0  # trials of this run, not of the one that it goes on with
-        self._why = self._why_before = self._hint = ""  # of the last failures
+        self._failure = self._failure_before = self._hint = ""  # of the last failures
         self._notes: set[str] = set()
-        self._steps_looked_at = False
+        self._steps_checked = False
         self._exhausted = False
         self._end: tuple[RunState, str, str] | None = None
         self._deadline = time.monotonic() + (spec.timeout or float("inf"))
 
     def run(self, earlier: Sequence[TrialChanged]) -> StudyResult:
         for trial in sorted({t.number: t for t in earlier}.values(), key=lambda t: t.number):
-            self._recall(trial)
-        self._judge()
+            self._replay(trial)
+        self._check_outcome()
         try:
             self._loop()
         except BaseException:
             self._abandon()
             raise
-        state, reason, hint = self._end or self._verdict()
+        state, reason, hint = self._end or self._outcome()
         return StudyResult(state=state, reason=reason, hint=hint, best=self._best, counts=self._counts)
 
-    def _recall(self, trial: TrialChanged) -> None:
+    def _replay(self, trial: TrialChanged) -> None:
         """Take over a trial of the study that this one goes on with."""
         if not trial.state.terminal:  # its supervisor was killed
             trial = msgspec.structs.replace(trial, state=TrialState.KILLED, reason="the study was interrupted")
         self._next = max(self._next, trial.number + 1)
         self._count(trial.state)
         self._budget -= trial.state is not TrialState.KILLED
-        best = self._weigh(trial)
-        self._search.tell(trial, self._told_value(trial))
+        best = self._update_best(trial)
+        self._search.tell(trial, self._observed_value(trial))
         self._emit(msgspec.structs.replace(trial, seq=0, cursor=0, best=best))
 
     def _loop(self) -> None:
-        self._look_around()
+        self._check_deadlines()
         while True:
             while self._may_start():
                 self._start()
             if not self._running:
                 return
             try:
-                trial, news = self._inbox.get(timeout=_TICK)
+                trial, event = self._inbox.get(timeout=_TICK)
             except queue.Empty:
                 self._announce_pending()
             else:
-                if isinstance(news, BaseException):
+                if isinstance(event, BaseException):
                     self._running.pop(trial.number, None)
-                    raise news
+                    raise event
                 if self._running.get(trial.number) is trial:
-                    self._take(trial, news)
-            self._look_around()
+                    self._take(trial, event)
+            self._check_deadlines()
 
     def _may_start(self) -> bool:
         return (
@@ -223,11 +223,11 @@ class _Loop:
         elif isinstance(event, Noted):
             self._note(trial, event)
         elif isinstance(event, MetricReported) and self._stopper is not None and not trial.halted.is_set():
-            news = trial.intermediate(event)
-            if news is not None and self._stopper.report(trial.number, *news):
-                self._halt(trial, TrialState.EARLY_STOPPED, f"stopped early at step {news[0]}")
+            step = trial.intermediate(event)
+            if step is not None and self._stopper.report(trial.number, *step):
+                self._halt(trial, TrialState.EARLY_STOPPED, f"stopped early at step {step[0]}")
 
-    def _put_back(self, trial: Trial) -> None:
+    def _rerun(self, trial: Trial) -> None:
         """Run a trial again with the same values: its job was lost by no fault of its script."""
         if self._stopper is not None:
             self._stopper.end(trial.number, TrialState.KILLED, None)
@@ -238,44 +238,44 @@ class _Loop:
         self._emit(self._running[trial.number].changed())
 
     def _finish(self, trial: Trial) -> None:
-        if trial.lost and self._end is None and trial.lost_before < _PUT_BACK:
-            self._put_back(trial)
+        if trial.lost and self._end is None and trial.lost_before < _MAX_RERUNS:
+            self._rerun(trial)
             return
         if trial.lost and trial.lost_before:
             trial.reason += f" (the trial was run {trial.lost_before + 1} times)"
         del self._running[trial.number]
         changed = trial.changed()
-        value = self._told_value(changed)
-        best = self._weigh(changed)
+        value = self._observed_value(changed)
+        best = self._update_best(changed)
         self._search.tell(changed, value)
         if self._stopper is not None:
             self._stopper.end(trial.number, trial.state, value)
         self._count(trial.state)
         self._emit(trial.changed(best=best) if best else changed)
-        self._look_at_steps(trial)
+        self._check_steps(trial)
         self._ended += 1
         if trial.state is TrialState.FAILED:
             self._failed += 1
-            self._why_before, self._why, self._hint = self._why, trial.reason, trial.hint
-        self._judge()
+            self._failure_before, self._failure, self._hint = self._failure, trial.reason, trial.hint
+        self._check_outcome()
 
-    def _look_at_steps(self, trial: Trial) -> None:
+    def _check_steps(self, trial: Trial) -> None:
         """Warn where the first trial gives a stopping rule nothing to go by."""
-        if self._stopper is None or self._steps_looked_at or trial.state is not TrialState.SUCCEEDED:
+        if self._stopper is None or self._steps_checked or trial.state is not TrialState.SUCCEEDED:
             return
-        self._steps_looked_at = True
+        self._steps_checked = True
         if trial.steps < 2:
             name, rule = self._spec.objectives[0], self._spec.early_stopping or self._spec.algorithm
             text = f"{rule} cannot end any trial early: trial {trial.number} reported {name} once, at its end"
             hint = f"report it at every step, as with kaptain.log_metrics({{{name!r}: ...}}, step=epoch)"
             self._emit(Noted(text=text, warning=True, hint=hint))
 
-    def _told_value(self, trial: TrialChanged) -> float | None:
+    def _observed_value(self, trial: TrialChanged) -> float | None:
         """Return the value that the search and the stopping rule learn from an ended trial."""
         known = trial.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)
         return objective_value(trial, self._spec.objectives[0]) if known else None
 
-    def _weigh(self, trial: TrialChanged) -> bool:
+    def _update_best(self, trial: TrialChanged) -> bool:
         """Keep a succeeded trial where it is the best so far; returns whether it is."""
         value = objective_value(trial, self._spec.objectives[0]) if trial.state is TrialState.SUCCEEDED else None
         known = self._best_value()
@@ -290,41 +290,43 @@ class _Loop:
     def _count(self, state: TrialState) -> None:
         self._counts[state] = self._counts.get(state, 0) + 1
 
-    def _judge(self) -> None:
+    def _check_outcome(self) -> None:
         """End the study when a trial's end decides it."""
         if self._end is not None:
             return
         spec, failed, value = self._spec, self._failed, self._best_value()
         if spec.goal is not None and value is not None and not spec.direction.better(spec.goal, value):
-            self._close(RunState.SUCCEEDED, f"{spec.objectives[0]} reached the goal: {value:g}")
+            self._end_study(RunState.SUCCEEDED, f"{spec.objectives[0]} reached the goal: {value:g}")
         elif failed >= max(spec.failed_trials, 1):
             what = "1 trial" if failed == 1 else f"{failed} trials"
-            self._close(RunState.FAILED, f"{what} failed, the last one: {self._why}", self._hint)
+            self._end_study(RunState.FAILED, f"{what} failed, the last one: {self._failure}", self._hint)
         elif (
-            spec.failed_trials <= _TOLERANT
+            spec.failed_trials <= _DEFAULT_FAILED_TRIALS
             and self._best is None
-            and failed == self._ended == _ALIKE
-            and alike(self._why_before, self._why)
+            and failed == self._ended == _SAME_FAILURES
+            and same_but_for_numbers(self._failure_before, self._failure)
         ):
-            self._close(RunState.FAILED, f"the first {failed} trials failed alike: {self._why}", self._hint)
+            self._end_study(RunState.FAILED, f"the first {failed} trials failed alike: {self._failure}", self._hint)
 
-    def _look_around(self) -> None:
+    def _check_deadlines(self) -> None:
         """End the study when the world asks for it."""
         if self._end is None and self._stopping.is_set():
-            self._close(RunState.STOPPED, "the study was stopped")
+            self._end_study(RunState.STOPPED, "the study was stopped")
         elif self._end is None and time.monotonic() > self._deadline:
             late = f"timed out after {self._spec.timeout:g} s"
             if self._best is None:
-                self._close(RunState.FAILED, f"{late} without a succeeded trial", "give it more time with --timeout")
+                self._end_study(
+                    RunState.FAILED, f"{late} without a succeeded trial", "give it more time with --timeout"
+                )
             else:
-                self._close(RunState.SUCCEEDED, late)
+                self._end_study(RunState.SUCCEEDED, late)
         elif self._end is not None and time.monotonic() > self._deadline:
             for trial in list(self._running.values()):  # the target does not end them: do not wait for ever
                 self._take(trial, StateChanged(state=RunState.STOPPED))
 
-    def _close(self, state: RunState, reason: str, hint: str = "") -> None:
+    def _end_study(self, state: RunState, reason: str, hint: str = "") -> None:
         self._end = (state, reason, hint)
-        self._deadline = time.monotonic() + _FAREWELL
+        self._deadline = time.monotonic() + _STOP_TIMEOUT
         self._halt_all(reason)
 
     def _halt_all(self, reason: str) -> None:
@@ -349,11 +351,11 @@ class _Loop:
     def _abandon(self) -> None:
         """End what runs after an error of this process, as far as that is possible."""
         self._halt_all("the study ended by an error")
-        until = time.monotonic() + _LAST_WAIT
+        until = time.monotonic() + _ABANDON_TIMEOUT
         while self._running and time.monotonic() < until:
             with contextlib.suppress(queue.Empty):
-                trial, news = self._inbox.get(timeout=_TICK)
-                if isinstance(news, BaseException) or (isinstance(news, StateChanged) and news.state.terminal):
+                trial, event = self._inbox.get(timeout=_TICK)
+                if isinstance(event, BaseException) or (isinstance(event, StateChanged) and event.state.terminal):
                     self._running.pop(trial.number, None)
 
     def _note(self, trial: Trial, note: Noted) -> None:
@@ -371,11 +373,11 @@ class _Loop:
                 trial.announced = True
                 self._emit(trial.changed())
 
-    def _verdict(self) -> tuple[RunState, str, str]:
+    def _outcome(self) -> tuple[RunState, str, str]:
         """Return how a study ended that nothing cut short."""
         done = sum(count for state, count in self._counts.items() if state is not TrialState.KILLED)
         if self._best is None:
-            return RunState.FAILED, f"no trial succeeded: {self._why or 'none reported the objective'}", self._hint
+            return RunState.FAILED, f"no trial succeeded: {self._failure or 'none reported the objective'}", self._hint
         what = "every combination was tried" if self._exhausted else "all trials are done"
         return RunState.SUCCEEDED, f"{what}: {done}", ""
 

@@ -107,8 +107,7 @@ class Trial:
         elif not math.isfinite(value):
             self._broken = f"metric `{name}` is {value}" if name == self._objectives[0] else self._broken
         else:
-            known = self._metrics.get(name)
-            self._metrics[name] = known.adding(value) if known else MetricSummary(value, value, value)
+            self._metrics[name] = MetricSummary.of(value, self._metrics.get(name))
             self._broken = "" if name == self._objectives[0] else self._broken
 
     def _end(self, event: StateChanged) -> None:
@@ -159,6 +158,6 @@ def objective_value(trial: TrialChanged, objective: str) -> float | None:
     return None if summary is None else summary.latest
 
 
-def alike(one: str, other: str) -> bool:
+def same_but_for_numbers(one: str, other: str) -> bool:
     """Whether two reasons are the same but for their numbers."""
     return _NUMBER.sub("#", one) == _NUMBER.sub("#", other)

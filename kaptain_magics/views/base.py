@@ -15,7 +15,7 @@ from kaptain_magics.core.specs import EndpointSpec, StudySpec
 from kaptain_magics.core.states import RunKind
 
 
-class Asked(Protocol):
+class RunRequest(Protocol):
     """What was asked of a run, as far as the views need it (``state.RunRecord``)."""
 
     @property
@@ -51,7 +51,7 @@ class Followable(Protocol):
         """The target's name."""
 
     @property
-    def record(self) -> Asked:
+    def record(self) -> RunRequest:
         """What was asked."""
 
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:

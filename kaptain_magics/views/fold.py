@@ -30,7 +30,7 @@ _WATCH = "{:<20} {:<10} {:<25} {:<25} {}"  # the tutorial's table of an endpoint
 _READY = {EndpointState.PENDING: "Unknown", EndpointState.READY: "True"}
 
 
-class Course:
+class MetricHistory:
     """How a metric went: its summary, and an even sample of its values that never grows beyond a bound."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Course:
     def take(self, event: MetricReported) -> None:
         """Add a value."""
         value = event.value
-        self.summary = self.summary.adding(value) if self.summary else MetricSummary(value, value, value)
+        self.summary = MetricSummary.of(value, self.summary)
         self.step = event.step
         if self.count % self._stride == 0:
             self.points.append((self.count if event.step is None else event.step, value))
@@ -75,7 +75,7 @@ class RunView:
         self.ended = 0.0
         self.log = tail or LogTail()
         self.log_bytes = 0
-        self.metrics: dict[str, Course] = {}
+        self.metrics: dict[str, MetricHistory] = {}
         self.artifact: ArtifactSaved | None = None
         self.warnings: deque[Noted] = deque(maxlen=_WARNINGS)
 
@@ -91,7 +91,7 @@ class RunView:
             case LogWritten():
                 self._write(event)
             case MetricReported():
-                self.metrics.setdefault(event.name, Course()).take(event)
+                self.metrics.setdefault(event.name, MetricHistory()).take(event)
             case StateChanged():
                 self._change(event)
             case ArtifactSaved():

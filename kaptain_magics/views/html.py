@@ -15,7 +15,7 @@ from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.objectives import better
 from kaptain_magics.core.states import EndpointState, RunState, TrialState
 from kaptain_magics.views import picture, text
-from kaptain_magics.views.fold import Course, EndpointView, RunView, StudyView
+from kaptain_magics.views.fold import EndpointView, MetricHistory, RunView, StudyView
 from kaptain_magics.views.formats import duration, number, size
 
 _ROWS_SHOWN, _OTHERS_SHOWN, _ROWS_FOLDED = 10, 6, 200  # rows of the table of trials
@@ -116,7 +116,7 @@ def _label(view: StudyView, name: str) -> str:
     return f"best {name}" if name == view.objective else f"{name} of the best trial"
 
 
-def _tile(name: str, course: Course) -> str:
+def _tile(name: str, course: MetricHistory) -> str:
     if course.summary is None:
         return ""
     svg = picture.sparkline(course.points)
@@ -160,7 +160,7 @@ def _endpoint_rows(view: EndpointView, live: bool) -> Iterator[tuple[str, str]]:
         "Endpoint",
         f'<b>{escape(endpoint.name)}</b> <span class="kpt-chip kpt-{state}">{endpoint.state}</span>{reason}',
     )
-    yield from ((name, _code(value, live)) for name, value in text.ways_in(endpoint))
+    yield from ((name, _code(value, live)) for name, value in text.addresses(endpoint))
     if endpoint.traffic:
         shares = " · ".join(
             f"<code>{escape(revision[:8])}</code> {percent} %" for revision, percent in endpoint.traffic.items()

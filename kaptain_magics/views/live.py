@@ -16,13 +16,13 @@ from kaptain_magics.views.base import Followable, Mode
 from kaptain_magics.views.fold import RunView, view_of
 from kaptain_magics.views.lines import LogTail
 
-_TICK = 0.1  # seconds after which the stream of events lets the screen have a look
+_TICK = 0.1  # seconds after which the stream of events lets the renderer draw
 _FIRST = 0.2  # seconds that a run may take to end before it is drawn at all
 _BUDGET = 2000  # lines of log printed into a notebook at most
 _BROWSERS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")
 
 
-class Screen(Protocol):
+class Renderer(Protocol):
     """Draws a run's view in one way. ``interval`` is the least number of seconds between two drawings."""
 
     interval: float
@@ -66,7 +66,7 @@ def follow(run: Followable, *, mode: Mode | None = None, interrupted: Callable[[
     Raises:
         KeyboardInterrupt: The reader interrupted.
     """
-    watcher = _Watcher(run, mode or mode_here())
+    watcher = _Follower(run, mode or mode_here())
     try:
         watcher.to_the_end()
     except KeyboardInterrupt:
@@ -83,29 +83,29 @@ def watch(run: Followable, *, mode: Mode | None = None) -> None:
 
     Nothing is ever printed behind the reader's back: where only text is shown, it is one line that says how to attach.
     """
-    watcher = _Watcher(run, mode or mode_here())
+    watcher = _Follower(run, mode or mode_here())
     watcher.catch_up()
     if watcher.ended or watcher.mode is Mode.TEXT:
         watcher.finish()
         return
-    watcher.screen.draw(watcher.view)
+    watcher.renderer.draw(watcher.view)
     threading.Thread(target=watcher.in_background, name=f"kaptain-watch-{run.run_id}", daemon=True).start()
 
 
 def show_result(run: Followable, *, mode: Mode | None = None) -> None:
     """Show a run as it is now: the lasting form of an ended run, the state so far of another."""
-    watcher = _Watcher(run, mode or mode_here())
+    watcher = _Follower(run, mode or mode_here())
     watcher.catch_up()
     watcher.finish()
 
 
-class _Watcher:
+class _Follower:
     def __init__(self, run: Followable, mode: Mode) -> None:
         self._run = run
         self._seq = 0
         self._due = time.monotonic() + _FIRST
         self.mode = mode
-        self.screen, tail = _screen(mode)
+        self.renderer, tail = _renderer(mode)
         self.view = view_of(run, tail)
 
     @property
@@ -127,8 +127,8 @@ class _Watcher:
             if event is not None:
                 self._take(event)
             if time.monotonic() >= self._due:
-                self.screen.draw(self.view)
-                self._due = time.monotonic() + self.screen.interval
+                self.renderer.draw(self.view)
+                self._due = time.monotonic() + self.renderer.interval
 
     def in_background(self) -> None:
         """Do the same in a thread, where nobody listens to errors: a run that was removed simply ends the view."""
@@ -141,23 +141,23 @@ class _Watcher:
 
     def finish(self) -> None:
         """Draw for the last time."""
-        self.screen.finish(self.view)
+        self.renderer.finish(self.view)
 
     def _take(self, event: AnyEvent) -> None:
         self._seq = event.seq
         self.view.take(event)
 
 
-def _screen(mode: Mode) -> tuple[Screen, LogTail]:
-    """Return a screen, and the tail of the log that it needs."""
+def _renderer(mode: Mode) -> tuple[Renderer, LogTail]:
+    """Return a renderer, and the tail of the log that it needs."""
     out = sys.stdout
     if mode is Mode.TEXT and not in_notebook():
         terminal = out.isatty()
         status = text.TerminalStatus(out) if terminal else text.PlainStatus(out)
-        return text.TextScreen(out, status), LogTail(lines=5000, width=10_000, colours=terminal)
+        return text.TextRenderer(out, status), LogTail(lines=5000, width=10_000, colours=terminal)
 
-    from kaptain_magics.views import screens
+    from kaptain_magics.views import notebook
 
     if mode is Mode.TEXT:
-        return text.TextScreen(out, screens.CellStatus(), _BUDGET), LogTail()
-    return (screens.WidgetScreen() if mode is Mode.WIDGET else screens.HtmlScreen()), LogTail()
+        return text.TextRenderer(out, notebook.CellStatus(), _BUDGET), LogTail()
+    return (notebook.WidgetRenderer() if mode is Mode.WIDGET else notebook.HtmlRenderer()), LogTail()

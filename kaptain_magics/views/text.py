@@ -44,7 +44,7 @@ def curl_line(url: str) -> str:
     return f"curl -s {url} -H 'Content-Type: application/json' -d @input.json"
 
 
-def ways_in(endpoint: EndpointChanged) -> list[tuple[str, str]]:
+def addresses(endpoint: EndpointChanged) -> list[tuple[str, str]]:
     """Return how an endpoint is reached, as names and values that stay true for as long as it is there."""
     found = [("URL", endpoint.url)] if endpoint.url else []
     if endpoint.cluster_url:
@@ -85,7 +85,7 @@ def facts(view: RunView) -> list[tuple[str, str]]:
         found.append(("model", view.artifact.uri + weight))
     if isinstance(view, EndpointView) and view.endpoint is not None:
         found.append(("endpoint", f"{view.endpoint.name} {view.endpoint.state} {view.endpoint.reason}".rstrip()))
-        found += [(name if name == "URL" else name.lower(), value) for name, value in ways_in(view.endpoint)]
+        found += [(name if name == "URL" else name.lower(), value) for name, value in addresses(view.endpoint)]
     return found
 
 
@@ -108,7 +108,7 @@ def result(view: RunView, now: float) -> str:
     return "\n".join(lines)
 
 
-def twin(view: RunView, now: float, log_lines: int = 20) -> str:
+def card(view: RunView, now: float, log_lines: int = 20) -> str:
     """Return the text that stands for a card where only text is shown."""
     parts = [result(view, now)]
     if isinstance(view, StudyView) and view.trials:
@@ -219,7 +219,7 @@ class PlainStatus:
         self._out.write(f"{line}\n")
 
 
-class TextScreen:
+class TextRenderer:
     """Prints a run: its log as it grows, a study's progress in place, the result at the end.
 
     Args:

@@ -49,7 +49,7 @@ class Card(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is not typed
         state: dict[str, Any] = super().get_state(key, drop_defaults)
         return state if key is not None else state | self.parts | {"now": time.time()}
 
-    def put(self, parts: dict[str, Any]) -> None:
+    def push(self, parts: dict[str, Any]) -> None:
         """Send the parts that differ from what the front end has."""
         changed = {name: value for name, value in parts.items() if self.parts.get(name) != value}
         if not changed:
@@ -60,7 +60,7 @@ class Card(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is not typed
         self.comm.send(data={"method": "update", "state": state, "buffer_paths": []})
 
 
-class Teller:
+class CardDiff:
     """Says which parts of a view may have changed since it was asked last."""
 
     def __init__(self) -> None:

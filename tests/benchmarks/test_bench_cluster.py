@@ -16,8 +16,8 @@ from kaptain_magics.core.names import new_hex, new_job_name, new_run_id
 from kaptain_magics.core.specs import JobSpec, Script
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
-from tests.cluster.rig import eventually, surroundings
+from kaptain_magics.targets.kubernetes.api.client import Cluster
+from tests.cluster.rig import eventually, target_config
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.cluster]
 ROUNDS = 5
@@ -47,12 +47,12 @@ def until_pod(cluster: Cluster, name: str) -> float:
 def test_submitting_beside_kubectl(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image)
+    config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image)
     ours: list[float] = []
     theirs: list[float] = []
-    KubernetesTarget(around).render(job("print(1)"))  # imports, as in a supervisor that is warm
+    KubernetesTarget(config).render(job("print(1)"))  # imports, as in a supervisor that is warm
     for number in range(ROUNDS):
-        target = KubernetesTarget(around)
+        target = KubernetesTarget(config)
         spec = job("print(1)")
         begun = time.perf_counter()
         target.submit(spec)
@@ -78,7 +78,7 @@ def test_how_late_a_log_is(
     source = (
         "import time\ntime.sleep(3)\nfor i in range(100):\n    print(time.time(), flush=True)\n    time.sleep(0.05)\n"
     )
-    target = KubernetesTarget(surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image))
+    target = KubernetesTarget(target_config(kubeconfig, namespace, tmp_path / "home", cluster_image))
     late: list[float] = []
     for event in target.follow(target.submit(job(source))):
         if isinstance(event, LogWritten):
@@ -97,7 +97,7 @@ def test_a_large_log(
 ) -> None:
     lines = 200_000
     source = f"for i in range({lines}):\n    print('a line of the log of a job, number', i)\n"
-    target = KubernetesTarget(surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image))
+    target = KubernetesTarget(target_config(kubeconfig, namespace, tmp_path / "home", cluster_image))
     spec = job(source)
     count, first, end = 0, 0.0, None
     for event in target.follow(target.submit(spec)):
@@ -123,7 +123,7 @@ def test_a_large_log(
 def test_a_trial_after_another(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    target = KubernetesTarget(surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image))
+    target = KubernetesTarget(target_config(kubeconfig, namespace, tmp_path / "home", cluster_image))
     ours: list[float] = []
     bare: list[float] = []
     for _ in range(ROUNDS):

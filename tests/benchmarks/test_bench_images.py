@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.images.http import Access
 from kaptain_magics.images.publish import Publisher, recipe
-from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import Registries
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_access import Access
+from kaptain_magics.images.registry.registry_client import Registries
 from tests.engine import LockedRegistry
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.docker]

@@ -17,7 +17,7 @@ from kaptain_magics.core.events import StateChanged
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local.instances import Instance
 from kaptain_magics.targets.local.serving import LocalServing
 from tests.servers import JSON, predictor, tensor
@@ -73,7 +73,7 @@ class Clients:
 
 
 def test_soak(tmp_path: Path) -> None:
-    target = LocalServing(Surroundings(home=tmp_path, cache=tmp_path))
+    target = LocalServing(TargetConfig(home=tmp_path, cache=tmp_path))
 
     def deploy(number: int, canary_percent: int | None = None) -> None:
         folder = predictor(tmp_path / f"model-{number}", SOURCE.format(mark=number * STEP))
@@ -128,5 +128,5 @@ def test_soak(tmp_path: Path) -> None:
 
 
 def _memory(home: Path) -> float:
-    alive = [i for p in (home / "local/endpoints" / NAME).glob("i-*") if (i := Instance(p)).alive and i.told]
-    return max(psutil.Process(i.told.pid).memory_info().rss for i in alive if i.told) / 1e6
+    alive = [i for p in (home / "local/endpoints" / NAME).glob("i-*") if (i := Instance(p)).alive and i.info]
+    return max(psutil.Process(i.info.pid).memory_info().rss for i in alive if i.info) / 1e6

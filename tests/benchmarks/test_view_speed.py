@@ -79,11 +79,11 @@ def test_a_million_lines(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_studies_of_many_trials(home: Path) -> None:
-    from kaptain_magics.views.widget import Teller
+    from kaptain_magics.views.widget import CardDiff
 
     print(f"\n{'trials':>8}{'µs/event':>10}{'KiB sent':>10}{'as HTML':>10}{'card KiB':>10}{'ms/drawing':>12}")
     for trials in (100, 1000, 5000):
-        view, teller, sent, rows, best = view_of(stories.study(home, trials)), Teller(), 0, 0, -1.0
+        view, diff, sent, rows, best = view_of(stories.study(home, trials)), CardDiff(), 0, 0, -1.0
         view.take(StateChanged(state=RunState.RUNNING, time=1.0))
         folding = drawing = 0.0
         last: dict[str, Any] = {}
@@ -92,7 +92,7 @@ def test_studies_of_many_trials(home: Path) -> None:
             for event in (begun, ended):
                 folding += timed(view.take, event)[0]
             if number % 5 == 4:  # twenty trials a second, four drawings
-                seconds, parts = timed(teller.parts, view)
+                seconds, parts = timed(diff.parts, view)
                 drawing += seconds
                 changed = {name: value for name, value in parts.items() if last.get(name) != value}
                 last |= changed

@@ -11,7 +11,7 @@ from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.specs import JobSpec, Script
 from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.cluster.rig import eventually, ours
 
 SLOW = "import time\nfor i in range({}):\n    print('line', i, flush=True)\n    time.sleep(0.05)\n"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.targets.base import Surroundings
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.base import TargetConfig
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.seaweed import SeaweedFS, require_seaweed
 
 BUCKET = "kaptain"
@@ -98,12 +98,12 @@ def eventually(what: Callable[[], Any], patience: float = 60.0) -> Any:
         time.sleep(0.1)
 
 
-def surroundings(
+def target_config(
     kubeconfig: Path, cluster: Cluster, home: Path, image: str, storage: SeaweedFS | None = None, **settings: str
-) -> Surroundings:
+) -> TargetConfig:
     """What a target of the test is told."""
     home.mkdir(exist_ok=True)
-    return Surroundings(
+    return TargetConfig(
         home=home,
         cache=home / "cache",
         settings={
@@ -160,7 +160,7 @@ def kubectl(kubeconfig: Path, *arguments: str, stdin: str = "") -> str:
 
 def ours(cluster: Cluster) -> list[str]:
     """Names of everything in a namespace that was made by Kaptain and stays, as ``kind/name``."""
-    from kaptain_magics.targets.kubernetes.labels import EVERYTHING
+    from kaptain_magics.targets.kubernetes.manifests.labels import EVERYTHING
 
     kinds = ("Job", "Pod", "Secret", "ConfigMap", "Service", "ServiceAccount", "Deployment", "HorizontalPodAutoscaler")
     found = [(kind, thing["metadata"]) for kind in kinds for thing in cluster.list(kind, EVERYTHING)]

@@ -20,8 +20,8 @@ from typing import Any
 
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.errors import KaptainError
-from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
-from kaptain_magics.targets.kubernetes.explain import condition
+from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
+from kaptain_magics.targets.kubernetes.api.explain import condition
 from tests.cluster.rig import eventually
 
 Thing = dict[str, Any]

@@ -15,8 +15,8 @@ import pytest
 
 from kaptain_magics.core.names import endpoint_name, new_hex
 from kaptain_magics.model import Workspace
-from kaptain_magics.targets.kubernetes import labels
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
+from kaptain_magics.targets.kubernetes.manifests import labels
 from tests.certificates import self_signed
 from tests.cluster.rig import eventually, kubectl, ours
 from tests.latency import median_kept_alive

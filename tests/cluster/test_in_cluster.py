@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from kaptain_magics.targets.kubernetes import client
-from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
+from kaptain_magics.targets.kubernetes.api import client
+from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
 
 pytestmark = pytest.mark.cluster
 

@@ -19,9 +19,9 @@ from kaptain_magics.core.states import Direction, RunState, TrialState
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.base import NativeTuner
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import ApiError, Cluster
+from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
 from tests.cluster.jobs import last
-from tests.cluster.rig import BUCKET, eventually, kubectl, ours, surroundings
+from tests.cluster.rig import BUCKET, eventually, kubectl, ours, target_config
 from tests.cluster.standins import KatibStandIn, install, uninstall
 from tests.seaweed import SeaweedFS
 from tests.shell import Notebook
@@ -58,8 +58,8 @@ def katib(namespace: Cluster) -> Iterator[None]:
 def target(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, pod_storage: SeaweedFS, tmp_path: Path
 ) -> KubernetesTarget:
-    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage)
-    return KubernetesTarget(around)
+    config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage)
+    return KubernetesTarget(config)
 
 
 def study(source: str = SCRIPT, **changes: object) -> StudySpec:
@@ -99,8 +99,9 @@ def trials_of(events: list[Event]) -> dict[str, TrialChanged]:
 
 def test_a_study_of_real_jobs(target: KubernetesTarget, namespace: Cluster, pod_storage: SeaweedFS) -> None:
     assert isinstance(target, NativeTuner)
-    assert target.can_tune()
     spec = study(seed=7)
+    assert target.can_tune(spec)
+    assert not target.can_tune(msgspec.structs.replace(spec, algorithm="nsga2"))  # of another distribution
     with KatibStandIn(namespace):
         ref = target.start(spec)
         events = list(target.follow_study(ref))
@@ -158,7 +159,7 @@ def test_a_user_who_may_not_list_secrets_gets_the_end(
             raise ApiError(403, "Forbidden", 'secrets is forbidden: User "jane" cannot list resource "secrets"')
         return listed(kind, labels, fields)
 
-    monkeypatch.setattr(target.workshop.cluster, "list", refuse)
+    monkeypatch.setattr(target.session.cluster, "list", refuse)
     spec = study(trials=1, parallel=1, cluster=ClusterOptions(delete_experiment=True))
     with KatibStandIn(namespace):
         end = last(list(target.follow_study(target.start(spec))))
@@ -242,7 +243,7 @@ def test_another_process_goes_on_with_a_study(target: KubernetesTarget, namespac
         stream = target.follow_study(ref)
         first = next(event for event in stream if isinstance(event, TrialChanged))
         stream.close()  # type: ignore[attr-defined]
-        again = KubernetesTarget(target.workshop.around)
+        again = KubernetesTarget(target.session.config)
         assert again.start(spec).name == ref.name
         events = list(again.follow_study(ref))
     assert last(events).state is RunState.SUCCEEDED
@@ -272,8 +273,8 @@ def test_the_dry_run_is_accepted(target: KubernetesTarget, kubeconfig: Path, nam
 def test_studies_run_as_jobs_when_asked(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path
 ) -> None:
-    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, cluster_tuner="jobs")
-    assert not KubernetesTarget(around).can_tune()
+    config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, cluster_tuner="jobs")
+    assert not KubernetesTarget(config).can_tune(study())
     assert threading.active_count() < 50
 
 

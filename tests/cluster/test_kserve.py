@@ -19,10 +19,10 @@ from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import NotFoundError, ServingError
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from kaptain_magics.testing.serving_target import MARKED, STEP, ask
 from tests.certificates import self_signed
-from tests.cluster.rig import BUCKET, eventually, kubectl, ours, surroundings
+from tests.cluster.rig import BUCKET, eventually, kubectl, ours, target_config
 from tests.cluster.standins import KServeStandIn, install, uninstall
 from tests.seaweed import SeaweedFS
 
@@ -42,7 +42,7 @@ def target(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, pod_storage: SeaweedFS, tmp_path: Path
 ) -> KubernetesTarget:
     return KubernetesTarget(
-        surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage, kserve_mode="serverless")
+        target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage, kserve_mode="serverless")
     )
 
 
@@ -108,9 +108,9 @@ def test_a_private_authority_is_given_to_kserves_initializer(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, pod_storage: SeaweedFS, tmp_path: Path
 ) -> None:
     certificate, _ = self_signed(tmp_path, "s3.example.org")
-    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage)
+    config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage)
     env = {**pod_storage.env, "S3_ENDPOINT": "https://s3.example.org", "AWS_CA_BUNDLE": str(certificate)}
-    target = KubernetesTarget(msgspec.structs.replace(around, storage_env=env))
+    target = KubernetesTarget(msgspec.structs.replace(config, storage_env=env))
     with KServeStandIn(namespace):
         for spec in (endpoint(), endpoint(replace=True)):
             assert last(list(target.deploy(spec))).state is RunState.SUCCEEDED

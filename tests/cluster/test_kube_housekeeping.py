@@ -16,7 +16,7 @@ from kaptain_magics.model import Workspace
 from kaptain_magics.model.contract import console
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import Check
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.cluster.rig import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]

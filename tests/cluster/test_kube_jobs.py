@@ -18,12 +18,14 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Capture, ClusterOptions, EndpointSpec, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import ConfigError, NotFoundError, TargetError
-from kaptain_magics.targets.base import ClusterKeeper
+from kaptain_magics.targets.base import ClusterInventory
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api import explain
+from kaptain_magics.targets.kubernetes.api.client import Cluster
+from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.tuning.study import run_study
 from tests.cluster.jobs import last, log, run
-from tests.cluster.rig import BUCKET, eventually, fresh_namespace, kubectl, ours, surroundings
+from tests.cluster.rig import BUCKET, eventually, fresh_namespace, kubectl, ours, target_config
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
@@ -44,7 +46,7 @@ kaptain.log_metrics(accuracy=1 - args.gamma)
 def target(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, pod_storage: SeaweedFS, tmp_path: Path
 ) -> KubernetesTarget:
-    return KubernetesTarget(surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage))
+    return KubernetesTarget(target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage))
 
 
 def job(source: str = "print('done')", **changes: Any) -> JobSpec:
@@ -78,6 +80,22 @@ def test_the_lines_of_the_contract(target: KubernetesTarget, namespace: Cluster)
     assert said[3].startswith(f"Master Node Training Model started in pod: {spec.name}-")
     assert said[4:] == [f"Deleting secret {secret} {where}", f"Deleting job {spec.name} {where}"]
     assert namespace.get("Job", spec.name) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("raise ValueError('no such digit')", "ValueError: no such digit"), ("raise SystemExit('no rows')", "no rows")],
+)
+def test_the_pods_state_has_the_reason_too(
+    target: KubernetesTarget, namespace: Cluster, source: str, message: str
+) -> None:
+    spec = job(source)
+    end = last(run(target, spec))
+    assert end.state is RunState.FAILED
+    assert message in end.reason
+    (pod,) = namespace.list("Pod", f"kaptain-magics/job={spec.name}")
+    ended = explain.terminated(pod, "sklearn") or {}
+    assert message in exit_reason(ended, "")[0], ended
 
 
 def test_what_a_job_carries(target: KubernetesTarget, namespace: Cluster, pod_storage: SeaweedFS) -> None:
@@ -164,10 +182,10 @@ def test_large_files_go_through_the_store(target: KubernetesTarget, tmp_path: Pa
 def test_a_directory_as_store_is_refused(target: KubernetesTarget, namespace: Cluster) -> None:
     with pytest.raises(TargetError, match="directory of this machine"):
         target.submit(job(upload_uri="file:///models/x"))
-    around = target.workshop.around
-    without = {name: value for name, value in around.settings.items() if name != "base_image"}
+    config = target.session.config
+    without = {name: value for name, value in config.settings.items() if name != "base_image"}
     with pytest.raises(TargetError, match="no image"):
-        KubernetesTarget(msgspec.structs.replace(around, settings=without)).submit(job())
+        KubernetesTarget(msgspec.structs.replace(config, settings=without)).submit(job())
     assert not [name for name in ours(namespace) if name.startswith("Secret/")]
 
 
@@ -198,7 +216,7 @@ def test_a_study_goes_on_when_its_quota_is_used_up(
         about = {"name": "kf-resource-quota"}
         cluster.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": about, "spec": spec})
         eventually(lambda: cluster.list("ResourceQuota")[0].get("status", {}).get("hard"))
-        target = KubernetesTarget(surroundings(kubeconfig, cluster, tmp_path / "home", cluster_image, pod_storage))
+        target = KubernetesTarget(target_config(kubeconfig, cluster, tmp_path / "home", cluster_image, pod_storage))
         template = job(TRIAL, name="template", metric_names=("accuracy",), resources=Resources.simple("0.4", "200M"))
         events: list[Event] = []
         result = run_study(
@@ -257,7 +275,7 @@ def test_dry_runs_of_studies_and_endpoints_are_accepted(target: KubernetesTarget
         said = kubectl(kubeconfig, "create", "--dry-run=server", "-f", "-", stdin=shown)
         assert "(server dry run)" in said
     assert "horizontalpodautoscaler" in said
-    assert target.workshop.discovery.autoscaling in shown
+    assert target.session.discovery.autoscaling in shown
 
 
 # ---- housekeeping, doctor -------------------------------------------------------------------------------------------
@@ -267,8 +285,8 @@ def test_everything_can_be_listed_and_removed(
     kubeconfig: Path, cluster_image: str, pod_storage: SeaweedFS, tmp_path: Path
 ) -> None:
     with fresh_namespace(kubeconfig) as cluster:
-        target = KubernetesTarget(surroundings(kubeconfig, cluster, tmp_path / "home", cluster_image, pod_storage))
-        assert isinstance(target, ClusterKeeper)
+        target = KubernetesTarget(target_config(kubeconfig, cluster, tmp_path / "home", cluster_image, pod_storage))
+        assert isinstance(target, ClusterInventory)
         done, running = job(), job("import time\ntime.sleep(600)")
         assert last(run(target, done)).state is RunState.SUCCEEDED
         target.submit(running)
@@ -294,7 +312,7 @@ def test_the_doctor_finds_nothing_wrong(target: KubernetesTarget) -> None:
         checks
     )
     local = {"S3_ENDPOINT": "http://127.0.0.1:9000"}
-    blind = KubernetesTarget(msgspec.structs.replace(target.workshop.around, storage_env=local))
+    blind = KubernetesTarget(msgspec.structs.replace(target.session.config, storage_env=local))
     (storage,) = [check for check in blind.check() if check.name == "storage for pods"]
     assert (storage.ok, "127.0.0.1" in storage.detail) == (False, True)
 

@@ -16,9 +16,9 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import ServingError
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from kaptain_magics.testing.serving_target import MARKED, STEP, ask
-from tests.cluster.rig import BUCKET, eventually, surroundings
+from tests.cluster.rig import BUCKET, eventually, target_config
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
@@ -28,8 +28,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.s3]
 def target(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, pod_storage: SeaweedFS, tmp_path: Path
 ) -> KubernetesTarget:
-    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage, cluster_serving="plain")
-    return KubernetesTarget(around)
+    config = target_config(
+        kubeconfig, namespace, tmp_path / "home", cluster_image, pod_storage, cluster_serving="plain"
+    )
+    return KubernetesTarget(config)
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.specs import JobSpec, Script
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.cluster.jobs import last, log, run
-from tests.cluster.rig import kubectl, surroundings
+from tests.cluster.rig import kubectl, target_config
 from tests.cluster.standins import TrainingStandIn, install, uninstall
 
 pytestmark = pytest.mark.cluster
@@ -31,7 +31,7 @@ def operators(namespace: Cluster) -> Iterator[None]:
 
 @pytest.fixture
 def target(kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path) -> KubernetesTarget:
-    return KubernetesTarget(surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image))
+    return KubernetesTarget(target_config(kubeconfig, namespace, tmp_path / "home", cluster_image))
 
 
 def job(source: str, **changes: Any) -> JobSpec:
@@ -91,6 +91,6 @@ def test_a_train_job_ends_after_its_timeout(target: KubernetesTarget, namespace:
 
 
 def test_nobody_makes_the_pods(kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path) -> None:
-    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, pending_timeout="1")
-    end = last(run(KubernetesTarget(around), job("print(1)")))
+    config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, pending_timeout="1")
+    end = last(run(KubernetesTarget(config), job("print(1)")))
     assert (end.state, "made no pod" in end.reason) == (RunState.FAILED, True)

@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.docker, pytest.mark.s3]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.core.specs import ImageSpec
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.testing.job_target import JobTargetSuite, Rig
 
 pytestmark = pytest.mark.docker
@@ -18,14 +18,14 @@ pytestmark = pytest.mark.docker
 def rig(docker_host: str, docker_base_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     import docker
 
-    from kaptain_magics.targets.docker.container import owner
+    from kaptain_magics.targets.docker.container_settings import owner
 
     folder = tmp_path_factory.mktemp("docker")
     client = docker.DockerClient(base_url=docker_host)
     mine = {"label": f"kaptain.owner={owner(folder)}"}
     yield Rig(
         name="docker",
-        surroundings=Surroundings(home=folder, cache=folder / "cache", settings={"docker_host": docker_host}),
+        config=TargetConfig(home=folder, cache=folder / "cache", settings={"docker_host": docker_host}),
         folder=folder / "runs",
         uploads=Path(folder / "storage").as_uri(),
         image=ImageSpec(base_image=docker_base_image),

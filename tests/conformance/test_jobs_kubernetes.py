@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from kaptain_magics.testing.job_target import JobTargetSuite, Rig
-from tests.cluster.rig import BUCKET, ours, surroundings
+from tests.cluster.rig import BUCKET, ours, target_config
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
@@ -26,7 +26,7 @@ def rig(
     (folder / "runs").mkdir()
     return Rig(
         name="kubernetes",
-        surroundings=surroundings(kubeconfig, namespace, folder, cluster_image, pod_storage),
+        config=target_config(kubeconfig, namespace, folder, cluster_image, pod_storage),
         folder=folder / "runs",
         uploads=f"s3://{BUCKET}/models",
         leftovers=lambda: [name for name in ours(namespace) if name.startswith(("Secret/", "Service/"))],

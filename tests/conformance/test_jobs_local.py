@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.testing.job_target import JobTargetSuite, Rig
 
 
@@ -17,7 +17,7 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     warm = "true" if request.param == "warm" else "false"
     return Rig(
         name="local",
-        surroundings=Surroundings(home=folder, cache=folder / "cache", settings={"warm": warm}),
+        config=TargetConfig(home=folder, cache=folder / "cache", settings={"warm": warm}),
         folder=folder / "runs",
         uploads=Path(folder / "storage").as_uri(),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kaptain_magics.core.specs import ImageSpec
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.docker import DockerTarget
 from kaptain_magics.testing.serving_target import ServingRig, ServingTargetSuite
 
@@ -21,12 +21,12 @@ def serving_rig(
 ) -> Iterator[ServingRig]:
     import docker
 
-    from kaptain_magics.targets.docker.container import owner
+    from kaptain_magics.targets.docker.container_settings import owner
 
     folder = tmp_path_factory.mktemp("serving-docker")
-    around = Surroundings(home=folder / "home", cache=folder / "cache", settings={"docker_host": docker_host})
+    config = TargetConfig(home=folder / "home", cache=folder / "cache", settings={"docker_host": docker_host})
     yield ServingRig(
-        open=lambda: DockerTarget(around), folder=folder, image=ImageSpec(base_image=docker_base_image), timeout=200.0
+        open=lambda: DockerTarget(config), folder=folder, image=ImageSpec(base_image=docker_base_image), timeout=200.0
     )
     client = docker.DockerClient(base_url=docker_host)
     mine: dict[str, Any] = {"label": f"kaptain.owner={owner(folder / 'home')}"}

@@ -9,9 +9,9 @@ import pytest
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.base import open_target
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from kaptain_magics.testing.serving_target import ServingRig, ServingTargetSuite
-from tests.cluster.rig import BUCKET, surroundings
+from tests.cluster.rig import BUCKET, target_config
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
@@ -26,7 +26,7 @@ def serving_rig(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> ServingRig:
     folder = tmp_path_factory.mktemp("serving-kubernetes")
-    around = surroundings(kubeconfig, namespace, folder / "home", cluster_image, pod_storage, cluster_serving="plain")
+    config = target_config(kubeconfig, namespace, folder / "home", cluster_image, pod_storage, cluster_serving="plain")
 
     def publish(artifact: Path) -> str:
         uri = f"s3://{BUCKET}/served/{new_hex(32)}"
@@ -34,7 +34,7 @@ def serving_rig(
         return uri
 
     return ServingRig(
-        open=lambda: open_target("kubernetes", around),  # type: ignore[arg-type,return-value]
+        open=lambda: open_target("kubernetes", config),  # type: ignore[arg-type,return-value]
         folder=folder,
         publish=publish,
         points=4,

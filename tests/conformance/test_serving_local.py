@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local.serving import LocalServing
 from kaptain_magics.testing.serving_target import ServingRig, ServingTargetSuite
 
@@ -12,8 +12,8 @@ from kaptain_magics.testing.serving_target import ServingRig, ServingTargetSuite
 @pytest.fixture(scope="module")
 def serving_rig(tmp_path_factory: pytest.TempPathFactory) -> ServingRig:
     folder = tmp_path_factory.mktemp("serving")
-    around = Surroundings(home=folder / "home", cache=folder / "cache")
-    return ServingRig(open=lambda: LocalServing(around), folder=folder)
+    config = TargetConfig(home=folder / "home", cache=folder / "cache")
+    return ServingRig(open=lambda: LocalServing(config), folder=folder)
 
 
 class TestLocalServing(ServingTargetSuite):

@@ -21,9 +21,9 @@ from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.cluster.jobs import SLOW, disturbed, gone, job, last, log, run, warnings
-from tests.cluster.rig import BUCKET, eventually, make_bucket, surroundings
+from tests.cluster.rig import BUCKET, eventually, make_bucket, target_config
 from tests.conftest import absent
 from tests.seaweed import SeaweedFS
 
@@ -33,7 +33,7 @@ RUN = Path.home() / ".cache/kaptain-cluster/run"
 
 @pytest.fixture
 def target(kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path) -> KubernetesTarget:
-    return KubernetesTarget(surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image))
+    return KubernetesTarget(target_config(kubeconfig, namespace, tmp_path / "home", cluster_image))
 
 
 # ---- the API server, pods, nodes -------------------------------------------------------------------------------------
@@ -249,8 +249,8 @@ print("saved")
 """
     with SeaweedFS(tmp_path / "store", host=bridge) as store:
         make_bucket(store)
-        around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, store)
-        target = KubernetesTarget(around)
+        config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, store)
+        target = KubernetesTarget(config)
         uri = f"s3://{BUCKET}/models/dev/fault/trained/{new_hex(32)}"
         events: list[Event] = []
         ref = target.submit(job(source, upload_uri=uri))

@@ -19,7 +19,7 @@ import pytest
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.model import Workspace
 from kaptain_magics.state import RunFolder
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.cluster.rig import environment, eventually, fresh_namespace
 from tests.seaweed import SeaweedFS
 

@@ -19,9 +19,9 @@ from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.cluster.jobs import SLOW, job, last, log
-from tests.cluster.rig import BUCKET, eventually, fresh_namespace, ours, surroundings
+from tests.cluster.rig import BUCKET, eventually, fresh_namespace, ours, target_config
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
@@ -29,16 +29,16 @@ pytestmark = [pytest.mark.cluster, pytest.mark.s3]
 
 @pytest.fixture
 def target(kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path) -> KubernetesTarget:
-    return KubernetesTarget(surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image))
+    return KubernetesTarget(target_config(kubeconfig, namespace, tmp_path / "home", cluster_image))
 
 
 FOLLOWER = """
 import sys, msgspec
 from kaptain_magics.core.specs import JobSpec
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-around, spec = sys.argv[1:]
-target = KubernetesTarget(msgspec.json.decode(around, type=Surroundings, dec_hook=lambda kind, text: kind(text)))
+config, spec = sys.argv[1:]
+target = KubernetesTarget(msgspec.json.decode(config, type=TargetConfig, dec_hook=lambda kind, text: kind(text)))
 ref = target.submit(msgspec.json.decode(spec, type=JobSpec))
 sys.stdout.buffer.write(msgspec.json.encode(ref) + b"\\n")
 for event in target.follow(ref):
@@ -57,10 +57,10 @@ sys.stdin.read()
 DEPLOYER = """
 import sys, msgspec
 from kaptain_magics.core.specs import EndpointSpec
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-around, spec = sys.argv[1:]
-target = KubernetesTarget(msgspec.json.decode(around, type=Surroundings, dec_hook=lambda kind, text: kind(text)))
+config, spec = sys.argv[1:]
+target = KubernetesTarget(msgspec.json.decode(config, type=TargetConfig, dec_hook=lambda kind, text: kind(text)))
 for event in target.deploy(msgspec.json.decode(spec, type=EndpointSpec)):
     sys.stdout.buffer.write(msgspec.json.encode(event) + b"\\n")
     sys.stdout.buffer.flush()
@@ -68,12 +68,12 @@ for event in target.deploy(msgspec.json.decode(spec, type=EndpointSpec)):
 
 
 def started(code: str, target: KubernetesTarget, spec: Any) -> subprocess.Popen[bytes]:
-    arguments = [msgspec.json.encode(value, enc_hook=str).decode() for value in (target.workshop.around, spec)]
+    arguments = [msgspec.json.encode(value, enc_hook=str).decode() for value in (target.session.config, spec)]
     return subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE)
 
 
 def test_a_job_is_found_again_after_its_supervisor_was_killed(target: KubernetesTarget, namespace: Cluster) -> None:
-    spec = job(SLOW.format(100), folder=str(target.workshop.around.home))
+    spec = job(SLOW.format(100), folder=str(target.session.config.home))
     process = started(FOLLOWER, target, spec)
     assert process.stdout is not None
     ref = msgspec.json.decode(process.stdout.readline(), type=JobRef)
@@ -98,7 +98,7 @@ def test_what_a_killed_training_leaves_is_cleaned(
     kubeconfig: Path, cluster_image: str, pod_storage: SeaweedFS, tmp_path: Path, lines: int
 ) -> None:
     with fresh_namespace(kubeconfig) as cluster:
-        target = KubernetesTarget(surroundings(kubeconfig, cluster, tmp_path / "home", cluster_image, pod_storage))
+        target = KubernetesTarget(target_config(kubeconfig, cluster, tmp_path / "home", cluster_image, pod_storage))
         uri = f"s3://{BUCKET}/models/dev/fault/trained/{new_hex(32)}"
         spec = job(SLOW.format(10_000), upload_uri=uri, folder=str(tmp_path))
         process = started(FOLLOWER, target, spec)
@@ -127,7 +127,7 @@ def test_what_a_killed_deployment_leaves_is_cleaned(
     kubeconfig: Path, cluster_image: str, pod_storage: SeaweedFS, tmp_path: Path, events: int
 ) -> None:
     with fresh_namespace(kubeconfig) as cluster:
-        target = KubernetesTarget(surroundings(kubeconfig, cluster, tmp_path / "home", cluster_image, pod_storage))
+        target = KubernetesTarget(target_config(kubeconfig, cluster, tmp_path / "home", cluster_image, pod_storage))
         spec = EndpointSpec(
             name="dev-fault",
             run_id=new_run_id(),
@@ -150,11 +150,11 @@ def test_what_a_killed_deployment_leaves_is_cleaned(
 def test_what_others_made_is_left_alone(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path, target: KubernetesTarget
 ) -> None:
-    other = KubernetesTarget(surroundings(kubeconfig, namespace, tmp_path / "other", cluster_image))
+    other = KubernetesTarget(target_config(kubeconfig, namespace, tmp_path / "other", cluster_image))
     ref = other.submit(job(SLOW.format(10_000)))
     assert not any(ref.name in line for line in target.clean(force=True))
     assert any(ref.name in line for line in target.list_resources("Job"))
-    folder = other.workshop.around.home / "runs" / ref.data["run"]
+    folder = other.session.config.home / "runs" / ref.data["run"]
     folder.mkdir(parents=True)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(folder / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -19,16 +19,16 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.targets.kubernetes import KubernetesTarget
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.cluster.jobs import SLOW, gone, job, last, run, warnings
-from tests.cluster.rig import eventually, fresh_namespace, surroundings
+from tests.cluster.rig import eventually, fresh_namespace, target_config
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
 
 
 @pytest.fixture
 def target(kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path) -> KubernetesTarget:
-    return KubernetesTarget(surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image))
+    return KubernetesTarget(target_config(kubeconfig, namespace, tmp_path / "home", cluster_image))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def rule(group: str, *resources: str, verbs: list[str] | None = None) -> dict[st
 def test_too_few_permissions_to_submit(
     limited: Any, namespace: Cluster, cluster_image: str, tmp_path: Path, rules: list[dict[str, Any]], missing: str
 ) -> None:
-    target = KubernetesTarget(surroundings(limited(rules), namespace, tmp_path / "home", cluster_image))
+    target = KubernetesTarget(target_config(limited(rules), namespace, tmp_path / "home", cluster_image))
     with pytest.raises(TargetError) as refused:
         target.submit(job("print(1)"))
     assert missing in refused.value.message
@@ -96,7 +96,7 @@ def test_too_few_permissions_to_submit(
 
 def test_a_job_that_may_not_be_followed(limited: Any, namespace: Cluster, cluster_image: str, tmp_path: Path) -> None:
     rules = [rule("", "secrets"), rule("batch", "jobs")]
-    target = KubernetesTarget(surroundings(limited(rules), namespace, tmp_path / "home", cluster_image))
+    target = KubernetesTarget(target_config(limited(rules), namespace, tmp_path / "home", cluster_image))
     end = last(run(target, job(SLOW.format(10_000))))
     assert end.state is RunState.FAILED
     assert "may not list pods" in end.reason
@@ -105,7 +105,7 @@ def test_a_job_that_may_not_be_followed(limited: Any, namespace: Cluster, cluste
 
 def test_events_are_not_needed(limited: Any, namespace: Cluster, cluster_image: str, tmp_path: Path) -> None:
     rules = [rule("", "secrets", "pods"), rule("", "pods/log", verbs=["get"]), rule("batch", "jobs")]
-    target = KubernetesTarget(surroundings(limited(rules), namespace, tmp_path / "home", cluster_image))
+    target = KubernetesTarget(target_config(limited(rules), namespace, tmp_path / "home", cluster_image))
     assert last(run(target, job("print(1)"))).state is RunState.SUCCEEDED
 
 
@@ -120,7 +120,7 @@ def quota(cluster: Cluster, **hard: str) -> None:
 def test_quotas(kubeconfig: Path, cluster_image: str, tmp_path: Path) -> None:
     with fresh_namespace(kubeconfig) as cluster:
         quota(cluster, requests_cpu="1", requests_memory="1G")
-        target = KubernetesTarget(surroundings(kubeconfig, cluster, tmp_path / "home", cluster_image))
+        target = KubernetesTarget(target_config(kubeconfig, cluster, tmp_path / "home", cluster_image))
         end = last(run(target, job("print(1)")))
         assert end.state is RunState.FAILED
         assert "cpu and memory to be named" in end.reason
@@ -148,8 +148,8 @@ def test_quotas(kubeconfig: Path, cluster_image: str, tmp_path: Path) -> None:
 def test_a_pod_that_no_node_has_room_for(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path
 ) -> None:
-    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image, pending_timeout="2")
-    events = run(KubernetesTarget(around), job("print(1)", resources=Resources.simple("500", "1G")))
+    config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, pending_timeout="2")
+    events = run(KubernetesTarget(config), job("print(1)", resources=Resources.simple("500", "1G")))
     assert last(events).state is RunState.FAILED
     assert "Insufficient cpu" in last(events).reason
     assert "--cpu" in last(events).hint
@@ -160,9 +160,9 @@ def test_a_pod_that_no_node_has_room_for(
 def test_a_namespace_that_is_not_there(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path
 ) -> None:
-    around = surroundings(kubeconfig, namespace, tmp_path / "home", cluster_image)
-    settings = {**around.settings, "namespace": "not-there"}
-    target = KubernetesTarget(msgspec.structs.replace(around, settings=settings))
+    config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image)
+    settings = {**config.settings, "namespace": "not-there"}
+    target = KubernetesTarget(msgspec.structs.replace(config, settings=settings))
     with pytest.raises(TargetError, match="no namespace not-there"):
         target.submit(job("print(1)"))
 
@@ -170,7 +170,7 @@ def test_a_namespace_that_is_not_there(
 def test_no_server_answers(namespace: Cluster, kubeconfig: Path, tmp_path: Path) -> None:
     path = tmp_path / "away"
     path.write_text(re.sub(r"https://127\.0\.0\.1:\d+", "https://127.0.0.1:9", kubeconfig.read_text()))
-    target = KubernetesTarget(surroundings(path, namespace, tmp_path / "home", "image:1"))
+    target = KubernetesTarget(target_config(path, namespace, tmp_path / "home", "image:1"))
     before = time.monotonic()
     with pytest.raises(TargetError, match="does not answer"):
         target.submit(job("print(1)"))

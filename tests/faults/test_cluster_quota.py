@@ -9,8 +9,8 @@ import pytest
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError
 from kaptain_magics.model import Workspace
-from kaptain_magics.model.handles import Study
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.model.runs import Study
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.cluster.rig import eventually
 from tests.shell import Notebook
 

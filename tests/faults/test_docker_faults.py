@@ -25,7 +25,7 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError, WorkloadError
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.testing.job_target import FOLLOWER, FOREVER, Rig, assert_stream, log_of, outcome
 
 pytestmark = pytest.mark.docker
@@ -42,11 +42,11 @@ def client(docker_host: str) -> Iterator[Any]:
 
 @pytest.fixture
 def rig(client: Any, docker_host: str, docker_base_image: str, tmp_path: Path) -> Iterator[Rig]:
-    from kaptain_magics.targets.docker.container import owner
+    from kaptain_magics.targets.docker.container_settings import owner
 
     yield Rig(
         name="docker",
-        surroundings=Surroundings(home=tmp_path, cache=tmp_path / "cache", settings={"docker_host": docker_host}),
+        config=TargetConfig(home=tmp_path, cache=tmp_path / "cache", settings={"docker_host": docker_host}),
         folder=tmp_path / "runs",
         uploads=(tmp_path / "storage").as_uri(),
         image=ImageSpec(base_image=docker_base_image),
@@ -143,7 +143,7 @@ def test_a_job_survives_the_process_that_followed_it(rig: Rig) -> None:
     job = rig.job(source)
     ref = rig.open().submit(job)
     command = [sys.executable, "-c", FOLLOWER, "docker"]
-    command += [msgspec.json.encode(value, enc_hook=str).decode() for value in (rig.surroundings, ref)]
+    command += [msgspec.json.encode(value, enc_hook=str).decode() for value in (rig.config, ref)]
     follower = subprocess.Popen([*command, "0"], stdout=subprocess.PIPE, env=dict(os.environ))
     assert follower.stdout is not None
     seen: list[Event] = []
@@ -171,7 +171,7 @@ def test_an_engine_that_goes_away_is_waited_for_and_then_named(
         pytest.fail("this test needs an engine behind a Unix socket")
     short = Path(tempfile.gettempdir()) / f"kaptain-test-{os.getpid()}.sock"
     relay = Relay(docker_host.removeprefix("unix://"), short)
-    rig.surroundings = msgspec.structs.replace(rig.surroundings, settings={"docker_host": f"unix://{short}"})
+    rig.config = msgspec.structs.replace(rig.config, settings={"docker_host": f"unix://{short}"})
     target = rig.open()
     source = "import time\nfor i in range(40):\n    print('step', i, flush=True)\n    time.sleep(0.05)\n"
     job = rig.job(source)
@@ -184,7 +184,7 @@ def test_an_engine_that_goes_away_is_waited_for_and_then_named(
     assert relay.cuts == 3
     assert_stream(events)
     assert log_of(job, events) == "".join(f"step {i}\n" for i in range(40))
-    monkeypatch.setattr("kaptain_magics.targets.docker.logs._PATIENCE", 1.0)
+    monkeypatch.setattr("kaptain_magics.targets.docker.container_output._PATIENCE", 1.0)
     ref = target.submit(rig.job(FOREVER))
     stream = target.follow(ref)
     while not isinstance(next(stream), LogWritten):

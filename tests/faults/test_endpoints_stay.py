@@ -23,11 +23,12 @@ from kaptain_magics.core.specs import EndpointSpec, JobSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import ServingError
 from kaptain_magics.model import Workspace
+from kaptain_magics.processes.warm_worker import WarmWorker
 from kaptain_magics.runtime.manifest import MANIFEST, Manifest
 from kaptain_magics.script import capture
-from kaptain_magics.serving.client import predict
-from kaptain_magics.targets.base import Surroundings
-from kaptain_magics.targets.local import LocalTarget, processes
+from kaptain_magics.serving.client.predict import predict
+from kaptain_magics.targets.base import TargetConfig
+from kaptain_magics.targets.local import LocalTarget
 from kaptain_magics.targets.local.instances import Instance
 from tests.servers import ADDER, predictor
 from tests.shell import Notebook
@@ -69,7 +70,7 @@ class Forked:
     """Targets of two state folders whose servers fork from one warm worker."""
 
     def __init__(self, folder: Path) -> None:
-        self.targets = [LocalTarget(Surroundings(home=folder / f"home{i}", cache=folder)) for i in range(2)]
+        self.targets = [LocalTarget(TargetConfig(home=folder / f"home{i}", cache=folder)) for i in range(2)]
         script = capture("import numpy\n")
         job = JobSpec(name="j", run_id="r", model_id="m", script=script, framework=ModelFramework.PYTHON)
         for target in self.targets:
@@ -106,8 +107,8 @@ def forked(tmp_path: Path, temporary: Path) -> Iterator[Forked]:
 
 
 def pids(folder: Path) -> set[int]:
-    told = [Instance(path).told for path in folder.glob("home*/local/endpoints/*/i-*")]
-    return {one.pid for one in told if one is not None}
+    info = [Instance(path).info for path in folder.glob("home*/local/endpoints/*/i-*")]
+    return {one.pid for one in info if one is not None}
 
 
 def test_fifteen_endpoints_stay_through_thirty_workers(
@@ -122,7 +123,7 @@ def test_fifteen_endpoints_stay_through_thirty_workers(
     before = pids(tmp_path)
     for number in range(30):
         (packages / f"part{number}.py").write_text("")
-        processes.WarmWorker([f"import part{number}"], dict(os.environ)).connect().close()
+        WarmWorker([f"import part{number}"], dict(os.environ)).connect().close()
         assert len([path for path in temporary.rglob("*") if path.is_socket()]) <= 12
     statuses = forked.statuses()
     assert [s.state for s in statuses] == [EndpointState.READY] * 15, [s.reason for s in statuses]
@@ -135,12 +136,12 @@ def test_fifteen_endpoints_stay_through_thirty_workers(
 
 def test_sockets_of_killed_workers_are_removed(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAPTAIN_WARM_IDLE", "0.2")
-    processes.WarmWorker(["import json"], dict(os.environ)).connect().close()
+    WarmWorker(["import json"], dict(os.environ)).connect().close()
     (worker,) = workers(temporary)
     worker.kill()
     (path,) = [path for path in temporary.rglob("*") if path.is_socket()]
     os.utime(path, (1, 1))
-    processes.WarmWorker(["import csv"], dict(os.environ)).connect().close()
+    WarmWorker(["import csv"], dict(os.environ)).connect().close()
     assert not path.exists()
 
 
@@ -256,8 +257,8 @@ def test_a_dead_endpoint_says_why_and_is_deployed_again(
     notebook.run("%kaptain_deploy c/one")
     workspace = Workspace()
     server = server_of(workspace)
-    assert server.told is not None
-    os.kill(server.told.pid, signal.SIGKILL)
+    assert server.info is not None
+    os.kill(server.info.pid, signal.SIGKILL)
     until(lambda: server.ended, 30, "the worker's word")
     try:
         for verb in ("%kaptain endpoints", "%kaptain"):
@@ -282,12 +283,12 @@ def test_a_server_that_hangs_is_replaced(trouble: str, forked: Forked, tmp_path:
     """It lives and has the port, but cannot hand it over."""
     assert forked.deploy(0).state is RunState.SUCCEEDED
     (server,) = map(Instance, tmp_path.glob("home0/local/endpoints/e-0/i-*"))
-    assert server.told is not None
+    assert server.info is not None
     if trouble == "stopped":
-        os.kill(server.told.pid, signal.SIGSTOP)
+        os.kill(server.info.pid, signal.SIGSTOP)
     else:
         server.control.unlink()
-    pid, before = server.told.pid, server.told.port
+    pid, before = server.info.pid, server.info.port
     end = forked.deploy(2, "e-0")
     assert end.state is RunState.SUCCEEDED, end
     (status,) = forked.statuses()
@@ -318,7 +319,7 @@ class Again(Forked):
     """The same targets as another process would open them."""
 
     def __init__(self, other: Forked) -> None:
-        home = other.targets[0]._around.home.parent
+        home = other.targets[0]._config.home.parent
         super().__init__(home)
 
 
@@ -333,7 +334,7 @@ def test_clean_removes_what_a_killed_deployment_left(notebook: Notebook, home: P
     plan = workspace.model("c/two", framework="python").plan_deployment(model_uri=str(model), trust=True)
     deployment = plan.start()
     folder = home / "local" / "endpoints" / "c-two"
-    server = until(lambda: next((i for i in map(Instance, folder.glob("i-*")) if i.alive and i.told), None))
+    server = until(lambda: next((i for i in map(Instance, folder.glob("i-*")) if i.alive and i.info), None))
     assert not any("c-two" in line for line in workspace.clean())  # it is going on
     os.kill(int((deployment.folder.path / "supervisor.pid").read_text()), signal.SIGKILL)
     until(lambda: deployment.state.terminal)

@@ -13,9 +13,9 @@ from kaptain_magics.core.domains import Discrete
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.model import Workspace
+from kaptain_magics.processes.idle_workers import idle_workers
 from kaptain_magics.script import capture
-from kaptain_magics.targets.base import Surroundings
-from kaptain_magics.targets.local import processes
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.testing.job_target import Rig, outcome
 from tests.waiting import until
 from tests.workers import gone
@@ -38,8 +38,8 @@ def workspace(home: Path, workers: Path) -> Workspace:
 def rig(request: pytest.FixtureRequest, tmp_path: Path, workers: Path) -> Rig:
     (tmp_path / "runs").mkdir()
     settings = {"warm": "true" if request.param == "warm" else "false"}
-    around = Surroundings(home=tmp_path, cache=tmp_path / "cache", settings=settings)
-    return Rig(name="local", surroundings=around, folder=tmp_path / "runs", uploads=(tmp_path / "storage").as_uri())
+    config = TargetConfig(home=tmp_path, cache=tmp_path / "cache", settings=settings)
+    return Rig(name="local", config=config, folder=tmp_path / "runs", uploads=(tmp_path / "storage").as_uri())
 
 
 def test_a_killed_worker_costs_a_study_no_trial(workspace: Workspace, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_clean_ends_workers_that_have_nothing_to_do(rig: Rig, tmp_path: Path) ->
     ref = target.submit(busy)
     log = Path(busy.folder) / "log.txt"
     worker = int(until(lambda: log.exists() and log.read_text()))
-    (idle,) = until(processes.idle_workers)  # it first imports what deployments need
+    (idle,) = until(idle_workers)  # it first imports what deployments need
     assert idle != worker
     assert target.clean() == [f"idle warm worker (process {idle})"]  # type: ignore[attr-defined]
     assert not gone(idle)

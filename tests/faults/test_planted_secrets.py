@@ -140,6 +140,25 @@ def test_a_study_an_endpoint_and_their_records(notebook: Notebook, everything: E
             endpoint.undeploy()
 
 
+def test_a_secret_in_the_line_is_refused(notebook: Notebook, everything: Everything) -> None:
+    given = (
+        f"API_TOKEN={MARKS['LINE']}",
+        f"db_password={MARKS['LINE']}",
+        f"DATABASE_URL=postgres://ada:{MARKS['LINE']}@db.example.com/x",
+    )
+    study = "%kaptain_tune dev/planted n=Categorical([1,2]) --objective score --file train.py"
+    Path("train.py").write_text("n = 1\nprint(f'score={n}')\n")
+    with command_lines(everything.shown):
+        for env in given:
+            for line in ("%%kaptain_train dev/planted", "%%kaptain_train dev/planted --dry-run", study):
+                error = notebook.error(f"{line} --env {env}" + ("\nn = 1\n" if line.startswith("%%") else ""))
+                assert "looks like a secret" in str(error)
+                assert f"--env {env.partition('=')[0]} " in str(error)
+                everything.add(error, *error._render_traceback_())  # type: ignore[attr-defined]
+    nowhere(everything, MARKS)
+    notebook.run("%%kaptain_train dev/planted --env MAX_TOKENS=512 --env TOKENIZERS_PARALLELISM=false\nn = 1\n")
+
+
 def test_requirements(notebook: Notebook, everything: Everything, tmp_path: Path) -> None:
     refused = (
         f'"own @ https://ada:{MARKS["LINE"]}@pypi.example.com/own-1.0.whl"',

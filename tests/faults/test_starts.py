@@ -18,7 +18,7 @@ from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.model import TrainingRun, Workspace
 from kaptain_magics.script import capture
 from kaptain_magics.state import RunFolder, RunRecord, RunStore, runs
-from kaptain_magics.targets.base import JobRef, Surroundings, Target
+from kaptain_magics.targets.base import JobRef, Target, TargetConfig
 from kaptain_magics.targets.local import starting
 from kaptain_magics.testing.job_target import Rig
 from tests.waiting import until
@@ -45,8 +45,8 @@ def workspace(home: Path, workers: Path) -> Workspace:
 @pytest.fixture
 def rig(tmp_path: Path, workers: Path) -> Rig:
     (tmp_path / "runs").mkdir()
-    around = Surroundings(home=tmp_path, cache=tmp_path / "cache", settings={"warm": "true"})
-    return Rig(name="local", surroundings=around, folder=tmp_path / "runs", uploads=(tmp_path / "storage").as_uri())
+    config = TargetConfig(home=tmp_path, cache=tmp_path / "cache", settings={"warm": "true"})
+    return Rig(name="local", config=config, folder=tmp_path / "runs", uploads=(tmp_path / "storage").as_uri())
 
 
 def begin(workspace: Workspace, source: str, **options: object) -> TrainingRun:
@@ -177,13 +177,14 @@ def test_a_worker_skips_clients_that_have_gone(rig: Rig, tmp_path: Path, monkeyp
     code = """
 import os, signal, sys
 from pathlib import Path
-from kaptain_magics.targets.local import processes
+from kaptain_magics.processes.start_process import start_process
+from kaptain_magics.processes.warm_worker import WarmWorker
 def killed_when_it_has_asked():
     os.kill(os.getpid(), signal.SIGKILL)
-worker = processes.WarmWorker(["import waits"], dict(os.environ))
-plan = {"script": sys.argv[1], "argv": []}
-request = {"plan": plan, "env": {}, "cwd": str(Path(sys.argv[1]).parent), "detached": True}
-processes.start(request, 1, warm=worker, cancelled=killed_when_it_has_asked)
+worker = WarmWorker(["import waits"], dict(os.environ))
+program = {"script": sys.argv[1], "argv": []}
+request = {"program": program, "env": {}, "cwd": str(Path(sys.argv[1]).parent), "detached": True}
+start_process(request, 1, warm=worker, cancelled=killed_when_it_has_asked)
 """
     script = tmp_path / "script.py"
     script.write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
@@ -230,9 +231,9 @@ def test_a_supervisor_that_does_not_end_is_killed_and_its_job_too(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its worker is paused: neither the supervisor nor the worker can end what the job has left."""
-    from kaptain_magics.model import handles
+    from kaptain_magics.model import runs
 
-    monkeypatch.setattr(handles, "_STOP_PATIENCE", 1.0)
+    monkeypatch.setattr(runs, "_STOP_PATIENCE", 1.0)
     run = begin(workspace, SLEEPS)
     job, worker, daemon = first_line(run)
     os.kill(worker, signal.SIGSTOP)

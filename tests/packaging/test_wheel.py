@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics import __version__
-from kaptain_magics.images.context import runtime_entries
+from kaptain_magics.images.build_context import runtime_entries
 from tests.packaging.conftest import ROOT, Environment
 
 
@@ -52,7 +52,7 @@ def test_the_wheel_works_where_the_checkout_is_not_importable(
     code = f"""
 import kaptain, kaptain_magics
 from IPython.core.interactiveshell import InteractiveShell
-from kaptain_magics.images.context import runtime_entries
+from kaptain_magics.images.build_context import runtime_entries
 for package in (kaptain, kaptain_magics):
     assert package.__file__.startswith({str(installed.packages)!r}), package.__file__
 shell = InteractiveShell.instance()

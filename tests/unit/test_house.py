@@ -22,7 +22,7 @@ OWN = {"self", "cls", "super"}
 OFFERED = {"_replace", "_asdict", "_make", "_exit"}  # named tuples and os have public names that begin so
 FENCED = {  # the only places that use what another library keeps to itself, and why
     "runtime/multipart.py": "minio offers no single steps of a multipart upload; it has an upper bound",
-    "runtime/forked.py": "a forked child must run what Python runs at the end of a process",
+    "processes/interpreter_exit.py": "a forked child must run what Python runs at the end of a process",
 }
 
 

@@ -6,14 +6,14 @@ from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.model.context import Context
 from kaptain_magics.model.contract.console import logger
-from kaptain_magics.targets.base import ClusterKeeper, EndpointStatus
+from kaptain_magics.targets.base import ClusterInventory, EndpointStatus
 
 _KINDS = ("TFJob", "PyTorchJob", "TrainJob", "Job")
 
 
-def _keeper() -> ClusterKeeper:
+def _inventory() -> ClusterInventory:
     target = Context().target("kubernetes")
-    if not isinstance(target, ClusterKeeper):
+    if not isinstance(target, ClusterInventory):
         raise TargetError("this target has no cluster", "name one with --on kubernetes")
     return target
 
@@ -31,22 +31,22 @@ def _tell(lines: list[str]) -> None:
 
 def diagnose() -> None:
     """Tell about all workloads, Secrets, Pods and ServiceAccounts of the namespace."""
-    _tell(_keeper().list_resources())
+    _tell(_inventory().list_resources())
 
 
 def list_all_resources() -> None:
     """Tell everything that was made by Kaptain."""
-    _tell(_keeper().list_resources())
+    _tell(_inventory().list_resources())
 
 
 def list_jobs() -> None:
     """Tell the training jobs."""
-    _tell(_keeper().list_resources(*_KINDS))
+    _tell(_inventory().list_resources(*_KINDS))
 
 
 def list_experiments() -> None:
     """Tell the Katib Experiments."""
-    _tell(_keeper().list_resources("Experiment"))
+    _tell(_inventory().list_resources("Experiment"))
 
 
 def list_inference_services() -> None:
@@ -61,7 +61,7 @@ def delete_resource(kind: str, name: str) -> None:
         kind: Its kind, such as ``Secret``.
         name: Its name.
     """
-    _tell(_keeper().delete_resource(kind, name))
+    _tell(_inventory().delete_resource(kind, name))
 
 
 def delete_job(name: str, kind: str | None = None) -> None:
@@ -77,10 +77,10 @@ def delete_job(name: str, kind: str | None = None) -> None:
     if kind is not None:
         delete_resource(kinds[kind.lower()], name)
         return
-    keeper = _keeper()
+    inventory = _inventory()
     for each in _KINDS:
         try:
-            _tell(keeper.delete_resource(each, name))
+            _tell(inventory.delete_resource(each, name))
             return
         except KaptainError:
             continue
@@ -106,12 +106,12 @@ def delete_inference_service(name: str) -> None:
 
 def delete_jobs(force: bool = False) -> None:
     """Remove the completed training jobs, with ``force`` the running ones too."""
-    _tell(_keeper().delete_all(_KINDS, force))
+    _tell(_inventory().delete_all(_KINDS, force))
 
 
 def delete_experiments(force: bool = False) -> None:
     """Remove the completed Experiments, with ``force`` the running ones too."""
-    _tell(_keeper().delete_all(("Experiment",), force))
+    _tell(_inventory().delete_all(("Experiment",), force))
 
 
 def delete_inference_services(force: bool = False) -> None:
@@ -125,12 +125,12 @@ def delete_inference_services(force: bool = False) -> None:
 
 def clean(force: bool = False) -> None:
     """Tell what killed runs have left: Secrets, ServiceAccounts, work that nobody follows. With ``force`` remove it."""
-    _tell(_keeper().clean(force))
+    _tell(_inventory().clean(force))
 
 
 def clean_all(force: bool = False) -> None:
     """Remove completed workloads and tell what is stale; with ``force`` remove everything."""
-    keeper = _keeper()
-    _tell(keeper.delete_all((*_KINDS, "Experiment"), force))
+    inventory = _inventory()
+    _tell(inventory.delete_all((*_KINDS, "Experiment"), force))
     delete_inference_services(force)
-    _tell(keeper.clean(force))
+    _tell(inventory.clean(force))

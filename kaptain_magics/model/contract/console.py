@@ -20,10 +20,10 @@ from kaptain_magics.core.events import (
 from kaptain_magics.core.states import EndpointState, RunState, TrialState
 from kaptain_magics.errors import ServingError
 from kaptain_magics.model.contract import envs
-from kaptain_magics.model.handles import Deployment, Handle, Study
-from kaptain_magics.model.plans import DeploymentPlan
+from kaptain_magics.model.plan import DeploymentPlan
+from kaptain_magics.model.runs import Deployment, Run, Study
 
-_H = TypeVar("_H", bound=Handle)
+_H = TypeVar("_H", bound=Run)
 _TABLE = "{:<20} {:<10} {:<25}{:<25} {:<65}"
 
 
@@ -71,15 +71,15 @@ def follow_and_tell(handle: _H, verbose: bool | None = None) -> _H:
     Raises:
         RunFailedError: It failed or was stopped; the message has the reason.
     """
-    teller = _Study(handle) if isinstance(handle, Study) else _Teller(handle, verbose)
+    diff = _Study(handle) if isinstance(handle, Study) else _Teller(handle, verbose)
     try:
         for event in handle.follow(tick=0.25):
-            teller.tell(event)
+            diff.tell(event)
     except KeyboardInterrupt:
         handle.stop()
         raise
     finally:
-        teller.close()
+        diff.close()
     handle.raise_for_failure()
     return handle
 
@@ -101,7 +101,7 @@ def deploy_and_tell(plan: Callable[[], DeploymentPlan]) -> Deployment:
 class _Teller:
     """Tells a training run or a deployment."""
 
-    def __init__(self, handle: Handle, verbose: bool | None) -> None:
+    def __init__(self, handle: Run, verbose: bool | None) -> None:
         self.log = logger()
         self._handle, self._verbose = handle, envs.VERBOSE if verbose is None else verbose
         self._told_log = self._told_table = False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from kaptain_magics.config import TRUE
+from kaptain_magics.runtime.text import is_true
 
 
 def _flag(name: str) -> bool:
-    return os.environ.get(name, "").lower() in TRUE
+    return is_true(os.environ.get(name, ""))
 
 
 def _seconds(name: str) -> int | None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from kaptain_magics.config import Settings
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import UndefinedPropertyError
-from kaptain_magics.images.builder import ImageBuilder
+from kaptain_magics.images.dockerfile_builder import ImageBuilder
 from kaptain_magics.images.publish import Publisher, recipe
 from kaptain_magics.model.contract import envs
 from kaptain_magics.model.contract.console import logger

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.frameworks import canonical_name
 from kaptain_magics.runtime.savers.base import Description, SaveOptions, Tensor, copy_into, versions
 from kaptain_magics.runtime.savers.guess import framework_of, other_savers
 
 SAVERS = ("sklearn", "xgboost", "lightgbm", "onnx", "pytorch", "tensorflow", "mlflow", "python")
-_ALIASES = {"scikit-learn": "sklearn", "torch": "pytorch", "keras": "tensorflow", "tf": "tensorflow"}
 _SAVABLE = (
     "models of scikit-learn, XGBoost, LightGBM, ONNX, PyTorch, TensorFlow, Keras and MLflow, other objects with a"
     " predict method, and the path of a Python file with predict(inputs)"
@@ -110,7 +110,7 @@ def write_model(
     description.versions = description.versions or versions()
     if signature:
         description.inputs, description.outputs = _read_signature(signature)
-        description.told_by = "signature"
+        description.signature_source = "signature"
     copy_into(folder, options.extra_files)
     description.write(folder)
     return description
@@ -118,7 +118,7 @@ def write_model(
 
 def _choose(model: object, named: str) -> str:
     """Return the framework that saves ``model``: its own, where its classes tell it, before the one that was named."""
-    named = _ALIASES.get(named, named)
+    named = canonical_name(named)
     own = framework_of(model)
     if own or named == "mlflow":
         return "mlflow" if named == "mlflow" else own
@@ -146,8 +146,8 @@ def _refusal(model: object, framework: str) -> ExportError:
 
 def _read_signature(signature: Mapping[str, Any] | str) -> tuple[list[Tensor], list[Tensor]]:
     try:
-        told = json.loads(signature) if isinstance(signature, str) else signature
-        sides = [[_tensor(tensor) for tensor in told.get(side, ())] for side in ("inputs", "outputs")]
+        stated = json.loads(signature) if isinstance(signature, str) else signature
+        sides = [[_tensor(tensor) for tensor in stated.get(side, ())] for side in ("inputs", "outputs")]
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise ExportError(
             f"the signature is not usable: {error}",
@@ -156,5 +156,5 @@ def _read_signature(signature: Mapping[str, Any] | str) -> tuple[list[Tensor], l
     return sides[0], sides[1]
 
 
-def _tensor(told: Mapping[str, Any]) -> Tensor:
-    return {"name": str(told["name"]), "datatype": str(told["datatype"]), "shape": [int(n) for n in told["shape"]]}
+def _tensor(spec: Mapping[str, Any]) -> Tensor:
+    return {"name": str(spec["name"]), "datatype": str(spec["datatype"]), "shape": [int(n) for n in spec["shape"]]}

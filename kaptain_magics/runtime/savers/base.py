@@ -17,6 +17,8 @@ from kaptain_magics.runtime.errors import ExportError
 
 DESCRIPTION_FILE = "kaptain-model.json"
 
+_STORED_AS = {"signature_source": "told_by"}  # fields of a description whose names in the file are older
+
 Tensor = dict[str, Any]
 """An input or output: ``name``, ``datatype`` of the protocol, ``shape`` with -1 where any size will do."""
 
@@ -70,7 +72,8 @@ class Description:
         kind: The object's class.
         inputs: Its inputs.
         outputs: Its outputs; ``on_request`` marks those that are computed only when asked for.
-        told_by: Who told inputs and outputs: the ``model`` itself, an ``example``, or the caller's ``signature``.
+        signature_source: Where inputs and outputs come from: the ``model`` itself, an ``example``, or the caller's
+            ``signature``.
         columns: Names of the features of a table, in their order.
         classes: The labels of a classifier, in the order of its probabilities.
         versions: Versions of Python and of the libraries that wrote it.
@@ -84,7 +87,7 @@ class Description:
     kind: str = ""
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
-    told_by: str = "model"
+    signature_source: str = "model"
     columns: list[str] = field(default_factory=list)
     classes: list[Any] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
@@ -93,8 +96,8 @@ class Description:
 
     def write(self, folder: Path) -> None:
         """Write it into ``folder``."""
-        known = {key: value for key, value in asdict(self).items() if value not in ("", [], {})}
-        (folder / DESCRIPTION_FILE).write_text(json.dumps(known, indent=2) + "\n", "utf-8")
+        fields = {_STORED_AS.get(key, key): value for key, value in asdict(self).items() if value not in ("", [], {})}
+        (folder / DESCRIPTION_FILE).write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Description | None:
@@ -104,8 +107,9 @@ class Description:
             ValueError: The file is not a description.
         """
         try:
-            known = json.loads((folder / DESCRIPTION_FILE).read_text("utf-8"))
-            return cls(**{key: value for key, value in known.items() if key in cls.__dataclass_fields__})
+            stored = json.loads((folder / DESCRIPTION_FILE).read_text("utf-8"))
+            names = {_STORED_AS.get(name, name): name for name in cls.__dataclass_fields__}
+            return cls(**{names[key]: value for key, value in stored.items() if key in names})
         except FileNotFoundError:
             return None
         except (TypeError, AttributeError, ValueError) as error:
@@ -114,12 +118,12 @@ class Description:
 
 def versions(*modules: str) -> dict[str, str]:
     """Return the versions of Python and of those of ``modules`` that this process has imported."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in (*modules, "numpy"):
         version = getattr(sys.modules.get(name), "__version__", None)
         if version is not None:
-            found[name] = str(version)
-    return found
+            versions[name] = str(version)
+    return versions
 
 
 def datatype_of(dtype: object) -> str:
@@ -135,8 +139,8 @@ def tensor(name: str, value: Any, *, on_request: bool = False) -> Tensor:
 
         value = np.asarray(value)
     shape = [-1, *(int(size) for size in value.shape[1:])] if len(value.shape) else []
-    told: Tensor = {"name": name, "datatype": datatype_of(value.dtype), "shape": shape}
-    return {**told, "on_request": True} if on_request else told
+    described: Tensor = {"name": name, "datatype": datatype_of(value.dtype), "shape": shape}
+    return {**described, "on_request": True} if on_request else described
 
 
 def tensors(values: Any, name: str) -> list[Tensor]:
@@ -173,7 +177,7 @@ def describe_table(
     """
     name = "predict" if hasattr(model, "predict") else "transform"
     if options.example is not None:
-        description.told_by = "example"
+        description.signature_source = "example"
         description.inputs = tensors(options.example, "predict")
         description.columns = [str(column) for column in getattr(options.example, "columns", description.columns)]
         try:

@@ -173,7 +173,7 @@ def _describe_call(description: Description, module: Any, example: Any) -> None:
         parts = answer if isinstance(answer, (tuple, list)) else (answer,)
         answer = {f"output_{index}": part for index, part in enumerate(parts)}
     description.outputs = [tensor(name, value) for name, value in answer.items()]
-    description.told_by = "example"
+    description.signature_source = "example"
 
 
 def _first_line(error: Exception) -> str:

@@ -67,7 +67,7 @@ def _save_module(module: Any, place: Path, example: Any) -> None:
         return
     parts = example if isinstance(example, tuple) else (example,)
     values = [tf.convert_to_tensor(part) for part in parts]
-    names = [told["name"] for told in tensors(tuple(parts), "input")]
+    names = [spec["name"] for spec in tensors(tuple(parts), "input")]
     specs = [tf.TensorSpec([None, *v.shape[1:]], v.dtype, name=n) for n, v in zip(names, values, strict=True)]
     function = tf.function(module.__call__).get_concrete_function(*specs)
     tf.saved_model.save(module, str(place), signatures=function)

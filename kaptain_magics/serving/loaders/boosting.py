@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError
-from kaptain_magics.serving.datatypes import datatype_of
-from kaptain_magics.serving.loaders.base import Array, Signature, TensorSpec
 from kaptain_magics.serving.loaders.table import to_frame, to_matrix
+from kaptain_magics.serving.protocol.datatypes import datatype_of
+from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
 
 class BoostedTrees:

@@ -13,7 +13,7 @@ from typing import Any
 
 from kaptain_magics.errors import InferenceError, ServingError
 from kaptain_magics.runtime.savers.base import Description
-from kaptain_magics.serving.loaders.base import Array, Signature, TensorSpec
+from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
 _log = logging.getLogger(__name__)
 _FEW = 64
@@ -31,17 +31,17 @@ def read_description(folder: Path) -> Description:
         raise ServingError(str(error), "save the model again with kaptain.save_model") from None
 
 
-def told_signature(description: Description, own: Signature) -> Signature:
-    """Return the model's own signature with the sides that the caller of ``save_model`` or an example told."""
-    if description.told_by == "model":
+def declared_signature(description: Description, own: Signature) -> Signature:
+    """Return the model's own signature with the sides that a caller of ``save_model`` declared or an example gave."""
+    if description.signature_source == "model":
         return own
-    inputs = tuple(_spec(told) for told in description.inputs)
-    outputs = tuple(_spec(told) for told in description.outputs)
+    inputs = tuple(_spec(tensor) for tensor in description.inputs)
+    outputs = tuple(_spec(tensor) for tensor in description.outputs)
     return Signature(inputs or own.inputs, outputs or own.outputs)
 
 
-def _spec(told: dict[str, Any]) -> TensorSpec:
-    return TensorSpec(told["name"], told["datatype"], tuple(told["shape"]), bool(told.get("on_request")))
+def _spec(tensor: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(tensor["name"], tensor["datatype"], tuple(tensor["shape"]), bool(tensor.get("on_request")))
 
 
 def is_batchable(signature: Signature) -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import FrameworkError, ServingError
-from kaptain_magics.serving.loaders.base import Array, LoadedModel, find_file, require
+from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.boosting import BoostedTrees
-from kaptain_magics.serving.loaders.described import read_description, threads_for, told_signature
+from kaptain_magics.serving.loaders.described import declared_signature, read_description, threads_for
+from kaptain_magics.serving.signature import Array, LoadedModel
 
 _FILES = ("model.txt", "*.lgb", "*.bst", "[!r]*.txt")  # not requirements.txt
 _CLASSIFIES = ("binary", "multiclass", "multiclassova")
@@ -48,7 +49,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         labels=_labels(header, described.classes),
         datatype="FP64",
     )
-    model.signature = told_signature(described, model.signature)
+    model.signature = declared_signature(described, model.signature)
     return model
 
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from kaptain_magics.errors import FrameworkError, InferenceError, ServingError
 from kaptain_magics.runtime.savers.base import datatype_of
-from kaptain_magics.serving.datatypes import DTYPES
-from kaptain_magics.serving.loaders.base import Array, LoadedModel, Signature, TensorSpec, as_text, require
+from kaptain_magics.serving.loaders.base import as_text, require
 from kaptain_magics.serving.loaders.described import choose_outputs, is_batchable, thread_limit
 from kaptain_magics.serving.loaders.table import to_frame
+from kaptain_magics.serving.protocol.datatypes import DTYPES
+from kaptain_magics.serving.signature import Array, LoadedModel, Signature, TensorSpec
 
 _COLUMNS = {
     "boolean": "BOOL",

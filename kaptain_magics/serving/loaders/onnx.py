@@ -9,18 +9,11 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError, ServingError
-from kaptain_magics.serving.datatypes import DTYPES
-from kaptain_magics.serving.loaders.base import (
-    Array,
-    LoadedModel,
-    Signature,
-    TensorSpec,
-    as_text,
-    find_file,
-    require,
-)
+from kaptain_magics.serving.loaders.base import as_text, find_file, require
 from kaptain_magics.serving.loaders.described import is_batchable, thread_limit
 from kaptain_magics.serving.loaders.table import to_matrix
+from kaptain_magics.serving.protocol.datatypes import DTYPES
+from kaptain_magics.serving.signature import Array, LoadedModel, Signature, TensorSpec
 
 _DATATYPES = {
     "float": "FP32",

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import ServingError
-from kaptain_magics.serving.loaders.base import Array, LoadedModel, Signature, as_text, find_file
-from kaptain_magics.serving.loaders.described import choose_outputs, import_file, read_description, told_signature
+from kaptain_magics.serving.loaders.base import as_text, find_file
+from kaptain_magics.serving.loaders.described import choose_outputs, declared_signature, import_file, read_description
+from kaptain_magics.serving.signature import Array, LoadedModel, Signature
 
 
 def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
@@ -27,7 +28,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
     if hasattr(predictor, "load"):
         predictor.load(folder)
     model = PythonModel(predictor)
-    model.signature = told_signature(described, model.signature)
+    model.signature = declared_signature(described, model.signature)
     return model
 
 

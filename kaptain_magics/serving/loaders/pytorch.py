@@ -17,15 +17,16 @@ from typing import Any
 
 from kaptain_magics.errors import ServingError
 from kaptain_magics.runtime.savers.base import datatype_of
-from kaptain_magics.serving.loaders.base import LoadedModel, Signature, TensorSpec, find_file, require
+from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.described import (
+    declared_signature,
     import_file,
     is_batchable,
     read_description,
     thread_limit,
-    told_signature,
 )
 from kaptain_magics.serving.loaders.torch_model import TorchModel
+from kaptain_magics.serving.signature import LoadedModel, Signature, TensorSpec
 
 _FILES = ("model.pt2", "*.pt2", "model.pt", "*.pt", "*.pth")
 
@@ -46,7 +47,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
         else:
             file = Path(config.get("model_file", "") or described.details.get("model_file", "")).name
             model = TorchModel("pytorch_state_dict", _build(torch, folder, path, file, described.details))
-    model.signature = told_signature(described, model.signature)
+    model.signature = declared_signature(described, model.signature)
     model.batchable = is_batchable(model.signature)
     if config.get("handler"):
         from kaptain_magics.serving.loaders.torch_handler import handled

@@ -14,9 +14,9 @@ import msgspec
 from kaptain_magics.core import plugins
 from kaptain_magics.core.frameworks import GROUP, ModelFramework
 from kaptain_magics.errors import FrameworkError, ServingError
-from kaptain_magics.serving.datatypes import dtype_of
-from kaptain_magics.serving.loaders.base import LoadedModel, Signature
 from kaptain_magics.serving.loaders.described import read_description, use_modules, warn_of_versions
+from kaptain_magics.serving.protocol.datatypes import dtype_of
+from kaptain_magics.serving.signature import LoadedModel, Signature
 
 LOADERS: dict[str, str] = {
     ModelFramework.SKLEARN: "kaptain_magics.serving.loaders.sklearn",

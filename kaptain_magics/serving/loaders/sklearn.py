@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError, KaptainError, ServingError
-from kaptain_magics.serving.datatypes import datatype_of
-from kaptain_magics.serving.loaders.base import Array, LoadedModel, Signature, TensorSpec, as_text, find_file, require
-from kaptain_magics.serving.loaders.described import read_description, told_signature
+from kaptain_magics.serving.loaders.base import as_text, find_file, require
+from kaptain_magics.serving.loaders.described import declared_signature, read_description
 from kaptain_magics.serving.loaders.table import to_frame, to_matrix
+from kaptain_magics.serving.protocol.datatypes import datatype_of
+from kaptain_magics.serving.signature import Array, LoadedModel, Signature, TensorSpec
 
 _FILES = ("model.joblib", "model.skops", "model.pkl", "model.pickle", "*.joblib", "*.skops", "*.pkl", "*.pickle")
 _ON_REQUEST = ("predict_proba", "decision_function", "predict_log_proba", "transform")
@@ -44,7 +45,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
             f"{path.name} holds a {type(estimator).__name__}, which cannot predict", "save the model itself"
         )
     model = SklearnModel(estimator, f"sklearn_{path.suffix.lstrip('.')}")
-    model.signature = told_signature(read_description(folder), model.signature)
+    model.signature = declared_signature(read_description(folder), model.signature)
     return model
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError
-from kaptain_magics.serving.loaders.base import Array, as_text
+from kaptain_magics.serving.loaders.base import as_text
+from kaptain_magics.serving.signature import Array
 
 if TYPE_CHECKING:
     import pandas as pd

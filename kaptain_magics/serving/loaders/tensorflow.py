@@ -17,15 +17,16 @@ import numpy as np
 
 from kaptain_magics.errors import InferenceError, ServingError
 from kaptain_magics.runtime.savers.base import datatype_of
-from kaptain_magics.serving.datatypes import DTYPES
-from kaptain_magics.serving.loaders.base import Array, LoadedModel, Signature, TensorSpec, find_file, require
+from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.described import (
     choose_outputs,
+    declared_signature,
     is_batchable,
     read_description,
     thread_limit,
-    told_signature,
 )
+from kaptain_magics.serving.protocol.datatypes import DTYPES
+from kaptain_magics.serving.signature import Array, LoadedModel, Signature, TensorSpec
 
 _DEFAULT = "serving_default"
 
@@ -41,7 +42,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
         if found
         else _load_keras(folder, described.details)
     )
-    model.signature = told_signature(described, model.signature)
+    model.signature = declared_signature(described, model.signature)
     model.batchable = is_batchable(model.signature)
     return model
 

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError, ServingError
-from kaptain_magics.serving.loaders.base import Array, LoadedModel, Signature, TensorSpec, require
+from kaptain_magics.serving.loaders.base import require
 from kaptain_magics.serving.loaders.described import import_file
 from kaptain_magics.serving.loaders.torch_model import TorchModel
-from kaptain_magics.serving.shapes import advice, fits, mismatch
+from kaptain_magics.serving.protocol.shapes import advice, fits, mismatch
+from kaptain_magics.serving.signature import Array, LoadedModel, Signature, TensorSpec
 
 _STEPS = ("handle", "preprocess", "inference", "postprocess")
 _LARGE, _CROP = 256, 224  # pixels: what TorchServe gives to a model that does not tell what it takes

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import ServingError
-from kaptain_magics.serving.loaders.base import Array, LoadedModel, find_file, require
+from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.boosting import BoostedTrees
-from kaptain_magics.serving.loaders.described import read_description, threads_for, told_signature
+from kaptain_magics.serving.loaders.described import declared_signature, read_description, threads_for
+from kaptain_magics.serving.signature import Array, LoadedModel
 
 _FILES = ("model.ubj", "model.json", "*.ubj", "*.bst", "*.model", "*.xgb", "[!k]*.json")
 _CLASSIFIES = ("binary:logistic", "binary:hinge", "multi:softprob", "multi:softmax")
@@ -39,7 +40,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         labels=_labels(booster, learner, described.classes),
         datatype="FP32",
     )
-    model.signature = told_signature(described, model.signature)
+    model.signature = declared_signature(described, model.signature)
     return model
 
 

@@ -9,28 +9,28 @@ from typing import Any
 from kaptain_magics.core.specs import EndpointSpec, ImageSpec, JobSpec, StudySpec
 from kaptain_magics.errors import TargetError
 from kaptain_magics.files import Lock
-from kaptain_magics.images.engine import Engine, GoneError
-from kaptain_magics.targets.base import Check, Surroundings, without_values
-from kaptain_magics.targets.docker import container as settings_of
-from kaptain_magics.targets.docker.images import Images, ReadyImage
-from kaptain_magics.targets.docker.jobs import DockerJobs
-from kaptain_magics.targets.docker.serving import DockerServing
+from kaptain_magics.images.engine import ContainerGoneError, Engine
+from kaptain_magics.targets.base import Check, TargetConfig, without_values
+from kaptain_magics.targets.docker import container_settings as container_settings
+from kaptain_magics.targets.docker.docker_jobs import DockerJobs
+from kaptain_magics.targets.docker.docker_serving import DockerServing
+from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
 
 
 class DockerTarget(DockerJobs, DockerServing):
     """Runs jobs and serves models in containers.
 
     Args:
-        surroundings: State folder, cache, settings (``docker_host``, ``base_image``, ``docker_user``) and store.
+        config: State folder, cache, settings (``docker_host``, ``base_image``, ``docker_user``) and store.
     """
 
     name = "docker"
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        engine = Engine(surroundings.settings)
-        images = Images(engine, surroundings)
-        DockerJobs.__init__(self, surroundings, engine, images)
-        DockerServing.__init__(self, surroundings, engine, images)
+    def __init__(self, config: TargetConfig) -> None:
+        engine = Engine(config.settings)
+        images = ImageProvider(engine, config)
+        DockerJobs.__init__(self, config, engine, images)
+        DockerServing.__init__(self, config, engine, images)
 
     def check(self) -> list[Check]:
         """Look at the engine, its disk and the base image."""
@@ -45,8 +45,8 @@ class DockerTarget(DockerJobs, DockerServing):
                 "limits", True, f"{info.get('NCPU', '?')} CPUs, {int(info.get('MemTotal', 0)) / 1e9:.1f} GB of memory"
             )
         )
-        name = settings_of.base_image(_NO_IMAGE, self._around.settings)
-        there = self._images.at_hand(_NO_IMAGE, ()) is not None
+        name = container_settings.base_image(_NO_IMAGE, self._config.settings)
+        there = self._images.find_ready(_NO_IMAGE, ()) is not None
         checks.append(Check("base image", True, name if there else f"{name} is pulled when it is first used"))
         return checks
 
@@ -56,16 +56,16 @@ class DockerTarget(DockerJobs, DockerServing):
             lines = [f"# searched: {name} = {domain}" for name, domain in spec.domains.items()]
             return "\n".join([*lines, self.render(spec.job)])
         if isinstance(spec, EndpointSpec):
-            image = settings_of.base_image(spec.image, self._around.settings)
+            image = container_settings.base_image(spec.image, self._config.settings)
             return self._servers.render(spec, ReadyImage(image, image))
-        image = spec.image.image_name or settings_of.base_image(spec.image, self._around.settings)
-        hidden = settings_of.hidden_environment(without_values(spec).env, self._around.storage_env)
-        return settings_of.as_command(image, self._settings(spec, ""), hidden)
+        image = spec.image.image_name or container_settings.base_image(spec.image, self._config.settings)
+        hidden = container_settings.hidden_environment(without_values(spec).env, self._config.storage_env)
+        return container_settings.as_command(image, self._settings(spec, ""), hidden)
 
     def clean(self, force: bool = False) -> list[str]:
         """Find containers of ended and killed runs, forgotten servers and packages; with ``force`` remove them."""
-        mine: dict[str, Any] = {"label": [f"kaptain.owner={settings_of.owner(self._around.home)}"]}
-        with self._engine.told():
+        mine: dict[str, Any] = {"label": [f"kaptain.owner={container_settings.owner(self._config.home)}"]}
+        with self._engine.translate_errors():
             containers = self._engine.client.containers.list(all=True, filters=mine, ignore_removed=True)
             volumes = self._engine.client.volumes.list(filters={**mine, "dangling": True})
         lines = []
@@ -73,13 +73,13 @@ class DockerTarget(DockerJobs, DockerServing):
             if self._abandoned(container.labels):
                 lines.append(f"container {container.name}")
                 if force:
-                    with contextlib.suppress(GoneError), self._engine.told():
+                    with contextlib.suppress(ContainerGoneError), self._engine.translate_errors():
                         container.remove(force=True, v=True)
         for volume in volumes:
             if self._abandoned(volume.attrs.get("Labels") or {}):
                 lines.append(f"volume {volume.name}")
                 if force:
-                    with contextlib.suppress(TargetError), self._engine.told():  # one that is in use stays
+                    with contextlib.suppress(TargetError), self._engine.translate_errors():  # one that is in use stays
                         volume.remove()
         return lines
 
@@ -87,7 +87,7 @@ class DockerTarget(DockerJobs, DockerServing):
         """Whether nobody follows or knows any more what has these labels."""
         kind, run = labels.get("kaptain.kind"), labels.get("kaptain.run", "")
         if kind in ("job", "look"):
-            return not Lock(self._around.home / "runs" / run / "lock").held_by_other()
+            return not Lock(self._config.home / "runs" / run / "lock").held_by_other()
         if kind in ("server", "gate", "sockets"):
             return not self.knows(labels.get("kaptain.endpoint", ""), labels.get("kaptain.name", ""))
         return kind == "packages"

@@ -8,37 +8,37 @@ import msgspec
 
 from kaptain_magics.core.events import Event
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
-from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, Surroundings, without_values
-from kaptain_magics.targets.kubernetes.doctor import Doctor
-from kaptain_magics.targets.kubernetes.housekeeping import Housekeeper
-from kaptain_magics.targets.kubernetes.jobs import KubernetesJobs
-from kaptain_magics.targets.kubernetes.katib import KatibTuner
-from kaptain_magics.targets.kubernetes.kinds import Manifest
-from kaptain_magics.targets.kubernetes.manifests.secrets import masked
-from kaptain_magics.targets.kubernetes.serving import KubernetesServing
-from kaptain_magics.targets.kubernetes.workshop import Workshop
+from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, TargetConfig, without_values
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
+from kaptain_magics.targets.kubernetes.endpoints.cluster_serving import KubernetesServing
+from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import KubernetesJobs
+from kaptain_magics.targets.kubernetes.manifests.secret_manifests import masked
+from kaptain_magics.targets.kubernetes.studies.katib import KatibTuner
+from kaptain_magics.targets.kubernetes.upkeep.cluster_doctor import Doctor
+from kaptain_magics.targets.kubernetes.upkeep.housekeeper import Housekeeper
 
 
 class KubernetesTarget:
     """Runs jobs and studies and serves models on a cluster.
 
     Args:
-        surroundings: ``kubeconfig``, ``context``, ``namespace``, ``base_image``, ``service_account`` and access to
+        config: ``kubeconfig``, ``context``, ``namespace``, ``base_image``, ``service_account`` and access to
             the object store.
     """
 
     name = "kubernetes"
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self.workshop = Workshop(surroundings)
-        self.jobs = KubernetesJobs(self.workshop)
-        self.keeper = Housekeeper(self.workshop)
-        self.tuner = KatibTuner(self.workshop, self.jobs)
-        self.serving = KubernetesServing(self.workshop)
+    def __init__(self, config: TargetConfig) -> None:
+        self.session = ClusterSession(config)
+        self.jobs = KubernetesJobs(self.session)
+        self.keeper = Housekeeper(self.session)
+        self.tuner = KatibTuner(self.session, self.jobs)
+        self.serving = KubernetesServing(self.session)
 
     def check(self) -> list[Check]:
         """Look whether the cluster can be used: server, permissions, quota, image, storage, operators."""
-        return Doctor(self.workshop).check()
+        return Doctor(self.session).check()
 
     def render(self, spec: JobSpec | EndpointSpec | StudySpec) -> str:
         """Return the manifests that would be created, as YAML; the values of secrets are masked."""
@@ -59,7 +59,7 @@ class KubernetesTarget:
 
     def _study(self, study: StudySpec) -> list[Manifest]:
         """Return the Experiment, or the job of the first trial where our own loop runs the study."""
-        if self.tuner.can_tune():
+        if self.tuner.can_tune(study):
             return self.tuner.objects(study).manifests
         base = study.job.upload_uri.rsplit("/", 2)[0]
         name = f"{study.name}-00000000"
@@ -93,9 +93,9 @@ class KubernetesTarget:
 
     # ---- studies -------------------------------------------------------------------------------------------------
 
-    def can_tune(self) -> bool:
-        """Whether Katib is there to run studies."""
-        return self.tuner.can_tune()
+    def can_tune(self, study: StudySpec) -> bool:
+        """Whether Katib is there and has the study's algorithm."""
+        return self.tuner.can_tune(study)
 
     def start(self, study: StudySpec) -> StudyRef:
         """Create the Experiment and return at once."""

@@ -11,8 +11,11 @@ from pathlib import Path
 
 from kaptain_magics.core.specs import EndpointSpec, JobSpec
 from kaptain_magics.errors import ConfigError
-from kaptain_magics.targets.base import Surroundings
-from kaptain_magics.targets.local import environments, processes
+from kaptain_magics.processes.job_process import Process
+from kaptain_magics.processes.start_process import start_process, threads_for
+from kaptain_magics.processes.warm_worker import CAN_FORK
+from kaptain_magics.targets.base import TargetConfig
+from kaptain_magics.targets.local import environments
 from kaptain_magics.targets.local.instances import SERVER, Started, launch_process
 from kaptain_magics.targets.local.serving import LocalServing
 from kaptain_magics.targets.local.target import LocalJobs
@@ -22,14 +25,14 @@ class LocalTarget(LocalJobs, LocalServing):
     """Runs and serves on this machine.
 
     Args:
-        surroundings: State folder, cache and settings; ``warm`` ``false`` starts everything as a fresh process.
+        config: State folder, cache and settings; ``warm`` ``false`` starts everything as a fresh process.
     """
 
     name = "local"
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        LocalJobs.__init__(self, surroundings)
-        LocalServing.__init__(self, surroundings, self._launch_server, self._python_for)
+    def __init__(self, config: TargetConfig) -> None:
+        LocalJobs.__init__(self, config)
+        LocalServing.__init__(self, config, self._launch_server, self._python_for)
         self._like: JobSpec | None = None
 
     def clean(self, force: bool = False) -> list[str]:
@@ -47,35 +50,33 @@ class LocalTarget(LocalJobs, LocalServing):
         if self._like is not None and module == SERVER and python == sys.executable:
             with contextlib.suppress(ConfigError):  # a variable that was passed on to the training is not set any more
                 worker = self._worker(self._like, python)
-        if not processes.CAN_FORK:
+        if not CAN_FORK:
             return launch_process(module, argv, env, log, python)
         request = {
-            "plan": {"module": f"{module}.__main__", "argv": list(argv)},
+            "program": {"module": f"{module}.__main__", "argv": list(argv)},
             "env": dict(env),
             "cwd": str(log.parent),
             "exit_path": str(log.with_name("exit.json")),
             "detached": True,
-            "threads": processes.threads_for(None),
+            "threads": threads_for(None),
         }
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            return _Forked(
-                processes.start(request, output, python=python, warm=worker, cancelled=self._cancelled.is_set)
-            )
+            return _Forked(start_process(request, output, python=python, warm=worker, cancelled=self._cancelled.is_set))
         finally:
             os.close(output)
 
     def _python_for(self, spec: EndpointSpec) -> str:
         if not environments.needed(spec.requirements):
             return sys.executable
-        env = {**os.environ, **self._around.variables(spec)}
-        return environments.prepare(spec.requirements, self._around.cache, self._cancelled.is_set, env)
+        env = {**os.environ, **self._config.variables(spec)}
+        return environments.prepare(spec.requirements, self._config.cache, self._cancelled.is_set, env)
 
 
 class _Forked:
     """A server that was forked from a worker."""
 
-    def __init__(self, process: processes.Process) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
 
     def poll(self) -> int | None:

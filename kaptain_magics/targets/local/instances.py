@@ -50,7 +50,7 @@ class Launch(Protocol):
         """
 
 
-class Told(msgspec.Struct):
+class ServerInfo(msgspec.Struct):
     """What a server wrote about itself."""
 
     pid: int
@@ -118,9 +118,9 @@ class Instance:
         return Lock(self.state).held_by_other()
 
     @property
-    def told(self) -> Told | None:
+    def info(self) -> ServerInfo | None:
         """What the process wrote about itself."""
-        return _read(self.state, Told)
+        return _read(self.state, ServerInfo)
 
     @property
     def ended(self) -> Ended | None:
@@ -153,10 +153,10 @@ class Instance:
             time.sleep(0.02)
 
     def _signal(self, number: signal.Signals) -> None:
-        told = self.told
-        if told is not None and self.alive:  # the id is the process's only as long as it lives
+        info = self.info
+        if info is not None and self.alive:  # the id is the process's only as long as it lives
             with suppress(ProcessLookupError, PermissionError):
-                os.kill(told.pid, number)
+                os.kill(info.pid, number)
 
     def remove(self) -> None:
         """Remove what an ended process left."""

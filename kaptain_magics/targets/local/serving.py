@@ -22,9 +22,9 @@ from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChang
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, StateError, TargetError
-from kaptain_magics.targets.base import EndpointStatus, Surroundings
+from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.endpoints import (
-    Book,
+    EndpointStore,
     check_deployment,
     check_percentage,
     no_canary,
@@ -60,7 +60,7 @@ class LocalServing:
     """Serves models on this machine.
 
     Args:
-        surroundings: The state folder.
+        config: The state folder.
         launch: Starts a server, such as by forking a warm worker; the default starts a fresh process.
         interpreter: Returns the Python that has a deployment's requirements.
     """
@@ -69,14 +69,14 @@ class LocalServing:
 
     def __init__(
         self,
-        surroundings: Surroundings,
+        config: TargetConfig,
         launch: Launch = launch_process,
         interpreter: Callable[[EndpointSpec], str] = lambda _: sys.executable,
     ) -> None:
-        self._folder = surroundings.home / "local" / "endpoints"
-        self._variables = surroundings.variables
-        self._book = Book(self._folder, Deployed)
-        self._turns = Turns(surroundings.home / "local" / "turns")
+        self._folder = config.home / "local" / "endpoints"
+        self._variables = config.variables
+        self._store = EndpointStore(self._folder, Deployed)
+        self._turns = Turns(config.home / "local" / "turns")
         self._launch = launch
         self._interpreter = interpreter
         self._cancelled = threading.Event()
@@ -127,7 +127,7 @@ class LocalServing:
 
     def endpoint(self, name: str) -> EndpointStatus:
         """Return the endpoint as it is now."""
-        deployed = self._book.read(name)
+        deployed = self._store.read(name)
         spec = deployed.stable.spec
         reason, hint = self._trouble(name, deployed)
         requests: dict[str, int] = {}
@@ -149,20 +149,20 @@ class LocalServing:
             replicas=0 if reason else 1,
             reason=reason,
             hint=hint,
-            headers=self._book.headers(name),
+            headers=self._store.headers(name),
         )
 
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints of this target."""
         found = []
-        for name in self._book.names():
+        for name in self._store.names():
             with suppress(NotFoundError):
                 found.append(self.endpoint(name))
         return found
 
     def server_log(self, name: str) -> str:
         """Return the log of the server that has the endpoint's requests."""
-        deployed = self._book.read(name)
+        deployed = self._store.read(name)
         instance = self._instance(name, deployed.stable.instance)
         log = instance.log.read_text("utf-8", "replace") if instance.log.exists() else ""
         reason, _ = self._trouble(name, deployed)
@@ -172,7 +172,7 @@ class LocalServing:
         """Give the canary so many percent: 100 promotes it, 0 rolls it back."""
         check_percentage(canary_percent)
         with self._turns.change(name):
-            deployed = self._book.read(name)
+            deployed = self._store.read(name)
             if deployed.canary is None:
                 raise no_canary(name)
             if canary_percent in (0, 100):
@@ -183,9 +183,9 @@ class LocalServing:
     def undeploy(self, name: str) -> None:
         """Remove the endpoint and its canary after their requests in flight are answered."""
         with self._turns.change(name):
-            deployed = self._book.read(name)
+            deployed = self._store.read(name)
             self._end([self._instance(name, i) for i in deployed.instances])
-            self._book.remove(name)
+            self._store.remove(name)
         with self._turns.alone(name) as alone:
             if alone:
                 self._end(self._unused(name))
@@ -204,7 +204,7 @@ class LocalServing:
                 ]
                 if force:
                     self._end(left)
-                if self._book.find(name) is None:
+                if self._store.find(name) is None:
                     lines += [] if left else [f"folder of endpoint {name}"]
                     if force:
                         shutil.rmtree(self._folder / name, ignore_errors=True)
@@ -212,7 +212,7 @@ class LocalServing:
 
     def _unused(self, name: str) -> list[Instance]:
         """Return the servers that have none of the endpoint's requests."""
-        deployed = self._book.find(name)
+        deployed = self._store.find(name)
         used = deployed.instances if deployed is not None else []
         return [Instance(path) for path in (self._folder / name).glob("i-*") if path.name not in used]
 
@@ -231,13 +231,13 @@ class LocalServing:
         """Start a server and wait until it has its model; it does not accept requests yet."""
         if sys.platform == "win32":
             raise TargetError("the local target cannot serve on Windows", "deploy with --on docker")
-        deployed = self._book.find(spec.name)
+        deployed = self._store.find(spec.name)
         self._check(spec, deployed)
         folder = artifact(spec)
         port, handover = spec.port, ""
         if deployed is not None:
             port, handover = self._port(spec, deployed)
-        token = self._book.token(spec)
+        token = self._store.token(spec)
         python = self._interpreter(spec)
         instance = Instance.make(self._folder / spec.name)
         made.append(instance)
@@ -293,7 +293,7 @@ class LocalServing:
     def _put(self, spec: EndpointSpec, placed: Placed) -> None:
         """Give a ready server its requests."""
         with self._turns.change(spec.name):
-            deployed = self._book.find(spec.name)
+            deployed = self._store.find(spec.name)
             self._check(spec, deployed)
             instance = self._instance(spec.name, placed.instance)
             if deployed is not None and spec.canary_percent is not None:
@@ -305,13 +305,13 @@ class LocalServing:
                 self._settle(spec.name, deployed, placed)
                 return
             self._accept(spec.name, placed)
-            self._book.write(spec.name, Deployed(host=spec.host, port=_port_of(instance), stable=placed))
+            self._store.write(spec.name, Deployed(host=spec.host, port=_port_of(instance), stable=placed))
 
     def _settle(self, name: str, deployed: Deployed, winner: Placed) -> None:
         """Give one revision all requests; when this returns, no other one answers any more."""
         self._accept(name, winner)
         follower = self._instance(name, winner.instance)
-        self._book.write(name, Deployed(host=winner.spec.host, port=_port_of(follower), stable=winner))
+        self._store.write(name, Deployed(host=winner.spec.host, port=_port_of(follower), stable=winner))
         if deployed.router:
             backends = [str(follower.private)]
             self._instance(name, deployed.router).ask({"do": "route", "backends": backends, "percent": 0})
@@ -343,7 +343,7 @@ class LocalServing:
         if router is None or not router.ask({"do": "route", "backends": backends, "percent": percent}):
             router = self._start_router(name, stable, backends, percent)
         after = msgspec.structs.replace(deployed, canary=canary, router=router.folder.name, percent=percent)
-        self._book.write(name, after)
+        self._store.write(name, after)
         release(stable, router)
         if deployed.canary is not None and deployed.canary.instance != canary.instance:
             retire([self._instance(name, deployed.canary.instance)], self._instance(name, canary.instance))
@@ -397,15 +397,15 @@ class LocalServing:
             for instance in self._unused(name):
                 if not instance.alive:
                     instance.remove()
-            if self._book.find(name) is None and not list((self._folder / name).glob("i-*")):
+            if self._store.find(name) is None and not list((self._folder / name).glob("i-*")):
                 shutil.rmtree(self._folder / name, ignore_errors=True)
 
 
 def _port_of(instance: Instance) -> int:
-    told = instance.told
-    if told is None:
+    info = instance.info
+    if info is None:
         raise ServingError("the server has not said where it listens", instance.last_words())
-    return told.port
+    return info.port
 
 
 def _notes(spec: EndpointSpec) -> Iterator[Event]:

@@ -12,8 +12,8 @@ from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError
-from kaptain_magics.runtime import orphans
-from kaptain_magics.targets.local import processes
+from kaptain_magics.processes.environment_mark import run_mark
+from kaptain_magics.processes.job_process import Process
 from kaptain_magics.targets.local.imports import imported_packages
 
 _TICK = 0.1  # seconds between looks at a start
@@ -25,8 +25,8 @@ class StartedJob:
 
     def __init__(self, spec: JobSpec) -> None:
         self.spec = spec
-        self.mark = orphans.run_mark(spec.run_id) + new_hex(16)
-        self.process: processes.Process | None = None
+        self.mark = run_mark(spec.run_id) + new_hex(16)
+        self.process: Process | None = None
         self.stopping = False
         self.reason = self.hint = self.note = ""
         self.starting: threading.Thread | None = None
@@ -34,7 +34,7 @@ class StartedJob:
         self._limit = spec.timeout or float("inf")
         self._deadline = float("inf")
 
-    def begin(self, start: Callable[[], processes.Process]) -> None:
+    def begin(self, start: Callable[[], Process]) -> None:
         """Start the process in a thread: it waits for what its worker imports, and may be stopped meanwhile.
 
         The time of a run counts from here, that of a trial from its script's start: all trials share the imports.

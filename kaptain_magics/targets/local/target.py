@@ -20,10 +20,15 @@ from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.files import disk_error, private_folder
-from kaptain_magics.runtime import orphans
+from kaptain_magics.processes.environment_mark import run_mark
+from kaptain_magics.processes.idle_workers import idle_workers
+from kaptain_magics.processes.job_process import Process
+from kaptain_magics.processes.orphans import end_marked
+from kaptain_magics.processes.start_process import start_process, threads_for
+from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
-from kaptain_magics.targets.base import Check, JobRef, Surroundings, without_values
-from kaptain_magics.targets.local import environments, gpus, processes
+from kaptain_magics.targets.base import Check, JobRef, TargetConfig, without_values
+from kaptain_magics.targets.local import environments, gpus
 from kaptain_magics.targets.local.imports import import_statements, is_standard
 from kaptain_magics.targets.local.memory import MemoryWatch
 from kaptain_magics.targets.local.starting import StartedJob
@@ -39,23 +44,23 @@ class LocalJobs:
     """Runs jobs on this machine.
 
     Args:
-        surroundings: State folder, cache and settings; ``warm`` ``false`` starts every job as a fresh process.
+        config: State folder, cache and settings; ``warm`` ``false`` starts every job as a fresh process.
     """
 
     name = "local"
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._around = surroundings
-        self._warm = surroundings.settings.get("warm", "true") == "true"
+    def __init__(self, config: TargetConfig) -> None:
+        self._config = config
+        self._warm = config.settings.get("warm", "true") == "true"
         self._jobs: dict[str, StartedJob] = {}
-        self._workers: dict[tuple[str, str], processes.WarmWorker] = {}
+        self._workers: dict[tuple[str, str], WarmWorker] = {}
         self._gpus = gpus.Share()
 
     def check(self) -> list[Check]:
         """Look at the state folder, the disk and the ways to start a process."""
-        home = self._around.home
+        home = self._config.home
         free = shutil.disk_usage(home if home.exists() else Path.home()).free
-        warm = processes.CAN_FORK and self._warm
+        warm = CAN_FORK and self._warm
         found = gpus.look()
         writable = os.access(home if home.exists() else home.parent, os.W_OK)
         return [
@@ -121,9 +126,9 @@ class LocalJobs:
     def _start_job(self, mine: StartedJob, python: str) -> None:
         job = mine.spec
         folder = Path(job.folder)
-        threads = processes.threads_for(job.resources.cores, job.parallel)
+        threads = threads_for(job.resources.cores, job.parallel)
         request: dict[str, Any] = {
-            "plan": {
+            "program": {
                 "script": str(folder / "work" / job.script.name),
                 "argv": list(job.argv),
                 "assignments": job.assignments,
@@ -140,10 +145,10 @@ class LocalJobs:
         }
         worker = self._worker(job, python)
 
-        def start() -> processes.Process:
+        def start() -> Process:
             output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
-                return processes.start(request, output, python=python, warm=worker, cancelled=mine.cancelled)
+                return start_process(request, output, python=python, warm=worker, cancelled=mine.cancelled)
             finally:
                 os.close(output)
 
@@ -156,19 +161,19 @@ class LocalJobs:
             if worker is not None:
                 worker.start()
 
-    def _worker(self, job: JobSpec, python: str) -> processes.WarmWorker | None:
+    def _worker(self, job: JobSpec, python: str) -> WarmWorker | None:
         if not self._warm or job.resources.gpu_limit:
             return None
         key = (python, job.script.source)
         if key not in self._workers:
-            env = {**os.environ, **self._around.variables(job)}
+            env = {**os.environ, **self._config.variables(job)}
             statements = [s for s in import_statements(job.script.source) if not is_standard(s)]
-            self._workers[key] = processes.WarmWorker(statements, env, python, later=_SERVER)
+            self._workers[key] = WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
 
     def _environment(self, mine: StartedJob, threads: int) -> dict[str, str]:
         job = mine.spec
-        env = {**os.environ, **self._around.storage_env}
+        env = {**os.environ, **self._config.storage_env}
         if env.get("MPLBACKEND", "").startswith("module://"):  # the notebook's own; a job has no notebook
             env["MPLBACKEND"] = "agg"
         env |= {
@@ -183,7 +188,7 @@ class LocalJobs:
         }
         if job.resources.cores is not None:
             env = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **env}
-        env |= self._around.variables(job)
+        env |= self._config.variables(job)
         if job.resources.gpu_limit:
             devices, mine.note = self._gpus.take(job.name, job.resources.gpu_limit, env)
             env |= devices
@@ -230,7 +235,7 @@ class LocalJobs:
         assert process.exit is not None
         code = process.exit.code
         if code is None:  # there is no worker any more to end what the job has left
-            orphans.end_marked(mine.mark)
+            end_marked(mine.mark)
         if code == 0 and not mine.stopping:
             yield StateChanged(state=RunState.SUCCEEDED, exit_code=0)
         elif mine.stopping:
@@ -251,8 +256,8 @@ class LocalJobs:
         requirements = mine.spec.requirements
         yield Noted(text="Installing requirements: " + without_passwords(", ".join(requirements)))
         try:
-            env = {**os.environ, **self._around.variables(mine.spec)}
-            python = environments.prepare(requirements, self._around.cache, lambda: mine.stopping, env)
+            env = {**os.environ, **self._config.variables(mine.spec)}
+            python = environments.prepare(requirements, self._config.cache, lambda: mine.stopping, env)
             if not mine.stopping:
                 self._start_job(mine, python)
         except TargetError as error:
@@ -275,11 +280,11 @@ class LocalJobs:
 
     def clean(self, force: bool = False) -> list[str]:
         """Find warm workers of this user that have nothing to do and, with ``force``, let them end."""
-        return [f"idle warm worker (process {pid})" for pid in processes.idle_workers(leave=force)]
+        return [f"idle warm worker (process {pid})" for pid in idle_workers(leave=force)]
 
     def end_run(self, run_id: str) -> None:
         """End the processes of a run whose supervisor was killed."""
-        orphans.end_marked(orphans.run_mark(run_id))
+        end_marked(run_mark(run_id))
 
 
 def _alive(pid: int) -> bool:

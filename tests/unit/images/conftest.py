@@ -21,10 +21,10 @@ from typing import IO, Any, NamedTuple, TypeVar
 import pytest
 import urllib3
 
-from kaptain_magics.images.credentials import Logins
-from kaptain_magics.images.http import Access
-from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import DOCKER_MANIFEST, Registries, Registry
+from kaptain_magics.images.registry.docker_logins import Logins
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_access import Access
+from kaptain_magics.images.registry.registry_client import DOCKER_MANIFEST, Registries, Registry
 from tests.certificates import self_signed
 from tests.engine import LockedRegistry
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.errors import ImageError
-from kaptain_magics.images.context import Entry, runtime_entries, training_context
-from kaptain_magics.images.digest import FileDigests, image_digest
-from kaptain_magics.images.layers import make_layer
+from kaptain_magics.images.assemble.layers import make_layer
+from kaptain_magics.images.build_context import Entry, runtime_entries, training_context
+from kaptain_magics.images.content_digest import FileDigests, image_digest
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def test_the_runtime_needs_nothing_but_python(tmp_path: Path) -> None:
         "import kaptain\n"
         "MetadataUtil.record_metrics({'accuracy': 0.5})\n"
     )
-    (tmp_path / "plan.json").write_text('{"script": "training.py"}')
+    (tmp_path / "program.json").write_text('{"script": "training.py"}')
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "kaptain_magics.runtime.launch", "plan.json"],
+        [sys.executable, "-S", "-m", "kaptain_magics.runtime.launch", "program.json"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path / "r"), "KAPTAIN_CHANNEL": "stdout"},
         capture_output=True,
@@ -180,7 +180,7 @@ def test_a_change_behind_the_cache_is_seen(digest: Digest, project: Path) -> Non
 def test_unchanged_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "big.bin"
     path.write_bytes(b"x" * 1000)
-    monkeypatch.setattr("kaptain_magics.images.digest._SETTLED", -1.0)
+    monkeypatch.setattr("kaptain_magics.images.content_digest._SETTLED", -1.0)
     cache = tmp_path / "cache"
     known = FileDigests(cache)
     first = known.of(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.errors import CredentialsError
-from kaptain_magics.images.credentials import Login, Logins
+from kaptain_magics.images.registry.docker_logins import Login, Logins
 from tests.unit.images.conftest import auth
 
 Config = Callable[..., Path]

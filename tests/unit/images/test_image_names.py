@@ -4,7 +4,7 @@ import pytest
 
 from kaptain_magics.errors import ImageError
 from kaptain_magics.images.publish import Published
-from kaptain_magics.images.reference import Reference, with_tag
+from kaptain_magics.images.registry.reference import Reference, with_tag
 
 DIGEST = "sha256:" + "0a" * 32
 

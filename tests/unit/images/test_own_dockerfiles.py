@@ -10,14 +10,14 @@ import pytest
 
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.errors import ImageError, TargetError
-from kaptain_magics.images.build import build_image, push_built
-from kaptain_magics.images.builder import ImageBuilder
-from kaptain_magics.images.context import Entry
+from kaptain_magics.images.build_context import Entry
+from kaptain_magics.images.dockerfile_builder import ImageBuilder
 from kaptain_magics.images.engine import Engine
-from kaptain_magics.images.http import Access
+from kaptain_magics.images.engine_build import build_image, push_built
 from kaptain_magics.images.publish import Published
-from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import Registries
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_access import Access
+from kaptain_magics.images.registry.registry_client import Registries
 from tests.engine import LockedRegistry
 from tests.unit.images.conftest import Server, reference, run, skipped
 

@@ -16,13 +16,13 @@ import pytest
 
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.errors import ImageError
-from kaptain_magics.images.build import build_image
-from kaptain_magics.images.context import Entry
+from kaptain_magics.images.build_context import Entry
 from kaptain_magics.images.engine import Engine, docker_platform
-from kaptain_magics.images.http import Access
+from kaptain_magics.images.engine_build import build_image
 from kaptain_magics.images.publish import Published, Publisher, Recipe, recipe
-from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import Manifest, Registries
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_access import Access
+from kaptain_magics.images.registry.registry_client import Manifest, Registries
 from tests.engine import LockedRegistry
 from tests.unit.images.conftest import Cutter, Server, push_tiny, reference, run, skipped
 from tests.unit.images.test_requirements_of_images import wheel

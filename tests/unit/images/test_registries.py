@@ -13,10 +13,12 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from urllib3 import HTTPResponse, PoolManager
 
 from kaptain_magics.errors import CredentialsError, ImageError
-from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import Registries
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_auth import RegistryAuth
+from kaptain_magics.images.registry.registry_client import Registries
 from tests.engine import LockedRegistry
 from tests.unit.images.conftest import (
     PASSWORD,
@@ -224,11 +226,10 @@ def test_a_refused_token_is_said_without_the_password(guarded: Server, docker_co
 
 
 def test_a_login_is_not_sent_to_an_unsafe_place() -> None:
-    from kaptain_magics.images.http import RegistryHttp
-
-    http_client = RegistryHttp("registry.example.com", access(Path("/nowhere")))
+    auth_client = RegistryAuth("registry.example.com", access(Path("/nowhere")))
+    challenge = {"WWW-Authenticate": 'Bearer realm="http://thief.example.com/token"'}
     with pytest.raises(CredentialsError, match="no safe place to log in"):
-        http_client._token({"realm": "http://thief.example.com/token"}, "repository:a:pull")
+        auth_client.log_in(HTTPResponse(headers=challenge, status=401), "repository:a:pull", PoolManager())
 
 
 def test_connections_are_shared(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.errors import ImageError
-from kaptain_magics.images.build import _refused
-from kaptain_magics.images.http import Access, RegistryHttp
-from kaptain_magics.images.reference import Reference
+from kaptain_magics.images.engine_build import _refused
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_access import Access
+from kaptain_magics.images.registry.registry_http import RegistryHttp
 from tests.unit.images.conftest import Server, push_tiny, reference, registries, upload
 
 Serve = Callable[..., Server]

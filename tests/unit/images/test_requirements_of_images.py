@@ -11,9 +11,9 @@ from typing import TypeVar
 import pytest
 
 from kaptain_magics.errors import ImageError
-from kaptain_magics.images.context import training_context
-from kaptain_magics.images.inside import ImageContents
-from kaptain_magics.images.requirements import check_no_password, local_files, name_of, shown, without_paths
+from kaptain_magics.images.build_context import training_context
+from kaptain_magics.images.image_contents import ImageContents
+from kaptain_magics.images.requirement_lines import check_no_password, local_files, name_of, shown, without_paths
 from kaptain_magics.images.wheels import Platform, install
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.errors import TargetError
-from kaptain_magics.targets.kubernetes import client
-from kaptain_magics.targets.kubernetes.client import Cluster
+from kaptain_magics.targets.kubernetes.api import client
+from kaptain_magics.targets.kubernetes.api.client import Cluster
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kaptain_magics.targets.kubernetes import explain
+from kaptain_magics.targets.kubernetes.api import explain
 
 QUOTA = 'pods "x" is forbidden: failed quota: kf-resource-quota: must specify cpu,memory'
 EXCEEDED = (

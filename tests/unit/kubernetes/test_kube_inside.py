@@ -20,10 +20,11 @@ from kaptain_magics.core.domains import Categorical, Double, Integer
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import Binding, Capture, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.errors import TargetError
-from kaptain_magics.images.context import Entry
+from kaptain_magics.images.build_context import Entry
 from kaptain_magics.script import bindings, capture
-from kaptain_magics.targets.kubernetes import payload
+from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.inside import start
+from kaptain_magics.targets.kubernetes.pods import payload
 
 
 def job(source: str = "print(1)", **changes: Any) -> JobSpec:
@@ -50,8 +51,8 @@ def run(made: payload.Payload, folder: Path, **env: str) -> subprocess.Completed
     """Run the entry as a pod does, with a root of the test's own."""
     inside, root = lay_out(made, folder), folder / "root"
     root.mkdir()
-    plan = (inside / "plan.json").read_text().replace("/home/kaptain", str(root))
-    (inside / "plan.json").write_text(plan)
+    program = (inside / "program.json").read_text().replace("/home/kaptain", str(root))
+    (inside / "program.json").write_text(program)
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "TRAINED_MODEL_UPLOAD_PATH")}
     return subprocess.run(
         [sys.executable, "-u", str(inside / "start.py")],
@@ -62,6 +63,31 @@ def run(made: payload.Payload, folder: Path, **env: str) -> subprocess.Completed
         timeout=120,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise ValueError('no such digit')", ("the script raised ValueError: no such digit", "")),
+        ("import sys; sys.excepthook = print; raise ValueError('x' * 9000)", ("the script ended with exit code 1", "")),
+        ("print('fine')", ("the script ended with exit code 1", "")),
+    ],
+)
+def test_a_failures_reason_stays_in_the_pods_state(tmp_path: Path, source: str, reason: tuple[str, str]) -> None:
+    note = tmp_path / "termination-log"
+    note.touch()
+    run(payload.for_job(job(source)), tmp_path / "pod", KAPTAIN_TERMINATION_LOG=str(note))
+    assert exit_reason({"exitCode": 1, "message": note.read_text()}, "") == reason
+
+
+def test_our_own_failure_is_noted_with_its_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = tmp_path / "termination-log"
+    monkeypatch.setattr(start, "TERMINATION", note)
+    assert start.fail("the store is away", "look at it") == 1
+    assert not note.exists()  # of a container without such a file
+    note.touch()
+    start.fail("the store is away", "look at it")
+    assert exit_reason({"exitCode": 1, "message": note.read_text()}, "") == ("the store is away", "look at it")
 
 
 def test_a_script_runs_with_files_and_runtime(tmp_path: Path) -> None:
@@ -124,9 +150,9 @@ p.parse_args()
         {"x": "0", "warm": "false", "layers": "1 2", "lr": "-0.5"},
         {"x": "1", "warm": "true", "layers": "None", "lr": "0.5"},
     ):
-        plan = json.loads(payload.for_study(study).files["plan.json"])
-        start.place(plan, "\n".join(f"{name}={text}" for name, text in values.items()))
-        assert tuple(plan["argv"]) == msgspec.structs.replace(template, parameters=values).argv
+        program = json.loads(payload.for_study(study).files["program.json"])
+        start.place(program, "\n".join(f"{name}={text}" for name, text in values.items()))
+        assert tuple(program["argv"]) == msgspec.structs.replace(template, parameters=values).argv
 
 
 def test_a_missing_module_and_an_exit_code(tmp_path: Path) -> None:
@@ -148,10 +174,10 @@ def test_a_missing_module_and_an_exit_code(tmp_path: Path) -> None:
     ],
 )
 def test_every_way_to_take_a_value(binding: str, text: str, argv: list[str], assignments: dict[str, Any]) -> None:
-    plan: dict[str, Any] = {"argv": ["--rest"], "search": {"bindings": {"x": binding}, "values": {}}}
-    start.place(plan, f"x={text}")
-    assert plan["argv"] == [*argv, "--rest"]
-    assert plan.get("assignments", {}) == assignments
+    program: dict[str, Any] = {"argv": ["--rest"], "search": {"bindings": {"x": binding}, "values": {}}}
+    start.place(program, f"x={text}")
+    assert program["argv"] == [*argv, "--rest"]
+    assert program.get("assignments", {}) == assignments
 
 
 def test_workers_of_an_indexed_job_find_each_other() -> None:
@@ -222,9 +248,9 @@ def test_sent_and_fetched_values(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "sent.pkl").write_bytes(b"pickle")
     made = payload.for_job(job(folder=str(folder), capture=Capture(send=("df",), fetch=("result",))))
-    plan = json.loads(made.files["plan.json"])
-    assert plan["sent"].endswith("/.kaptain-sent.pkl")
-    assert plan["fetched_uri"] == made.fetched_uri == "s3://kaptain/models/dev/mnist/trained/1.fetched.pkl"
+    program = json.loads(made.files["program.json"])
+    assert program["sent"].endswith("/.kaptain-sent.pkl")
+    assert program["fetched_uri"] == made.fetched_uri == "s3://kaptain/models/dev/mnist/trained/1.fetched.pkl"
 
 
 def test_files_that_were_changed_in_the_store_are_not_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,14 +273,14 @@ def test_large_files_are_named_with_their_digest(tmp_path: Path) -> None:
 
     (tmp_path / "big.bin").write_bytes(os.urandom(payload.LARGEST))
     made = payload.for_job(job(files=(str(tmp_path / "big.bin"),)))
-    plan = json.loads(made.files["plan.json"])
-    assert plan["work_sha256"] == hashlib.sha256(made.work).hexdigest()
+    program = json.loads(made.files["program.json"])
+    assert program["work_sha256"] == hashlib.sha256(made.work).hexdigest()
 
 
-def test_a_built_image_needs_the_plan_only() -> None:
+def test_a_built_image_needs_the_program_only() -> None:
     made = payload.for_job(job(image=ImageSpec(base_image="b", image_name="team/mnist:1")))
-    assert set(made.files) == {"start.py", "plan.json", "work.tar.gz"}
-    assert json.loads(made.files["plan.json"])["script"] == "/kaptain/training.py"
+    assert set(made.files) == {"start.py", "program.json", "work.tar.gz"}
+    assert json.loads(made.files["program.json"])["script"] == "/kaptain/training.py"
 
 
 def test_a_file_that_is_not_there() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kaptain_magics.core.metric_lines import explain_missing
-from kaptain_magics.targets.kubernetes.katib import said_by_script
+from kaptain_magics.targets.kubernetes.studies.katib import said_by_script
 
 LOG = """\
 I1125 10:31:02.123456      14 main.go:396] Trial Name: m-tune-1-abc

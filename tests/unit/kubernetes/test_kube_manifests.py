@@ -21,11 +21,12 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import ClusterOptions, EndpointSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import DomainError, ServingError
-from kaptain_magics.targets.kubernetes import labels
-from kaptain_magics.targets.kubernetes.kinds import Manifest
-from kaptain_magics.targets.kubernetes.manifests import experiment, secrets, serving
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.manifests import experiment, labels
 from kaptain_magics.targets.kubernetes.manifests import inferenceservice as kserve
-from kaptain_magics.targets.kubernetes.manifests import job as jobs
+from kaptain_magics.targets.kubernetes.manifests import secret_manifests as secrets
+from kaptain_magics.targets.kubernetes.manifests import server_manifests as serving
+from kaptain_magics.targets.kubernetes.manifests import workloads as jobs
 from kaptain_magics.targets.kubernetes.manifests.pod import Setup, metadata
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -16,12 +16,12 @@ import pytest
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import JobSpec, Script
-from kaptain_magics.images.own import bundle, here, own_packages, platform_name, versions_in
+from kaptain_magics.images.runtime_packages import bundle, fetch_runtime_packages, here, platform_name, versions_in
 from kaptain_magics.images.wheels import Platform
 from kaptain_magics.runtime.requirements import OWN_PACKAGES, STORAGE_PACKAGES
 from kaptain_magics.storage import open_store
-from kaptain_magics.targets.kubernetes import payload
-from kaptain_magics.targets.kubernetes.packages import LISTED, Packages, folder_of
+from kaptain_magics.targets.kubernetes.pods import payload
+from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, Packages, folder_of
 from tests.seaweed import SeaweedFS
 
 _T = TypeVar("_T")
@@ -80,8 +80,8 @@ def test_a_python_without_anything_saves_a_model(
     root.mkdir()
     for name, content in made.files.items():
         (inside / name).write_bytes(content)
-    plan = (inside / "plan.json").read_text().replace("/home/kaptain", str(root))
-    (inside / "plan.json").write_text(plan)
+    program = (inside / "program.json").read_text().replace("/home/kaptain", str(root))
+    (inside / "program.json").write_text(program)
     venv.create(tmp_path / "bare", symlinks=True)
     ran = subprocess.run(
         [str(tmp_path / "bare/bin/python"), "-u", str(inside / "start.py")],
@@ -110,12 +110,12 @@ def test_own_packages_are_those_of_this_environment(tmp_path: Path, monkeypatch:
 
     mine = own()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    folder = done(own_packages(OWN_PACKAGES, mine, tmp_path))
+    folder = done(fetch_runtime_packages(OWN_PACKAGES, mine, tmp_path))
     assert {name: version(name) for name in ("minio", "msgspec", "orjson", "httptools", "certifi")}.items() <= (
         versions_in(folder).items()
     )
-    assert done(own_packages(OWN_PACKAGES, mine, tmp_path)) == folder
-    lacking = done(own_packages(STORAGE_PACKAGES, mine, tmp_path, {"urllib3": "2.0", "certifi": "2026"}))
+    assert done(fetch_runtime_packages(OWN_PACKAGES, mine, tmp_path)) == folder
+    lacking = done(fetch_runtime_packages(STORAGE_PACKAGES, mine, tmp_path, {"urllib3": "2.0", "certifi": "2026"}))
     assert "minio" in versions_in(lacking)
     assert not {"urllib3", "certifi"} & set(versions_in(lacking))
     text = "".join(path.read_text("utf-8", "replace") for path in folder.rglob("*.dist-info/*") if path.is_file())

@@ -17,9 +17,9 @@ import numpy as np
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import KaptainError
-from kaptain_magics.serving.client import infer
-from kaptain_magics.targets.kubernetes import payload
-from kaptain_magics.targets.kubernetes.manifests.serving import server_options
+from kaptain_magics.serving.client.predict import infer
+from kaptain_magics.targets.kubernetes.manifests.server_manifests import server_options
+from kaptain_magics.targets.kubernetes.pods import payload
 
 MODEL = """
 import kaptain_probe

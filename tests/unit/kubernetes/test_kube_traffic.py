@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from kaptain_magics.targets.kubernetes import portforward, traffic
+from kaptain_magics.targets.kubernetes.endpoints import portforward, traffic
 from tests.servers import drain
 
 

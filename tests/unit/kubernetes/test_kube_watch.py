@@ -4,108 +4,24 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from kaptain_magics.errors import TargetError
-from kaptain_magics.targets.kubernetes.client import ApiError, Cluster, UnreachableError
-from kaptain_magics.targets.kubernetes.stamps import Stamps, nanoseconds
-from kaptain_magics.targets.kubernetes.watch import Change, Feed, Item, Piece, Trouble
+from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster, UnreachableError
+from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, Piece, Trouble
+from kaptain_magics.targets.kubernetes.api.log_stamps import Stamps, nanoseconds
+from tests.unit.kubernetes.scripted_api import Answer, listing, pod, serve, silence, stamped
 
-Answer = Callable[["ApiServer", dict[str, str]], None]
-
-
-class ApiServer(BaseHTTPRequestHandler):
-    """Plays a script: for every path a list of answers, the last one for good."""
-
-    protocol_version = "HTTP/1.1"
-    answers: dict[str, list[Answer]]
-    asked: list[tuple[str, dict[str, str]]]
-
-    def do_GET(self) -> None:
-        parts = urlsplit(self.path)
-        query = {k: v[0] for k, v in parse_qs(parts.query).items()}
-        key = parts.path.rpartition("/")[2] + ("?watch" if "watch" in query else "")
-        self.asked.append((key, query))
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        script = self.answers[key]
-        (script.pop(0) if len(script) > 1 else script[0])(self, query)
-
-    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
-
-    def say(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode() if not isinstance(body, bytes) else body
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def stream(self, *pieces: bytes, end: bool = True) -> None:
-        """Send pieces in chunks; without an end the connection breaks."""
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        for piece in pieces:
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            self.wfile.flush()
-        if end:
-            self.wfile.write(b"0\r\n\r\n")
-        else:
-            self.connection.shutdown(socket.SHUT_RDWR)
-        self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[dict[str, list[Answer]]], tuple[Cluster, type[ApiServer]]]]:
-    servers = []
-
-    def begin(answers: dict[str, list[Answer]]) -> tuple[Cluster, type[ApiServer]]:
-        from kubernetes.client import Configuration
-
-        handler = type("Script", (ApiServer,), {"answers": answers, "asked": []})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        configuration = Configuration(host=f"http://127.0.0.1:{server.server_address[1]}")
-        return Cluster(configuration, "demo"), handler
-
-    yield begin
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def pod(version: int, uid: str = "u", phase: str = "Pending", container: str = "") -> dict[str, Any]:
-    status: dict[str, Any] = {"phase": phase}
-    if container:
-        status["containerStatuses"] = [{"name": "c", "state": {container: {}}}]
-    return {"metadata": {"name": "p", "uid": uid, "resourceVersion": str(version)}, "status": status}
-
-
-def listing(version: int, *pods: dict[str, Any]) -> Answer:
-    return lambda server, _: server.say(200, {"metadata": {"resourceVersion": str(version)}, "items": list(pods)})
+__all__ = ["serve"]
 
 
 def changes(*found: tuple[str, dict[str, Any]], end: bool = True) -> Answer:
     lines = [json.dumps({"type": kind, "object": thing}).encode() + b"\n" for kind, thing in found]
     return lambda server, _: server.stream(*lines, end=end)
-
-
-def silence(server: ApiServer, _: dict[str, str]) -> None:
-    server.send_response(200)
-    server.send_header("Transfer-Encoding", "chunked")
-    server.end_headers()
-    server.wfile.flush()
-    server.rfile.read(1)
 
 
 def taken(feed: Feed, wanted: Callable[[list[Item]], bool], patience: int = 200) -> list[Item]:
@@ -188,10 +104,6 @@ def test_an_outage_is_told_once_and_then_given_up(serve: Any) -> None:
         cluster.request("GET", "/version", patience=0.2)
 
 
-def stamped(second: int, text: str, nano: int = 0) -> bytes:
-    return f"2026-11-22T13:00:{second:02d}.{nano:09d}Z {text}\n".encode()
-
-
 def pieces(items: list[Item]) -> bytes:
     return b"".join(item.data for item in items if isinstance(item, Piece))
 
@@ -221,15 +133,6 @@ def test_a_log_is_whole_over_broken_connections(serve: Any) -> None:
     assert "sinceTime" not in asked[0]
     assert asked[1]["sinceTime"].startswith("2026-11-22T")
     assert [query.get("follow") for query in asked] == ["true", "true", "true", None]
-
-
-def test_a_log_that_the_node_has_no_more_ends(serve: Any) -> None:
-    done = pod(1, phase="Failed", container="terminated")
-    lost = b"unable to retrieve container logs for docker://1"
-    cluster, _ = serve({"p": [lambda s, _: s.say(200, done)], "log": [lambda s, _: s.stream(lost)]})
-    with Feed(cluster) as feed:
-        feed.log("log", "p", "c")
-        assert pieces(taken(feed, ended)) == b""
 
 
 def test_a_pod_that_is_gone_ends_its_log(serve: Any) -> None:

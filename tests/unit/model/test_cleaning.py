@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from kaptain_magics.core.states import RunKind
-from kaptain_magics.model import Workspace, housekeeping
+from kaptain_magics.model import Workspace, cleaning
 from kaptain_magics.script import capture
 from tests.seaweed import SeaweedFS
 
@@ -23,11 +23,11 @@ def test_one_that_cannot_be_removed_does_not_stop_the_others(monkeypatch: pytest
         raise PermissionError(13, "Permission denied", "first")
 
     def look(_: Workspace) -> object:
-        yield housekeeping._Leftover("first", refuse)
-        yield housekeeping._Leftover("second", lambda: removed.append("second"))
+        yield cleaning._Leftover("first", refuse)
+        yield cleaning._Leftover("second", lambda: removed.append("second"))
         raise OSError(5, "Input/output error", "third")
 
-    monkeypatch.setattr(housekeeping, "_folders", look)
+    monkeypatch.setattr(cleaning, "_folders", look)
     lines = Workspace().clean(force=True)
     assert lines[0].startswith("first: cannot be removed now: ")
     assert lines[1] == "second"

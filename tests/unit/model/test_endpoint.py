@@ -25,7 +25,7 @@ from kaptain_magics.errors import InferenceError, NotFoundError, ServingError
 from kaptain_magics.model.context import Context
 from kaptain_magics.model.endpoint import Endpoint
 from kaptain_magics.state import EndpointRecord
-from kaptain_magics.targets.base import EndpointStatus, Surroundings
+from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.local import instances
 from kaptain_magics.targets.local.serving import LocalServing
 from tests.servers import predictor
@@ -69,9 +69,9 @@ class Served:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.settings = Settings(home=str(path / "home"), cache=str(path / "cache"))
-        self.target = CountingServing(Surroundings(home=path / "home", cache=path / "cache"))
+        self.target = CountingServing(TargetConfig(home=path / "home", cache=path / "cache"))
         self.elsewhere = LocalServing(
-            Surroundings(home=path / "home", cache=path / "cache")
+            TargetConfig(home=path / "home", cache=path / "cache")
         )  # as another process has it
         self.registry = Context(self.settings).registry
 
@@ -111,9 +111,9 @@ class Served:
     def kill(self) -> None:
         """Kill the server."""
         for path in (self.path / "home/local/endpoints" / NAME).glob("i-*"):
-            told = instances.Instance(path).told
-            assert told is not None
-            os.kill(told.pid, signal.SIGKILL)
+            info = instances.Instance(path).info
+            assert info is not None
+            os.kill(info.pid, signal.SIGKILL)
         until(lambda: self.elsewhere.endpoint(NAME).reason, 30, "noticed")
 
     @property

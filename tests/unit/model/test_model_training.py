@@ -152,9 +152,7 @@ def test_bad_options_are_refused(workspace: Workspace) -> None:
 
 
 def test_a_dry_run_starts_nothing(workspace: Workspace) -> None:
-    plan = workspace.model("dev/plain").plan_training(
-        capture(PLAIN), parameters={"rate": 0.1}, env={"API_TOKEN": "s3cr3t"}
-    )
+    plan = workspace.model("dev/plain").plan_training(capture(PLAIN), parameters={"rate": 0.1}, env={"GIVEN": "s3cr3t"})
     shown = plan.render()
     assert "rate = 0.1" in shown
     assert "s3cr3t" not in shown

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from kaptain_magics.errors import ConfigError, ImageError
-from kaptain_magics.images.http import Access
-from kaptain_magics.images.reference import Reference
-from kaptain_magics.images.registry import Registries, Registry
+from kaptain_magics.images.registry.reference import Reference
+from kaptain_magics.images.registry.registry_access import Access
+from kaptain_magics.images.registry.registry_client import Registries, Registry
 from kaptain_magics.model.contract.config import (
     Config,
     DockerConfigurationProvider,

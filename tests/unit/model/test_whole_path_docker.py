@@ -37,7 +37,7 @@ print("trained with", c)
 def workspace(home: Path, docker_host: str, docker_base_image: str) -> Iterator[Workspace]:
     import docker
 
-    from kaptain_magics.targets.docker.container import owner
+    from kaptain_magics.targets.docker.container_settings import owner
 
     settings = {
         "target": "docker",

@@ -82,7 +82,7 @@ def test_the_description_tells_what_the_model_knows(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "kaptain-model.json").read_text())
     assert told["framework"] == "sklearn"
     assert (told["format"], told["model"], told["kind"]) == ("joblib", "model.joblib", "DummyClassifier")
-    assert (told["name"], told["told_by"]) == ("first", "model")
+    assert (told["name"], told.pop("told_by")) == ("first", "model")
     assert (told["columns"], told["classes"]) == (["a", "b"], ["x", "y"])
     assert [tensor["name"] for tensor in told["inputs"]] == ["a", "b"]
     assert told["outputs"] == [
@@ -104,7 +104,7 @@ def test_outputs_are_what_the_model_answers(tmp_path: Path) -> None:
 def test_an_example_tells_the_datatypes(tmp_path: Path) -> None:
     told = write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, example=ROWS[:2].astype(np.float32))
     assert told.inputs == [{"name": "predict", "datatype": "FP32", "shape": [-1, 2]}]
-    assert told.told_by == "example"
+    assert told.signature_source == "example"
     with pytest.raises(ExportError, match="does not take the example"):
         write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, example=ROWS[:2, :1])
 
@@ -113,7 +113,7 @@ def test_a_signature_is_kept(tmp_path: Path) -> None:
     side = [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
     text = json.dumps({"inputs": side, "outputs": side})
     told = write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, signature=text)
-    assert (told.inputs, told.outputs, told.told_by) == (side, side, "signature")
+    assert (told.inputs, told.outputs, told.signature_source) == (side, side, "signature")
 
 
 @pytest.mark.parametrize("signature", ["{", "[1]", '{"inputs": [{"name": "x"}]}', {"inputs": 3}])

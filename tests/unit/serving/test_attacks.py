@@ -239,7 +239,7 @@ def test_grpc_messages_are_bounded(digits_folder: Path) -> None:
     """Typed numbers of one byte become many times as much; they are counted before a message is made of them."""
     import grpc
 
-    from kaptain_magics.serving.grpc_messages import SERVICE, messages
+    from kaptain_magics.serving.grpc.messages import SERVICE, messages
 
     def message(datatype: str, count: int, raw: bytes = b"", **contents: list[object]) -> bytes:
         request = messages()["ModelInferRequest"](model_name="m")

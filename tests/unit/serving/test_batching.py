@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kaptain_magics.serving import batching
-from kaptain_magics.serving.batching import Runner
-from kaptain_magics.serving.errors import RequestError, refusal
-from kaptain_magics.serving.limits import Limits
-from kaptain_magics.serving.loaders.base import Signature
-from kaptain_magics.serving.metrics import Metrics
+from kaptain_magics.serving.inference import batching
+from kaptain_magics.serving.inference.batching import Runner
+from kaptain_magics.serving.inference.metrics import Metrics
+from kaptain_magics.serving.protocol.errors import RequestError, refusal
+from kaptain_magics.serving.protocol.limits import Limits
+from kaptain_magics.serving.signature import Signature
 
 
 class Model:

@@ -17,9 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from kaptain_magics.errors import InferenceError
-from kaptain_magics.serving.client import predict, predict_async, predict_batch
-from kaptain_magics.serving.inputs import to_tensors
-from kaptain_magics.serving.loaders.base import Signature, TensorSpec
+from kaptain_magics.serving.client.inputs import to_tensors
+from kaptain_magics.serving.client.predict import predict, predict_async, predict_batch
+from kaptain_magics.serving.signature import Signature, TensorSpec
 from tests.servers import ModelServer
 
 Ask = Callable[[ModelServer, Any], Any]

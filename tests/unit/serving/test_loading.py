@@ -13,9 +13,9 @@ import pytest
 
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.errors import FrameworkError, InferenceError, ServingError
-from kaptain_magics.serving.loaders.base import Signature, TensorSpec
 from kaptain_magics.serving.loaders.described import is_batchable, thread_limit
 from kaptain_magics.serving.loaders.registry import load_model
+from kaptain_magics.serving.signature import Signature, TensorSpec
 
 LIBRARIES = {
     ModelFramework.SKLEARN: ("sklearn", "scikit-learn"),

@@ -9,9 +9,9 @@ import pytest
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.serving.auth import Gate
-from kaptain_magics.serving.errors import RequestError
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.serving.http.auth import Gate
+from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local import LocalTarget
 from tests.servers import ADDER, ModelServer, predictor
 from tests.waiting import until
@@ -81,7 +81,7 @@ def test_with_a_token_or_beyond_this_machine_any_name_will_do() -> None:
 
 
 def test_the_canarys_router_passes_on_where_a_request_comes_from(home: Path, folder: Path) -> None:
-    target = LocalTarget(Surroundings(home=home, cache=home / "cache"))
+    target = LocalTarget(TargetConfig(home=home, cache=home / "cache"))
 
     def deploy(revision: str, percent: int | None) -> None:
         spec = EndpointSpec(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kaptain_magics.serving import pool
+from kaptain_magics.serving.client import pool
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

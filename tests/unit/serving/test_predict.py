@@ -20,7 +20,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from kaptain_magics.errors import InferenceError, ServingError
-from kaptain_magics.serving.client import infer, predict, predict_async, predict_batch
+from kaptain_magics.serving.client.predict import infer, predict, predict_async, predict_batch
 from tests.servers import ADDER, ModelServer, predictor
 
 

@@ -19,8 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from kaptain_magics.serving.binary import read_raw, write_raw
-from kaptain_magics.serving.datatypes import DTYPES
+from kaptain_magics.serving.protocol.binary import read_raw, write_raw
+from kaptain_magics.serving.protocol.datatypes import DTYPES
 from tests.servers import JSON, ModelServer, predictor, tensor
 
 INFER = "/v2/models/dev-mnist/infer"

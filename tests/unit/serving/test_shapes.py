@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from kaptain_magics.errors import InferenceError
-from kaptain_magics.serving.client import predict
-from kaptain_magics.serving.inputs import to_tensors
-from kaptain_magics.serving.loaders.base import Signature, TensorSpec
+from kaptain_magics.serving.client.inputs import to_tensors
+from kaptain_magics.serving.client.predict import predict
 from kaptain_magics.serving.loaders.torch_handler import ImageClassifier
+from kaptain_magics.serving.signature import Signature, TensorSpec
 from tests.servers import ModelServer, predictor, tensor
 
 # Tells samples apart by the places of their values, as a network with a flattening layer does.

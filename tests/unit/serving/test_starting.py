@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.errors import ConfigError, IntegrityError, ObjectMissingError, ServingError
-from kaptain_magics.serving.artifact import verify_artifact
 from kaptain_magics.serving.loaders.base import find_file
 from kaptain_magics.serving.loaders.registry import read_signature
-from kaptain_magics.serving.options import read_options
+from kaptain_magics.serving.process.artifact import verify_artifact
+from kaptain_magics.serving.process.options import read_options
 from tests.servers import ADDER, JSON, ModelServer, predictor, tensor
 
 BODY = json.dumps({"inputs": [tensor("x", "FP64", [1, 2], [1, 2])]}).encode()

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaptain_magics.errors import InferenceError
-from kaptain_magics.serving.binary import read_raw, split_body, write_raw
-from kaptain_magics.serving.datatypes import DTYPES, datatype_of, dtype_of
-from kaptain_magics.serving.tensors import as_answer, read_data, read_shape, write_data
+from kaptain_magics.serving.protocol.binary import read_raw, split_body, write_raw
+from kaptain_magics.serving.protocol.datatypes import DTYPES, datatype_of, dtype_of
+from kaptain_magics.serving.protocol.tensors import as_answer, read_data, read_shape, write_data
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
 

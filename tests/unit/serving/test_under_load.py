@@ -328,7 +328,7 @@ def test_memory_stays_flat(adder_folder: Path) -> None:
 
 def test_the_server_imports_no_notebook(adder_folder: Path) -> None:
     code = (
-        "import sys, kaptain_magics.serving.__main__, kaptain_magics.serving.router, threading\n"
+        "import sys, kaptain_magics.serving.__main__, kaptain_magics.serving.router.__main__, threading\n"
         "bad = {'IPython', 'optuna', 'pandas', 'sklearn', 'docker', 'kubernetes', 'grpc', 'minio', 'traitlets'}\n"
         "assert not bad & set(sys.modules), bad & set(sys.modules)\n"
         "assert threading.active_count() == 1\n"

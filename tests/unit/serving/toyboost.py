@@ -33,7 +33,7 @@ class Loaded:
     platform, batchable = "toyboost_toy", True
 
     def __init__(self, booster: Booster) -> None:
-        from kaptain_magics.serving.loaders.base import Signature, TensorSpec
+        from kaptain_magics.serving.signature import Signature, TensorSpec
 
         self._booster = booster
         self.signature = Signature((TensorSpec("x", "FP64", (-1, 1)),), (TensorSpec("predict", "FP64", (-1,)),))

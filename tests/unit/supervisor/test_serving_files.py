@@ -10,7 +10,7 @@ import pytest
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import IntegrityError
-from kaptain_magics.serving.artifact import verify_artifact
+from kaptain_magics.serving.process.artifact import verify_artifact
 from kaptain_magics.storage import open_store
 from kaptain_magics.supervisor.serving_files import find_serving_files, place_serving_files
 

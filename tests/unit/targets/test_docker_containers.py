@@ -13,10 +13,10 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec, ImageSpec, JobSpec, Script
 from kaptain_magics.errors import ConfigError, TargetError
-from kaptain_magics.images.engine import Engine, sentence
-from kaptain_magics.targets.base import Surroundings, open_target
-from kaptain_magics.targets.docker import container
-from kaptain_magics.targets.docker.files import job_archive
+from kaptain_magics.images.engine import Engine, explain_engine_error
+from kaptain_magics.targets.base import TargetConfig, open_target
+from kaptain_magics.targets.docker import container_settings as container
+from kaptain_magics.targets.docker.container_files import job_archive
 
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "the-key",
@@ -45,7 +45,7 @@ def job(tmp_path: Path) -> JobSpec:
 
 def target(tmp_path: Path, **settings: str) -> object:
     return open_target(
-        "docker", Surroundings(home=tmp_path, cache=tmp_path / "cache", settings=settings, storage_env=SECRETS)
+        "docker", TargetConfig(home=tmp_path, cache=tmp_path / "cache", settings=settings, storage_env=SECRETS)
     )
 
 
@@ -94,13 +94,13 @@ def test_the_images_own_user_is_kept_and_root_is_not(image_user: str, chosen: st
         assert container.run_as(root, {}).partition(":")[0] not in ("0", "root", "")
 
 
-def test_the_archive_holds_the_plan_and_files_that_group_0_may_write(job: JobSpec, tmp_path: Path) -> None:
+def test_the_archive_holds_the_program_and_files_that_group_0_may_write(job: JobSpec, tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("1")
     given = JobSpec(**{**{f: getattr(job, f) for f in job.__struct_fields__}, "files": (str(tmp_path / "data.csv"),)})
     with job_archive(given, built=False) as archive, tarfile.open(fileobj=io.BytesIO(archive.read())) as tar:
         members = {member.name: member for member in tar}
-        plan = json.loads(tar.extractfile("kaptain/.kaptain/plan.json").read())  # type: ignore[union-attr]
-    assert plan["argv"] == ["--gamma", "0.001"]
+        program = json.loads(tar.extractfile("kaptain/.kaptain/program.json").read())  # type: ignore[union-attr]
+    assert program["argv"] == ["--gamma", "0.001"]
     assert members["kaptain/training.py"].mode == 0o664
     assert members["kaptain"].mode == 0o775
     assert "kaptain/data.csv" in members
@@ -136,7 +136,7 @@ def test_the_images_own_search_path_comes_last() -> None:
     ],
 )
 def test_what_an_engine_says_becomes_one_sentence(said: str, meaning: str) -> None:
-    error = sentence(said)
+    error = explain_engine_error(said)
     assert meaning in error.message
     assert "\n" not in error.message
 

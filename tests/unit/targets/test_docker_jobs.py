@@ -18,7 +18,7 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Capture, ImageSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import CredentialsError, TargetError
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.testing.job_target import FOREVER, Rig, log_of, outcome
 from tests.certificates import self_signed
 from tests.engine import LockedRegistry
@@ -39,12 +39,12 @@ def client(docker_host: str) -> Iterator[Any]:
 
 @pytest.fixture
 def make_rig(client: Any, docker_host: str, docker_base_image: str, tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    from kaptain_magics.targets.docker.container import owner
+    from kaptain_magics.targets.docker.container_settings import owner
 
     def make(uploads: str = "", storage_env: dict[str, str] | None = None, **settings: str) -> Rig:
         return Rig(
             name="docker",
-            surroundings=Surroundings(
+            config=TargetConfig(
                 home=tmp_path,
                 cache=tmp_path / "cache",
                 settings={"docker_host": docker_host, **settings},

@@ -18,7 +18,7 @@ from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec, ImageSpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.docker import DockerTarget
 from tests.latency import median_kept_alive
 from tests.seaweed import SeaweedFS
@@ -33,10 +33,10 @@ ALWAYS = "import numpy as np\n\n\ndef predict(inputs):\n    return np.full(len(n
 def target(docker_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerTarget]:
     import docker
 
-    from kaptain_magics.targets.docker.container import owner
+    from kaptain_magics.targets.docker.container_settings import owner
 
     home = tmp_path_factory.mktemp("serving")
-    target = DockerTarget(Surroundings(home=home, cache=home / "cache", settings={"docker_host": docker_host}))
+    target = DockerTarget(TargetConfig(home=home, cache=home / "cache", settings={"docker_host": docker_host}))
     yield target
     client = docker.DockerClient(base_url=docker_host)
     mine = {"label": f"kaptain.owner={owner(home)}"}
@@ -161,10 +161,10 @@ def test_a_model_comes_from_an_s3_server(
     local = spec(ALWAYS.format(5), name="from-s3")
     uri = f"s3://serving-{new_hex(8)}/models/{local.revision}"
     open_store(uri, dict(seaweed.env)).put(Path(local.artifact_uri.removeprefix("file://")), uri)
-    around = Surroundings(
+    config = TargetConfig(
         home=tmp_path, cache=tmp_path / "cache", settings={"docker_host": docker_host}, storage_env=dict(seaweed.env)
     )
-    target = DockerTarget(around)
+    target = DockerTarget(config)
     last, _ = deploy(target, msgspec.structs.replace(local, artifact_uri=uri))
     assert last.state is RunState.SUCCEEDED, last
     assert ask(target.endpoint("from-s3").url) == 5

@@ -26,8 +26,8 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, ServingError, TargetError
-from kaptain_magics.serving.client import predict
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.serving.client.predict import predict
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local import instances
 from kaptain_magics.targets.local.endpoints import base_environment
 from kaptain_magics.targets.local.serving import LocalServing
@@ -43,9 +43,9 @@ Make = Callable[..., LocalServing]
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     """Make targets on one state folder; what they left is ended with the test."""
-    around = Surroundings(home=tmp_path / "home", cache=tmp_path / "cache")
-    yield lambda **more: LocalServing(around, **more)
-    target = LocalServing(around)
+    config = TargetConfig(home=tmp_path / "home", cache=tmp_path / "cache")
+    yield lambda **more: LocalServing(config, **more)
+    target = LocalServing(config)
     for status in target.endpoints():
         target.undeploy(status.name)
     for path in (tmp_path / "home").rglob("i-*"):
@@ -89,10 +89,10 @@ def processes(tmp_path: Path) -> dict[str, int]:
     found = {}
     for path in (tmp_path / "home/local/endpoints" / NAME).glob("i-*"):
         instance = instances.Instance(path)
-        told = instance.told
-        if instance.alive and told is not None:
+        info = instance.info
+        if instance.alive and info is not None:
             options = json.loads((path / "options.json").read_text())
-            found["router" if "backends" in options else options["version"][0]] = told.pid
+            found["router" if "backends" in options else options["version"][0]] = info.pid
     return found
 
 
@@ -206,12 +206,12 @@ def test_a_server_outlives_who_deployed_it(folder: Path, tmp_path: Path, make: M
 import msgspec, sys
 from pathlib import Path
 from kaptain_magics.core.specs import EndpointSpec
-from kaptain_magics.targets.base import Surroundings
+from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local.endpoints import base_environment
 from kaptain_magics.targets.local.serving import LocalServing
 home = Path(sys.argv[1])
 spec = msgspec.json.decode(sys.argv[2], type=EndpointSpec)
-for event in LocalServing(Surroundings(home=home, cache=home)).deploy(spec):
+for event in LocalServing(TargetConfig(home=home, cache=home)).deploy(spec):
     print(type(event).__name__, flush=True)
 sys.exit(event.state != "succeeded")
 """

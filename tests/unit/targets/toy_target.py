@@ -11,7 +11,7 @@ from pathlib import Path
 from kaptain_magics.core.events import Event, LogWritten, StateChanged
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.targets.base import Check, JobRef, Surroundings
+from kaptain_magics.targets.base import Check, JobRef, TargetConfig
 
 
 class ToyTarget:
@@ -19,7 +19,7 @@ class ToyTarget:
 
     name = "toy"
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    def __init__(self, config: TargetConfig) -> None:
         self._processes: dict[str, subprocess.Popen[str]] = {}
 
     def check(self) -> list[Check]:

@@ -107,7 +107,7 @@ def test_a_training_run_with_its_curve_and_its_model(uri: str) -> None:
         ArtifactSaved(uri="s3://kaptain/models/dev/mnist/trained/abc"),
         StateChanged(state=RunState.SUCCEEDED, time=START + 60),
     ]
-    assert track(record(about=about), events, uri) is None
+    assert track(record(model_info=about), events, uri) is None
     run, children, client = runs_of(uri)
     assert children == []
     assert run.info.run_name == "MNIST"

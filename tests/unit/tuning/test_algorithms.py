@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
+from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
 from kaptain_magics.targets.kubernetes.manifests.experiment import SEEDED
-from kaptain_magics.tuning.algorithms import ROWS, Algorithm, make_search, make_stopper
+from kaptain_magics.tuning.algorithms import ALGORITHMS, make_search, make_stopper
 from kaptain_magics.tuning.checks import Tuner, check_study, combinations, fit_grid, remarks
 from kaptain_magics.tuning.katib import takes_seed
 
@@ -98,7 +99,7 @@ def test_a_missing_library_is_named_with_its_pip_line(studies, monkeypatch, algo
 
 def test_checking_a_study_imports_no_library() -> None:
     code = (
-        "import sys\nfrom kaptain_magics.tuning import algorithms\nprint([a for a in algorithms.ROWS])\n"
+        "import sys\nfrom kaptain_magics.tuning import algorithms\nprint([a for a in algorithms.ALGORITHMS])\n"
         "heavy = {'optuna', 'numpy', 'scipy', 'cmaes', 'torch'} & set(sys.modules)\nassert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -153,7 +154,7 @@ def test_hyperband_gives_every_trial_the_whole_resource(studies, domain: AnyDoma
 
 
 def test_every_row_can_be_made(studies) -> None:
-    for algorithm in ROWS:
+    for algorithm in ALGORITHMS:
         settings = {"r_l": "9"} if algorithm is Algorithm.HYPERBAND else {}
         domains = {"x": Integer(0, 3), "y": Integer(0, 3)}
         spec = studies.spec(algorithm=algorithm.value, algorithm_settings=settings, domains=domains)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
-from kaptain_magics.tuning.space import Choices, Line, Space, axis_of
+from kaptain_magics.tuning.space import ContinuousAxis, DiscreteAxis, Space, axis_of
 
 _finite = st.floats(allow_nan=False, allow_infinity=False)
 _positive = st.floats(min_value=1e-300, max_value=1e300)
@@ -62,7 +62,7 @@ def test_every_point_is_a_value_of_the_domain_and_finds_its_way_back(domain: Any
     again = space.point(values)
     assert again is not None
     assert again.keys() == point.keys()
-    if isinstance(axis_of(domain), Choices) and not isinstance(domain, Discrete):  # "1" and 1 may be one number
+    if isinstance(axis_of(domain), DiscreteAxis) and not isinstance(domain, Discrete):  # "1" and 1 may be one number
         assert again == point
 
 
@@ -70,7 +70,7 @@ def test_every_point_is_a_value_of_the_domain_and_finds_its_way_back(domain: Any
 @settings(max_examples=200, deadline=None)
 def test_both_ends_of_an_axis_are_values(domain: AnyDomain) -> None:
     axis = axis_of(domain)
-    ends = (0.0, 1.0) if isinstance(axis, Line) else (0, len(axis.values) - 1)
+    ends = (0.0, 1.0) if isinstance(axis, ContinuousAxis) else (0, len(axis.values) - 1)
     assert all(domain.contains(axis.value(end)) for end in ends)
     if isinstance(domain, (Double, Integer)):
         assert axis.value(0) == domain.min
@@ -92,7 +92,7 @@ def test_both_ends_of_an_axis_are_values(domain: AnyDomain) -> None:
 )
 def test_countable_domains(domain: AnyDomain, values: list[object]) -> None:
     axis = axis_of(domain)
-    assert isinstance(axis, Choices)
+    assert isinstance(axis, DiscreteAxis)
     assert list(axis.values) == values
     assert axis.ordered is not isinstance(domain, Categorical)
     assert [axis.place(v) for v in axis.values] == list(range(len(values)))

@@ -527,7 +527,7 @@ def test_an_event_that_cannot_be_written_stops_every_trial(studies) -> None:
 
 
 def test_a_target_that_never_ends_a_job_does_not_hold_the_study(studies, monkeypatch) -> None:
-    monkeypatch.setattr(study_module, "_FAREWELL", 0.2)
+    monkeypatch.setattr(study_module, "_STOP_TIMEOUT", 0.2)
 
     class Deaf(Scripted):
         def follow(self, job, after=0):

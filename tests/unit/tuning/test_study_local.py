@@ -14,14 +14,14 @@ from kaptain_magics.core.domains import Discrete, Integer
 from kaptain_magics.core.specs import Binding
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.script import capture
-from kaptain_magics.targets.base import Surroundings, Target, open_target
+from kaptain_magics.targets.base import Target, TargetConfig, open_target
 from kaptain_magics.tuning.study import StudyResult, run_study
 from tests.waiting import until
 
 
 @pytest.fixture
 def target(home: Path) -> Iterator[Target]:
-    return open_target("local", Surroundings(home=home, cache=home / "cache"))
+    return open_target("local", TargetConfig(home=home, cache=home / "cache"))
 
 
 class Local:

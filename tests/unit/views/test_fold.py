@@ -14,7 +14,7 @@ from kaptain_magics.core.events import (
     TrialChanged,
 )
 from kaptain_magics.core.states import Direction, EndpointState, RunState, TrialState
-from kaptain_magics.views.fold import Course, EndpointView, RunView, StudyView, view_of
+from kaptain_magics.views.fold import EndpointView, MetricHistory, RunView, StudyView, view_of
 from tests.unit.views import stories
 
 
@@ -139,7 +139,7 @@ def test_a_gap_in_the_log_is_told(home: Path) -> None:
 
 
 def test_a_metric_s_course_is_bounded_and_covers_the_whole_run() -> None:
-    course = Course()
+    course = MetricHistory()
     for step in range(100_000):
         course.take(MetricReported(name="loss", value=float(step), step=step))
     assert len(course.points) < 240

@@ -43,7 +43,7 @@ class Recorder:
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    monkeypatch.setattr(live, "_screen", lambda mode: (recorder, LogTail()))
+    monkeypatch.setattr(live, "_renderer", lambda mode: (recorder, LogTail()))
     return recorder
 
 

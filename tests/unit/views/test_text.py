@@ -126,7 +126,7 @@ def test_a_result_of_an_endpoint_has_its_address_and_a_line_to_try(home: Path) -
 
 def test_the_twin_of_a_study_has_failed_trials_with_their_reason(home: Path) -> None:
     view = fold(stories.tuned(home, 60))
-    shown = text.twin(view, 0)
+    shown = text.card(view, 0)
     assert shown.startswith("Progress: 100%|")
     assert "failed" in shown
     assert "exit code 1: ValueError: C <= 0" in shown
@@ -136,13 +136,13 @@ def test_the_twin_of_a_study_has_failed_trials_with_their_reason(home: Path) -> 
 
 def test_the_twin_of_a_running_run_says_how_to_attach(home: Path) -> None:
     run = stories.progress(home)
-    assert text.twin(fold(run), stories.BEGIN).endswith(f"%kaptain attach {run.run_id} shows it again")
+    assert text.card(fold(run), stories.BEGIN).endswith(f"%kaptain attach {run.run_id} shows it again")
 
 
 def test_a_screen_prints_every_line_once_and_then_the_result(home: Path) -> None:
     run = stories.training(home)
     view, out, status = view_of(run), io.StringIO(), Recorded()
-    screen = text.TextScreen(out, status)
+    screen = text.TextRenderer(out, status)
     view.take(StateChanged(state=RunState.RUNNING, time=stories.BEGIN))
     view.take(LogWritten(text="one\ntwo\n50%", end=11, time=stories.BEGIN))
     screen.draw(view)
@@ -160,7 +160,7 @@ def test_a_screen_prints_every_line_once_and_then_the_result(home: Path) -> None
 
 def test_a_study_on_a_screen(home: Path) -> None:
     view, out, status = fold(stories.tuned(home)), io.StringIO(), Recorded()
-    text.TextScreen(out, status).finish(view)
+    text.TextRenderer(out, status).finish(view)
     assert status.kept[0].startswith("Progress: 100%|█████████████████████████|12/12 [time: 01:05, accuracy: 0.9599,")
     assert (
         out.getvalue().splitlines()[0].endswith("kaptain-log[INFO]: Experiment mnist-tune-0174088b has been created.")
@@ -171,14 +171,14 @@ def test_a_study_on_a_screen(home: Path) -> None:
 def test_lines_that_came_too_fast_are_counted(home: Path) -> None:
     view, out = view_of(stories.training(home), LogTail(lines=10)), io.StringIO()
     view.take(LogWritten(text="".join(f"{i}\n" for i in range(1000)), time=1.0))
-    text.TextScreen(out, Recorded()).draw(view)
+    text.TextRenderer(out, Recorded()).draw(view)
     assert out.getvalue().splitlines() == ["… 990 lines are not shown here …", *map(str, range(990, 1000))]
 
 
 def test_a_budget_bounds_what_is_printed_and_the_end_is_still_shown(home: Path) -> None:
     run = stories.training(home)
     view, out = view_of(run), io.StringIO()
-    screen = text.TextScreen(out, Recorded(), budget=100)
+    screen = text.TextRenderer(out, Recorded(), budget=100)
     for block in range(1000):
         view.take(LogWritten(text="".join(f"line {block}.{i}\n" for i in range(50)), time=1.0))
         screen.draw(view)
@@ -195,7 +195,7 @@ def test_a_terminal_that_cannot_show_a_letter_gets_another(home: Path) -> None:
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
     view.take(Noted(text="café \u2713", time=1.0))
-    text.TextScreen(out, Recorded()).draw(view)
+    text.TextRenderer(out, Recorded()).draw(view)
     assert raw.getvalue().rstrip().endswith(b"caf? ?")
 
 
@@ -217,7 +217,7 @@ def test_status_lines_in_a_terminal_and_in_a_pipe() -> None:
 def test_colours_end_with_their_line(home: Path) -> None:
     view, out = view_of(stories.training(home), LogTail(colours=True)), io.StringIO()
     view.take(LogWritten(text="\x1b[31mred\n", time=1.0))
-    text.TextScreen(out, Recorded()).draw(view)
+    text.TextRenderer(out, Recorded()).draw(view)
     assert out.getvalue() == "\x1b[31mred\x1b[0m\n"
 
 
@@ -232,7 +232,7 @@ def test_failures_are_counted_by_reason(home: Path) -> None:
 def test_the_progress_comes_before_what_is_said_of_its_end(home: Path) -> None:
     out = io.StringIO()
     view = view_of(stories.study(home, 1))
-    screen = text.TextScreen(out, text.PlainStatus(out))
+    screen = text.TextRenderer(out, text.PlainStatus(out))
     view.take(Noted(text="Experiment mnist-tune-0174088b has been created.", time=stories.BEGIN))
     begun, ended, _ = stories.trial_events(0)
     view.take(begun)

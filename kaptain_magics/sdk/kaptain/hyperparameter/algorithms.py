@@ -1,5 +1,5 @@
 """The algorithms of a search."""
 
-from kaptain_magics.tuning.algorithms import Algorithm
+from kaptain_magics.core.algorithms import Algorithm
 
 __all__ = ["Algorithm"]

@@ -1,9 +1,9 @@
 """Entry of a job's container: lays out script, files and runtime, then runs the script.
 
 ``start.py install`` is the entry of the init container that installs the requirements which the image lacks. Beside
-this file lie ``plan.json`` (what to run), ``lib.tar.gz`` (the runtime), ``work.tar.gz`` (script and files, unless the
-plan names them in the object store), ``requirements.txt`` and ``packages.json`` (what the runtime itself needs, and
-where the object store has it for which Python).
+this file lie ``program.json`` (what to run), ``lib.tar.gz`` (the runtime), ``work.tar.gz`` (script and files, unless
+the program names them in the object store), ``requirements.txt`` and ``packages.json`` (what the runtime itself needs,
+and where the object store has it for which Python).
 """
 
 from __future__ import annotations
@@ -20,24 +20,27 @@ import sys
 import sysconfig
 import tarfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).absolute().parent
 ROOT = Path(os.environ.get("KAPTAIN_ROOT", "/home/kaptain"))  # an empty volume of the pod
 LIB, WORK, SITE, PACKAGES = ROOT / "lib", ROOT / "work", ROOT / "site", ROOT / "packages"
+TERMINATION = Path(os.environ.get("KAPTAIN_TERMINATION_LOG", "/dev/termination-log"))  # kept with the pod's state
+_LONGEST_TERMINATION = 3000  # characters; the kubelet keeps 4096 bytes
 _COLLECTOR = b"metricscollector"
 
 
 def main(arguments: list[str]) -> int:
-    """Install, or run the plan; returns the exit code."""
+    """Install, or run the program; returns the exit code."""
     if arguments == ["install"]:
         return install(HERE / "requirements.txt")
     os.dup2(1, 2)  # one stream keeps the order of lines
     trust()
     enter_environment(__file__, arguments)
-    plan = json.loads((HERE / "plan.json").read_text("utf-8"))
-    built = plan.get("built", "")
+    program = json.loads((HERE / "program.json").read_text("utf-8"))
+    built = program.get("built", "")
     if not built:
         unpack(HERE / "lib.tar.gz", ROOT)
     use(*([f"{built}/.kaptain", f"{built}/.packages"] if built else [str(LIB)]))
@@ -48,23 +51,48 @@ def main(arguments: list[str]) -> int:
     if not store_is_ready():
         return 1
     WORK.mkdir(parents=True, exist_ok=True)
-    if not fetch_work(plan.get("work_uri", ""), plan.get("work_sha256", "")):
-        sys.stderr.write("kaptain: the script's files in the object store are not what was sent: run it again\n")
-        return 1
+    if not fetch_work(program.get("work_uri", ""), program.get("work_sha256", "")):
+        return fail("the script's files in the object store are not what was sent", "run it again")
     if built:
         link(Path(built), WORK)
     os.chdir(WORK)
     os.environ.update(worker_environment(os.environ))
-    place(plan, os.environ.get("KAPTAIN_TRIAL_PARAMETERS", ""))
+    place(program, os.environ.get("KAPTAIN_TRIAL_PARAMETERS", ""))
     from kaptain_magics.runtime import launch
 
-    status = launch.run(plan)
-    if status == 0 and plan.get("fetched_uri"):
-        _send(Path(plan["fetched"]), plan["fetched_uri"])
+    sys.excepthook = noting(sys.excepthook)
+    status = launch.run(program)
+    if status == 0 and program.get("fetched_uri"):
+        _send(Path(program["fetched"]), program["fetched_uri"])
     if os.environ.get("KAPTAIN_COLLECTOR"):
         sys.stdout.flush()
         wait_for_collector()
     return status
+
+
+def fail(error: str, hint: str) -> int:
+    """Say in the log and in the container's termination message why the work cannot be done; returns the exit code."""
+    sys.stderr.write(f"kaptain: {error}; {hint}\n")
+    note_end(json.dumps({"error": error, "hint": hint}))
+    return 1
+
+
+def noting(hook: Any) -> Any:
+    """Return an exception hook that also leaves the end of the traceback as the container's termination message."""
+
+    def note(kind: Any, error: Any, trace: Any) -> None:
+        with contextlib.suppress(Exception):  # an exception's own text may raise
+            note_end("".join(traceback.format_exception_only(kind, error)))
+        hook(kind, error, trace)
+
+    return note
+
+
+def note_end(text: str) -> None:
+    """Write the container's termination message, which outlives its log."""
+    with contextlib.suppress(OSError):
+        if TERMINATION.exists():  # the kubelet has made it
+            TERMINATION.write_text(text[:_LONGEST_TERMINATION], "utf-8", "replace")
 
 
 def install(requirements: Path) -> int:
@@ -129,7 +157,7 @@ def complete(file: str, arguments: list[str]) -> bool:
     if (ROOT / "installed").exists() or install_lines(lacked):
         offered = ", ".join(sorted(offers)) or "no Python"
         reason = next(filter(None, why), f"its Python is {platform_name()} (the object store has them for {offered})")
-        sys.stderr.write(f"kaptain: the image lacks {names}: {reason}; use a base image that has them\n")
+        fail(f"the image lacks {names}: {reason}", "use a base image that has them")
         return False
     (ROOT / "installed").touch()
     enter_environment(file, arguments)
@@ -241,16 +269,16 @@ def _send(path: Path, uri: str) -> None:
     upload_file(connect(uri), path, uri)
 
 
-def place(plan: dict[str, Any], parameters: str) -> None:
-    """Put a trial's hyperparameters into the plan.
+def place(program: dict[str, Any], parameters: str) -> None:
+    """Put a trial's hyperparameters into the program.
 
     Args:
-        plan: The plan; its ``search`` says how the script takes each hyperparameter (``bindings``), what a value's
+        program: Its ``search`` says how the script takes each hyperparameter (``bindings``), what a value's
             text means (``values``, by name and text), what it is on the command line (``words``, likewise), and which
             follow the arguments (``last``).
         parameters: Lines of ``name=value``, as Katib fills them in; empty where nothing is searched.
     """
-    search = plan.get("search")
+    search = program.get("search")
     if not search:
         return
     values = dict(line.split("=", 1) for line in parameters.splitlines() if "=" in line)
@@ -260,13 +288,13 @@ def place(plan: dict[str, Any], parameters: str) -> None:
         text = values.get(name, "")
         if binding == "assignment":
             value = search["values"].get(name, {}).get(text, _number(text))
-            plan.setdefault("assignments", {})[name] = value
+            program.setdefault("assignments", {})[name] = value
             continue
         words = search.get("words", {}).get(name, {}).get(text)
         (last if name in search.get("last", ()) else first).extend(
             _words(name, binding, text) if words is None else words
         )
-    plan["argv"] = [*first, *plan.get("argv", ()), *last]
+    program["argv"] = [*first, *program.get("argv", ()), *last]
 
 
 def _words(name: str, binding: str, text: str) -> list[str]:
@@ -275,7 +303,9 @@ def _words(name: str, binding: str, text: str) -> list[str]:
     if binding == "count":
         return [flag] * int(text)
     if binding == "switch":
-        return [flag] if text.lower() in ("1", "true", "yes", "y", "on") else []
+        from kaptain_magics.runtime.text import is_true
+
+        return [flag] if is_true(text) else []
     if text.startswith("-"):  # not to be taken for an option
         return [f"{flag}{text}" if len(flag) == 2 else f"{flag}={text}"]
     return [flag, text]

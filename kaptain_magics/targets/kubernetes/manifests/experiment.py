@@ -8,8 +8,8 @@ from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Intege
 from kaptain_magics.core.metric_lines import katib_filters
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import DomainError
-from kaptain_magics.targets.kubernetes import labels
-from kaptain_magics.targets.kubernetes.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.pod import Setup, metadata
 
 TRIAL = "trialName"  # our name of the trial parameter that holds the trial's own name

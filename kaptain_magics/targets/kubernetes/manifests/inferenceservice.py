@@ -10,7 +10,7 @@ import msgspec
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import ServingError
-from kaptain_magics.targets.kubernetes.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.pod import (
     MOUNT,
     STORAGE_NAMES,
@@ -24,7 +24,7 @@ from kaptain_magics.targets.kubernetes.manifests.pod import (
     user_security,
     variables,
 )
-from kaptain_magics.targets.kubernetes.manifests.serving import PORT
+from kaptain_magics.targets.kubernetes.manifests.server_manifests import PORT
 
 MODE = "serving.kserve.io/deploymentMode"
 AUTHORITIES = "serving.kserve.io/s3-cabundle-configmap"  # annotation of the secret with access to the object store

@@ -10,10 +10,10 @@ import msgspec
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.runtime.threads import thread_limits
-from kaptain_magics.targets.kubernetes import labels
-from kaptain_magics.targets.kubernetes.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.manifests import labels
 
-MOUNT = "/opt/kaptain"  # the payload: start.py, plan.json, archives
+MOUNT = "/opt/kaptain"  # the payload: start.py, program.json, archives
 ROOT = "/home/kaptain"  # an empty volume to work in
 WORK = f"{ROOT}/work"
 VARIABLE = "env."  # how the names of the payload's files begin that hold the values of variables
@@ -203,6 +203,7 @@ def our_container(name: str, setup: Setup, resources: Resources) -> Manifest:
         "image": setup.image,
         "workingDir": ROOT,
         "securityContext": unprivileged(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # a failure has its reason where the log is lost, too
         "volumeMounts": [
             {"name": "payload", "mountPath": MOUNT, "readOnly": True},
             {"name": "work", "mountPath": ROOT},

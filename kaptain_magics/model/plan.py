@@ -1,0 +1,138 @@
+"""Plans: what would be done, complete and unstarted; shown by ``--dry-run`` or started."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import time
+import types
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from kaptain_magics.core.events import Noted
+from kaptain_magics.core.objectives import say_objectives
+from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
+from kaptain_magics.core.states import RunKind
+from kaptain_magics.errors import ScriptError
+from kaptain_magics.files import write_whole
+from kaptain_magics.model.runs import Deployment, Run, Study, TrainingRun, open_run
+from kaptain_magics.state import RunRecord
+from kaptain_magics.targets.base import GpuTarget
+
+if TYPE_CHECKING:
+    from kaptain_magics.model.context import Context
+
+_H = TypeVar("_H", bound=Run)
+
+
+class Plan(Generic[_H]):
+    """A run that has not been started.
+
+    Args:
+        workspace: Where it would run.
+        spec: What would run.
+        sent: Values of the notebook that the script finds as globals.
+        model_info: The model's name, description and version.
+        notes: What the run says first: what was chosen or taken over, and from where.
+    """
+
+    def __init__(
+        self,
+        workspace: Context,
+        spec: JobSpec | StudySpec | EndpointSpec,
+        sent: Mapping[str, Any] | None = None,
+        model_info: Mapping[str, str] | None = None,
+        notes: Sequence[str | Noted] = (),
+    ) -> None:
+        self._workspace, self.spec, self._sent, self._model_info = (
+            workspace,
+            spec,
+            dict(sent or {}),
+            dict(model_info or {}),
+        )
+        self.notes = notes
+
+    def render(self) -> str:
+        """Return what would be said and applied, secrets masked; nothing is started."""
+        first = [say_objectives(self.spec.directed)] if isinstance(self.spec, StudySpec) else []
+        said = [" ".join(f"{note.text}. {note.hint}".rstrip(". ").split()) for note in self._noted()]
+        return "\n".join([*(f"# {line}" for line in [*first, *said]), self._workspace.target().render(self.spec)])
+
+    def _check_gpus(self) -> None:
+        spec = self.spec.job if isinstance(self.spec, StudySpec) else self.spec
+        if spec.resources.gpu_limit:
+            target = self._workspace.target()
+            if isinstance(target, GpuTarget):
+                target.check_gpus(spec.resources.gpu_limit)
+
+    def start(self) -> _H:
+        """Start the run in a process of its own and return at once.
+
+        Raises:
+            KaptainError: It cannot be started; nothing is left behind.
+        """
+        from kaptain_magics.supervisor.start import start
+
+        pickled = _pickled(self._sent)
+        self._check_gpus()
+        record = self._record()
+        folder = self._workspace.store.create(record)
+        try:
+            if pickled:
+                write_whole(folder.path / "sent.pkl", pickled)
+            start(folder, self._workspace.secrets, self._workspace.settings.warm)
+        except BaseException:
+            self._workspace.store.discard(folder)
+            raise
+        # the record's kind decides the class, as the spec's class decides the kind
+        return open_run(folder, self._workspace)  # type: ignore[return-value]
+
+    def _noted(self) -> tuple[Noted, ...]:
+        return tuple(Noted(text=note) if isinstance(note, str) else note for note in self.notes)
+
+    def _record(self) -> RunRecord:
+        spec = self.spec
+        job = spec if isinstance(spec, JobSpec) else None
+        study = spec if isinstance(spec, StudySpec) else None
+        endpoint = spec if isinstance(spec, EndpointSpec) else None
+        return RunRecord(
+            run_id=spec.run_id,
+            kind=RunKind.TRAIN if job else RunKind.TUNE if study else RunKind.DEPLOY,
+            name=spec.name,
+            model_id=spec.model_id,
+            target=self._workspace.settings.target,
+            created=time.time(),
+            job=job,
+            study=study,
+            endpoint=endpoint,
+            settings=self._workspace.settings.as_texts(),
+            model_info={name: text for name, text in self._model_info.items() if text},
+            notes=self._noted(),
+        )
+
+
+class _Sender(pickle.Pickler):
+    """Pickles what a job can make again: it does not have the classes and functions of the notebook."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, type | types.FunctionType) and value.__module__ == "__main__":
+            raise pickle.PicklingError(f"the job does not have the notebook's {value.__qualname__}")
+        return NotImplemented
+
+
+def _pickled(values: Mapping[str, Any]) -> bytes:
+    if not values:
+        return b""
+    for name, value in values.items():
+        try:
+            _Sender(io.BytesIO()).dump(value)
+        except Exception as error:  # a value's own __reduce__ may raise anything
+            raise ScriptError(
+                f"`{name}` cannot be sent: {error}", "make it in the cell, or send data instead of open things"
+            ) from error
+    return pickle.dumps(dict(values), protocol=pickle.HIGHEST_PROTOCOL)
+
+
+TrainingPlan = Plan[TrainingRun]
+StudyPlan = Plan[Study]
+DeploymentPlan = Plan[Deployment]

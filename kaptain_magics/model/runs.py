@@ -1,0 +1,361 @@
+"""A run as an object, opened at any time and in any kernel from the run's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kaptain_magics.core.domains import Value
+from kaptain_magics.core.events import (
+    AnyEvent,
+    ArtifactSaved,
+    MetricReported,
+    MetricSummary,
+    StateChanged,
+    TrialChanged,
+)
+from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.core.states import RunKind, RunState, TrialState
+from kaptain_magics.errors import DeploymentFailedError, NotFoundError, RunFailedError, ScriptError, StateError
+from kaptain_magics.model.endpoint import Endpoint, open_endpoint
+from kaptain_magics.state import RunFolder, RunRecord
+from kaptain_magics.targets.base import JobRef, RunEnder, ServerLogs
+from kaptain_magics.tracking.ending import follow_tracking
+
+if TYPE_CHECKING:
+    from kaptain_magics.model.context import Context
+
+_STOP_PATIENCE = 60.0  # seconds for a supervisor to end its work, before it is ended
+_LAST_PATIENCE = 10.0  # seconds for its end then
+
+
+class Run:
+    """A run: training, study or deployment. True when it succeeded.
+
+    Args:
+        folder: The run's folder.
+        workspace: What it belongs to.
+    """
+
+    _failure: type[RunFailedError] = RunFailedError
+
+    def __init__(self, folder: RunFolder, workspace: Context) -> None:
+        self.folder = folder
+        self._workspace = workspace
+        self._read = 0
+        self._metrics: dict[str, MetricSummary] = {}
+        self._artifact_uri = ""
+        self._trials: dict[int, TrialChanged] = {}
+
+    @property
+    def record(self) -> RunRecord:
+        """What was asked."""
+        return self.folder.record
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.folder.run_id
+
+    @property
+    def name(self) -> str:
+        """The job's, study's or endpoint's name."""
+        return self.record.name
+
+    @property
+    def model_id(self) -> str:
+        """The model's id."""
+        return self.record.model_id
+
+    @property
+    def kind(self) -> RunKind:
+        """What the run does."""
+        return self.record.kind
+
+    @property
+    def target(self) -> str:
+        """The name of the target that runs it."""
+        return self.record.target
+
+    @property
+    def framework(self) -> str:
+        """The model's framework."""
+        return self._job.framework.value if self._job is not None else ""
+
+    @property
+    def _job(self) -> JobSpec | None:
+        record = self.record
+        return record.job or (record.study.job if record.study else None)
+
+    @property
+    def state(self) -> RunState:
+        """The state now."""
+        return self.folder.last_state().state
+
+    @property
+    def reason(self) -> str:
+        """Why it failed or was stopped; empty otherwise."""
+        return self.folder.last_state().reason
+
+    @property
+    def hint(self) -> str:
+        """The next step after a failure."""
+        return self.folder.last_state().hint
+
+    @property
+    def duration(self) -> float:
+        """Seconds since it was started, until its end."""
+        last = self.folder.last_state()
+        return (last.time if last.state.terminal else time.time()) - self.record.created
+
+    @property
+    def metrics(self) -> dict[str, MetricSummary]:
+        """What was reported, by name: smallest, greatest and latest value."""
+        self._catch_up()
+        return dict(self._metrics)
+
+    @property
+    def hyperparameters(self) -> dict[str, Value]:
+        """The hyperparameters of the run."""
+        return dict(self._job.parameters) if self._job is not None else {}
+
+    @property
+    def artifact_uri(self) -> str:
+        """The folder that holds the saved model; empty when there is none."""
+        self._catch_up()
+        return self._artifact_uri
+
+    def log(self, lines: int | None = None) -> str:
+        """Return the job's log.
+
+        Args:
+            lines: How many lines of its end; ``None`` for the whole.
+        """
+        if lines is None:
+            return self.folder.log_text(at_most=1 << 62)
+        text = self.folder.log_text(at_most=max(1 << 16, lines * 1024))
+        return "\n".join(text.splitlines()[-lines:])
+
+    def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
+        """Yield the run's events from number ``after`` until its end; ``None`` every ``tick`` seconds without one.
+
+        Where a tracker is told of the run, this ends when that is done.
+        """
+        yield from self.folder.follow(after, tick)
+        yield from follow_tracking(self.folder, tick)
+
+    def wait(self, timeout: float | None = None) -> RunState:
+        """Wait for the run's end.
+
+        Args:
+            timeout: Seconds to wait at most; the run goes on after that.
+
+        Returns:
+            The state then.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        last = self.folder.last_state()
+        for _ in self.follow(tick=0.1):
+            if until is not None and time.monotonic() > until:
+                break
+        else:
+            last = self.folder.last_state()
+        return last.state if last.state.terminal else self.state
+
+    def stop(self) -> None:
+        """End the run and what belongs to it; waits until that is done. Ended runs are left alone.
+
+        A supervisor that was paused is woken; one that does not end in a minute is killed, and its jobs are ended here.
+
+        Raises:
+            StateError: It does not end.
+        """
+        until = time.monotonic() + _STOP_PATIENCE
+        asked = False
+        while not self.state.terminal:
+            if not asked:
+                asked = self._signal(signal.SIGTERM)
+            if time.monotonic() > until:
+                self._end_by_force()
+            time.sleep(0.02)
+
+    def _signal(self, number: int) -> bool:
+        """Send a signal to the supervisor, and wake it; returns whether there is one."""
+        if self.folder.lock.held_by_other():
+            with contextlib.suppress(OSError, ValueError):
+                pid = int((self.folder.path / "supervisor.pid").read_text())
+                os.kill(pid, number)
+                if hasattr(signal, "SIGCONT"):
+                    os.kill(pid, signal.SIGCONT)
+                return True
+        return False
+
+    def _end_by_force(self) -> None:
+        """Kill a supervisor that does not answer, and end what it leaves."""
+        self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+        until = time.monotonic() + _LAST_PATIENCE
+        while self.folder.lock.held_by_other():
+            if time.monotonic() > until:
+                raise StateError(f"run {self.run_id} does not end", "%kaptain doctor looks for the cause")
+            time.sleep(0.02)
+        reason = f"stopped; its supervisor did not answer for {_STOP_PATIENCE:g} s and was killed"
+        self.folder.settle(StateChanged(state=RunState.STOPPED, reason=reason))
+        target = self._workspace.target(self.target)
+        if isinstance(target, RunEnder):
+            target.end_run(self.run_id)
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            target.stop(msgspec.json.decode((self.folder.path / "job.json").read_bytes(), type=JobRef))
+
+    def raise_for_failure(self) -> None:
+        """Do nothing for a run that succeeded.
+
+        Raises:
+            RunFailedError: It failed or was stopped; the message has the reason.
+        """
+        last = self.folder.last_state()
+        if last.state is not RunState.SUCCEEDED:
+            hint = last.hint or f"%kaptain logs {self.run_id} shows its whole log; it is {self.folder.log_path}"
+            raise self._failure(f"{self.name} {last.state}: {last.reason}".rstrip(": "), hint)
+
+    def __bool__(self) -> bool:
+        return self.state is RunState.SUCCEEDED
+
+    def __repr__(self) -> str:
+        shown = [f"{type(self).__name__} {self.name}: {self.state}"]
+        shown += [f"{name}={summary.latest:g}" for name, summary in self.metrics.items()]
+        return ", ".join(shown + [text for text in (self.artifact_uri, self.reason) if text])
+
+    def _catch_up(self) -> None:
+        for event in self.folder.events(self._read):
+            self._read = event.seq
+            if isinstance(event, MetricReported):
+                self._metrics[event.name] = MetricSummary.of(event.value, self._metrics.get(event.name))
+            elif isinstance(event, ArtifactSaved):
+                self._artifact_uri = event.uri
+            elif isinstance(event, TrialChanged):
+                self._trials[event.number] = event
+
+
+class TrainingRun(Run):
+    """A training run."""
+
+    @property
+    def fetched(self) -> dict[str, Any]:
+        """The values that ``--fetch`` brought back, by name."""
+        path = self.folder.path / "fetched.pkl"
+        try:
+            return dict(pickle.loads(path.read_bytes()))  # written by this user's own job
+        except FileNotFoundError:
+            return {}
+        except Exception as error:  # a value's own code may raise anything
+            raise ScriptError(
+                f"what was fetched cannot be made here: {error}",
+                "fetch data (numbers, arrays, tables), or have its class in a module that both sides import",
+            ) from error
+
+
+class Study(Run):
+    """A search of hyperparameters."""
+
+    @property
+    def trials(self) -> list[TrialChanged]:
+        """All trials by number, as they are now."""
+        self._catch_up()
+        return [self._trials[number] for number in sorted(self._trials)]
+
+    def log(self, lines: int | None = None) -> str:
+        """Return the logs of all trials, one after another.
+
+        Args:
+            lines: How many lines of their end; ``None`` for the whole.
+        """
+        parts = []
+        for trial in self.trials:
+            path = self.folder.path / "trials" / str(trial.number) / "log.txt"
+            with contextlib.suppress(OSError):
+                text = path.read_text("utf-8", "replace").rstrip("\n")
+                parts.append(f"[{trial.name}] trial {trial.number} {trial.state}:\n{text}")
+        text = "\n".join(parts)
+        return text if lines is None else "\n".join(text.splitlines()[-lines:])
+
+    @property
+    def best(self) -> TrialChanged | None:
+        """The best trial so far."""
+        study = self.record.study
+        assert study is not None
+        best: TrialChanged | None = None
+        for trial in self.trials:
+            value = trial.metrics.get(study.objectives[0])
+            if trial.state is not TrialState.SUCCEEDED or value is None:
+                continue
+            if best is None or study.direction.better(value.latest, best.metrics[study.objectives[0]].latest):
+                best = trial
+        return best
+
+    @property
+    def best_parameters(self) -> dict[str, Value]:
+        """The hyperparameters of the best trial; empty when none succeeded."""
+        return dict(self.best.parameters) if self.best is not None else {}
+
+    @property
+    def hyperparameters(self) -> dict[str, Value]:
+        """The recommended hyperparameters: those of the best trial."""
+        return self.best_parameters
+
+    @property
+    def metrics(self) -> dict[str, MetricSummary]:
+        """The metrics of the best trial."""
+        return dict(self.best.metrics) if self.best is not None else {}
+
+
+class Deployment(Run):
+    """The deployment of an endpoint."""
+
+    _failure = DeploymentFailedError
+
+    def log(self, lines: int | None = None) -> str:
+        """Return the server's log, where its target keeps one.
+
+        Args:
+            lines: How many lines of its end; ``None`` for the whole.
+        """
+        target = self._workspace.target(self.target)
+        if not isinstance(target, ServerLogs):
+            return ""
+        text = target.server_log(self.name)
+        return text if lines is None else "\n".join(text.splitlines()[-lines:])
+
+    @property
+    def framework(self) -> str:
+        """The model's framework."""
+        return self.record.endpoint.framework.value if self.record.endpoint is not None else ""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint that was deployed."""
+        return open_endpoint(self._workspace, self.record.name)
+
+
+_RUN_TYPES: dict[RunKind, type[Run]] = {
+    RunKind.TRAIN: TrainingRun,
+    RunKind.TUNE: Study,
+    RunKind.DEPLOY: Deployment,
+}
+
+
+def open_run(folder: RunFolder, workspace: Context) -> Run:
+    """Return the handle of a run.
+
+    Raises:
+        NotFoundError: The folder holds no run.
+    """
+    if not folder.path.exists():
+        raise NotFoundError(f"there is no run {folder.run_id}", "%kaptain runs lists them")
+    return _RUN_TYPES[folder.record.kind](folder, workspace)

@@ -1,0 +1,138 @@
+"""A warm worker as its clients see it: found by what it has imported, started where it does not run."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kaptain_magics.errors import KaptainError, TargetError
+from kaptain_magics.files import Lock
+from kaptain_magics.processes.environment_mark import NO_MARK
+from kaptain_magics.processes.idle_workers import retire
+from kaptain_magics.processes.inherited import inherited
+from kaptain_magics.processes.protocol import SLICE, Cancelled, StartCancelledError, connect, readable, worker_folder
+from kaptain_magics.runtime.threads import THREAD_VARIABLES
+
+CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's frameworks do not survive a fork
+_ZYGOTE = Path(__file__).with_name("zygote.py")
+_VOLATILE = (
+    "KAPTAIN_", "PYTEST_", "JPY_", "LINES", "COLUMNS", "_", "OLDPWD", "PWD", "SHLVL", "CLICOLOR", "GIT_PAGER", "PAGER",
+)  # fmt: skip
+_IDLE = 180.0  # seconds without a job after which a worker ends; KAPTAIN_WARM_IDLE says otherwise
+_CUDA = ("torch", "tensorflow", "jax", "cupy")
+
+
+class WarmWorker:
+    """A worker that has imported what jobs need; shared by every process of this user that needs the same.
+
+    Args:
+        preload: The import statements that it executes before its first job.
+        env: The environment that it imports them in.
+        python: The interpreter.
+        later: Statements that it executes when it has nothing to do.
+    """
+
+    def __init__(
+        self,
+        preload: Sequence[str],
+        env: Mapping[str, str],
+        python: str = sys.executable,
+        later: Sequence[str] = (),
+    ) -> None:
+        self._preload, self._env, self._python, self._later = preload, env, python, later
+        self.usable = CAN_FORK and not _wants_cuda(preload)
+        self._path: Path | None = None
+
+    def start(self) -> None:
+        """Have the worker started in the background, so that a later job finds it ready."""
+        if self.usable:
+            with contextlib.suppress(OSError, KaptainError):
+                self.connect().close()
+
+    def connect(self, cancelled: Cancelled = lambda: False) -> socket.socket:
+        """Return a connection to the worker, which may still import; it is started when it does not run.
+
+        Args:
+            cancelled: Asked now and then whether the worker is not wanted any more.
+
+        Raises:
+            TargetError: It did not start.
+        """
+        if self._path is None:
+            kept = sorted((k, v) for k, v in self._env.items() if not k.startswith(_VOLATILE))
+            stamp = [os.stat(p).st_mtime_ns for p in sys.path if p.endswith("-packages") and Path(p).is_dir()]
+            ours = max(p.stat().st_mtime_ns for p in Path(__file__).parents[1].rglob("*.py"))
+            key = json.dumps([self._python, list(self._preload), list(self._later), kept, stamp, ours, inherited()])
+            self._path = worker_folder() / hashlib.sha256(key.encode()).hexdigest()[:24]
+        return connect(self._path) or self._begin(self._path, cancelled)
+
+    def _begin(self, path: Path, cancelled: Cancelled) -> socket.socket:
+        lock = Lock(path.with_suffix(".lock"))
+        while not lock.acquire():  # another process starts it
+            if cancelled():
+                raise StartCancelledError
+            time.sleep(0.005)
+        try:
+            connection = connect(path)
+            if connection is not None:
+                return connection
+            path.unlink(missing_ok=True)
+            idle = float(os.environ.get("KAPTAIN_WARM_IDLE", _IDLE))
+            retire(path.parent, idle)
+            options = {"socket": str(path), "preload": list(self._preload), "later": list(self._later), "idle": idle}
+            spawn_zygote(options, self._env, self._python, cancelled=cancelled)
+            connection = connect(path)
+            if connection is not None:
+                return connection
+        finally:
+            lock.release()
+        raise TargetError("the warm worker did not start", "set KAPTAIN_WARM=false to do without it")
+
+
+def _wants_cuda(preload: Sequence[str]) -> bool:
+    roots = {word.partition(".")[0] for statement in preload for word in statement.split()[1:2]}
+    return any(module in roots for module in _CUDA) and Path("/dev/nvidiactl").exists()
+
+
+def spawn_zygote(
+    options: Mapping[str, Any],
+    env: Mapping[str, str],
+    python: str,
+    pass_fds: tuple[int, ...] = (),
+    cancelled: Cancelled = lambda: False,
+) -> int:
+    """Start a worker and return its process id once it can be connected to; 0 where it has ended before that."""
+    ready, theirs = os.pipe()
+    try:
+        full = {**env, **(dict.fromkeys(THREAD_VARIABLES, "1") if "preload" in options else {})}
+        full |= {"KAPTAIN_ZYGOTE": json.dumps({**options, "ready": theirs}), "KAPTAIN_JOB": NO_MARK}
+        try:
+            child = subprocess.Popen(
+                [python, "-P", str(_ZYGOTE)], env=full, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, start_new_session=True, pass_fds=(theirs, *pass_fds),
+            )  # fmt: skip
+        except OSError as error:
+            raise TargetError(f"{python} cannot be started: {error}", "check that this Python exists") from error
+        finally:
+            os.close(theirs)
+        try:
+            while not readable(ready, SLICE):
+                if cancelled():
+                    raise StartCancelledError
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            child.wait()  # the worker goes on as a grandchild: nobody here has to wait for its end
+        return int(os.read(ready, 64) or 0)
+    finally:
+        os.close(ready)

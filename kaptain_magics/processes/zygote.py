@@ -1,0 +1,313 @@
+"""A warm worker: imports a script's libraries once and forks a process for every job.
+
+Run as a file by the Python that the jobs need (standard library and ``runtime`` only). It never computes anything
+itself, so that the fork is safe; where its imports left a thread behind it says so and forks nothing. A client connects
+to its socket and sends one JSON line with a file descriptor attached for the job's output, and perhaps another one with
+the lock of a run, whose number the job finds in the environment variable ``KAPTAIN_RUN_LOCK``:
+
+``{"program": {...}, "env": {...}, "cwd": "...", "exit_path": "...", "detached": false, "threads": 1}``
+
+The job answers ``{"pid": ...}``, or the worker ``{"unsafe": reason}``, and later the worker
+``{"exit": code, "rss": bytes, "cpu": seconds}``. A client that hangs up ends its job, unless the job is detached or has
+not been forked yet: then it never is.
+
+``{"do": "status"}`` without a descriptor is answered with ``{"pid": ..., "jobs": ...}``; ``{"do": "leave"}`` too, and
+the worker ends when its last job has. So it does at SIGTERM, which ends it at once while it imports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from typing import Any, NoReturn
+
+from kaptain_magics.processes import forked
+from kaptain_magics.processes.interpreter_exit import finish
+from kaptain_magics.processes.orphans import end_job
+from kaptain_magics.processes.preload import preload
+
+_LOOK = 10.0  # seconds between looks at its own idleness
+_SUBREAPER = 36  # prctl: orphans of a job become children of this process, so that they can be ended with it
+
+
+class Job:
+    """A forked job and the client that waits for it."""
+
+    def __init__(self, pid: int, connection: socket.socket, request: dict[str, Any]) -> None:
+        self.pid = pid
+        self.connection: socket.socket | None = connection
+        self.mark = str(request["env"].get("KAPTAIN_JOB", ""))
+        self.exit_path: str = request.get("exit_path", "")
+        self.detached: bool = request.get("detached", False)
+
+
+class Zygote:
+    """The worker's loop.
+
+    Args:
+        listener: The socket that clients connect to; ``None`` serves the one client of ``first`` and ends.
+        first: A client that is connected already.
+        unsafe: Why nothing may be forked.
+        later: Import statements for the first quiet moment.
+        idle: Seconds without a job after which the worker ends itself; it does so too when its socket was removed, or
+            when it was told to leave.
+        path: The listening socket's path.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket | None,
+        first: socket.socket | None = None,
+        unsafe: str = "",
+        later: list[str] | None = None,
+        idle: float = math.inf,
+        path: str = "",
+    ) -> None:
+        self.listener, self.unsafe, self.later, self.idle, self.path = listener, unsafe, later, idle, path
+        self.inode = 0  # of the socket's name; already gone where somebody has retired this worker
+        if listener is not None:
+            with contextlib.suppress(OSError):
+                self.inode = os.stat(path).st_ino
+        self.jobs: dict[int, Job] = {}
+        self.selector = selectors.DefaultSelector()
+        self.wakeup, writer = os.pipe()
+        os.set_blocking(self.wakeup, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._leave)
+        self.selector.register(self.wakeup, selectors.EVENT_READ)
+        if listener is not None:
+            self.selector.register(listener, selectors.EVENT_READ)
+        self.waiting = 0
+        if first is not None:
+            self._welcome(first)
+
+    def serve(self) -> None:
+        """Serve until idle for too long, or until the only client's job has ended."""
+        quiet_since = time.monotonic()
+        while self.listener is not None or self.jobs or self.waiting:
+            ready = self.selector.select(timeout=0.3 if self.later else min(_LOOK, self.idle))
+            if self.later and not ready:
+                self.unsafe, self.later = preload(self.later), None
+            for key, _ in ready:
+                quiet_since = time.monotonic()
+                if key.fileobj is self.listener:
+                    self._welcome(self.listener.accept()[0])
+                elif key.fd == self.wakeup:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self.wakeup, 4096)
+                    self._reap()
+                else:
+                    self._hear(key)
+            if not self.jobs and not self.waiting and (time.monotonic() - quiet_since > self.idle or self._retired()):
+                return
+
+    def _leave(self, *_: object) -> None:
+        """Take no new clients, and end when the jobs have."""
+        if self.listener is not None and not self._retired():
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+    def _retired(self) -> bool:
+        """Whether nobody can find this worker any more: there were too many, or it was told to leave."""
+        return self.listener is not None and not _is_at(self.path, self.inode)
+
+    def _welcome(self, connection: socket.socket) -> None:
+        self.waiting += 1
+        self.selector.register(connection, selectors.EVENT_READ, None)
+
+    def _hear(self, key: selectors.SelectorKey) -> None:
+        connection = key.fileobj
+        assert isinstance(connection, socket.socket)
+        job: Job | None = key.data
+        if job is not None:  # a client never speaks twice: it has hung up
+            self.selector.unregister(connection)
+            connection.close()
+            job.connection = None
+            if not job.detached:
+                self._end_group(job)
+            return
+        self.selector.unregister(connection)
+        self.waiting -= 1
+        try:
+            connection.settimeout(10.0)
+            request, descriptors = _receive(connection)
+        except (OSError, ValueError):
+            connection.close()
+            return
+        if "do" in request:
+            if request["do"] == "leave":
+                self._leave()
+            _answer(connection, {"pid": os.getpid(), "jobs": len(self.jobs)})
+            connection.close()
+        elif self.unsafe or _has_hung_up(connection):
+            _answer(connection, {"unsafe": self.unsafe})
+            connection.close()
+        else:
+            pid = os.fork()
+            if pid == 0:
+                self._become(request, connection, descriptors)
+            job = self.jobs[pid] = Job(pid, connection, request)
+            self.selector.register(connection, selectors.EVENT_READ, job)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _become(self, request: dict[str, Any], connection: socket.socket, descriptors: list[int]) -> NoReturn:
+        """Turn the fork into the job's process; never returns."""
+        code = 1
+        output, *lock = descriptors
+        try:
+            os.setsid()
+            _answer(connection, {"pid": os.getpid()})  # not the worker: a client that was not answered may ask again
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            self.selector.close()
+            connection.close()
+            for job in self.jobs.values():
+                if job.connection is not None:
+                    job.connection.close()
+            if self.listener is not None:
+                self.listener.close()
+            os.close(self.wakeup)
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.close(null)
+            os.close(output)
+            if lock:
+                request["env"][forked.LOCK_VARIABLE] = str(lock[0])
+            code = forked.run(request)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(BaseException):
+                code = finish() or code
+            os._exit(code)
+
+    def _reap(self) -> None:
+        for pid in list(self.jobs):
+            with contextlib.suppress(ChildProcessError):
+                done, status, usage = os.wait4(pid, os.WNOHANG)
+                if not done:
+                    continue
+                job = self.jobs.pop(pid)
+                self._end_group(job)
+                scale = 1 if sys.platform == "darwin" else 1024
+                result = {
+                    "exit": os.waitstatus_to_exitcode(status),
+                    "rss": usage.ru_maxrss * scale,
+                    "cpu": usage.ru_utime + usage.ru_stime,
+                }
+                _write_exit(job.exit_path, result)
+                if job.connection is not None:
+                    self.selector.unregister(job.connection)
+                    _answer(job.connection, result)
+                    job.connection.close()
+        with contextlib.suppress(ChildProcessError):  # adopted orphans that have ended
+            own = set(self.jobs)
+            while not own and os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    def _end_group(self, job: Job) -> None:
+        """End what is left of a job; an orphan without a mark can be any job's that has a client."""
+        alone = all(other is job or other.detached for other in self.jobs.values())
+        end_job(job.pid, job.mark, self.jobs, alone)
+
+
+def _is_at(path: str, inode: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_ino == inode
+    return False
+
+
+def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    data, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 2)
+    try:
+        while data and not data.endswith(b"\n"):
+            more = connection.recv(1 << 20)
+            if not more:
+                break
+            data += more
+        request: dict[str, Any] = json.loads(data)
+        if not descriptors and "do" not in request:
+            raise ValueError("no file descriptor came with the request")
+    except (OSError, ValueError):
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    return request, descriptors
+
+
+def _has_hung_up(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(10.0)
+
+
+def _answer(connection: socket.socket, answer: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        connection.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _write_exit(path: str, result: dict[str, Any]) -> None:
+    if path:
+        with contextlib.suppress(OSError):
+            with open(os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                json.dump(result, file)
+            os.replace(path + ".part", path)
+
+
+def main() -> None:
+    """Start with the options in the environment variable ``KAPTAIN_ZYGOTE`` (JSON)."""
+    options = json.loads(os.environ.pop("KAPTAIN_ZYGOTE"))
+    if os.fork():  # whoever started this need not wait for its end
+        os._exit(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with contextlib.suppress(Exception):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    first = socket.socket(fileno=options["fd"]) if "fd" in options else None
+    listener = None
+    if "socket" in options:  # bound before the imports: a client may connect and wait
+        listener = socket.socket(socket.AF_UNIX)
+        folder, name = os.path.split(options["socket"])
+        os.chdir(folder)  # the path may be longer than the address of a socket
+        listener.bind(name)
+        os.chdir("/")
+        listener.listen(128)
+    with contextlib.suppress(OSError):  # whoever started this may have gone
+        os.write(options["ready"], b"%d\n" % os.getpid())
+    os.close(options["ready"])
+    unsafe = preload(options.get("preload", []))
+    path = options.get("socket", "")
+    worker = Zygote(listener, first, unsafe, options.get("later"), options.get("idle", math.inf), path)
+    try:
+        worker.serve()
+    finally:
+        if listener is not None and _is_at(options["socket"], worker.inode):
+            with contextlib.suppress(OSError):
+                os.unlink(options["socket"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+"""Asking an endpoint from Python: arrays, lists, DataFrames and images in, arrays out.
+
+Over connections that are kept (``pool``); with the binary extension where it pays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import orjson
+
+from kaptain_magics.errors import InferenceError, ServingError
+from kaptain_magics.serving.client import pool
+from kaptain_magics.serving.client.inputs import UNNAMED, to_tensors
+from kaptain_magics.serving.protocol.binary import read_raw, write_raw
+from kaptain_magics.serving.protocol.tensors import as_answer, read_data, write_data
+from kaptain_magics.serving.signature import Array, Signature, TensorSpec
+
+_LARGE = 256  # values above which a request goes as raw bytes
+_MOST = 16 * 1024 * 1024  # bytes of one request's raw tensors; half of what our server takes
+_MOST_JSON = 6 * 1024 * 1024  # the same of JSON
+_WRITTEN = 25  # bytes of a number in JSON, at most
+_PROBABILITIES = ("predict_proba", "probabilities", "output_probability", "probability")
+_JSON = {"Content-Type": "application/json"}
+
+
+class _Description(NamedTuple):
+    """What an endpoint says of its model."""
+
+    signature: Signature
+    binary: bool
+
+
+_described: dict[str, _Description] = {}
+
+
+def predict(url: str, headers: Mapping[str, str], data: Any, *, timeout: float = 30.0, proba: bool = False) -> Array:
+    """Ask an endpoint; what is too much for one request goes in several, one after another.
+
+    Args:
+        url: The endpoint's URL, ending in ``/infer`` (V2) or ``:predict`` (V1).
+        headers: Further headers, such as the token's.
+        data: Rows, one row, a table, records, named inputs or samples, as ``inputs.to_tensors`` takes them.
+        timeout: Seconds to wait for the server.
+        proba: Return probabilities instead of classes.
+
+    Returns:
+        An array with one row for every row of ``data``: the first output, or the probabilities.
+
+    Raises:
+        InferenceError: The endpoint answered with an error.
+        ServingError: The endpoint does not answer.
+    """
+    return _predict(url, headers, data, timeout, proba)
+
+
+def infer(
+    url: str,
+    headers: Mapping[str, str],
+    inputs: Mapping[str, Any],
+    outputs: Sequence[str] = (),
+    *,
+    timeout: float = 30.0,
+) -> dict[str, Array]:
+    """Send named tensors as they are and return all outputs (or those named) by name; raises as ``predict``."""
+    description = _describe(url, headers, timeout)
+    tensors = {name: np.asarray(value) for name, value in inputs.items()}
+    return _infer(url, headers, tensors, outputs, timeout, description.binary)
+
+
+def describe(url: str, headers: Mapping[str, str], *, timeout: float = 30.0) -> Signature:
+    """Return what the endpoint's model takes and answers; raises as ``predict``."""
+    _described.pop(url, None)
+    return _describe(url, headers, timeout).signature
+
+
+async def predict_async(
+    url: str, headers: Mapping[str, str], data: Any, *, timeout: float = 30.0, proba: bool = False
+) -> Array:
+    """Ask an endpoint without blocking the event loop; see ``predict``."""
+    return await asyncio.to_thread(predict, url, headers, data, timeout=timeout, proba=proba)
+
+
+def predict_batch(
+    url: str,
+    headers: Mapping[str, str],
+    data: Any,
+    *,
+    rows: int = 1000,
+    parallel: int = 2,
+    timeout: float = 30.0,
+    proba: bool = False,
+) -> Array:
+    """Ask for many rows in pieces; see ``predict``.
+
+    Args:
+        url: The endpoint's URL.
+        headers: Further headers.
+        data: What ``predict`` takes.
+        rows: Rows of one request.
+        parallel: Requests at a time.
+        timeout: Seconds to wait for each answer.
+        proba: Return probabilities instead of classes.
+    """
+    return _predict(url, headers, data, timeout, proba, rows, parallel)
+
+
+def forget(url: str) -> None:
+    """Forget what was learned of an endpoint: after a deployment another model may be there, behind another server.
+
+    The model that was there may have taken the columns in another order, and connections that wait may lead to a
+    server that still leaves.
+    """
+    _described.pop(url, None)
+    pool.forget(url)
+
+
+# ---- requests --------------------------------------------------------------------------------------------------
+
+
+def _predict(
+    url: str,
+    headers: Mapping[str, str],
+    data: Any,
+    timeout: float,
+    proba: bool,
+    rows: int | None = None,
+    parallel: int = 1,
+) -> Array:
+    if proba and _speaks_v1(url):
+        raise InferenceError("the V1 protocol cannot ask for probabilities: deploy with --protocol v2")
+    for retry in (True, False):
+        known = url in _described
+        description = _describe(url, headers, timeout)
+        try:
+            outputs = [_probabilities(description.signature)] if proba else []
+            ask = partial(_ask, url, headers, description, outputs, timeout)
+            raw = description.binary and not _speaks_v1(url)
+            pieces = _pieces(to_tensors(data, description.signature), rows, raw)
+            if len(pieces) == 1:
+                return ask(pieces[0])
+            with ThreadPoolExecutor(max(1, parallel)) as threads:
+                return np.concatenate(list(threads.map(ask, pieces)))
+        except InferenceError:
+            _described.pop(url, None)  # another model may be there by now
+            if not (known and retry):
+                raise
+    raise AssertionError
+
+
+def _ask(
+    url: str,
+    headers: Mapping[str, str],
+    description: _Description,
+    outputs: Sequence[str],
+    timeout: float,
+    tensors: Mapping[str, Array],
+) -> Array:
+    if _speaks_v1(url):
+        return _infer_v1(url, headers, tensors, description.signature, timeout)
+    return next(iter(_infer(url, headers, tensors, outputs, timeout, description.binary).values()))
+
+
+def _speaks_v1(url: str) -> bool:
+    return urlsplit(url).path.endswith(":predict")
+
+
+def _pieces(tensors: dict[str, Array], rows: int | None, raw: bool) -> list[dict[str, Array]]:
+    count = max(len(array) for array in tensors.values())
+    if rows is None:  # what a server takes at once has a limit
+        size = sum(a.size * (a.itemsize if raw and a.dtype != object else _WRITTEN) for a in tensors.values())
+        rows = max(1, count * (_MOST if raw else _MOST_JSON) // max(1, size))
+    if count <= rows:
+        return [tensors]
+    return [{name: array[at : at + rows] for name, array in tensors.items()} for at in range(0, count, rows)]
+
+
+def _probabilities(signature: Signature) -> str:
+    for name in _PROBABILITIES:
+        if not signature.outputs or any(spec.name == name for spec in signature.outputs):
+            return name
+    raise InferenceError("this model gives no probabilities")
+
+
+def _infer(
+    url: str,
+    headers: Mapping[str, str],
+    tensors: Mapping[str, Array],
+    outputs: Sequence[str],
+    timeout: float,
+    binary: bool,
+) -> dict[str, Array]:
+    raw = binary and sum(array.size for array in tensors.values()) > _LARGE
+    told, data = [], []
+    for name, value in tensors.items():
+        datatype, array = as_answer(value)
+        tensor: dict[str, Any] = {"name": name, "shape": array.shape, "datatype": datatype}
+        if raw:
+            data.append(write_raw(datatype, array))
+            tensor["parameters"] = {"binary_data_size": len(data[-1])}
+        else:
+            tensor["data"] = write_data(datatype, array)
+        told.append(tensor)
+    request: dict[str, Any] = {"inputs": told}
+    if outputs:
+        request["outputs"] = [{"name": name} for name in outputs]
+    if raw:
+        request["parameters"] = {"binary_data_output": True}
+    head = orjson.dumps(request, None, orjson.OPT_SERIALIZE_NUMPY)
+    sent = {**headers, **_JSON}
+    if raw:
+        sent = {
+            **headers,
+            "Content-Type": "application/octet-stream",
+            "Inference-Header-Content-Length": str(len(head)),
+        }
+    body, length = _send("POST", url, sent, b"".join((head, *data)), timeout)
+    return _read_outputs(body, length)
+
+
+def _read_outputs(body: bytes, length: str) -> dict[str, Array]:
+    end = int(length) if length else len(body)
+    raw, place, found = memoryview(body)[end:], 0, {}
+    for tensor in _parsed(body[:end]).get("outputs", ()):
+        name, datatype, shape = tensor["name"], tensor["datatype"], tuple(tensor["shape"])
+        size = (tensor.get("parameters") or {}).get("binary_data_size")
+        if size is None:
+            array = read_data(tensor["data"], datatype, shape, name)
+        else:
+            array = read_raw(raw[place : place + size], datatype, shape, name)
+            place += size
+        found[name] = _texts(array)
+    if not found:
+        raise InferenceError("the endpoint answered without outputs")
+    return found
+
+
+def _texts(array: Array) -> Array:
+    if array.dtype != object:
+        return array
+    with suppress(UnicodeDecodeError):
+        return np.array([value.decode() for value in array.ravel()], dtype=str).reshape(array.shape)
+    return array
+
+
+def _infer_v1(
+    url: str, headers: Mapping[str, str], tensors: Mapping[str, Array], signature: Signature, timeout: float
+) -> Array:
+    columns = {name: _listed(array) for name, array in tensors.items()}
+    instances: list[Any]
+    if len(columns) == 1 and (signature.inputs or UNNAMED in columns):
+        (instances,) = columns.values()
+    else:
+        instances = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    request = orjson.dumps({"instances": instances})
+    body, _ = _send("POST", url, {**headers, **_JSON}, request, timeout)
+    return np.asarray(_parsed(body).get("predictions"))
+
+
+def _listed(value: Array) -> list[Any]:
+    datatype, array = as_answer(value)
+    if datatype == "BYTES":
+        array = np.array(write_data(datatype, array), dtype=object).reshape(array.shape)
+    return list(array.tolist())
+
+
+def _describe(url: str, headers: Mapping[str, str], timeout: float) -> _Description:
+    """Return what the endpoint says of its model; asked once, and again after it refused a request."""
+    if url not in _described:
+        parts = urlsplit(url)
+        base = f"{parts.scheme}://{parts.netloc}"
+        model: dict[str, Any] = {}
+        server: dict[str, Any] = {}
+        if _speaks_v1(url):  # it has no metadata of its own, but many servers speak both
+            path = parts.path.removesuffix(":predict").replace("/v1/", "/v2/", 1)
+            with suppress(InferenceError):
+                model = _parsed(_send("GET", f"{base}{path}", headers, None, timeout)[0])
+        else:
+            model = _parsed(_send("GET", f"{base}{parts.path.removesuffix('/infer')}", headers, None, timeout)[0])
+            with suppress(InferenceError):
+                server = _parsed(_send("GET", f"{base}/v2", headers, None, timeout)[0])
+        inputs, outputs = (
+            tuple(TensorSpec(t["name"], t["datatype"], tuple(t["shape"])) for t in model.get(side) or ())
+            for side in ("inputs", "outputs")
+        )
+        binary = "binary_tensor_data" in (server.get("extensions") or ())
+        _described[url] = _Description(Signature(inputs, outputs), binary)
+    return _described[url]
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        return dict(orjson.loads(body))
+    except ValueError:
+        raise InferenceError(f"the endpoint did not answer in JSON: {body[:200]!r}") from None
+
+
+def _send(method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float) -> tuple[bytes, str]:
+    """Send a request; returns the body of the answer and the length of its JSON part."""
+    try:
+        answer = pool.request(method, url, headers, body, timeout)
+    except (OSError, http.client.HTTPException) as error:
+        said = " in time" if isinstance(error, TimeoutError) else f": {error}"
+        raise ServingError(
+            f"the endpoint at {urlsplit(url).netloc} does not answer{said}", "%kaptain endpoints shows its state"
+        ) from error
+    if answer.status != 200:
+        raise InferenceError(_message(answer.status, answer.body), status=answer.status)
+    return answer.body, answer.headers.get("Inference-Header-Content-Length", "")
+
+
+def _message(status: int, data: bytes) -> str:
+    with suppress(ValueError, AttributeError):
+        told = orjson.loads(data).get("error")
+        if told:
+            return f"{told} (status {status})"
+    return f"the endpoint answered with status {status}: {data[:200].decode('utf-8', 'replace')}"

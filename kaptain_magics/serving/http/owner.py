@@ -1,0 +1,43 @@
+"""What a connection needs of the server that it belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, TypeVar
+
+from kaptain_magics.serving.http.answers import Answer
+from kaptain_magics.serving.http.budget import Budget
+from kaptain_magics.serving.http.requests import Request
+from kaptain_magics.serving.protocol.limits import Limits
+
+C = TypeVar("C")  # the connection
+
+
+class Owner(Protocol[C]):
+    """The server that connections belong to; ``http_server.HttpServer`` describes its attributes."""
+
+    loop: asyncio.AbstractEventLoop
+    limits: Limits
+    budget: Budget
+    access_log: bool
+    idle: dict[C, None]
+    date: bytes
+    released: bool
+    leaving: bool
+    closing: bool
+
+    @property
+    def followed(self) -> bool:
+        """Whether another server answers what comes on released connections."""
+
+    def admit(self, connection: C) -> bool:
+        """Count a new connection; false where there is no room for it."""
+
+    def lost(self, connection: C) -> None:
+        """Forget a connection that has ended."""
+
+    async def answer(self, connection: C, request: Request) -> Answer:
+        """Answer a request."""
+
+    def free_soon(self) -> None:
+        """Give the memory of a large request back to the system."""

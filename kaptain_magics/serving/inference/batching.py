@@ -1,0 +1,217 @@
+"""Calls of the model, one at a time: what arrives together is asked together.
+
+A request never waits for others to come: a call takes what is there when the model is free, which is everything that
+arrived in one turn of the loop, or during the call before. Fast calls are made in the loop itself, since handing them
+to a thread would cost more than they do; slow ones in a thread, so that health checks are still answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from kaptain_magics.serving.inference.metrics import Metrics
+from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.protocol.limits import Limits
+from kaptain_magics.serving.signature import Array, LoadedModel, Outputs
+
+_INLINE = 0.004  # seconds that a call may be expected to take for staying in the loop
+_SMALL = 16  # rows up to which a request is put together with others
+_MEMORY = 0.2  # weight of the newest measurement in a mean
+_COLD = 3  # measurements before a mean counts
+_GAIN = 0.8  # part of its time alone that a request must take in company for that to pay
+_PROBE = 128  # choices after which the other way is tried
+
+
+class Call:
+    """One request to the model.
+
+    Args:
+        inputs: The tensors.
+        outputs: Names of the outputs that are wanted; empty for the default ones.
+        parameters: The request's parameters.
+        future: Gets the outputs.
+    """
+
+    __slots__ = ("future", "inputs", "key", "outputs", "parameters", "rows")
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        parameters: Mapping[str, Any],
+        future: asyncio.Future[Outputs],
+    ) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self.parameters = parameters
+        self.future = future
+        first = next(iter(inputs.values()), None)
+        self.rows = len(first) if first is not None and first.ndim else 1
+        self.key: object = None
+
+    def batch_key(self) -> object:
+        """What must be alike for two requests to share a call; ``None`` when this one cannot."""
+        if self.parameters or not 0 < self.rows <= _SMALL:
+            return None
+        if any(not a.ndim or len(a) != self.rows for a in self.inputs.values()):
+            return None
+        return (*self.outputs, *((name, a.dtype, a.shape[1:]) for name, a in self.inputs.items()))
+
+
+class Runner:
+    """Gives calls to a model, one at a time.
+
+    Args:
+        model: The model.
+        limits: Bounds of queue and batch.
+        metrics: Where calls are counted.
+    """
+
+    def __init__(self, model: LoadedModel, limits: Limits, metrics: Metrics) -> None:
+        self._model = model
+        self._limits = limits
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Call] = deque()
+        self._busy = False
+        self._thread: ThreadPoolExecutor | None = None
+        self._single = _Mean()  # seconds of a call with one small request
+        self._shared = _Mean()  # seconds per request of a call with several
+        self._row = _Mean()  # seconds per row of a call with many rows
+        self._choices = 0
+
+    def submit(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], parameters: Mapping[str, Any]
+    ) -> asyncio.Future[Outputs]:
+        """Queue a request.
+
+        Raises:
+            RequestError: 503, too many wait already.
+        """
+        if len(self._waiting) >= self._limits.waiting:
+            raise RequestError(503, "too many requests wait for the model: try again", ((b"retry-after", b"1"),))
+        call = Call(inputs, outputs, parameters, self._loop.create_future())
+        self._waiting.append(call)
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._next)
+        return call.future
+
+    def close(self) -> None:
+        """End the thread, after its call."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _next(self) -> None:
+        while self._waiting and self._waiting[0].future.done():  # the client went away
+            self._waiting.popleft()
+        if not self._waiting:
+            self._busy = False
+            return
+        batch = self._take()
+        if self._is_fast(sum(call.rows for call in batch)):
+            self._run(batch)
+            self._loop.call_soon(self._next)
+        else:
+            self._thread = self._thread or ThreadPoolExecutor(1, "model")
+            self._loop.run_in_executor(self._thread, self._run_quietly, batch).add_done_callback(lambda _: self._next())
+
+    def _take(self) -> list[Call]:
+        first = self._waiting.popleft()
+        batch, rows = [first], first.rows
+        if not self._waiting or not self._gains() or (key := first.batch_key()) is None:
+            return batch
+        while self._waiting and rows + self._waiting[0].rows <= self._limits.batch_rows:
+            if self._waiting[0].batch_key() != key:
+                break
+            batch.append(self._waiting.popleft())
+            rows += batch[-1].rows
+        return batch
+
+    def _is_fast(self, rows: int) -> bool:
+        """Whether a call is known to be short."""
+        if rows <= _SMALL:
+            return 0 < self._single.value < _INLINE
+        return 0 < self._row.value * rows < _INLINE
+
+    def _gains(self) -> bool:
+        """Whether the model answers several requests faster together; the other way is tried again now and then."""
+        if not self._model.batchable or self._limits.batch_rows < 2 or self._single.count < _COLD:
+            return False
+        self._choices += 1
+        pays = not self._shared.count or self._shared.value < _GAIN * self._single.value
+        return not pays if self._choices % _PROBE == 0 else pays
+
+    def _run_quietly(self, batch: list[Call]) -> None:
+        self._run(batch, self._loop.call_soon_threadsafe)
+
+    def _run(self, batch: list[Call], tell: Any = None) -> None:
+        started = perf_counter()
+        results: Sequence[Outputs | BaseException]
+        results = [self._ask(batch[0])] if len(batch) == 1 else self._ask_together(batch)
+        took, rows = perf_counter() - started, sum(call.rows for call in batch)
+        if rows > _SMALL:
+            self._row.add(took / rows)
+        if len(batch) > 1:
+            self._shared.add(took / len(batch))
+        elif rows <= _SMALL:
+            self._single.add(took)
+        if tell is None:
+            _settle(batch, results)
+        else:
+            tell(_settle, batch, results)
+
+    def _ask(self, call: Call) -> Outputs | BaseException:
+        self._metrics.called(call.rows)
+        try:
+            return self._model.predict(call.inputs, call.outputs, call.parameters)
+        except Exception as error:  # whatever a model raises is the answer to its request
+            return error
+
+    def _ask_together(self, batch: list[Call]) -> Sequence[Outputs | BaseException]:
+        """Ask once for all; where that fails or the answer cannot be cut, ask for each."""
+        first, rows = batch[0], sum(call.rows for call in batch)
+        inputs = {name: np.concatenate([call.inputs[name] for call in batch]) for name in first.inputs}
+        self._metrics.called(rows)
+        try:
+            outputs = self._model.predict(inputs, first.outputs, {})
+        except Exception:  # one of them is to blame: the others shall not pay for it
+            return [self._ask(call) for call in batch]
+        if any(not np.ndim(array) or len(array) != rows for array in outputs.values()):
+            return [self._ask(call) for call in batch]
+        parts, place = [], 0
+        for call in batch:
+            parts.append({name: array[place : place + call.rows] for name, array in outputs.items()})
+            place += call.rows
+        return parts
+
+
+def _settle(batch: list[Call], results: Sequence[Outputs | BaseException]) -> None:
+    for call, result in zip(batch, results, strict=True):
+        if call.future.done():
+            continue
+        if isinstance(result, BaseException):
+            call.future.set_exception(result)
+        else:
+            call.future.set_result(result)
+
+
+class _Mean:
+    """A running mean that forgets; the first value, which a cold model gave, is forgotten at once."""
+
+    __slots__ = ("count", "value")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.value = 0.0
+
+    def add(self, value: float) -> None:
+        self.count += 1
+        self.value = value if self.count < _COLD else self.value + _MEMORY * (value - self.value)

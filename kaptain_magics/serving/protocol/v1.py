@@ -1,0 +1,76 @@
+"""The V1 protocol: ``{"instances": [...]}`` to ``{"predictions": [...]}``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.protocol.large import LARGE, read_large_instances
+from kaptain_magics.serving.protocol.limits import Body
+from kaptain_magics.serving.protocol.tensors import as_answer, write_data
+from kaptain_magics.serving.protocol.v2 import read_json
+from kaptain_magics.serving.signature import Array, Outputs
+
+
+def read_instances(body: Body, input_name: str, take: Callable[[int], None]) -> dict[str, Array]:
+    """Read a request.
+
+    Args:
+        body: The whole body. An instance is a value, a list, or an object with a value for every column or input.
+        input_name: Name of the input that gets instances that are no objects.
+        take: Counts the bytes of memory that a large request needs, or refuses.
+
+    Raises:
+        RequestError: It is not one of the protocol.
+    """
+    if len(body) > LARGE:
+        instances = read_large_instances(body, take)
+        if isinstance(instances, np.ndarray):
+            return {input_name: instances}
+    else:
+        instances = read_json(body).get("instances")
+    if not isinstance(instances, list) or not instances:
+        raise RequestError(400, "the request has no list of instances")
+    if not any(isinstance(instance, dict) for instance in instances):
+        return {input_name: _array(instances, "instances")}
+    names = instances[0].keys() if isinstance(instances[0], dict) else ()
+    if not names or any(not isinstance(i, dict) or i.keys() != names for i in instances):
+        raise RequestError(400, "the instances do not all have the same names")
+    return {name: _array([instance[name] for instance in instances], name) for name in names}
+
+
+def _array(values: list[Any], what: str) -> Array:
+    try:
+        array: Array = np.array(values)
+    except (ValueError, OverflowError):
+        raise RequestError(400, f"{what}: the values are nested unevenly") from None
+    if array.dtype.kind == "U":
+        if not all(isinstance(value, str) for value in np.array(values, dtype=object).ravel()):
+            raise RequestError(400, f"{what}: texts and other values are mixed")
+        encoded: Array = np.empty(array.size, dtype=object)
+        encoded[:] = [str(value).encode() for value in array.ravel()]
+        return encoded.reshape(array.shape)
+    if array.dtype.kind == "O":
+        try:
+            return array.astype(np.float64)  # null is a float's NaN
+        except (ValueError, TypeError):
+            raise RequestError(400, f"{what}: a value is neither a number nor a text") from None
+    return array
+
+
+def write_predictions(outputs: Outputs) -> dict[str, Any]:
+    """Return the answer: a value per row, or an object per row where the model has several outputs."""
+    columns = {name: _nested(value) for name, value in outputs.items()}
+    if len(columns) == 1:
+        return {"predictions": next(iter(columns.values()))}
+    return {"predictions": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]}
+
+
+def _nested(value: Array) -> Any:
+    datatype, array = as_answer(value)
+    if datatype == "BYTES":
+        array = np.array(write_data(datatype, array), dtype=object).reshape(array.shape)
+    return array.tolist()

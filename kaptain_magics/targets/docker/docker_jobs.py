@@ -1,0 +1,282 @@
+"""Jobs as containers of a Docker engine."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kaptain_magics.core.events import ArtifactSaved, Event, Noted, StateChanged
+from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import KaptainError, TargetError
+from kaptain_magics.files import private_folder, write_whole
+from kaptain_magics.images.engine import ContainerGoneError, Engine, explain_engine_error
+from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
+from kaptain_magics.targets.base import JobRef, TargetConfig
+from kaptain_magics.targets.docker import container_settings as container_settings
+from kaptain_magics.targets.docker.container_files import copy_artifact_out, copy_fetched_out, copy_in, job_archive
+from kaptain_magics.targets.docker.container_output import ContainerOutput
+from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
+from kaptain_magics.targets.output import OutputReader
+from kaptain_magics.targets.reading import explain
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+_TICK = 0.2  # seconds between looks at a silent job
+_PATIENCE = 5  # seconds between asking a job to end and ending it
+_ENDED = ("exited", "dead")
+
+
+class _Job:
+    """A job of this process that waits for its image."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.spec = spec
+        self.stopping = False
+
+
+class DockerJobs:
+    """Runs jobs in containers.
+
+    Args:
+        config: State folder, cache, settings and store.
+        engine: The engine.
+        images: Finds and makes images.
+    """
+
+    name = "docker"
+
+    def __init__(self, config: TargetConfig, engine: Engine, images: ImageProvider) -> None:
+        self._config, self._engine, self._images = config, engine, images
+        self._waiting: dict[str, _Job] = {}
+
+    def submit(self, job: JobSpec) -> JobRef:
+        """Start the job's container, or leave that to ``follow`` where an image or packages have to be made first."""
+        if job.workers > 1:
+            raise TargetError(
+                f"the docker target runs one worker, not {job.workers}", "use --on kubernetes, or drop --workers"
+            )
+        self._access(job)  # certificates that are not there are told now
+        private_folder(Path(job.folder))
+        data = {"folder": job.folder, "metrics": "\n".join(job.metric_names), "upload": job.upload_uri}
+        if job.capture.fetch:
+            data["fetch"] = "1"
+        if job.settings:
+            data["settings"] = msgspec.json.encode(job.settings).decode()
+        if job.timeout is not None:
+            data["timeout"] = repr(job.timeout)
+        if job.image.image_name:
+            ready = self._images.built(job)
+        else:
+            ready = self._images.find_ready(job.image, _wanted(job))
+        if ready is None:
+            self._waiting[job.name] = _Job(job)
+        else:
+            self._start(job, ready)
+        return JobRef(target=self.name, name=job.name, data=data)
+
+    def _start(self, job: JobSpec, image: ReadyImage) -> None:
+        settings = {**self._settings(job, image.user), "volumes": dict(image.volumes)}
+        settings["environment"]["PYTHONPATH"] = container_settings.search_path(image.path)
+        access, authorities = self._access(job)
+        hidden = container_settings.hidden_environment(self._config.variables(job), access, image.path)
+        with job_archive(job, image.built, hidden, authorities) as archive:
+            with self._engine.translate_errors(image.name):
+                made = self._engine.client.containers.create(image.id, **settings)
+            try:
+                copy_in(self._engine, made, archive)
+                with self._engine.translate_errors(image.name):
+                    made.start()
+            except BaseException:
+                with contextlib.suppress(Exception):  # the first error is the one to tell
+                    made.remove(force=True, v=True)
+                raise
+
+    def _settings(self, job: JobSpec, image_user: str) -> dict[str, Any]:
+        user = container_settings.run_as(image_user, self._config.settings)
+        access, authorities = self._access(job)
+        if authorities:
+            access["AWS_CA_BUNDLE"] = container_settings.AUTHORITIES
+        env, network = self._images.reach(container_settings.job_environment(job, access))
+        labels = container_settings.labels(self._config.home, "job", job.model_id, job.run_id, job.name)
+        settings = container_settings.job_container(
+            job, env={**container_settings.nameless(user), **env}, labels=labels
+        )
+        return {**settings, **network, "user": user}
+
+    def _access(self, job: JobSpec) -> tuple[dict[str, str], bytes]:
+        """Return access to the job's store as its container uses it, and the certificates of a private authority."""
+        from kaptain_magics.storage.credentials import elsewhere
+
+        if job.upload_uri.startswith("s3://"):
+            return elsewhere(self._config.storage_env)
+        return {name: text for name, text in self._config.storage_env.items() if name != "AWS_CA_BUNDLE"}, b""
+
+    def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
+        """Yield the job's events; any process can, for as long as the container or the note of its end is there."""
+        waiting = self._waiting.get(job.name)
+        if waiting is not None:
+            last: StateChanged | None = None
+            for event in self._prepare(waiting):
+                if isinstance(event, StateChanged):
+                    last = event
+                else:
+                    yield event
+            self._waiting.pop(job.name, None)
+            if last is not None:
+                yield last
+                return
+        noted = self._noted(job)
+        if noted is not None:
+            yield noted
+            return
+        try:
+            found = self._container(job)
+        except ContainerGoneError:
+            yield StateChanged(
+                state=RunState.FAILED,
+                reason="the job's container was removed, or was never made",
+                hint="run it again",
+            )
+            return
+        yield StateChanged(state=RunState.RUNNING)
+        yield from self._watch(job, found, after)
+
+    def _prepare(self, mine: _Job) -> Iterator[Event]:
+        """Make image and packages, then start; yields a state only when the job has ended by that."""
+        spec = mine.spec
+        if spec.image.image_name:
+            work = self._images.build(spec, _wanted(spec))
+        else:
+            work = self._images.prepare(spec.image, _wanted(spec))
+        try:
+            while not mine.stopping:
+                try:
+                    line = next(work)
+                except StopIteration as done:
+                    self._start(spec, done.value)
+                    if mine.stopping:  # asked to stop at the last moment
+                        self.stop(JobRef(target=self.name, name=spec.name, data={"folder": spec.folder}))
+                    return
+                if line:
+                    yield Noted(text=line)
+            yield StateChanged(state=RunState.STOPPED, reason="stopped before it started")
+        except KaptainError as error:
+            yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
+        finally:
+            work.close()
+
+    def _watch(self, job: JobRef, found: Container, after: int) -> Iterator[Event]:
+        names = tuple(filter(None, job.data.get("metrics", "").split("\n")))
+        settings = msgspec.json.decode(job.data.get("settings", "{}"))
+        reader = OutputReader(names, after, upload_uri=job.data["upload"], settings=settings)
+        deadline = _started(found) + float(job.data.get("timeout", "inf"))
+        with contextlib.closing(ContainerOutput(self._engine, str(found.id)).follow(_TICK)) as output:
+            for piece in output:
+                yield from self._meaning(found, reader.feed(piece))
+                if time.time() > deadline:
+                    self._end(job, found, "timeout")
+        yield from self._meaning(found, reader.finish())
+        last = self._last_state(job, found, reader.tail)
+        if "fetch" in job.data and last.state is RunState.SUCCEEDED:
+            try:
+                copy_fetched_out(self._engine, found, reader.fetched, Path(job.data["folder"]))
+            except KaptainError as error:
+                last = StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
+        write_whole(Path(job.data["folder"]) / "end.json", msgspec.json.encode(last))
+        with contextlib.suppress(TargetError), self._engine.translate_errors():
+            found.remove(force=True, v=True)
+        yield last
+
+    def _meaning(self, found: Container, events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            if isinstance(event, ArtifactSaved):
+                copy_artifact_out(self._engine, found, event)
+            yield event
+
+    def _last_state(self, job: JobRef, found: Container, tail: str) -> StateChanged:
+        try:
+            with self._engine.translate_errors():
+                found.wait(timeout=30)
+                found.reload()
+        except ContainerGoneError:
+            return StateChanged(
+                state=RunState.FAILED, reason="the job's container was removed while it ran", hint="run it again"
+            )
+        state = found.attrs["State"]
+        code = int(state["ExitCode"])
+        code = 128 - code if 128 < code < 160 else code
+        asked = self._asked_to_end(job)
+        if code == 0:
+            return StateChanged(state=RunState.SUCCEEDED, exit_code=0)
+        if asked == "timeout":
+            limit = float(job.data["timeout"])
+            reason, hint = f"timed out after {limit:g} s", "give it more time with --timeout"
+        elif asked:
+            return StateChanged(state=RunState.STOPPED, reason="stopped", exit_code=code)
+        elif state.get("OOMKilled"):
+            limit = found.attrs["HostConfig"].get("Memory") or 0
+            at = f" of {limit / 1e6:.0f} MB" if limit else ""
+            reason, hint = f"out of memory: the job needed more than its limit{at}", "give it more with --memory"
+        elif state.get("Error") or (code == 127 and "exec python failed" in tail):
+            error = explain_engine_error(state.get("Error") or 'exec: "python": not found')
+            reason, hint = error.message, error.hint
+        else:
+            reason, hint = explain(code, tail)
+        return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
+
+    def stop(self, job: JobRef) -> None:
+        """End the job's container: asked first, killed five seconds later."""
+        waiting = self._waiting.get(job.name)
+        if waiting is not None:
+            waiting.stopping = True
+            return
+        if self._noted(job) is not None:
+            return
+        with contextlib.suppress(ContainerGoneError):
+            self._end(job, self._container(job), "stop")
+
+    def _end(self, job: JobRef, found: Container, why: str) -> None:
+        if self._asked_to_end(job):
+            return
+        with self._engine.translate_errors():
+            found.reload()
+            if found.status in _ENDED:
+                return
+            write_whole(Path(job.data["folder"]) / "asked-to-end", why.encode())
+            found.stop(timeout=_PATIENCE)
+
+    def _asked_to_end(self, job: JobRef) -> str:
+        with contextlib.suppress(OSError):
+            return (Path(job.data["folder"]) / "asked-to-end").read_text()
+        return ""
+
+    def _noted(self, job: JobRef) -> StateChanged | None:
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            return msgspec.json.decode((Path(job.data["folder"]) / "end.json").read_bytes(), type=StateChanged)
+        return None
+
+    def _container(self, job: JobRef) -> Container:
+        with self._engine.translate_errors():
+            return self._engine.client.containers.get(job.name)
+
+
+def _wanted(job: JobSpec) -> tuple[str, ...]:
+    """Return the requirements of a job with those of the runtime itself."""
+    return (*job.requirements, *(STORAGE_PACKAGES if job.upload_uri.startswith("s3://") else ()))
+
+
+def _started(found: Container) -> float:
+    """Return when the container was started, in seconds since 1970."""
+    text = str(found.attrs["State"]["StartedAt"])
+    try:
+        return datetime.fromisoformat(text[:19] + "+00:00").timestamp()
+    except ValueError:
+        return time.time()

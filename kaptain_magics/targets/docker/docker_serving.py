@@ -1,0 +1,252 @@
+"""Endpoints as containers: a gate that holds the port for as long as the endpoint lives, and a server a revision.
+
+The gate routes to the servers over Unix sockets in a volume that they share, so that a server can follow another, or
+stand beside it as a canary, while the port never closes. ``<home>/docker/endpoints/<name>/`` holds what is deployed.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
+from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.core.states import EndpointState, RunState
+from kaptain_magics.errors import KaptainError, ServingError
+from kaptain_magics.files import locked
+from kaptain_magics.images.engine import Engine
+from kaptain_magics.runtime.requirements import SERVING_PACKAGES
+from kaptain_magics.targets.base import EndpointStatus, TargetConfig
+from kaptain_magics.targets.docker.endpoint_containers import EndpointContainers
+from kaptain_magics.targets.docker.endpoint_record import EndpointRecord, Revision
+from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
+from kaptain_magics.targets.endpoints import EndpointStore, check_deployment, check_percentage, no_canary, url_of
+
+_T = TypeVar("_T")
+_PATIENCE = 120.0  # seconds for another process that changes the same endpoint
+
+
+class DockerServing:
+    """Serves models in containers.
+
+    Args:
+        config: State folder, cache, settings and store.
+        engine: The engine.
+        images: Finds and makes images.
+    """
+
+    def __init__(self, config: TargetConfig, engine: Engine, images: ImageProvider) -> None:
+        self._config, self._images = config, images
+        self._folder = config.home / "docker" / "endpoints"
+        self._store = EndpointStore(self._folder, EndpointRecord)
+        self._servers = EndpointContainers(engine, config)
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """End a ``deploy`` that waits; it then yields ``STOPPED``. May be called from another thread."""
+        self._cancelled.set()
+
+    def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
+        """Start a server for the revision and give it the endpoint's requests, or the canary's share of them."""
+        self._cancelled.clear()
+        yield StateChanged(state=RunState.RUNNING)
+        yield from _notes(endpoint)
+        made: list[str] = []
+        try:
+            yield EndpointChanged(name=endpoint.name, state=EndpointState.PENDING)
+            self._check(endpoint, self._store.find(endpoint.name))
+            wanted = (*endpoint.requirements, *SERVING_PACKAGES)
+            image = self._images.find_ready(endpoint.image, wanted)
+            if image is None:
+                image = yield from _told(self._images.prepare(endpoint.image, wanted), self._stop_if_cancelled)
+            with _Model(endpoint, self._config) as folder:
+                placed = self._servers.start(endpoint, image, folder, self._store.token(endpoint), made)
+            yield Noted(text=f"Waiting for the server of {endpoint.name} to load its model.")
+            self._servers.wait_ready(placed.server, endpoint.timeout, self._stop_if_cancelled)
+            self._put(endpoint, placed, image, made)
+            made.clear()
+            status = self.endpoint(endpoint.name)
+            yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
+            yield StateChanged(state=RunState.SUCCEEDED)
+        except KaptainError as error:
+            yield self._as_before(endpoint.name, error)
+            state = RunState.STOPPED if self._cancelled.is_set() else RunState.FAILED
+            yield StateChanged(state=state, reason=error.message, hint=error.hint)
+        finally:
+            self._servers.remove(made)
+            if self._store.find(endpoint.name) is None:
+                self._forget(endpoint.name)
+
+    def endpoint(self, name: str) -> EndpointStatus:
+        """Return the endpoint as it is now.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        deployed = self._store.read(name)
+        spec = deployed.stable.spec
+        reason = self._servers.why_not_ready(deployed)
+        requests: dict[str, int] = {}
+        for placed in deployed.revisions:
+            answered = int(self._servers.ask(placed.server, {"do": "status"}).get("answered", 0))
+            requests[placed.spec.revision] = requests.get(placed.spec.revision, 0) + answered
+        return EndpointStatus(
+            name=name,
+            state=EndpointState.FAILED if reason else EndpointState.READY,
+            url=url_of(deployed.host, deployed.port, spec),
+            model_id=spec.model_id,
+            framework=spec.framework.value,
+            protocol=spec.protocol,
+            traffic=deployed.traffic,
+            requests=requests,
+            replicas=0 if reason else 1,
+            reason=reason,
+            headers=self._store.headers(name),
+        )
+
+    def endpoints(self) -> list[EndpointStatus]:
+        """Return all endpoints of this target."""
+        return [self.endpoint(name) for name in self._store.names()]
+
+    def set_traffic(self, name: str, canary_percent: int) -> None:
+        """Give the canary so many percent: 100 promotes it, 0 rolls it back."""
+        check_percentage(canary_percent)
+        with self._turn(name):
+            deployed = self._store.read(name)
+            if deployed.canary is None:
+                raise no_canary(name)
+            stays = deployed.canary if canary_percent == 100 else deployed.stable
+            beside = None if canary_percent in (0, 100) else deployed.canary
+            self._settle(deployed, stays, beside, canary_percent)
+
+    def undeploy(self, name: str) -> None:
+        """Remove the endpoint and its canary after their requests in flight are answered."""
+        with self._turn(name):
+            deployed = self._store.read(name)
+            self._servers.retire([deployed.gate, *(placed.server for placed in deployed.revisions)])
+            self._store.remove(name)
+        self._forget(name)
+
+    def knows(self, name: str, container: str = "") -> bool:
+        """Whether an endpoint is deployed, and a container one of its own."""
+        deployed = self._store.find(name) if name else None
+        if deployed is None:
+            return False
+        return not container or container in (deployed.gate, *(placed.server for placed in deployed.revisions))
+
+    # ---- moving the requests -------------------------------------------------------------------------------------
+
+    def _put(self, spec: EndpointSpec, placed: Revision, image: ReadyImage, made: list[str]) -> None:
+        """Give a ready server its requests."""
+        with self._turn(spec.name):
+            deployed = self._store.find(spec.name)
+            self._check(spec, deployed)
+            if deployed is not None and self._servers.runs(deployed.gate) and spec.port in (0, deployed.port):
+                if spec.canary_percent is None:
+                    self._settle(deployed, placed, None, 0)
+                else:
+                    self._settle(deployed, deployed.stable, placed, spec.canary_percent)
+                return
+            gate, port = self._servers.start_gate(
+                spec, image, placed.server, deployed.port if deployed is not None else 0, made
+            )
+            self._store.write(spec.name, EndpointRecord(host=spec.host, port=port, gate=gate, stable=placed))
+            if deployed is not None:
+                self._servers.retire([deployed.gate, *(old.server for old in deployed.revisions)])
+
+    def _settle(self, deployed: EndpointRecord, stable: Revision, canary: Revision | None, percent: int) -> None:
+        """Route to these servers only, and let the others answer what they have and leave."""
+        name = stable.spec.name
+        after = EndpointRecord(
+            host=deployed.host,
+            port=deployed.port,
+            gate=deployed.gate,
+            stable=stable,
+            canary=canary,
+            percent=percent if canary is not None else 0,
+        )
+        self._servers.route(after)
+        self._store.write(name, after)
+        stay = {placed.server for placed in after.revisions}
+        self._servers.retire([placed.server for placed in deployed.revisions if placed.server not in stay])
+
+    def _check(self, spec: EndpointSpec, deployed: EndpointRecord | None) -> None:
+        alive = deployed is not None and not self._servers.why_not_ready(deployed)
+        check_deployment(spec, alive)
+
+    def _stop_if_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise ServingError("the deployment was stopped")
+
+    def _turn(self, name: str) -> AbstractContextManager[None]:
+        return locked(self._folder / f".{name}.lock", _PATIENCE)
+
+    # ---- what a server needs -------------------------------------------------------------------------------------
+
+    def _as_before(self, name: str, error: KaptainError) -> Event:
+        """Return how the endpoint is after a deployment that failed: as before, if it was there."""
+        with suppress(KaptainError):
+            status = self.endpoint(name)
+            return EndpointChanged(name=name, state=status.state, url=status.url, traffic=status.traffic)
+        return EndpointChanged(name=name, state=EndpointState.FAILED, reason=error.message)
+
+    def _forget(self, name: str) -> None:
+        with suppress(KaptainError):
+            self._servers.remove_volume(name)
+        shutil.rmtree(self._folder / name, ignore_errors=True)
+
+
+class _Model:
+    """The folder of a model on this machine, for as long as it is copied into a container."""
+
+    def __init__(self, spec: EndpointSpec, config: TargetConfig) -> None:
+        self._spec, self._config = spec, config
+        self._fetched: Path | None = None
+
+    def __enter__(self) -> Path:
+        from kaptain_magics.targets.docker.container_files import local_folder
+
+        folder = local_folder(self._spec.artifact_uri)
+        if folder is not None:
+            return folder
+        from kaptain_magics.storage import open_store
+
+        self._fetched = self._config.cache / "docker" / "models" / f"{self._spec.revision}-{secrets.token_hex(4)}"
+        store = open_store(self._spec.artifact_uri, dict(self._config.storage_env))
+        store.get(self._spec.artifact_uri, self._fetched)
+        return self._fetched
+
+    def __exit__(self, *_: object) -> None:
+        if self._fetched is not None:
+            shutil.rmtree(self._fetched, ignore_errors=True)
+
+
+def _told(work: Generator[str, None, _T], check: Callable[[], None]) -> Generator[Event, None, _T]:
+    """Yield the lines of some work as notes and return its result."""
+    try:
+        while True:
+            try:
+                line = next(work)
+            except StopIteration as done:
+                result: _T = done.value
+                return result
+            check()
+            if line:
+                yield Noted(text=line)
+    finally:
+        work.close()
+
+
+def _notes(spec: EndpointSpec) -> Iterator[Event]:
+    if spec.min_replicas > 1 or spec.max_replicas is not None:
+        hint = "use --workers for several processes"
+        yield Noted(text="the docker target has one replica: replica options are ignored", warning=True, hint=hint)
+    if spec.transformer:
+        yield Noted(text="the docker target has no transformers: it is ignored", warning=True)
+    if "grpc_port" in spec.serving_config:
+        yield Noted(text="the docker target serves over HTTP only: grpc_port is ignored", warning=True)

@@ -1,0 +1,199 @@
+"""The image that a job or a server runs in: at hand, pulled, completed with packages, or built."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from kaptain_magics.core.specs import ImageSpec, JobSpec
+from kaptain_magics.errors import TargetError, WorkloadError
+from kaptain_magics.images.engine import Engine
+from kaptain_magics.images.image_contents import ImageInspector
+from kaptain_magics.images.publish import CHECKSUM, Publisher, recipe
+from kaptain_magics.images.registry.reference import with_tag
+from kaptain_magics.images.requirement_lines import shown
+from kaptain_magics.images.runtime_packages import fetch_runtime_packages
+from kaptain_magics.images.wheels import install
+from kaptain_magics.runtime.requirements import OWN_PACKAGES
+from kaptain_magics.targets.base import TargetConfig
+from kaptain_magics.targets.docker.container_settings import MANAGED, base_image, loopback, owner
+from kaptain_magics.targets.docker.package_volume import PackageVolume
+
+
+class ReadyImage(NamedTuple):
+    """An image that containers can be made of now.
+
+    Attributes:
+        name: Its name, for messages.
+        id: Its id in the engine.
+        user: The user that it names.
+        path: The ``PYTHONPATH`` that it sets.
+        volumes: Volumes with the packages that it lacks, as ``containers.create`` takes them.
+        built: Whether it was built for the job and holds its script.
+    """
+
+    name: str
+    id: str
+    user: str = ""
+    path: str = ""
+    volumes: Mapping[str, dict[str, str]] = MappingProxyType({})
+    built: bool = False
+
+
+class ImageProvider:
+    """Finds and makes images.
+
+    Args:
+        engine: The engine.
+        config: Cache, state folder and settings.
+    """
+
+    def __init__(self, engine: Engine, config: TargetConfig) -> None:
+        self._engine, self._config = engine, config
+        self._inspector = ImageInspector(config.cache)
+        self._publisher = Publisher(config.cache, config.settings, engine)
+        self._complete: dict[tuple[str, ...], ReadyImage] = {}
+        self._built: dict[tuple[object, ...], ReadyImage] = {}
+        self._building = threading.Lock()
+
+    def find_ready(self, image: ImageSpec, wanted: Sequence[str]) -> ReadyImage | None:
+        """Return the image when nothing has to be made or fetched first.
+
+        Args:
+            image: The image.
+            wanted: Lines of a requirements file that it has to satisfy.
+
+        Raises:
+            TargetError: The engine does not answer.
+        """
+        found = self._local(base_image(image, self._config.settings))
+        if found is None or not wanted:
+            return found
+        known = self._complete.get((found.id, *wanted))
+        if known is not None:
+            return known
+        inside = self._inspector.known(found.id)
+        return found if inside is not None and not inside.missing(wanted) else None
+
+    def prepare(self, image: ImageSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
+        """Pull what is not in the engine and complete it with the packages that it lacks.
+
+        Yields:
+            Lines for the reader, empty ones while work goes on.
+
+        Raises:
+            ImageError: The packages cannot be had.
+            TargetError: The image cannot be had, or the engine does not answer.
+        """
+        return (yield from self._completed((yield from self._pulled(base_image(image, self._config.settings))), wanted))
+
+    def built(self, job: JobSpec) -> ReadyImage | None:
+        """Return the image that was built for the job's script before, such as for another trial of its study."""
+        return self._built.get(_recipe_of(job))
+
+    def build(self, job: JobSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
+        """Build, push or find the image that the job names, and have it in the engine; one at a time.
+
+        Yields:
+            Lines for the reader, empty ones while work goes on.
+
+        Raises:
+            CredentialsError: The registry does not let us.
+            ImageError: The image cannot be made.
+            TargetError: The engine does not answer.
+        """
+        while not self._building.acquire(timeout=0.2):
+            yield ""
+        try:
+            found = self.built(job)
+            if found is None:
+                found = self._built[_recipe_of(job)] = yield from self._build(job, wanted)
+            return found
+        finally:
+            self._building.release()
+
+    def _build(self, job: JobSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
+        base = base_image(job.image, self._config.settings)
+        name = with_tag(job.image.image_name, job.model_id, job.framework.value)
+        made = recipe(name, base, job.script.name, job.script.source, job.files, job.requirements, OWN_PACKAGES)
+        published = yield from self._publisher.publish(made, keep_in_engine=True)
+        if self._engine.image_labels(name).get(CHECKSUM) == published.checksum:
+            found = yield from self._pulled(name)
+        else:
+            found = yield from self._pulled(published.pinned)
+        found = found._replace(built=True)
+        further = [line for line in wanted if line not in job.requirements]
+        return (yield from self._completed(found, further))
+
+    def _pulled(self, name: str) -> Generator[str, None, ReadyImage]:
+        found = self._local(name)
+        if found is None:
+            yield f"Pulling image {name}."
+            yield from self._engine.pull(name)
+            found = self._local(name)
+            if found is None:
+                raise WorkloadError(f"image {name} was pulled and is not there", "run it again")
+        return found
+
+    def _completed(self, found: ReadyImage, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
+        if not wanted:
+            return found
+        labels = {**MANAGED, "kaptain.owner": owner(self._config.home), "kaptain.kind": "look"}
+        inside = self._inspector.in_engine(self._engine, found.name, found.id, labels)
+        missing = inside.missing(wanted)
+        if missing:
+            yield "Installing requirements that the image lacks: " + shown(missing)
+            fetch = fetch_runtime_packages if set(missing) <= set(OWN_PACKAGES) else install
+            folder = yield from fetch(missing, inside.platform, self._config.cache, inside.installed)
+            volume = PackageVolume(folder, self._config.cache, self._config.home)
+            volume.fill(self._engine, found.id)
+            found = found._replace(volumes=volume.mounts)
+        self._complete[(found.id, *wanted)] = found
+        return found
+
+    def _local(self, name: str) -> ReadyImage | None:
+        image = self._engine.image(name)
+        if image is None:
+            return None
+        config = image.attrs.get("Config") or {}
+        env = dict(line.partition("=")[::2] for line in config.get("Env") or ())
+        return ReadyImage(name, str(image.id), str(config.get("User") or ""), env.get("PYTHONPATH", ""))
+
+    def reach(self, env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
+        """Let a container reach an object store that listens on this machine's loopback address.
+
+        Args:
+            env: The container's environment.
+
+        Returns:
+            The environment and the container's network settings.
+
+        Raises:
+            TargetError: The engine is on another machine.
+        """
+        if not loopback(env):
+            return dict(env), {}
+        if self._engine.on_this_machine:
+            return dict(env), {"network_mode": "host"}
+        if "Desktop" in self._engine.info.get("OperatingSystem", ""):
+            address = env["S3_ENDPOINT"]
+            for host in ("127.0.0.1", "localhost", "[::1]"):
+                address = address.replace(f"//{host}", "//host.docker.internal")
+            return {**env, "S3_ENDPOINT": address}, {}
+        raise TargetError(
+            f"the object store {env['S3_ENDPOINT']} is on this machine only, the Docker engine on another one",
+            "name an address that both reach: %config KaptainMagics.s3_endpoint",
+        )
+
+
+def _recipe_of(job: JobSpec) -> tuple[object, ...]:
+    return (
+        job.image,
+        job.script.name,
+        job.script.source,
+        job.files,
+        job.requirements,
+        job.upload_uri.partition(":")[0],
+    )

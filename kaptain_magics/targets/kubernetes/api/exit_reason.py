@@ -1,0 +1,35 @@
+"""Why a container has ended: from its log, or from its termination message where there is no log.
+
+The kubelet keeps the termination message with the container's state. Our programs write it (``{"error", "hint"}``, or
+the end of a traceback); for others it is the end of the log (``terminationMessagePolicy: FallbackToLogsOnError``).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.output import MARK
+from kaptain_magics.targets.reading import explain
+
+
+class _Failure(msgspec.Struct):
+    error: str
+    hint: str = ""
+
+
+def exit_reason(state: Manifest, log: str) -> tuple[str, str]:
+    """Return why a container's program failed, and the next step (may be empty).
+
+    Args:
+        state: The container's terminated state; its exit code is not 0.
+        log: The end of its log; empty where it is not, or not wholly, known.
+    """
+    message = str(state.get("message") or "")
+    try:
+        failure = msgspec.json.decode(message, type=_Failure)
+    except msgspec.MsgspecError:
+        facts = MARK.decode()
+        text = "\n".join(line for line in message.splitlines() if not line.startswith(facts))
+        return explain(int(state["exitCode"]), log or text)
+    return failure.error, failure.hint

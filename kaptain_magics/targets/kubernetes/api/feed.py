@@ -1,0 +1,167 @@
+"""Objects and logs as they change: watches and log streams of a cluster, all into one queue.
+
+A dropped connection, an API server that restarts and ``410 Gone`` are ridden out: an object's newest state always
+comes, a log's bytes come once and in order.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
+from kaptain_magics.targets.kubernetes.api.feed_items import Item, Trouble
+from kaptain_magics.targets.kubernetes.api.log_stream import LogStream
+from kaptain_magics.targets.kubernetes.api.watching import Watch
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+
+
+class Feed:
+    """Watches and logs of one follower; close it when done.
+
+    Args:
+        cluster: The cluster.
+        patience: Seconds that the API server may be away before a watch is given up.
+    """
+
+    def __init__(self, cluster: Cluster, patience: float = 600.0) -> None:
+        self._cluster = cluster
+        self._patience = patience
+        self._items: queue.Queue[Item] = queue.Queue(maxsize=2000)
+        self._stop = threading.Event()
+        self._sources: list[_Source] = []
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def watch(self, source: str, kind: str, labels: str = "", fields: str = "") -> None:
+        """Send the objects that the selectors choose, now and whenever they change."""
+        selectors = {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
+        self._start(source, Watch(self._cluster, kind, selectors))
+
+    def log(self, source: str, pod: str, container: str) -> None:
+        """Send a container's log from its first byte to its end."""
+        self._start(source, LogStream(self._cluster, pod, container))
+
+    def _start(self, source: str, reader: Watch | LogStream) -> None:
+        started = _Source(source, reader, self._items, self._stop, self._patience)
+        self._sources.append(started)
+        started.thread.start()
+
+    def next(self, timeout: float) -> Item | None:
+        """Return what came next, or ``None`` when nothing came for so many seconds."""
+        try:
+            return self._items.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def waiting(self) -> Iterator[Item]:
+        """Yield what is there already."""
+        with suppress(queue.Empty):
+            while True:
+                yield self._items.get_nowait()
+
+    def close(self) -> None:
+        """End everything; the connections are closed when this returns."""
+        self._stop.set()
+        for source in self._sources:
+            source.cut()
+        for source in self._sources:
+            source.thread.join(timeout=10.0)
+
+
+class _Source:
+    """A watch or a log in a thread of its own, tried again until it ends or its patience does."""
+
+    def __init__(
+        self, source: str, reader: Watch | LogStream, items: queue.Queue[Item], stop: threading.Event, patience: float
+    ) -> None:
+        self.source = source
+        self.thread = threading.Thread(target=self._run, name=f"kaptain {source}", daemon=True)
+        self._reader, self._items, self._stop = reader, items, stop
+        self._outage = _Outage(patience)
+        self._response: BaseHTTPResponse | None = None
+
+    def _run(self) -> None:
+        while not self.closed:
+            try:
+                if self._reader.attempt(self):
+                    return
+                self._outage.over()
+            except Exception as error:  # whatever breaks a connection; what lasts ends the patience
+                if self.closed or not self._goes_on(error):
+                    return
+
+    def _goes_on(self, error: Exception) -> bool:
+        """Wait before the next attempt; ``False`` where there is none."""
+        refused = isinstance(error, ApiError) and error.code in self._reader.REFUSALS
+        lasting = refused or self._outage.count()
+        if lasting or self._outage.news:
+            self.put(Trouble(self.source, error, passing=not lasting))
+        return not lasting and not self.wait(self._outage.pause)
+
+    # ---- what the reader uses ------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        return self._stop.is_set()
+
+    def put(self, item: Item) -> None:
+        while not self.closed:
+            with suppress(queue.Full):
+                return self._items.put(item, timeout=0.2)
+        return None
+
+    def wait(self, seconds: float) -> bool:
+        return self._stop.wait(seconds)
+
+    @contextmanager
+    def holding(self, response: BaseHTTPResponse) -> Iterator[None]:
+        self._response = response
+        if self.closed:
+            self.cut()
+        try:
+            yield
+        finally:
+            self._response = None
+            with suppress(Exception):
+                response.close()
+
+    def cut(self) -> None:
+        """Close the connection from another thread than the one that reads it."""
+        response = self._response
+        if response is not None:
+            with suppress(Exception):
+                response.shutdown()
+
+
+class _Outage:
+    """How long the server has been away."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._since = 0.0
+        self._reported = False
+        self.pause = 0.1
+        self.news = False
+
+    def over(self) -> None:
+        self._since, self.pause, self._reported = 0.0, 0.1, False
+
+    def count(self) -> bool:
+        """Note a failed attempt; returns whether patience has ended."""
+        now = time.monotonic()
+        self._since = self._since or now
+        self.pause = min(self.pause * 1.5, 2.0)
+        self.news = now - self._since > 3.0 and not self._reported
+        self._reported = self._reported or self.news
+        return now - self._since > self._patience

@@ -1,0 +1,250 @@
+"""What jobs, studies and endpoints have in common: the cluster, access, secrets, creating and removing objects."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from kaptain_magics.core.events import Event, Noted
+from kaptain_magics.core.names import new_hex
+from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.errors import KaptainError, TargetError
+from kaptain_magics.targets.base import TargetConfig
+from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
+from kaptain_magics.targets.kubernetes.api.discovery import Discovery
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.manifests import secret_manifests as secrets
+from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, metadata, variable_files
+from kaptain_magics.targets.kubernetes.pods.job_images import Images
+from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, Packages
+from kaptain_magics.targets.kubernetes.pods.payload import AUTHORITIES, Payload
+
+if TYPE_CHECKING:
+    from kaptain_magics.storage import ObjectStore
+
+PENDING_PATIENCE = 300.0  # seconds that something may keep a pod from starting
+
+
+class Objects(NamedTuple):
+    """What makes up a piece of work on the cluster.
+
+    Attributes:
+        secrets: Secrets; created first, removed at the end.
+        others: Services and the like, removed with the workload.
+        workload: The job or experiment itself.
+        payload: What its pods get.
+    """
+
+    secrets: list[Manifest]
+    others: list[Manifest]
+    workload: Manifest
+    payload: Payload
+
+    @property
+    def manifests(self) -> list[Manifest]:
+        """All manifests in the order in which they are created."""
+        return [*self.secrets, *self.others, self.workload]
+
+
+class ClusterSession:
+    """What jobs, studies and endpoints have in common: the cluster, the owner, secrets, creating and removing.
+
+    Args:
+        config: Settings, and access to the object store.
+    """
+
+    def __init__(self, config: TargetConfig) -> None:
+        self.config = config
+        self.owner = labels.owner_name(config.home, config.settings.get("owner", ""))
+
+    @functools.cached_property
+    def cluster(self) -> Cluster:
+        """The cluster, connected when it is first needed."""
+        return Cluster.connect(self.config.settings)
+
+    @functools.cached_property
+    def discovery(self) -> Discovery:
+        """What the cluster has."""
+        return Discovery(self.cluster)
+
+    @property
+    def pending_patience(self) -> float:
+        """Seconds that something may keep a pod from starting before it is given up."""
+        return float(self.config.settings.get("pending_timeout") or PENDING_PATIENCE)
+
+    def port_forward(self, service: str = "", pods: str = "") -> str:
+        """Return the command that opens an endpoint at port 8080; empty where addresses work as they are.
+
+        Args:
+            service: The endpoint's service ...
+            pods: ... or the label selector of its pods, where no service leads to them.
+        """
+        if self.cluster.inside:
+            return ""
+        words = ["kubectl", "-n", self.cluster.namespace]
+        for name in ("kubeconfig", "context"):
+            if self.config.settings.get(name):
+                words += [f"--{name}", self.config.settings[name]]
+        kubectl = shlex.join(words)
+        if service:
+            return f"{kubectl} port-forward svc/{service} 8080:80"
+        return f'{kubectl} port-forward "$({kubectl} get pods -l {pods} -o name | head -1)" 8080:8080'
+
+    @functools.cached_property
+    def images(self) -> Images:
+        """The images of jobs."""
+        return Images(self.config.cache, self.config.settings)
+
+    @functools.cached_property
+    def storage(self) -> tuple[Mapping[str, str], bytes]:
+        """Access to the object store as pods use it, and the certificates of its private authority.
+
+        Raises:
+            CredentialsError: Certificates are named that are not there.
+        """
+        from kaptain_magics.storage.credentials import elsewhere
+
+        return elsewhere(self.config.storage_env)
+
+    @functools.cached_property
+    def packages(self) -> Packages:
+        """What pods need beside their images."""
+        return Packages(self.config.cache, self.config.settings, self.store)
+
+    def ready(self, job: JobSpec) -> bool:
+        """Whether nothing that takes long has to be made before the job is created."""
+        return self.images.ready(job) and self.packages.ready(self.images.of(job), job.upload_uri, job.model_id)
+
+    def prepare(self, job: JobSpec) -> Generator[str, None, None]:
+        """Make what pods of a job need: its image, and packages for it.
+
+        Yields:
+            Lines for the reader, empty ones while work goes on.
+
+        Raises:
+            KaptainError: It cannot be made.
+        """
+        if not self.images.ready(job):
+            yield from self.images.publish(job)
+        if not job.image.image_name:  # a built image has them
+            yield from self.packages.prepare(self.images.of(job), job.upload_uri, job.model_id)
+
+    @property
+    def pull_secrets(self) -> tuple[str, ...]:
+        """Names of the pull secrets that the settings name."""
+        named = self.config.settings.get("image_pull_secrets", "").split(",")
+        return tuple(filter(None, map(str.strip, named)))
+
+    def setup(self, job: JobSpec, **names: str) -> Setup:
+        """Return what a job's manifests need besides the spec."""
+        user = self.config.settings.get("run_as_user", str(USER))
+        return Setup(
+            owner=self.owner,
+            namespace=self.cluster.namespace,
+            image=self.images.of(job),
+            pull_secrets=tuple(
+                filter(None, (names.get("registry", ""), *self.pull_secrets, *job.cluster.image_pull_secrets))
+            ),
+            payload=names["payload"],
+            storage=names.get("storage", ""),
+            service_account=job.cluster.service_account or self.config.settings.get("service_account", ""),
+            user=int(user) if user.isdigit() else None,
+            variables=(*job.env, *job.env_names),
+            group=0 if job.image.image_name else int(user) if user.isdigit() else 0,
+            ignore_disruption=self.discovery.ignores_disruption,
+        )
+
+    def parts(self, job: JobSpec, made: Payload, run: str, **more: str) -> tuple[list[Manifest], Setup]:
+        """Return the secrets of a job or study, and the setup that names them.
+
+        Args:
+            job: The job, or the template of all trials.
+            made: What goes to the pods.
+            run: ``train`` or ``tune``.
+            **more: Labels of the secrets besides the usual ones.
+        """
+        more = more or {"job": job.name}
+        self._refuse_folders(job)
+        made.files[LISTED] = self.packages.listed(self.images.of(job), job.upload_uri, job.model_id)
+        names = {"payload": f"{run}-script-{new_hex(16)}"}
+        found: list[Manifest] = []
+
+        def about(name: str) -> Manifest:
+            setup = Setup(owner=self.owner, namespace=self.cluster.namespace, image="")
+            return metadata(setup, name, job.model_id, job.run_id, **more)
+
+        storage_env, authorities = self.storage if job.upload_uri.startswith("s3://") else ({}, b"")
+        if authorities:
+            made.files[AUTHORITIES] = authorities
+        if storage_env:
+            names["storage"] = labels.new_secret_name(run)
+            found.append(secrets.secret(about(names["storage"]), storage_env))
+        config = self.images.credentials(self.images.of(job))
+        if config:
+            names["registry"] = labels.new_secret_name(f"{run}-registry")
+            found.append(secrets.pull_secret(about(names["registry"]), config))
+        files = made.files | variable_files(self.config.variables(job))
+        found.append(secrets.binary_secret(about(names["payload"]), files))
+        return found, self.setup(job, **names)
+
+    def _refuse_folders(self, job: JobSpec) -> None:
+        if job.upload_uri.startswith("file://"):
+            raise TargetError(
+                "pods cannot save a model into a directory of this machine",
+                "set an S3 store that the cluster reaches: %config KaptainMagics.storage_uri = 's3://bucket/prefix'",
+            )
+
+    def create(self, objects: Objects) -> Manifest:
+        """Create everything, or nothing; the secrets then belong to the workload.
+
+        Raises:
+            TargetError: The server refused a part.
+        """
+        made: list[Manifest] = []
+        try:
+            if objects.payload.work_uri:
+                self.store(objects.payload.work_uri).write(objects.payload.work_uri, objects.payload.work)
+            for manifest in (*objects.secrets, *objects.others):
+                self.cluster.create(manifest)
+                made.append(manifest)
+            workload = self.cluster.create(objects.workload)
+        except BaseException:
+            for manifest in made:
+                with suppress(KaptainError):
+                    self.cluster.delete(manifest["kind"], manifest["metadata"]["name"])
+            self.forget_objects(objects.payload.work_uri)
+            raise
+        owner = {
+            "apiVersion": workload["apiVersion"],
+            "kind": workload["kind"],
+            "name": workload["metadata"]["name"],
+            "uid": workload["metadata"]["uid"],
+        }
+        for manifest in made:
+            change = {"metadata": {"ownerReferences": [owner]}}
+            with suppress(ApiError):  # without it they are still found by their labels
+                self.cluster.patch(manifest["kind"], manifest["metadata"]["name"], change)
+        return workload
+
+    def store(self, uri: str) -> ObjectStore:
+        """Return the object store of a URI."""
+        from kaptain_magics.storage import open_store
+
+        return open_store(uri, dict(self.config.storage_env))
+
+    def forget_objects(self, *uris: str) -> None:
+        """Remove passing objects of a job from the object store; one that cannot be removed is left."""
+        for uri in filter(None, uris):
+            with suppress(KaptainError):
+                self.store(uri).delete(uri)
+
+    def delete_secrets(self, names: str) -> Iterator[Event]:
+        """Remove secrets and say so."""
+        for name in filter(None, names.split(",")):
+            with suppress(KaptainError):
+                if self.cluster.delete("Secret", name):
+                    yield Noted(text=f"Deleting secret {name} in namespace {self.cluster.namespace}.")

@@ -1,0 +1,76 @@
+"""Serving on a cluster: by KServe where it is there, else by plain objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kaptain_magics.core.events import Event, StateChanged
+from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import ConfigError, KaptainError
+from kaptain_magics.targets.base import EndpointStatus
+from kaptain_magics.targets.kubernetes.api.client import ApiError
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
+from kaptain_magics.targets.kubernetes.endpoints.kserve import KServeServing
+from kaptain_magics.targets.kubernetes.endpoints.plain import PlainServing
+
+
+class KubernetesServing:
+    """Serves models on a cluster.
+
+    The setting ``cluster_serving`` is ``auto``, ``kserve`` or ``plain``. An endpoint stays with what deployed it.
+
+    Args:
+        session: The cluster, and what all work on it shares.
+    """
+
+    def __init__(self, session: ClusterSession) -> None:
+        self._session = session
+        self._kserve, self._plain = KServeServing(session), PlainServing(session)
+
+    def _for_new(self) -> KServeServing | PlainServing:
+        wanted = self._session.config.settings.get("cluster_serving") or "auto"
+        if wanted not in ("auto", "kserve", "plain"):
+            raise ConfigError(f"cluster_serving {wanted!r} is unknown", "write auto, kserve or plain")
+        return self._kserve if wanted == "kserve" or (wanted == "auto" and self._has_kserve) else self._plain
+
+    @property
+    def _has_kserve(self) -> bool:
+        return self._session.discovery.has("InferenceService")
+
+    def _for(self, name: str) -> KServeServing | PlainServing:
+        try:
+            there = self._has_kserve and self._session.cluster.get("InferenceService", name) is not None
+        except ApiError as error:
+            if error.code != 403:
+                raise
+            there = False  # what may not be read was not made by this user
+        return self._kserve if there else self._plain
+
+    def objects(self, endpoint: EndpointSpec) -> list[Manifest]:
+        """Return everything that an endpoint is made of."""
+        return self._for_new().objects(endpoint)
+
+    def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
+        """Deploy or replace an endpoint; what is refused is a failed end."""
+        try:
+            yield from self._for_new().deploy(endpoint)
+        except KaptainError as error:
+            yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
+
+    def endpoint(self, name: str) -> EndpointStatus:
+        """Return an endpoint as it is now."""
+        return self._for(name).endpoint(name)
+
+    def endpoints(self) -> list[EndpointStatus]:
+        """Return all endpoints."""
+        return (self._kserve.endpoints() if self._has_kserve else []) + self._plain.endpoints()
+
+    def set_traffic(self, name: str, canary_percent: int) -> None:
+        """Give the canary a share; 100 promotes it, 0 rolls it back."""
+        self._for(name).set_traffic(name, canary_percent)
+
+    def undeploy(self, name: str) -> None:
+        """Remove the endpoint and its canary."""
+        self._for(name).undeploy(name)

@@ -1,0 +1,218 @@
+"""What endpoints have in common, with and without KServe: access to the model's store, names, how they are created."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from kaptain_magics.core.events import Event, Noted
+from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.errors import KaptainError, ServingError, TargetError
+from kaptain_magics.targets.kubernetes.api.client import ApiError
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
+from kaptain_magics.targets.kubernetes.manifests import labels, pod
+from kaptain_magics.targets.kubernetes.manifests import secret_manifests as secrets
+from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup
+from kaptain_magics.targets.kubernetes.manifests.server_manifests import server_options
+from kaptain_magics.targets.kubernetes.pods import payload
+from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED
+
+DEPLOYED = "kaptain-magics/deployed"  # annotation of what was ready once: no leftover of a killed run
+_SHARED = (
+    "Secret",
+    "ServiceAccount",
+    "Service",
+    "ConfigMap",
+)  # kinds that are read and patched, as the contract's log tells it
+
+_SILENT = ("Service", "ConfigMap")
+
+
+def deployed_already(name: str) -> ServingError:
+    """Return the error for an endpoint that may not be replaced."""
+    return ServingError(f"{name} is deployed already", "add --replace to replace it")
+
+
+def no_canary_yet(name: str) -> ServingError:
+    """Return the error for a canary without a revision beside it."""
+    return ServingError(f"{name} has no deployed revision to put a canary beside", "deploy without --canary first")
+
+
+class EndpointParts:
+    """Makes and removes what endpoints need besides their servers.
+
+    Args:
+        session: The cluster, and what all work on it shares.
+    """
+
+    def __init__(self, session: ClusterSession) -> None:
+        self._session = session
+
+    def metadata(self, endpoint: EndpointSpec, name: str) -> Manifest:
+        """Return the metadata of an object of the endpoint."""
+        setup = Setup(owner=self._session.owner, namespace=self._session.cluster.namespace, image="")
+        return pod.metadata(
+            setup, name, endpoint.model_id, endpoint.run_id, endpoint=endpoint.name, revision=endpoint.revision
+        )
+
+    def common(self, endpoint: EndpointSpec, annotations: dict[str, str] | None = None) -> list[Manifest]:
+        """Return the secrets and the service account.
+
+        Args:
+            endpoint: The endpoint.
+            annotations: Annotations of the storage secret.
+
+        Raises:
+            TargetError: The model lies where pods cannot get it.
+        """
+        if not endpoint.artifact_uri.startswith("s3://"):
+            raise TargetError(
+                "pods cannot get a model from a directory of this machine",
+                "set an S3 store that the cluster reaches: %config KaptainMagics.storage_uri = 's3://bucket/prefix'",
+            )
+        storage = secrets.secret(self.metadata(endpoint, f"{endpoint.name}-secret"), self._session.storage[0])
+        storage["metadata"]["annotations"] |= annotations or {}
+        found = [storage]
+        config = self._credentials(self._image(endpoint))
+        if config:
+            found.append(secrets.pull_secret(self.metadata(endpoint, f"{endpoint.name}-registry"), config))
+        account = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": self.metadata(endpoint, f"{endpoint.name}-service-account"),
+            "secrets": [{"name": f"{endpoint.name}-secret"}],
+        }
+        if config:
+            account["imagePullSecrets"] = [{"name": f"{endpoint.name}-registry"}]
+        return [*found, account]
+
+    def _image(self, endpoint: EndpointSpec) -> str:
+        """Return the image of our own server, empty where none is named."""
+        return (
+            endpoint.image.base_image
+            or self._session.config.settings.get("base_image", "")
+            or endpoint.image.image_name
+        )
+
+    def _credentials(self, image: str) -> str:
+        return self._session.images.credentials(image) if image else ""
+
+    def setup(self, endpoint: EndpointSpec, needs_image: bool = True) -> Setup:
+        """Return what the endpoint's manifests need.
+
+        Args:
+            endpoint: The endpoint.
+            needs_image: Whether our own server runs it.
+        """
+        image = self._image(endpoint)
+        if needs_image and not image:
+            image = self._session.images.base(endpoint.image)
+        own = (f"{endpoint.name}-registry",) if self._credentials(image) else ()
+        user = self._session.config.settings.get("run_as_user", str(USER))
+        return Setup(
+            owner=self._session.owner,
+            namespace=self._session.cluster.namespace,
+            image=image,
+            payload=server_name(endpoint),
+            storage=f"{endpoint.name}-secret",
+            pull_secrets=(*own, *self._session.pull_secrets, *endpoint.cluster.image_pull_secrets),
+            service_account=endpoint.cluster.service_account,
+            variables=(*endpoint.env, *endpoint.env_names),
+            user=int(user) if user.isdigit() else None,
+        )
+
+    def server_payload(self, endpoint: EndpointSpec, setup: Setup, folder: str) -> Manifest:
+        """Return the secret with our server, its options and requirements.
+
+        Args:
+            endpoint: The endpoint.
+            setup: Its surroundings.
+            folder: Where the model is in the container.
+        """
+        files = {
+            "serve.py": payload.inside("serve.py"),
+            "start.py": payload.inside("start.py"),
+            "lib.tar.gz": payload.runtime_archive(serving=True),
+            "options.json": server_options(endpoint, folder).encode(),
+            LISTED: self._session.packages.listed(setup.image, endpoint.artifact_uri, endpoint.model_id, serving=True),
+        }
+        if self._session.storage[1]:
+            files[payload.AUTHORITIES] = self._session.storage[1]
+        if endpoint.requirements:
+            files["requirements.txt"] = "".join(f"{line}\n" for line in endpoint.requirements).encode()
+        return secrets.binary_secret(self.metadata(endpoint, setup.payload), files | self._variables(endpoint))
+
+    def variables_payload(self, endpoint: EndpointSpec, setup: Setup) -> Manifest:
+        """Return the secret with the variables of an endpoint that another's server serves."""
+        return secrets.binary_secret(self.metadata(endpoint, setup.payload), self._variables(endpoint))
+
+    def _variables(self, endpoint: EndpointSpec) -> dict[str, bytes]:
+        return pod.variable_files(self._session.config.variables(endpoint))
+
+    def prepare(self, endpoint: EndpointSpec) -> Iterator[Event]:
+        """Make what our own server needs beside its image.
+
+        Raises:
+            TargetError: No image is named.
+        """
+        image = self._image(endpoint) or self._session.images.base(endpoint.image)
+        for line in self._session.packages.prepare(image, endpoint.artifact_uri, endpoint.model_id, serving=True):
+            if line:
+                yield Noted(text=line)
+
+    def create(self, endpoint: EndpointSpec, objects: list[Manifest]) -> Iterator[Event]:
+        """Create the objects, patch those that are shared with the revision before; after a failure nothing new stays.
+
+        Raises:
+            TargetError: The server refused a part.
+        """
+        cluster, new = self._session.cluster, []
+        try:
+            for manifest in objects:
+                kind, name = manifest["kind"], manifest["metadata"]["name"]
+                shared = kind in _SHARED and not name.startswith(f"{endpoint.name}-server-")
+                if shared and kind not in _SILENT:
+                    yield Noted(text=f"Reading {_called(kind)} {name} in namespace {cluster.namespace}.")
+                if shared and cluster.get(kind, name) is not None:
+                    if kind not in _SILENT:
+                        yield Noted(text=f"Patching {_called(kind)} {name} in namespace {cluster.namespace}.")
+                    cluster.patch(kind, name, manifest)
+                    continue
+                if shared and kind not in _SILENT:
+                    yield Noted(text=f"Creating {_called(kind)} {name} in namespace {cluster.namespace}.")
+                cluster.create(manifest)
+                new.append((kind, name))
+        except BaseException:
+            for kind, name in new:
+                with suppress(KaptainError):
+                    cluster.delete(kind, name)
+            raise
+
+    def mark_deployed(self, kind: str, name: str) -> None:
+        """Note that an endpoint has been ready: it is no leftover."""
+        with suppress(ApiError):
+            self._session.cluster.patch(kind, name, {"metadata": {"annotations": {DEPLOYED: "true"}}})
+
+    def remove_common(self, name: str) -> None:
+        """Remove what all revisions of an endpoint share."""
+        chosen = labels.selector({labels.ENDPOINT: name})
+        with suppress(ApiError):  # who may not touch these has none
+            self._session.cluster.delete("ConfigMap", f"{name}-authorities")
+        for kind in ("Service", "ServiceAccount", "Secret"):
+            for thing in self._session.cluster.list(kind, chosen):
+                self._session.cluster.delete(kind, thing["metadata"]["name"])
+
+
+def server_name(endpoint: EndpointSpec) -> str:
+    """Return the name of what only this deployment of the endpoint has."""
+    return f"{endpoint.name}-server-{labels.short(endpoint.run_id)}"
+
+
+def address(base: str, name: str, protocol: str) -> str:
+    """Return the URL that requests go to."""
+    return f"{base}/v1/models/{name}:predict" if protocol == "v1" else f"{base}/v2/models/{name}/infer"
+
+
+def _called(kind: str) -> str:
+    return "service account" if kind == "ServiceAccount" else kind.lower()

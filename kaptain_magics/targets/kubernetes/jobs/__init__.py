@@ -1,0 +1,1 @@
+"""Jobs on a cluster: created, followed, stopped, cleaned up after."""

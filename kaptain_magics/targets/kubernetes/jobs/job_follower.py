@@ -1,0 +1,395 @@
+"""Follows a job on the cluster: what its objects, events and log say becomes the run's events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
+
+import msgspec
+
+from kaptain_magics.core.events import Event, Noted, StateChanged
+from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import KaptainError
+from kaptain_magics.targets.base import JobRef
+from kaptain_magics.targets.kubernetes.api import explain
+from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
+from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
+from kaptain_magics.targets.kubernetes.api.explain import Problem
+from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed_items import Item, Piece, Trouble
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.log_stream import last_log
+from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.manifests.pod import INIT
+from kaptain_magics.targets.output import OutputReader
+
+LOG_BASE = "kaptain-magics/log-base"  # annotation of a job: where the log of a pod that replaced another begins
+STOPPED = "kaptain-magics/stopped"  # annotation of a job that was asked to end
+_REPLICA = "training.kubeflow.org/replica-type"  # label of an operator's pods
+_LAST_LOG = 30.0  # seconds that the rest of a log may take after the job's end
+_LAST_VERDICT = 20.0  # seconds that a job's own condition may take after its pod's failure
+_TICK = 0.5
+_JOINED = 1 << 18  # bytes of a log that become one event
+
+
+class JobFollower:
+    """One reader of one job.
+
+    Args:
+        cluster: The cluster.
+        ref: The job.
+        after: Bytes of the log that the caller has.
+        patience: Seconds that something may keep a pod from starting before the job is given up.
+        tidy: Removes what belongs to the ended job and yields what it did. It gets whether the job is to go too, and
+            the sha256 of the file with the variables to bring back, empty for none.
+    """
+
+    def __init__(
+        self, cluster: Cluster, ref: JobRef, after: int, patience: float, tidy: Callable[[bool, str], Iterator[Event]]
+    ) -> None:
+        self._cluster, self._ref, self._after = cluster, ref, after
+        self._patience, self._tidy = patience, tidy
+        self._kind, self._container = ref.data["kind"], ref.data["container"]
+        self._names = tuple(filter(None, ref.data.get("metrics", "").split("\n")))
+        self._settings = msgspec.json.decode(ref.data.get("settings", "{}"))
+        self._job: Manifest = {}
+        self._pods: dict[str, Manifest] = {}
+        self._gone: set[str] = set()
+        self._pod = ""  # uid of the pod whose log is read
+        self._reader = self._reader_from(after)
+        self._base = 0
+        self._log_ended = False
+        self._log_is_whole = True
+        self._running = False
+        self._told: set[str] = set()
+        self._watched: set[str] = set()
+        self._blocked_since = 0.0
+
+    def _reader_from(self, after: int) -> OutputReader:
+        upload_uri = self._ref.data.get("upload", "")
+        return OutputReader(self._names, after, upload_uri=upload_uri, settings=self._settings)
+
+    def events(self) -> Iterator[Event]:
+        """Yield the job's events until its end."""
+        job = self._cluster.get(self._kind, self._ref.name)
+        if job is None:
+            yield from self._tidy(False, "")
+            yield StateChanged(
+                state=RunState.STOPPED,
+                reason=f"job {self._ref.name} is not on the cluster any more",
+                hint="run it again",
+            )
+            return
+        self._job = job
+        if not self._after and "trial" not in self._ref.data:
+            yield from self._announce()
+        with Feed(self._cluster) as feed:
+            feed.watch("job", self._kind, fields=f"metadata.name={self._ref.name}")
+            feed.watch("pods", "Pod", labels=f"{labels.JOB}={self._ref.name}")
+            feed.watch("events", "Event", fields=f"involvedObject.name={self._ref.name}")
+            end = yield from self._follow(feed)
+        yield from self._tidy(end.state is not RunState.SUCCEEDED and not self._finished(), self._reader.fetched)
+        yield end
+
+    def _announce(self) -> Iterator[Event]:
+        where = f"in namespace {self._cluster.namespace}."
+        for secret in filter(None, self._ref.data.get("secrets", "").split(",")):
+            yield Noted(text=f"Creating secret {secret} {where}")
+        yield Noted(text=f"Creating {self._kind.lower()} {self._ref.name} {where}")
+        if self._kind == "TrainJob" and "ttl" in self._ref.data and "ttlSecondsAfterFinished" not in self._job["spec"]:
+            text = "the TrainJobs of this cluster have no time to live: the ended job stays"
+            yield Noted(text=text, warning=True, hint="have it removed at its end: force_cleanup=True")
+        yield Noted(text="Waiting for Master Node Training Model to start...")
+
+    # ---- the loop ------------------------------------------------------------------------------------------------
+
+    def _follow(self, feed: Feed) -> Generator[Event, None, StateChanged]:
+        begun, ended_at = time.monotonic(), 0.0
+        while True:
+            for item in _joined(feed, feed.next(_TICK)):
+                verdict = yield from self._take(feed, item)
+                if verdict is not None:
+                    return verdict
+            yield from self._start_log(feed)
+            if self._ended():
+                if not ended_at:
+                    ended_at = time.monotonic()
+                    self._look_at_pods()
+                    yield from self._start_log(feed)
+                waited = time.monotonic() - ended_at
+                if (self._log_ended or not self._pod or waited > _LAST_LOG) and (
+                    self._known() or waited > _LAST_VERDICT
+                ):
+                    yield from self._out(self._reader.finish())
+                    return self._verdict()
+            elif self._overdue():
+                yield from self._out(self._reader.finish())
+                return self._timed_out()
+            elif self._blocked_since and time.monotonic() - self._blocked_since > self._patience:
+                problem = self._problem()
+                if problem is not None:
+                    return self._failed(problem, f"; waited {self._patience:g} s")
+                self._blocked_since = 0.0
+            elif not self._pods and not self._queued() and time.monotonic() - begun > self._patience:
+                return self._nobody_there()
+
+    def _take(self, feed: Feed, item: Item) -> Generator[Event, None, StateChanged | None]:
+        if isinstance(item, Piece):
+            if item.source == f"log {self._pod}":
+                yield from self._out(self._reader.feed(item.data))
+                self._log_ended = self._log_ended or item.ended
+                if item.unavailable:
+                    self._log_is_whole = False
+                    text = f"the node does not have the end of the log: {item.unavailable}"
+                    yield Noted(text=text, warning=True)
+            return None
+        if isinstance(item, Trouble):
+            return (yield from self._trouble(item))
+        if item.source == "job":
+            self._job = item.thing
+            if item.gone:
+                self._gone.add("job")
+            return None
+        if item.source == "pods":
+            uid = item.thing["metadata"]["uid"]
+            self._pods[uid] = item.thing
+            if item.gone:
+                self._gone.add(uid)
+            problem = None if item.gone else explain.pod_problem(item.thing)
+            if not item.gone and not explain.started(item.thing, self._container):
+                self._watch_events(feed, item.thing["metadata"]["name"])
+        else:
+            problem = explain.event_problem(item.thing) if self._ours(item.thing) else None
+        if problem is not None and not self._running:
+            if problem.lasting:
+                return self._failed(problem)
+            yield from self._warn(problem)
+        return None
+
+    def _look_at_pods(self) -> None:
+        """Ask for the pods: the watch of the job may tell its end before that of the pods tells their beginning."""
+        with suppress(KaptainError):
+            for pod in self._cluster.list("Pod", f"{labels.JOB}={self._ref.name}"):
+                self._pods[pod["metadata"]["uid"]] = pod
+
+    def _trouble(self, trouble: Trouble) -> Generator[Event, None, StateChanged | None]:
+        hint = getattr(trouble.error, "hint", "")
+        message = getattr(trouble.error, "message", "") or str(trouble.error) or type(trouble.error).__name__
+        if trouble.passing:
+            yield from self._warn(Problem(f"the connection to the cluster is lost ({message}); trying again"))
+            return None
+        if trouble.source.startswith("events"):
+            return None
+        if isinstance(trouble.error, ApiError):
+            return self._failed(Problem(f"the job cannot be followed: {message}", hint))
+        return StateChanged(
+            state=RunState.FAILED,
+            reason=f"the cluster did not answer for a long time ({message}); the job may still run there",
+            hint=f"when it answers again: kubectl get {self._kind.lower()} {self._ref.name}",
+        )
+
+    def _watch_events(self, feed: Feed, pod: str) -> None:
+        if pod not in self._watched:
+            self._watched.add(pod)
+            feed.watch(f"events {pod}", "Event", fields=f"involvedObject.name={pod}")
+
+    def _ours(self, event: Manifest) -> bool:
+        """Whether an event is about this job or its pods, and not about an earlier one of the same name."""
+        uid = event.get("involvedObject", {}).get("uid")
+        return uid == self._job["metadata"]["uid"] or uid in self._pods or not uid
+
+    def _warn(self, problem: Problem) -> Iterator[Event]:
+        self._blocked_since = self._blocked_since or time.monotonic()
+        if problem.sentence not in self._told:
+            self._told.add(problem.sentence)
+            yield Noted(text=problem.sentence, warning=True, hint=problem.hint)
+
+    # ---- the log -------------------------------------------------------------------------------------------------
+
+    def _start_log(self, feed: Feed) -> Iterator[Event]:
+        """Begin with the log of the first worker's pod, or with that of the pod that took its place."""
+        if self._pod and not (self._pod in self._gone and self._log_ended):
+            return
+        for uid, pod in self._pods.items():
+            if uid in self._watched or not self._first_worker(pod) or not explain.started(pod, self._container):
+                continue
+            if uid in self._gone and self._pod:
+                continue
+            name = pod["metadata"]["name"]
+            yield from self._enter(uid, name)
+            self._watched.add(uid)
+            self._pod, self._log_ended = uid, False
+            feed.log(f"log {uid}", name, self._container)
+            self._blocked_since = 0.0
+            if not self._running:
+                self._running = True
+                yield StateChanged(state=RunState.RUNNING)
+                if "trial" not in self._ref.data:
+                    yield Noted(text=f"Master Node Training Model started in pod: {name}.")
+            return
+
+    def _enter(self, uid: str, name: str) -> Iterator[Event]:
+        """Set the place in the log at which a pod's own log begins."""
+        noted, _, base = self._job["metadata"].get("annotations", {}).get(LOG_BASE, "").rpartition(":")
+        if self._pod:  # it takes the place of a pod that this reader has read
+            yield from self._out(self._reader.finish())
+            old = self._pods[self._pod]["metadata"]["name"]
+            text = f"pod {old} was deleted; {name} runs the script again from its beginning"
+            yield Noted(text=text, warning=True)
+            self._base += self._reader.cursor
+            self._reader = self._reader_from(0)
+            with suppress(KaptainError):
+                change = {"metadata": {"annotations": {LOG_BASE: f"{uid}:{self._base}"}}}
+                self._cluster.patch(self._kind, self._ref.name, change)
+        elif noted == uid:  # another reader has seen the change
+            self._base = int(base)
+            self._reader = self._reader_from(max(0, self._after - self._base))
+
+    def _out(self, events: Iterable[Event]) -> Iterator[Event]:
+        for event in events:
+            yield msgspec.structs.replace(event, cursor=event.cursor + self._base) if event.cursor else event
+
+    def _first_worker(self, pod: Manifest) -> bool:
+        """Whether a pod is the one whose log and exit count."""
+        about = pod["metadata"]
+        named, noted = about.get("labels") or {}, about.get("annotations") or {}
+        if self._kind == "PyTorchJob":
+            return str(named.get(_REPLICA)).lower() == "master"
+        if self._kind == "TFJob":
+            return str(named.get(_REPLICA)).lower() == "chief"
+        return str(noted.get("batch.kubernetes.io/job-completion-index", "0")) == "0"
+
+    # ---- the end -------------------------------------------------------------------------------------------------
+
+    def _finished(self) -> bool:
+        """Whether the job itself says that it has ended."""
+        ends = ("Complete", "Failed", "Succeeded")
+        return any(explain.condition(self._job, end) for end in ends)
+
+    def _nobody_there(self) -> StateChanged:
+        what = f"{self._kind.lower()} {self._ref.name}"
+        hint = f"see whether the controller of {self._kind} runs: kubectl describe {what}"
+        return self._failed(Problem(f"the cluster has made no pod for {what} in {self._patience:g} s", hint))
+
+    def _queued(self) -> bool:
+        """Whether somebody holds the job back for now, as queues of the cluster do."""
+        spec = self._job.get("spec", {})
+        return bool(spec.get("suspend") or spec.get("runPolicy", {}).get("suspend"))
+
+    def _ended(self) -> bool:
+        if "job" in self._gone or self._finished():
+            return True
+        pod = self._pods.get(self._pod, {})
+        return (
+            self._kind == "Job"
+            and pod.get("status", {}).get("phase") == "Succeeded"
+            and int(self._job["spec"].get("completions") or 1) == 1
+        )
+
+    def _known(self) -> bool:
+        """Whether the pod's own end is known, as far as it can be."""
+        if "job" in self._gone or not self._pod or self._pod in self._gone:
+            return True
+        return explain.terminated(self._pods[self._pod], self._container) is not None
+
+    def _verdict(self) -> StateChanged:
+        pod = self._pods.get(self._pod) or next(iter(self._pods.values()), {})
+        state = explain.terminated(pod, self._container) or {}
+        code = state.get("exitCode")
+        code = 128 - code if isinstance(code, int) and 128 < code < 160 else code
+        if "job" in self._gone and not self._finished():
+            return StateChanged(state=RunState.STOPPED, reason=self._stop_reason(), exit_code=code)
+        failed = explain.condition(self._job, "Failed")
+        if failed is None:
+            return StateChanged(state=RunState.SUCCEEDED, exit_code=0)
+        if failed.get("reason") == "DeadlineExceeded":
+            return self._timed_out()
+        problem = explain.pod_problem(pod) if pod else None
+        memory = explain.out_of_memory(pod, self._container)
+        if memory:
+            return StateChanged(state=RunState.FAILED, reason=memory, hint="give it more with --memory", exit_code=code)
+        if problem is not None:
+            return self._failed(problem)
+        if code:
+            reason, hint = exit_reason(state, self._reader.tail if self._log_is_whole else "")
+            return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
+        return (
+            self._init_failed(pod)
+            or self._other_failed()
+            or StateChanged(
+                state=RunState.FAILED,
+                reason=f"the job failed: {failed.get('message') or failed.get('reason', 'without a reason')}",
+                hint=f"kubectl describe {self._kind.lower()} {self._ref.name}",
+            )
+        )
+
+    def _overdue(self) -> bool:
+        """Whether the job's time is up where nobody on the cluster looks at it: older Trainers have no deadline."""
+        limit = self._ref.data.get("timeout")
+        if self._kind != "TrainJob" or not limit or not self._pods:
+            return False
+        begun = min(datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) for pod in self._pods.values())
+        return time.time() - begun.timestamp() > float(limit)
+
+    def _timed_out(self) -> StateChanged:
+        reason = f"timed out after {self._ref.data.get('timeout', '?')} s"
+        problem = self._problem()
+        if problem is not None and not self._running:
+            reason += f": {problem.sentence}"
+        return StateChanged(state=RunState.FAILED, reason=reason, hint="give it more time with --timeout")
+
+    def _init_failed(self, pod: Manifest) -> StateChanged | None:
+        state = explain.terminated(pod, INIT) if pod else None
+        if not state or not state.get("exitCode"):
+            return None
+        memory = explain.out_of_memory(pod, INIT)
+        log = last_log(self._cluster, pod, INIT) or str(state.get("message") or "")
+        last = [line for line in log.splitlines() if "ERROR" in line] or [""]
+        reason = memory or f"the requirements cannot be installed: {last[-1].removeprefix('ERROR: ').strip()[:300]}"
+        hint = "give it more with --memory" if memory else "check --requirements, or use a base image that has them"
+        return StateChanged(state=RunState.FAILED, reason=reason.rstrip(": "), hint=hint, exit_code=state["exitCode"])
+
+    def _other_failed(self) -> StateChanged | None:
+        """Return the end of another worker, where that is what ended the job."""
+        for pod in self._pods.values():
+            state = explain.terminated(pod, self._container) or {}
+            code = state.get("exitCode")
+            if code:
+                reason, hint = exit_reason(state, last_log(self._cluster, pod, self._container))
+                named = f"{pod['metadata']['name']}: {reason}"
+                return StateChanged(state=RunState.FAILED, reason=named, hint=hint, exit_code=code)
+        return None
+
+    def _stop_reason(self) -> str:
+        asked = STOPPED in self._job["metadata"].get("annotations", {})
+        return "stopped" if asked else f"job {self._ref.name} was deleted on the cluster"
+
+    def _problem(self) -> Problem | None:
+        for uid, pod in self._pods.items():
+            if uid not in self._gone and (problem := explain.pod_problem(pod)):
+                return problem
+        return Problem("; ".join(sorted(self._told))) if self._told else None
+
+    def _failed(self, problem: Problem, more: str = "") -> StateChanged:
+        return StateChanged(state=RunState.FAILED, reason=problem.sentence + more, hint=problem.hint)
+
+
+def _joined(feed: Feed, first: Item | None) -> Iterator[Item]:
+    """Yield an item and all that wait behind it, pieces of one log joined."""
+    if first is None:
+        return
+    last = first
+    for item in feed.waiting():
+        if (
+            isinstance(item, Piece)
+            and isinstance(last, Piece)
+            and item.source == last.source
+            and len(last.data) < _JOINED
+        ):
+            last = Piece(item.source, last.data + item.data, item.ended)
+        else:
+            yield last
+            last = item
+    yield last

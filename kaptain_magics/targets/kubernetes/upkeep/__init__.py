@@ -1,0 +1,1 @@
+"""Whether a cluster can be used, and what was left on it."""

@@ -85,7 +85,7 @@ TUNE = Command(
         Option("goal", "value of the first objective that ends the study", "NUMBER", readers.number),
         _direction("minimize"),
         _direction("maximize"),
-        Option("algorithm", "search algorithm: Katib's name of it, or a plug-in's (random)", "NAME", complete="algorithm"),
+        Option("algorithm", "search algorithm, by Katib's or a plug-in's name (random)", "NAME", complete="algorithm"),
         Option("algorithm-setting", "a setting of the algorithm", "NAME=VALUE", readers.pair, many=True),
         Option("early-stopping", "rule that ends bad trials early", "NAME", complete="stopping"),
         Option("early-stopping-setting", "a setting of the rule", "NAME=VALUE", readers.pair, many=True),

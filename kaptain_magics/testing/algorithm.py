@@ -35,17 +35,17 @@ DOMAINS: Mapping[str, AnyDomain] = {
     "integer": Integer(-3, 12),
     "log_integer": Integer(1, 512, log=True),
     "step_integer": Integer(8, 64, step=8),
-    "discrete": Discrete(["5", "10", "20"]),
-    "pinned": Discrete([7]),
-    "categorical": Categorical(["rbf", "linear", "poly"]),
-    "mixed": Categorical([1, 1.0, "1"]),
+    "discrete": Discrete(("5", "10", "20")),
+    "pinned": Discrete((7,)),
+    "categorical": Categorical(("rbf", "linear", "poly")),
+    "mixed": Categorical((1, 1.0, "1")),
 }
 _NUMBERS: Mapping[str, AnyDomain] = {"n": Integer(1, 9), "m": Integer(1, 9)}  # enough for those that need two numbers
 BOWL_DOMAINS: Mapping[str, AnyDomain] = {
     "x": Double(0, 1),
     "y": Double(0, 1),
     "rate": Double(1e-4, 1, log=True),
-    "kind": Categorical(["a", "b"]),
+    "kind": Categorical(("a", "b")),
     "n": Integer(1, 12),
 }
 _ENDS = (TrialState.SUCCEEDED, TrialState.FAILED, TrialState.EARLY_STOPPED, TrialState.KILLED)
@@ -152,7 +152,7 @@ class AlgorithmSuite:
             assert all(type(value) is str for key, value in point.items() if key in ("discrete", "categorical"))
 
     def test_domains_of_one_value(self) -> None:
-        assert walk(self.search({**_NUMBERS, "pinned": Discrete([7])}), 3)[0]["pinned"] == 7
+        assert walk(self.search({**_NUMBERS, "pinned": Discrete((7,))}), 3)[0]["pinned"] == 7
 
     def test_a_setting_that_it_does_not_know_is_refused(self) -> None:
         with pytest.raises(AlgorithmError, match="has no setting 'no_such_setting'") as raised:
@@ -172,7 +172,7 @@ class AlgorithmSuite:
         assert (one != other) is self.draws
 
     def test_a_resumed_study_goes_on_with_other_points(self) -> None:
-        domains: dict[str, AnyDomain] = {"n": Integer(0, 99), "m": Integer(0, 99), "k": Categorical(["a", "b"])}
+        domains: dict[str, AnyDomain] = {"n": Integer(0, 99), "m": Integer(0, 99), "k": Categorical(("a", "b"))}
 
         def objective(p: Mapping[str, Value]) -> float:
             return -abs(float(p["n"]) - 30)

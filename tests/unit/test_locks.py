@@ -37,6 +37,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
+@pytest.mark.interpreter
 def test_looks_never_refuse_a_lock(tmp_path: Path, way: str) -> None:
     path = tmp_path / "lock"
     path.touch()
@@ -79,6 +80,7 @@ def test_a_lock_that_nobody_refers_to_is_free(tmp_path: Path) -> None:
     assert not Lock(tmp_path / "lock").held_by_other()
 
 
+@pytest.mark.interpreter
 @pytest.mark.usefixtures("way")
 def test_a_lock_is_handed_over_without_a_gap_and_ends_with_its_holder(tmp_path: Path) -> None:
     ours, look = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")

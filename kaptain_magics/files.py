@@ -18,7 +18,7 @@ from kaptain_magics.errors import StateError
 from kaptain_magics.runtime.folders import private_folder as private_folder
 
 
-def appended(path: Path) -> BinaryIO:
+def open_append(path: Path) -> BinaryIO:
     """Open a file to append to; it is made for this user alone."""
     return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
@@ -140,7 +140,7 @@ class Lock:
 
 
 _BUSY = (errno.EACCES, errno.EAGAIN)  # what a lock answers that somebody else holds
-_LOOKS = 0.2  # seconds in which a look may hold a lock up, where looking takes it for a moment
+_QUERY_TIME = 0.2  # seconds in which a look may hold a lock up, where looking takes it for a moment
 
 if sys.platform == "win32":  # guarded: cannot be tested here
 
@@ -150,7 +150,7 @@ if sys.platform == "win32":  # guarded: cannot be tested here
         def take() -> None:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
-        return _take_between_looks(take)
+        return _take_between_queries(take)
 
     def _is_locked(descriptor: int) -> bool:
         import msvcrt
@@ -165,11 +165,11 @@ else:
     import fcntl
 
     # Linux tells who would be in the way without taking the lock. Every process of a machine decides alike.
-    _CAN_ASK = sys.platform == "linux" and hasattr(fcntl, "F_OFD_GETLK")
+    _HAS_QUERY = sys.platform == "linux" and hasattr(fcntl, "F_OFD_GETLK")
     _FLOCK = "hhqqi0q"  # struct flock: type, whence, start, length (0: to the end), process
 
     def _lock(descriptor: int) -> bool:
-        if _CAN_ASK:
+        if _HAS_QUERY:
             try:
                 fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
             except OSError as error:
@@ -179,13 +179,13 @@ else:
                     raise
             else:
                 return True
-        return _take_between_looks(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        return _take_between_queries(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
 
     def _is_locked(descriptor: int) -> bool:
-        if _CAN_ASK:
-            asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        if _HAS_QUERY:
+            query = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             try:
-                answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
+                answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, query)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
@@ -200,9 +200,9 @@ else:
         return False
 
 
-def _take_between_looks(take: Callable[[], object]) -> bool:
+def _take_between_queries(take: Callable[[], object]) -> bool:
     """Take a lock that others may hold for the moment of a look."""
-    until = time.monotonic() + _LOOKS
+    until = time.monotonic() + _QUERY_TIME
     while True:
         try:
             take()

@@ -95,20 +95,20 @@ def user_folder() -> Path:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if runtime and _is_private(Path(runtime)):
         with suppress(OSError):
-            return _made(Path(runtime) / "kaptain")
+            return _make_private(Path(runtime) / "kaptain")
     temporary = Path(tempfile.gettempdir())
     try:
         with suppress(PermissionError):
-            return _made(temporary / f"kaptain-{user}")
+            return _make_private(temporary / f"kaptain-{user}")
         ours = sorted(path for path in temporary.glob(f"kaptain-{user}-*") if _is_private(path))
         return ours[0] if ours else Path(tempfile.mkdtemp(prefix=f"kaptain-{user}-", dir=temporary))
     except OSError as error:
         raise TargetError(
-            f"no folder can be made in {temporary}: {error.strerror}", "set TMPDIR to a folder of your own"
+            f"cannot create a folder in {temporary}: {error.strerror}", "set TMPDIR to a folder of your own"
         ) from error
 
 
-def _made(folder: Path) -> Path:
+def _make_private(folder: Path) -> Path:
     """Return a folder that exists and is private, or raise."""
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -123,5 +123,5 @@ def _is_private(folder: Path) -> bool:
         status = folder.lstat()
     except OSError:
         return False
-    mine = status.st_uid == os.getuid() and not status.st_mode & 0o077
-    return stat.S_ISDIR(status.st_mode) and mine and os.access(folder, os.W_OK | os.X_OK)
+    owned = status.st_uid == os.getuid() and not status.st_mode & 0o077
+    return stat.S_ISDIR(status.st_mode) and owned and os.access(folder, os.W_OK | os.X_OK)

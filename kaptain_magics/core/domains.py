@@ -30,7 +30,7 @@ def _check_range(kind: str, low: float, high: float, log: bool, step: float | No
     if log and low <= 0:
         raise DomainError(f"{kind}({low}, {high}, log=True) needs bounds above 0", "raise the lower bound or drop log")
     if step is not None and step <= 0:
-        raise DomainError(f"{kind}: step {step} is not above 0", "write a positive step or leave it out")
+        raise DomainError(f"{kind}: step {step} is not above 0", "write a positive step or omit it")
     if step is not None and log:
         raise DomainError(f"{kind}: log and step exclude each other", "drop one of them")
 
@@ -112,8 +112,11 @@ def _choices(kind: str, values: object) -> tuple[Value, ...]:
     for value in values:
         if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
             raise DomainError(f"{kind}: {value!r} is neither a number nor a text", "use numbers or texts only")
-    if len({(type(v), v) for v in values}) != len(values):
-        raise DomainError(f"{kind}: a value stands there twice", "name every value once")
+    seen = set()
+    for value in values:
+        if (type(value), value) in seen:
+            raise DomainError(f"{kind}: duplicate value {value!r}", "list every value once")
+        seen.add((type(value), value))
     return tuple(values)
 
 

@@ -76,13 +76,13 @@ class MetricLines:
 
 def _lines_with_equals(data: bytes) -> Iterator[bytes]:
     """Yield the lines that could be of metrics; most logs have few of them, which is what makes this fast."""
-    place = data.find(b"=")
-    while place >= 0:
-        start, end = data.rfind(b"\n", 0, place) + 1, data.find(b"\n", place)
+    equals = data.find(b"=")
+    while equals >= 0:
+        start, end = data.rfind(b"\n", 0, equals) + 1, data.find(b"\n", equals)
         end = len(data) if end < 0 else end
         if end - start <= _LONGEST:
             yield data[start:end]
-        place = data.find(b"=", end)
+        equals = data.find(b"=", end)
 
 
 def katib_filters(names: Sequence[str]) -> list[str]:
@@ -116,9 +116,9 @@ def explain_missing(name: str, text: str, reported: Iterable[str] = ()) -> tuple
         The reason in one sentence, and the hint.
     """
     data = (text + "\n").encode("utf-8", "replace")
-    if any(found == name for found, _ in MetricLines([name]).find(data)):
+    if any(metric == name for metric, _ in MetricLines([name]).find(data)):
         return f"metric `{name}` was printed, but not as a finite number", ""
-    seen = list(dict.fromkeys([*reported, *(found for found, _ in MetricLines().find(data))]))
+    seen = list(dict.fromkeys([*reported, *(metric for metric, _ in MetricLines().find(data))]))
     reason = f"metric `{name}` never reported; seen: {', '.join(seen[:_SEEN_AT_MOST]) or 'none'}"
     alike, line = did_you_mean(name, seen), nearly(name, text)
     if alike:

@@ -1,7 +1,7 @@
 """Objectives: which metric decides, and whether it is to grow or to shrink. The one home of that rule.
 
-A direction that somebody stated always wins; otherwise it follows from the words of the metric's name, and whoever
-starts a study is told which one was taken and how to say the other.
+A stated direction always wins; otherwise it follows from the words of the metric's name, and the study's first line
+says which one was taken and how to state the other.
 """
 
 from __future__ import annotations
@@ -76,21 +76,21 @@ def read_objectives(texts: Sequence[str] | str, direction: Direction | None = No
         ObjectiveError: There is none, one is named twice, or two directions are stated for one.
     """
     texts = (texts,) if isinstance(texts, str) else texts
-    found: list[Objective] = []
+    objectives: list[Objective] = []
     for text in texts:
         name, stated = split_direction(str(text))
         if not name:
             raise ObjectiveError("an objective has no name", "name the metric to optimize: --objective accuracy")
-        if not found and direction is not None:
+        if not objectives and direction is not None:
             if stated not in (None, direction):
-                raise ObjectiveError(f"{name} is to be both {stated}d and {direction}d", "state one direction")
+                raise ObjectiveError(f"{name} cannot be both {stated}d and {direction}d", "state one direction")
             stated = direction
-        if any(name == other.name for other in found):
+        if any(name == other.name for other in objectives):
             raise ObjectiveError(f"objective {name} is named twice", "name each metric once")
-        found.append(Objective(name, stated or infer(name)))
-    if not found:
+        objectives.append(Objective(name, stated or infer(name)))
+    if not objectives:
         raise ObjectiveError("no objective is named", "name the metric to optimize: --objective accuracy")
-    return tuple(found)
+    return tuple(objectives)
 
 
 def say_objectives(objectives: Sequence[Objective]) -> str:

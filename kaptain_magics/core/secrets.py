@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
 MASK = "********"
-ELSEWHERE = (
+PASSWORD_HINT = (
     "pip takes a login from ~/.netrc, the keyring or PIP_INDEX_URL (--env PIP_INDEX_URL passes it on); "
     "or write ${NAME} in the password's place, and --env NAME"
 )
@@ -58,7 +58,7 @@ def without_login(address: str) -> str:
 
 def scrubbed(text: str, address: str) -> str:
     """Return a text that a library made of an address, without its password in any form."""
-    for secret in sorted({form for found in _secrets(address) for form in (found, unquote(found))}, key=len)[::-1]:
+    for secret in sorted({form for plain in _secrets(address) for form in (plain, unquote(plain))}, key=len)[::-1]:
         if len(secret) > 2:
             text = text.replace(secret, MASK)
     return without_passwords(text)

@@ -212,11 +212,11 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.metric_names:
             return {}
         given = {p.name: p.default for p in self.script.parameters} | {k: str(v) for k, v in self.parameters.items()}
-        found: dict[str, float] = {}
+        numbers: dict[str, float] = {}
         for name, text in given.items():
             with contextlib.suppress(ValueError):
-                found[name.lstrip("-").replace("-", "_")] = float(text)
-        return found
+                numbers[name.lstrip("-").replace("-", "_")] = float(text)
+        return numbers
 
     @property
     def assignments(self) -> dict[str, Value]:

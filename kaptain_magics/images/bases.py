@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from kaptain_magics.errors import CredentialsError, ImageError
 from kaptain_magics.images.engine import Engine, docker_platform
+from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.registry.reference import Reference
 from kaptain_magics.images.registry.registry_client import Registries
 
@@ -65,18 +66,19 @@ class Bases:
             failure.hint if failure is not None else "check its name, or run docker login",
         ) from failure
 
-    def bring(self, base: Base, wanted: str) -> Generator[str, None, None]:
+    def pull(self, base: Base, platform: str, progress: Progress) -> None:
         """Have a base image in the engine, by a login that the engine's builder does not have.
 
         Args:
             base: The base image.
-            wanted: The platform; another one than the engine's own is left to the builder.
+            platform: The platform of the image; another one than the engine's own is left to the builder.
+            progress: Called while it comes.
 
         Raises:
             TargetError: It cannot be pulled.
         """
-        if not base.in_engine and wanted == self._engine.platform:
-            yield from self._engine.pull(base.name)
+        if not base.in_engine and platform == self._engine.platform:
+            self._engine.pull(base.name, progress)
 
 
 def image_platform(settings: Mapping[str, str]) -> str:

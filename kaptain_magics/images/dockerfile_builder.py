@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
 from kaptain_magics.errors import ImageError, TargetError
@@ -11,7 +11,8 @@ from kaptain_magics.images.build_context import Entry, folder_entries
 from kaptain_magics.images.content_digest import FileDigests, image_digest
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.engine_build import build_image, push_built
-from kaptain_magics.images.publish import CHECKSUM, Published, skipping
+from kaptain_magics.images.progress import Progress
+from kaptain_magics.images.recipe import CHECKSUM, Published, skipping
 from kaptain_magics.images.registry.reference import Reference
 from kaptain_magics.images.registry.registry_access import Access
 from kaptain_magics.images.registry.registry_client import Registries
@@ -44,11 +45,11 @@ class ImageBuilder:
         self._files, self._folder = tuple(files), folder or Path.cwd()
         self._settings, self._cache = dict(settings or {}), cache
 
-    def build_image(self) -> Generator[str, None, Published]:
+    def build_image(self, progress: Progress) -> Published:
         """Build and push.
 
-        Yields:
-            What the builder says, line by line; empty lines while work goes on.
+        Args:
+            progress: Gets what the builder says, line by line; empty lines while work goes on.
 
         Raises:
             CredentialsError: The registry does not let us.
@@ -71,22 +72,22 @@ class ImageBuilder:
         registry = registries.of(self._reference)
         there = registry.found(self._reference, platform)
         if there is not None and there[1].get(CHECKSUM) == checksum:
-            yield skipping(self.image_name)
+            progress(skipping(self.image_name))
             return Published(self.image_name, there[0], checksum, skipped=True)
         if not engine.answers():
             raise TargetError(
                 "a Dockerfile needs a Docker engine, and there is none",
                 "start one, or describe the image with base image, files and requirements instead",
             )
-        yield "Building Docker image."
+        progress("Building Docker image.")
         for base in bases:
-            yield from finder.bring(base, platform)
-        yield from build_image(engine, self.image_name, self._text, {"": entries}, {CHECKSUM: checksum}, platform)
-        yield from push_built(engine, self.image_name, access)
+            finder.pull(base, platform, progress)
+        build_image(engine, self.image_name, self._text, {"": entries}, {CHECKSUM: checksum}, progress, platform)
+        push_built(engine, self.image_name, access, progress)
         digest = registry.digest_of(self._reference) or ""
         if not digest:
             raise ImageError(f"{self.image_name} was pushed and is not in its registry", "push it again")
-        yield f"Image build completed successfully. Image pushed: {self.image_name}"
+        progress(f"Image build completed successfully. Image pushed: {self.image_name}")
         return Published(self.image_name, digest, checksum)
 
 

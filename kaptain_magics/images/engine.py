@@ -9,12 +9,13 @@ import os
 import re
 import sys
 import weakref
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.errors import TargetError, WorkloadError
+from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.registry.docker_logins import Logins
 from kaptain_magics.images.registry.reference import Reference
 
@@ -165,11 +166,12 @@ class Engine:
                 return digest
         return str(found.id)
 
-    def pull(self, name: str) -> Generator[str, None, None]:
+    def pull(self, name: str, progress: Progress) -> None:
         """Pull an image.
 
-        Yields:
-            Empty lines while it comes.
+        Args:
+            name: The image.
+            progress: Called with empty lines while it comes.
 
         Raises:
             WorkloadError: It cannot be had.
@@ -186,7 +188,7 @@ class Engine:
                 for line in client.api.pull(repository, tag or "latest", stream=True, decode=True, **options):
                     if "error" in line:
                         raise WorkloadError(f"image {name} cannot be pulled: {line['error']}", _PULL_HINT)
-                    yield ""
+                    progress("")
             except errors.APIError as error:
                 said = " ".join(str(error.explanation or error).split())
                 raise WorkloadError(

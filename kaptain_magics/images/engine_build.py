@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any, cast
 
 from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.errors import CredentialsError, ImageError
-from kaptain_magics.images.build_context import FOLDER, PACKAGES, RUNTIME, Entry
+from kaptain_magics.images.build_context import Entry
 from kaptain_magics.images.engine import Engine, explain_engine_error
+from kaptain_magics.images.progress import Progress, run_process
 from kaptain_magics.images.registry.reference import Reference
 from kaptain_magics.images.registry.registry_access import Access
 from kaptain_magics.images.tar_files import write_tar
@@ -27,46 +28,15 @@ _AWAY = re.compile(
 )
 
 
-def dockerfile(base: str, script: str, *, packages: bool, pip: bool) -> str:
-    """Return the Dockerfile of a training image.
-
-    Args:
-        base: The base image.
-        script: The script's file name.
-        packages: Whether installed packages lie beside the context.
-        pip: Whether pip has to install the requirements in the image.
-    """
-    lines = [f"FROM {base}", f"WORKDIR {FOLDER}"]
-    lines += [f"ENV {name}={value}" for name, value in environment("${PYTHONPATH:+:$PYTHONPATH}").items()]
-    if packages:
-        lines.append(f"COPY packages/ {FOLDER}/{PACKAGES}/")
-    if pip:
-        lines += [
-            f"COPY context/requirements.txt {FOLDER}/",
-            "RUN python -m pip install --no-cache-dir -r requirements.txt",
-        ]
-    lines += [f"COPY context/ {FOLDER}/", f"ENTRYPOINT {json.dumps(entrypoint(script))}"]
-    return "\n".join(lines) + "\n"
-
-
-def entrypoint(script: str) -> list[str]:
-    """Return the entry point of a training image."""
-    return ["python", "-u", script]
-
-
-def environment(rest: str = "") -> dict[str, str]:
-    """Return the variables that a training image sets; ``rest`` ends the search path."""
-    return {"PYTHONPATH": f"{FOLDER}/{RUNTIME}:{FOLDER}/{PACKAGES}{rest}", "PYTHONUNBUFFERED": "1"}
-
-
 def build_image(
     engine: Engine,
     image: str,
     text: str,
     parts: Mapping[str, Iterable[Entry]],
     labels: Mapping[str, str],
+    progress: Progress,
     platform: str = "",
-) -> Generator[str, None, str]:
+) -> str:
     """Build an image in the engine.
 
     Args:
@@ -75,10 +45,8 @@ def build_image(
         text: The Dockerfile; labels are set at its end.
         parts: The context's files by folder; the empty folder is the context itself.
         labels: The image's labels.
+        progress: Gets what the builder says, line by line.
         platform: ``os/architecture``; empty for the engine's own.
-
-    Yields:
-        What the builder says, line by line.
 
     Returns:
         The image's id.
@@ -92,9 +60,9 @@ def build_image(
         _write_context(context, text, parts)
         context.seek(0)
         if has_buildkit():
-            yield from _buildx(engine, image, context, platform)
+            _buildx(engine, image, context, progress, platform)
         else:
-            yield from _classic(engine, image, context, platform)
+            _classic(engine, image, context, progress, platform)
     with engine.translate_errors(image):
         return str(engine.client.images.get(image).id)
 
@@ -120,33 +88,22 @@ def has_buildkit() -> bool:
     return done.returncode == 0
 
 
-def _buildx(engine: Engine, image: str, context: IO[bytes], platform: str) -> Generator[str, None, None]:
+def _buildx(engine: Engine, image: str, context: IO[bytes], progress: Progress, platform: str) -> None:
     command = ["docker", "buildx", "build", "--progress=plain", "--load", "--tag", image]
     command += [*(["--platform", platform] if platform else []), "-"]
     env = {**os.environ, **({"DOCKER_HOST": engine.address} if engine.address else {})}
-    with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as plain:
+    with tempfile.TemporaryFile() as plain:  # a process needs a real file to read from
         shutil.copyfileobj(context, plain)
         plain.seek(0)
-        process = subprocess.Popen(command, stdin=plain, stdout=log, stderr=subprocess.STDOUT, env=env)
-        try:
-            while process.poll() is None:
-                try:
-                    process.wait(_TICK)
-                except subprocess.TimeoutExpired:
-                    yield ""
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        log.seek(0)
-        lines = log.read().decode("utf-8", "replace").splitlines()
-    if process.returncode:
-        raise _failed([re.sub(r"^#\d+ (?:[\d.]+ )?", "", line) for line in lines])
-    yield from (without_passwords(re.sub(r"^#\d+ ", "", line)) for line in lines)
+        code, output = run_process(command, progress, stdin=plain, env=env)
+    if code:
+        raise _failed([re.sub(r"^#\d+ (?:[\d.]+ )?", "", line) for line in output.splitlines()])
+    for line in output.splitlines():
+        progress(without_passwords(re.sub(r"^#\d+ ", "", line)))
 
 
-def _classic(engine: Engine, image: str, context: IO[bytes], platform: str) -> Generator[str, None, None]:
-    said: list[str] = []
+def _classic(engine: Engine, image: str, context: IO[bytes], progress: Progress, platform: str) -> None:
+    output: list[str] = []
     client = engine.client
     with engine.translate_errors(image):
         steps = client.api.build(
@@ -160,12 +117,12 @@ def _classic(engine: Engine, image: str, context: IO[bytes], platform: str) -> G
         )
         for step in steps:
             if "error" in step:
-                raise _failed([*said, str(step["error"])])
+                raise _failed([*output, str(step["error"])])
             for line in str(step.get("stream", "")).splitlines():
                 if line.strip():
-                    said.append(line)
-                    yield without_passwords(line)
-            yield ""
+                    output.append(line)
+                    progress(without_passwords(line))
+            progress("")
 
 
 def _failed(said: Sequence[str]) -> ImageError:
@@ -180,7 +137,7 @@ def _failed(said: Sequence[str]) -> ImageError:
     )
 
 
-def push_built(engine: Engine, image: str, access: Access) -> Generator[str, None, None]:
+def push_built(engine: Engine, image: str, access: Access, progress: Progress) -> None:
     """Push an image from the engine to its registry; one that is away for a while is waited for.
 
     Raises:
@@ -191,19 +148,19 @@ def push_built(engine: Engine, image: str, access: Access) -> Generator[str, Non
     login = access.logins.of(reference.registry)
     until, pause = time.monotonic() + access.patience, 1.0
     while True:
-        said = yield from _push(engine, image, login.for_engine if login is not None else {})
-        if not said:
+        failure = _push(engine, image, login.for_engine if login is not None else {}, progress)
+        if not failure:
             return
-        if not _AWAY.search(said) or time.monotonic() + pause > until:
-            raise _refused(said, reference)
+        if not _AWAY.search(failure) or time.monotonic() + pause > until:
+            raise _refused(failure, reference)
         again = time.monotonic() + pause
         while time.monotonic() < again:
             time.sleep(_TICK)
-            yield ""
+            progress("")
         pause *= 2
 
 
-def _push(engine: Engine, image: str, login: Mapping[str, str]) -> Generator[str, None, str]:
+def _push(engine: Engine, image: str, login: Mapping[str, str], progress: Progress) -> str:
     """Push once; returns what went wrong."""
     client = engine.client
     with engine.translate_errors(image):
@@ -211,7 +168,7 @@ def _push(engine: Engine, image: str, login: Mapping[str, str]) -> Generator[str
         for line in lines:
             if "error" in line:
                 return str(line["error"])
-            yield ""
+            progress("")
     return ""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from kaptain_magics.core.secrets import ELSEWHERE, holds_password, without_passwords
+from kaptain_magics.core.secrets import PASSWORD_HINT, holds_password, without_passwords
 from kaptain_magics.errors import ImageError
 
 _OF_ONE = re.compile(r"\s--?\w")  # where options of one requirement begin, such as --hash
@@ -62,7 +62,7 @@ def check_no_password(lines: Sequence[str]) -> None:
     """
     for number, line in enumerate(lines, start=1):
         if holds_password(line):
-            raise ImageError(f"line {number} of the requirements holds a password", ELSEWHERE)
+            raise ImageError(f"line {number} of the requirements holds a password", PASSWORD_HINT)
 
 
 def shown(lines: Sequence[str]) -> str:

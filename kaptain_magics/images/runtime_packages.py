@@ -15,13 +15,14 @@ import platform as this_machine
 import shutil
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from kaptain_magics.errors import ImageError
 from kaptain_magics.files import disk_error, locked, write_whole
 from kaptain_magics.images.build_context import Entry
+from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.requirement_lines import normalised
 from kaptain_magics.images.tar_files import write_tar
 from kaptain_magics.images.wheels import Platform, install
@@ -60,18 +61,20 @@ def here() -> Platform | None:
 
 
 def fetch_runtime_packages(
-    wanted: Sequence[str], platform: Platform, cache: Path, installed: Mapping[str, str] | None = None
-) -> Generator[str, None, Path]:
+    wanted: Sequence[str],
+    platform: Platform,
+    cache: Path,
+    progress: Progress,
+    installed: Mapping[str, str] | None = None,
+) -> Path:
     """Have packages in a folder, in the versions of this environment.
 
     Args:
         wanted: What is needed, with the bounds that do.
         platform: What it must fit.
         cache: Folder for things that can be made again.
+        progress: Called while pip works.
         installed: Versions of what the image has, by normalised name: that is not brought again.
-
-    Yields:
-        Empty lines while pip works: the caller may stop there.
 
     Raises:
         ImageError: They cannot be had.
@@ -86,7 +89,7 @@ def fetch_runtime_packages(
     failure: ImageError | None = None
     for lines in choices:  # this environment's versions first; an older Python may need others
         try:
-            return (yield from install(lines, platform, cache, installed))
+            return install(lines, platform, cache, progress, installed)
         except ImageError as error:
             failure = failure or error
     if _fits(platform) and all(dist.files is not None for dist in dists.values()):

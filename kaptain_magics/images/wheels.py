@@ -6,10 +6,9 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +16,9 @@ from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.errors import ImageError
 from kaptain_magics.files import disk_error, locked, private_folder
 from kaptain_magics.images.content_digest import FileDigests
+from kaptain_magics.images.progress import Progress, run_process
 from kaptain_magics.images.requirement_lines import local_files, name_of, normalised
 
-_TICK = 0.2  # seconds between two looks at pip
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "ppc64le": "ppc64le", "s390x": "s390x"}
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}  # by the minor version of glibc
 _OLDEST_GLIBC = 28  # minor version that images of today have at least
@@ -57,18 +56,20 @@ class Platform(NamedTuple):
 
 
 def install(
-    requirements: Sequence[str], platform: Platform, cache: Path, installed: Mapping[str, str] | None = None
-) -> Generator[str, None, Path]:
+    requirements: Sequence[str],
+    platform: Platform,
+    cache: Path,
+    progress: Progress,
+    installed: Mapping[str, str] | None = None,
+) -> Path:
     """Unpack the wheels of requirements and of what they need into a folder; nothing is done where it is there already.
 
     Args:
         requirements: Lines of a pip requirements file.
         platform: What the wheels must fit.
         cache: Folder for things that can be made again.
+        progress: Called while pip works.
         installed: Versions of what the image has, by normalised name: such packages are not fetched again.
-
-    Yields:
-        Nothing but empty lines, several a second while pip works: the caller may stop there.
 
     Returns:
         The folder, to be put on ``PYTHONPATH``.
@@ -89,7 +90,7 @@ def install(
         with locked(cache / "wheels" / f".{key}.lock", patience=900.0):
             if not folder.is_dir():
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as scratch:
-                    yield from _install(requirements, platform, Path(scratch), installed or {})
+                    _install(requirements, platform, Path(scratch), progress, installed or {})
                     os.replace(Path(scratch) / "packages", folder)
     except OSError as error:
         raise disk_error(error, folder) from error
@@ -97,8 +98,8 @@ def install(
 
 
 def _install(
-    requirements: Sequence[str], platform: Platform, scratch: Path, installed: Mapping[str, str]
-) -> Generator[str, None, None]:
+    requirements: Sequence[str], platform: Platform, scratch: Path, progress: Progress, installed: Mapping[str, str]
+) -> None:
     wanted = scratch / "requirements.txt"
     _write(wanted, requirements)
     (scratch / "packages").mkdir()
@@ -108,7 +109,7 @@ def _install(
     command = ["install", "--quiet", "--no-input", "--no-warn-conflicts", "--no-compile", "--ignore-installed", *fits]
     command += ["--target", str(scratch / "packages")]
     if installed:
-        chosen = yield from _resolve(command, wanted, platform, scratch, installed)
+        chosen = _resolve(command, wanted, platform, scratch, progress, installed)
         lacked = {name for name, item in chosen.items() if _lacked(item, installed)}
         if not lacked:
             return
@@ -117,7 +118,7 @@ def _install(
         _write(wanted, [*kept, *drawn])
         _write(scratch / "chosen.txt", [f"{name}=={item['metadata']['version']}" for name, item in chosen.items()])
         command += ["--no-deps", "-c", str(scratch / "chosen.txt")]
-    status, said = yield from _pip([*command, "-r", str(wanted)], scratch)
+    status, said = _pip([*command, "-r", str(wanted)], progress)
     if status:
         raise _failure(said, platform)
     shutil.rmtree(scratch / "packages" / "bin", ignore_errors=True)  # its scripts name this machine's Python
@@ -125,15 +126,20 @@ def _install(
 
 
 def _resolve(
-    command: Sequence[str], wanted: Path, platform: Platform, scratch: Path, installed: Mapping[str, str]
-) -> Generator[str, None, dict[str, Any]]:
+    command: Sequence[str],
+    wanted: Path,
+    platform: Platform,
+    scratch: Path,
+    progress: Progress,
+    installed: Mapping[str, str],
+) -> dict[str, Any]:
     """Return pip's report on every package that it would install, by normalised name; the image's versions first."""
     have, report = scratch / "constraints.txt", scratch / "report.json"
     _write(have, [f"{name}=={version}" for name, version in installed.items()])
     resolve = [*command, "--dry-run", "--report", str(report), "-r", str(wanted)]
-    status, said = yield from _pip([*resolve, "-c", str(have)], scratch)
+    status, said = _pip([*resolve, "-c", str(have)], progress)
     if status:  # the image's versions do not do
-        status, said = yield from _pip(resolve, scratch)
+        status, said = _pip(resolve, progress)
     if status:
         raise _failure(said, platform)
     return {normalised(item["metadata"]["name"]): item for item in json.loads(report.read_bytes())["install"]}
@@ -167,24 +173,8 @@ def _forget_origins(packages: Path) -> None:
         record.write_text("".join(line for line in lines if "direct_url.json," not in line), encoding="utf-8")
 
 
-def _pip(arguments: list[str], scratch: Path) -> Generator[str, None, tuple[int, str]]:
-    with open(scratch / "pip.log", "w+b") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pip", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-        )
-        try:
-            while True:
-                try:
-                    status = process.wait(_TICK)
-                    break
-                except subprocess.TimeoutExpired:
-                    yield ""
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        log.seek(0)
-        return status, log.read().decode("utf-8", "replace")
+def _pip(arguments: Sequence[str], progress: Progress) -> tuple[int, str]:
+    return run_process([sys.executable, "-m", "pip", *arguments], progress)
 
 
 def _failure(said: str, platform: Platform) -> ImageError:

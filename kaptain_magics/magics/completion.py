@@ -39,19 +39,21 @@ class Completion:
     def complete(self, context: CompletionContext) -> Any:
         """Return what fits at the cursor; other cells and lines are left to IPython."""
         try:
-            found, fragment = self._complete(context)
+            offers, fragment = self._complete(context)
         except Exception:  # Tab must never raise: an unreadable store simply offers nothing
-            found, fragment = [], ""
-        fitting = [SimpleCompletion(text, type="kaptain") for text in dict.fromkeys(found) if text.startswith(fragment)]
+            offers, fragment = [], ""
+        fitting = [
+            SimpleCompletion(text, type="kaptain") for text in dict.fromkeys(offers) if text.startswith(fragment)
+        ]
         return {"completions": fitting, "matched_fragment": fragment, "suppress": bool(fitting), "ordered": True}
 
     def _complete(self, context: CompletionContext) -> tuple[list[str], str]:
         """Return what could stand at the cursor, and the part of it that is there."""
         lines = context.full_text.split("\n")
-        before = lines[context.cursor_line][: context.cursor_position]
+        typed = lines[context.cursor_line][: context.cursor_position]
         if context.cursor_line and _TUNE_CELL.match(lines[0]):
-            return self._in_tune_cell(lines[0], before)
-        match = _LINE.fullmatch(before)
+            return self._in_tune_cell(lines[0], typed)
+        match = _LINE.fullmatch(typed)
         if match is None:
             return [], ""
         name, rest = match[1], match[2]
@@ -63,7 +65,7 @@ class Completion:
             command, words = VERBS.get(words[0]), words[1:]
         if command is None:
             return [], ""
-        return self._word(command, words, current, "\n".join(lines[1:]))
+        return self._complete_word(command, words, current, "\n".join(lines[1:]))
 
     def _in_tune_cell(self, first: str, before: str) -> tuple[list[str], str]:
         name, equals, value = before.partition("=")
@@ -72,7 +74,7 @@ class Completion:
         words = first.split()
         return [f"{p} = " for p in self._parameters(words[1] if len(words) > 1 else "")], name.lstrip()
 
-    def _word(self, command: Command, words: list[str], current: str, cell: str) -> tuple[list[str], str]:
+    def _complete_word(self, command: Command, words: list[str], current: str, cell: str) -> tuple[list[str], str]:
         option = command.option(words[-1]) if words else None
         takes_value = option is not None and bool(option.metavar or option.choices)
         if current.startswith("--") and "=" in current:
@@ -150,7 +152,7 @@ class Completion:
 
 def _positionals(command: Command, words: list[str]) -> list[str]:
     """Return the words that stand for themselves: no options, no values of options, no ``name=value``."""
-    found, skip = [], False
+    positionals, skip = [], False
     for word in words:
         option = command.option(word.partition("=")[0])
         if skip:
@@ -158,8 +160,8 @@ def _positionals(command: Command, words: list[str]) -> list[str]:
         elif option is not None:
             skip = bool(option.metavar or option.choices) and "=" not in word
         elif "=" not in word:
-            found.append(word)
-    return found
+            positionals.append(word)
+    return positionals
 
 
 def _files(prefix: str) -> Iterator[str]:

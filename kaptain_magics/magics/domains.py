@@ -30,13 +30,13 @@ def read_domain(name: str, text: str) -> AnyDomain:
         text: Such as ``Double(1e-4, 1e-3, log=True)``.
 
     Raises:
-        DomainError: It is no domain, or one that cannot be searched.
+        DomainError: It is not a domain, or one that cannot be searched.
     """
     call = _parse(name, text)
     kind = call.func.id if isinstance(call.func, ast.Name) else ast.unparse(call.func)
     if kind not in DOMAINS:
         hint = did_you_mean(kind, DOMAINS) or "one of " + ", ".join(DOMAINS)
-        raise DomainError(f"{name}: there is no domain {kind!r}", hint)
+        raise DomainError(f"{name}: unknown domain {kind!r}", hint)
     cls = DOMAINS[kind]
     fields = cls.__struct_fields__
     if len(call.args) > len(fields) or any(isinstance(a, ast.Starred) for a in call.args):
@@ -47,11 +47,11 @@ def read_domain(name: str, text: str) -> AnyDomain:
             hint = did_you_mean(keyword.arg or "", fields) or f"it takes {', '.join(fields)}"
             raise DomainError(f"{name}: {kind} has no {keyword.arg or '**'}", hint)
         if keyword.arg in values:
-            raise DomainError(f"{name}: {kind} has {keyword.arg} twice", "give it once")
+            raise DomainError(f"{name}: {kind} has two values for {keyword.arg}", "give it once")
         values[keyword.arg] = _literal(name, keyword.value)
     try:
         if not isinstance(values.get("log", False), bool):
-            raise DomainError(f"{kind}: log is neither True nor False", f"write for example {_FORMS[kind]}")
+            raise DomainError(f"{kind}: log must be True or False", f"write for example {_FORMS[kind]}")
         return cls(**values)  # type: ignore[arg-type]
     except DomainError as error:
         raise DomainError(f"{name}: {error.message}", error.hint) from None
@@ -64,10 +64,10 @@ def read_cell(cell: str) -> dict[str, AnyDomain]:
     """Read the cell form: one ``name = Domain(...)`` a line, with comments.
 
     Raises:
-        UsageError: A line is no such assignment, or a name stands there twice.
+        UsageError: A line is no such assignment, or a name is repeated.
         DomainError: A domain is wrong.
     """
-    found: dict[str, AnyDomain] = {}
+    domains: dict[str, AnyDomain] = {}
     for number, text in _statements(cell):
         match = _LINE.fullmatch(text)
         if match is None:
@@ -75,12 +75,12 @@ def read_cell(cell: str) -> dict[str, AnyDomain]:
                 f"line {number} of the cell: {text.strip()[:60]!r}", "write name = Domain(...), one a line"
             )
         name, domain = match[1], match[2]
-        if name in found:
+        if name in domains:
             raise usage_error(f"line {number} of the cell: {name} is given twice", "give it once")
-        found[name] = read_domain(name, domain.rstrip().removesuffix(",").rstrip())
-    if not found:
+        domains[name] = read_domain(name, domain.rstrip().removesuffix(",").rstrip())
+    if not domains:
         raise usage_error("the cell has no domains", "write name = Domain(...), one a line")
-    return found
+    return domains
 
 
 def _statements(cell: str) -> list[tuple[int, str]]:
@@ -125,12 +125,12 @@ def _parse(name: str, text: str) -> ast.Call:
     if isinstance(node, ast.Call):
         return node
     if isinstance(node, ast.Name) and node.id in DOMAINS:
-        raise DomainError(f"{name}: {node.id} without its values", f"write for example {_FORMS[node.id]}")
+        raise DomainError(f"{name}: {node.id} needs its values", f"write for example {_FORMS[node.id]}")
     if isinstance(node, (ast.Constant, ast.UnaryOp)):
         raise DomainError(
-            f"{name}: {shorten(text)} is a value, not a domain", f"Discrete([{shorten(text)}]) holds it fixed"
+            f"{name}: {shorten(text)} is a value, not a domain", f"Discrete([{shorten(text)}]) searches just this value"
         )
-    raise DomainError(f"{name}: {shorten(text)} is no domain", example)
+    raise DomainError(f"{name}: {shorten(text)} is not a domain", example)
 
 
 def _literal(name: str, node: ast.expr) -> object:

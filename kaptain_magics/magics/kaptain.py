@@ -61,7 +61,7 @@ def _endpoints(_: Session, workspace: Workspace, _arguments: Arguments) -> None:
     views.show_endpoints(workspace.endpoints())
 
 
-def _word(workspace: Workspace, arguments: Arguments) -> str:
+def _run_name(workspace: Workspace, arguments: Arguments) -> str:
     """Return the run that the line names, else the newest one that goes on, else the newest."""
     from kaptain_magics.errors import NotFoundError
 
@@ -69,18 +69,18 @@ def _word(workspace: Workspace, arguments: Arguments) -> str:
         return str(arguments.positionals["RUN"])
     runs = workspace.runs()
     if not runs:
-        raise NotFoundError("there are no runs yet", "%%kaptain_train NAME makes the first")
+        raise NotFoundError("there are no runs yet", "start one with %%kaptain_train NAME")
     return next((r for r in runs if not r.state.terminal), runs[0]).record.run_id
 
 
 def _logs(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
-    views.show_text(workspace.run(_word(workspace, arguments)).log(arguments.get("lines")))
+    views.show_text(workspace.run(_run_name(workspace, arguments)).log(arguments.get("lines")))
 
 
 def _attach(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
-    run = workspace.run(_word(workspace, arguments))
+    run = workspace.run(_run_name(workspace, arguments))
     return session.shown(session.show(run, arguments, arguments.get("on_interrupt", "detach")))
 
 
@@ -103,7 +103,7 @@ def _predict(session: Session, workspace: Workspace, arguments: Arguments) -> An
         code = compile(arguments.rest, "<expression>", "eval")
         value = eval(code, session.shell.user_global_ns, session.shell.user_ns)
     except Exception as error:  # whatever the person's expression raises is one line, as any mistake in a line
-        what, hint = f"{type(error).__name__}: {error}", "write an expression of data"
+        what, hint = f"{type(error).__name__}: {error}", "write a Python expression"
         name = getattr(error, "name", None) if isinstance(error, NameError) else None
         script = _script_with(workspace, str(arguments.positionals["NAME"]), name) if name else ""
         if script:
@@ -137,22 +137,22 @@ def _script_with(workspace: Workspace, endpoint: str, name: str) -> str:
 def _canary(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     endpoint = workspace.endpoint(arguments.positionals["NAME"])
     endpoint.set_canary(arguments.positionals["PERCENT"])
-    _tell(endpoint)
+    _show_status(endpoint)
 
 
 def _promote(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     endpoint = workspace.endpoint(arguments.positionals["NAME"])
     endpoint.promote()
-    _tell(endpoint)
+    _show_status(endpoint)
 
 
 def _rollback(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     endpoint = workspace.endpoint(arguments.positionals["NAME"])
     endpoint.rollback()
-    _tell(endpoint)
+    _show_status(endpoint)
 
 
-def _tell(endpoint: Any) -> None:
+def _show_status(endpoint: Any) -> None:
     from kaptain_magics import views
 
     views.show_endpoints([endpoint.status()])
@@ -162,9 +162,9 @@ def _undeploy(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
     endpoint = workspace.endpoint(arguments.positionals["NAME"])
-    there = endpoint.undeploy()
-    gone = f"{endpoint.name} was gone already; its record and what it left are removed"
-    views.show_text(f"{endpoint.name} is taken down" if there else gone)
+    existed = endpoint.undeploy()
+    gone = f"{endpoint.name} was already gone; its record and leftovers are removed"
+    views.show_text(f"{endpoint.name} is taken down" if existed else gone)
 
 
 def _clean(_: Session, workspace: Workspace, arguments: Arguments) -> None:
@@ -185,7 +185,7 @@ def _doctor(_: Session, workspace: Workspace, _arguments: Arguments) -> None:
 def _show(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
-    views.show_text(workspace.render(_word(workspace, arguments)))
+    views.show_text(workspace.render(_run_name(workspace, arguments)))
 
 
 _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {

@@ -15,7 +15,7 @@ _MODEL = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)*")
 def text(value: str) -> str:
     """Read anything but nothing."""
     if not value.strip():
-        raise ValueError("write a value, it is empty")
+        raise ValueError("write a value")
     return value
 
 
@@ -34,12 +34,12 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
 def number(value: str) -> float:
     """Read a finite number."""
     try:
-        found = float(value)
+        parsed = float(value)
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
+        parsed = math.nan
+    if not math.isfinite(parsed):
         raise ValueError("write a number")
-    return found
+    return parsed
 
 
 def seconds(value: str) -> float:
@@ -84,10 +84,10 @@ def variables(value: str) -> tuple[str, ...]:
 
 def listed(value: str) -> tuple[str, ...]:
     """Read texts between commas."""
-    found = tuple(part.strip() for part in value.split(","))
-    if not all(found):
+    parts = tuple(part.strip() for part in value.split(","))
+    if not all(parts):
         raise ValueError("write names between commas, without empty ones")
-    return found
+    return parts
 
 
 def metrics(value: str) -> tuple[tuple[str, str], ...]:
@@ -132,7 +132,7 @@ def words(value: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(value))
     except ValueError:
-        raise ValueError("close its quotes") from None
+        raise ValueError("close the quotes") from None
 
 
 def percent(value: str) -> int:

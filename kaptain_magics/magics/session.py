@@ -46,20 +46,20 @@ class Session:
         Raises:
             UsageError: There is no such variable.
         """
-        found = {}
+        values = {}
         for name in names:
             if name not in self.shell.user_ns:
                 raise usage_error(f"{option} {name}: the notebook has no `{name}`", suggest(name, self.variables))
-            found[name] = self.shell.user_ns[name]
-        return found
+            values[name] = self.shell.user_ns[name]
+        return values
 
     def items(self, names: Iterable[str], given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the items of dicts that the line named, none of which may be given elsewhere too.
 
         Raises:
-            UsageError: A name is no variable that holds a dict of names, or something is given twice.
+            UsageError: A name does not hold a dict of hyperparameters, or something is given twice.
         """
-        found: dict[str, Any] = {}
+        items: dict[str, Any] = {}
         for name in names:
             value = self.shell.user_ns.get(name)
             if name not in self.shell.user_ns:
@@ -67,12 +67,12 @@ class Session:
                 raise usage_error(f"{name!r} is not expected here", hint)
             if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
                 kind = type(value).__name__
-                raise usage_error(f"`{name}` is no dict of hyperparameters but of type {kind}", "write name=value")
+                raise usage_error(f"`{name}` is of type {kind}, not a dict of hyperparameters", "write name=value")
             for key in value:
-                if key in found or key in given:
+                if key in items or key in given:
                     raise usage_error(f"{key} is given twice, once in `{name}`", "give it once")
-            found |= value
-        return found
+            items |= value
+        return items
 
     def store(self, name: str | None, value: object) -> None:
         """Keep a result under a name of the notebook, where one was given."""
@@ -154,5 +154,5 @@ def _after_interrupt(run: Run, stops: bool) -> str:
         return error.message
     if state.terminal:
         return f"{run.name} {state}"
-    going = "is still being stopped" if stops else "goes on"
+    going = "is still being stopped" if stops else "is still running"
     return f"{run.name} {going}; %kaptain attach {run.run_id} shows it, %kaptain stop {run.run_id} ends it"

@@ -41,7 +41,7 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         others = [name for name in arguments.options if name not in _RESUMABLE] + list(domains)
         if others:
             raise usage_error(
-                f"--resume goes on as the study was, without {others[0].replace('_', '-')}",
+                f"--resume continues the study as it was, so {others[0].replace('_', '-')} cannot be given",
                 "only --trials, --parallel, --failed-trials, --goal and --timeout may change",
             )
         plan = model.plan_tuning(resume=True, **arguments.given(*_COUNTS, "timeout"))
@@ -84,23 +84,23 @@ def _search(session: Session, arguments: Arguments) -> dict[str, Any]:
     """Return what the line says of the search, under the names of the model's call."""
     from kaptain_magics.core.states import Direction
 
-    found = arguments.given(*_COUNTS, "algorithm", "early_stopping", "seed")
+    options = arguments.given(*_COUNTS, "algorithm", "early_stopping", "seed")
     objectives = list(arguments.get("objective", ()))
     stated = {Direction(f"{word}imize"): arguments.options[f"{word}imize"] for word in _directions(arguments)}
     if sum(not names for names in stated.values()) > 1:
-        raise usage_error("--minimize and --maximize exclude each other", "name a metric behind each of them")
+        raise usage_error("--minimize and --maximize exclude each other", "name a metric after each of them")
     for direction, names in stated.items():
         if not names:
-            found["direction"] = direction
+            options["direction"] = direction
         for name in names:
             _state(session, objectives, name, direction)
     if objectives:
-        found["objectives"] = tuple(objectives)
+        options["objectives"] = tuple(objectives)
     for option in ("algorithm", "early_stopping"):
         settings = arguments.get(f"{option}_setting")
         if settings is not None:
-            found[f"{option}_settings"] = dict(settings)
-    return found
+            options[f"{option}_settings"] = dict(settings)
+    return options
 
 
 def _directions(arguments: Arguments) -> list[str]:
@@ -114,10 +114,10 @@ def _state(session: Session, objectives: list[str], name: str, direction: Direct
 
     from kaptain_magics.core.objectives import split_direction
 
-    name, said = split_direction(name)
+    name, stated = split_direction(name)
     known = dict(split_direction(text) for text in objectives)
-    if {said, known.get(name)} - {None, direction}:
-        raise usage_error(f"{name} is to be both minimized and maximized", "state one direction")
+    if {stated, known.get(name)} - {None, direction}:
+        raise usage_error(f"{name} cannot be both minimized and maximized", "state one direction")
     if name in known:
         objectives[list(known).index(name)] = f"{name}:{direction}"
     elif isinstance(session.shell.user_ns.get(name), Mapping):
@@ -143,19 +143,19 @@ def _domains(session: Session, arguments: Arguments, cell: str | None) -> dict[s
 
     Raises:
         UsageError: One is given twice.
-        DomainError: One is none.
+        DomainError: A value is not a domain.
     """
     from kaptain_magics.core.domains import Domain
     from kaptain_magics.magics.domains import read_cell, read_domain
 
-    found = {name: read_domain(name, text) for name, text in arguments.values.items()}
-    for name, value in session.items(arguments.bare, found).items():
-        found[name] = value if isinstance(value, Domain) else read_domain(name, str(value))  # type: ignore[assignment]
+    domains = {name: read_domain(name, text) for name, text in arguments.values.items()}
+    for name, value in session.items(arguments.bare, domains).items():
+        domains[name] = value if isinstance(value, Domain) else read_domain(name, str(value))  # type: ignore[assignment]
     below = {} if cell is None else read_cell(cell)
     for name in below:
-        if name in found:
+        if name in domains:
             raise usage_error(f"{name} is given twice, in the line and in the cell", "give it once")
-    return found | below
+    return domains | below
 
 
 def _last_study(workspace: Workspace, model_id: str) -> StudySpec | None:

@@ -111,7 +111,7 @@ class _Splitter:
                 open_ones.append(at)
             elif char in _CLOSERS.values():
                 if _CLOSERS[self._line[open_ones.pop()]] != char:
-                    raise usage_error(f"{char!r} closes nothing in {_near(self._line, start)}", "check the brackets")
+                    raise usage_error(f"{char!r} is unmatched in {_near(self._line, start)}", "check the brackets")
                 if not open_ones:
                     return at + 1
             at += 1

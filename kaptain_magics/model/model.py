@@ -17,7 +17,7 @@ from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import MetricsTypeError, ModelError, NotFoundError, ObjectiveError, ServingError
 from kaptain_magics.model.context import Context
 from kaptain_magics.model.contract.config import Config
-from kaptain_magics.model.contract.console import deploy_and_tell, follow_and_tell
+from kaptain_magics.model.contract.console import deploy_and_log, follow_and_log
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.model.meta import ModelMeta
 from kaptain_magics.model.plannable import Plannable
@@ -91,7 +91,7 @@ class Model(Plannable):
             timeout=timeout,
             cluster=_cluster(ttl_seconds_after_finished, force_cleanup),
         )
-        return follow_and_tell(plan.start(), verbose)
+        return follow_and_log(plan.start(), verbose)
 
     def tune(
         self,
@@ -161,7 +161,7 @@ class Model(Plannable):
             timeout=timeout,
             cluster=_cluster(ttl_seconds_after_finished, None, delete_experiment),
         )
-        return follow_and_tell(plan.start(), verbose)
+        return follow_and_log(plan.start(), verbose)
 
     def deploy(
         self,
@@ -199,7 +199,7 @@ class Model(Plannable):
             ServingError: An endpoint is there and ``replace`` was not asked for, or the deployment failed; what was
                 there before still serves.
         """
-        return deploy_and_tell(
+        return deploy_and_log(
             lambda: self.plan_deployment(
                 model_uri=model_uri or "",
                 autoscale=autoscale,
@@ -226,7 +226,7 @@ class Model(Plannable):
             endpoint.set_canary(canary_traffic_percentage)
             return
         asked = {"protocol": endpoint.status().protocol, "model_uri": model_uri or "", "replace": True, **kwargs}
-        deploy_and_tell(lambda: self.plan_deployment(canary_percent=canary_traffic_percentage, **asked))
+        deploy_and_log(lambda: self.plan_deployment(canary_percent=canary_traffic_percentage, **asked))
 
     def promote_canary(self) -> None:
         """Give the canary all requests.

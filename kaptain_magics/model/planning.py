@@ -16,7 +16,7 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.objectives import later_directions, read_objectives
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.secrets import ELSEWHERE, holds_password, is_secret
+from kaptain_magics.core.secrets import PASSWORD_HINT, holds_password, is_secret
 from kaptain_magics.core.specs import Capture, ClusterOptions, EndpointSpec, ImageSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction, RunKind
 from kaptain_magics.errors import (
@@ -112,7 +112,7 @@ def without_secrets(requirements: Sequence[str]) -> tuple[str, ...]:
     """
     for number, line in enumerate(requirements, start=1):
         if holds_password(line):
-            raise ScriptError(f"line {number} of the requirements holds a password", ELSEWHERE)
+            raise ScriptError(f"line {number} of the requirements holds a password", PASSWORD_HINT)
     return tuple(requirements)
 
 

@@ -56,17 +56,17 @@ def _fresh_randomness() -> None:
         numpy_random.seed()
 
 
-def _raise_threads(threads: int, asked: Mapping[str, str]) -> None:
+def _raise_threads(threads: int, env: Mapping[str, str]) -> None:
     """Give the job the threads that a process of its own would have; the worker itself was held to one.
 
     Args:
         threads: How many, where the job's environment does not say.
-        asked: That environment.
+        env: That environment.
     """
     for name in THREAD_VARIABLES:
         os.environ.setdefault(name, str(threads))
-    general = _whole(asked.get("OMP_NUM_THREADS", ""), threads)
-    linear = _whole(asked.get("OPENBLAS_NUM_THREADS") or asked.get("MKL_NUM_THREADS", ""), general)
+    general = _whole(env.get("OMP_NUM_THREADS", ""), threads)
+    linear = _whole(env.get("OPENBLAS_NUM_THREADS") or env.get("MKL_NUM_THREADS", ""), general)
     if _pools and (general > 1 or linear > 1):
         _pools[0].limit(limits={"openmp": general, "blas": linear})
     torch = sys.modules.get("torch")

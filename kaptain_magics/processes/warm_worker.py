@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.errors import KaptainError, TargetError
+from kaptain_magics.errors import ConfigError, KaptainError, TargetError
 from kaptain_magics.files import Lock
 from kaptain_magics.processes.environment_mark import NO_MARK
-from kaptain_magics.processes.idle_workers import retire
+from kaptain_magics.processes.idle_workers import make_room, retire
 from kaptain_magics.processes.inherited import inherited
 from kaptain_magics.processes.protocol import SLICE, Cancelled, StartCancelledError, connect, readable, worker_folder
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
@@ -28,6 +28,7 @@ _VOLATILE = (
     "KAPTAIN_", "PYTEST_", "JPY_", "LINES", "COLUMNS", "_", "OLDPWD", "PWD", "SHLVL", "CLICOLOR", "GIT_PAGER", "PAGER",
 )  # fmt: skip
 _IDLE = 180.0  # seconds without a job after which a worker ends; KAPTAIN_WARM_IDLE says otherwise
+_RESERVE = "KAPTAIN_WARM_RESERVE"  # bytes of memory that idle workers leave free; see ``memory.shortage``
 _CUDA = ("torch", "tensorflow", "jax", "cupy")
 
 
@@ -51,6 +52,14 @@ class WarmWorker:
         self._preload, self._env, self._python, self._later = preload, env, python, later
         self.usable = CAN_FORK and not _wants_cuda(preload)
         self._path: Path | None = None
+        self._idle = _number("KAPTAIN_WARM_IDLE", _IDLE)
+        self._reserve = _number(_RESERVE, None)
+        self._notes: list[str] = []
+
+    def take_notes(self) -> list[str]:
+        """Return, once, what a person may want to know about starts of this worker."""
+        notes, self._notes = self._notes, []
+        return notes
 
     def start(self) -> None:
         """Have the worker started in the background, so that a later job finds it ready."""
@@ -86,9 +95,14 @@ class WarmWorker:
             if connection is not None:
                 return connection
             path.unlink(missing_ok=True)
-            idle = float(os.environ.get("KAPTAIN_WARM_IDLE", _IDLE))
-            retire(path.parent, idle)
-            options = {"socket": str(path), "preload": list(self._preload), "later": list(self._later), "idle": idle}
+            self._make_room(path)
+            options = {
+                "socket": str(path),
+                "preload": list(self._preload),
+                "later": list(self._later),
+                "idle": self._idle,
+                "reserve": self._reserve,
+            }
             spawn_zygote(options, self._env, self._python, cancelled=cancelled)
             connection = connect(path)
             if connection is not None:
@@ -96,6 +110,27 @@ class WarmWorker:
         finally:
             lock.release()
         raise TargetError("the warm worker did not start", "set KAPTAIN_WARM=false to do without it")
+
+    def _make_room(self, path: Path) -> None:
+        """Keep idle workers few, and within the memory that there is, before one more is started."""
+        needed, ended = 0, ""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            before = json.loads(Path(f"{path}.json").read_bytes())  # what the last worker of this kind wrote down
+            needed, ended = int(before["memory"]), str(before["ended"])
+        if ended:
+            self._notes.append(f"The warm worker was ended, so its imports are done again: {ended}.")
+        retire(path.parent, self._idle)
+        note = make_room(path.parent, self._reserve, needed)
+        if note:
+            self._notes.append(note)
+
+
+def _number(variable: str, default: float | None) -> Any:
+    text = os.environ.get(variable, "")
+    try:
+        return float(text) if text else default
+    except ValueError:
+        raise ConfigError(f"{variable}={text!r} is not a number", f"set {variable} to a number, or unset it") from None
 
 
 def _wants_cuda(preload: Sequence[str]) -> bool:

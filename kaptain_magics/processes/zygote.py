@@ -11,8 +11,8 @@ The job answers ``{"pid": ...}``, or the worker ``{"unsafe": reason}``, and late
 ``{"exit": code, "rss": bytes, "cpu": seconds}``. A client that hangs up ends its job, unless the job is detached or has
 not been forked yet: then it never is.
 
-``{"do": "status"}`` without a descriptor is answered with ``{"pid": ..., "jobs": ...}``; ``{"do": "leave"}`` too, and
-the worker ends when its last job has. So it does at SIGTERM, which ends it at once while it imports.
+``{"do": "status"}`` without a descriptor is answered with ``{"pid": ..., "jobs": ...}``; ``{"do": "leave", "reason":
+...}`` too, and the worker ends when its last job has. So it does at SIGTERM, which ends it at once while it imports.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ import os
 import selectors
 import signal
 import socket
+import stat
 import sys
 import time
 from typing import Any, NoReturn
 
-from kaptain_magics.processes import forked
+from kaptain_magics.processes import forked, memory
 from kaptain_magics.processes.interpreter_exit import finish
 from kaptain_magics.processes.orphans import end_job
 from kaptain_magics.processes.preload import preload
 
-_LOOK = 10.0  # seconds between looks at its own idleness
+_LOOK = 2.0  # seconds between looks at its own idleness, and at the memory
 _SUBREAPER = 36  # prctl: orphans of a job become children of this process, so that they can be ended with it
 
 
@@ -59,6 +60,7 @@ class Zygote:
         idle: Seconds without a job after which the worker ends itself; it does so too when its socket was removed, or
             when it was told to leave.
         path: The listening socket's path.
+        reserve: Bytes of memory that are to stay free; see ``memory.shortage``.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class Zygote:
         later: list[str] | None = None,
         idle: float = math.inf,
         path: str = "",
+        reserve: float | None = None,
     ) -> None:
         self.listener, self.unsafe, self.later, self.idle, self.path = listener, unsafe, later, idle, path
+        self.reserve, self.short_looks = reserve, 0
         self.inode = 0  # of the socket's name; already gone where somebody has retired this worker
         if listener is not None:
             with contextlib.suppress(OSError):
@@ -91,12 +95,20 @@ class Zygote:
             self._welcome(first)
 
     def serve(self) -> None:
-        """Serve until idle for too long, or until the only client's job has ended."""
+        """Serve until the worker may end.
+
+        With jobs, or with clients that have not said what they want, it serves whatever happens. Without, three things
+        end it: ``idle`` seconds have passed, its socket is gone (somebody retired it or told it to leave), or memory is
+        short for longer than it takes the workers that were used before it to give way. ``later`` is imported when
+        nothing has come for 0.3 s. A worker of one client ends with that one's job.
+        """
         quiet_since = time.monotonic()
+        self._write_kind()
         while self.listener is not None or self.jobs or self.waiting:
             ready = self.selector.select(timeout=0.3 if self.later else min(_LOOK, self.idle))
             if self.later and not ready:
                 self.unsafe, self.later = preload(self.later), None
+                self._write_kind()
             for key, _ in ready:
                 quiet_since = time.monotonic()
                 if key.fileobj is self.listener:
@@ -107,8 +119,29 @@ class Zygote:
                     self._reap()
                 else:
                     self._hear(key)
-            if not self.jobs and not self.waiting and (time.monotonic() - quiet_since > self.idle or self._retired()):
+            if self.jobs or self.waiting:
+                continue
+            if time.monotonic() - quiet_since > self.idle or self._retired() or (not ready and self._gives_way()):
                 return
+
+    def _gives_way(self) -> bool:
+        """Whether this idle worker ends because memory is short.
+
+        All idle workers look at the memory, each by itself. The one that was used longest ago ends at the first look,
+        the next one at the second, and so on: those that follow see first what that has freed.
+        """
+        shortage = memory.shortage(self.reserve) if self.listener is not None else ""
+        self.short_looks = self.short_looks + 1 if shortage else 0
+        if self.short_looks <= _older(self.path):
+            return False
+        self._leave()
+        self._write_kind(shortage)
+        return True
+
+    def _write_kind(self, ended: str = "") -> None:
+        """Write down, for the next worker of this kind, what this one holds, and why it was ended."""
+        if self.listener is not None:
+            _write_json(f"{self.path}.json", {"memory": memory.private_bytes(os.getpid()), "ended": ended})
 
     def _leave(self, *_: object) -> None:
         """Take no new clients, and end when the jobs have."""
@@ -146,6 +179,7 @@ class Zygote:
         if "do" in request:
             if request["do"] == "leave":
                 self._leave()
+                self._write_kind(str(request.get("reason", "")))
             _answer(connection, {"pid": os.getpid(), "jobs": len(self.jobs)})
             connection.close()
         elif self.unsafe or _has_hung_up(connection):
@@ -210,7 +244,8 @@ class Zygote:
                     "rss": usage.ru_maxrss * scale,
                     "cpu": usage.ru_utime + usage.ru_stime,
                 }
-                _write_exit(job.exit_path, result)
+                if job.exit_path:
+                    _write_json(job.exit_path, result)
                 if job.connection is not None:
                     self.selector.unregister(job.connection)
                     _answer(job.connection, result)
@@ -230,6 +265,16 @@ def _is_at(path: str, inode: int) -> bool:
     with contextlib.suppress(OSError):
         return os.stat(path).st_ino == inode
     return False
+
+
+def _older(path: str) -> int:
+    """Return how many workers were used longer ago than the one with this socket; as many as there are without it."""
+    used = {}
+    for entry in os.scandir(os.path.dirname(path)):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK((status := entry.stat(follow_symlinks=False)).st_mode):
+                used[entry.path] = status.st_mtime
+    return sum(time < used.get(path, math.inf) for time in used.values())
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -267,12 +312,11 @@ def _answer(connection: socket.socket, answer: dict[str, Any]) -> None:
         connection.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def _write_exit(path: str, result: dict[str, Any]) -> None:
-    if path:
-        with contextlib.suppress(OSError):
-            with open(os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                json.dump(result, file)
-            os.replace(path + ".part", path)
+def _write_json(path: str, value: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        with open(os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(value, file)
+        os.replace(path + ".part", path)
 
 
 def main() -> None:
@@ -299,8 +343,8 @@ def main() -> None:
         os.write(options["ready"], b"%d\n" % os.getpid())
     os.close(options["ready"])
     unsafe = preload(options.get("preload", []))
-    path = options.get("socket", "")
-    worker = Zygote(listener, first, unsafe, options.get("later"), options.get("idle", math.inf), path)
+    path, idle = options.get("socket", ""), options.get("idle", math.inf)
+    worker = Zygote(listener, first, unsafe, options.get("later"), idle, path, options.get("reserve"))
     try:
         worker.serve()
     finally:

@@ -85,7 +85,7 @@ def _send(facts: Sequence[Mapping[str, Any]]) -> bool:
     elif channel == "stdout":
         _print(facts, lines)
     else:
-        raise JobError(f"KAPTAIN_CHANNEL is {channel!r}", "it must be file:<path> or stdout")
+        raise JobError(f"invalid KAPTAIN_CHANNEL {channel!r}", "it must be file:<path> or stdout")
     return True
 
 
@@ -133,7 +133,7 @@ def _write(descriptor: int, data: bytes) -> None:
 
 def _name(name: object) -> str:
     if not isinstance(name, str) or not name.strip() or _UNPRINTABLE.search(name):
-        raise MetricError(f"{name!r} cannot be a metric's name", "use letters, digits, '_', '-', '.' or '/'")
+        raise MetricError(f"{name!r} is not a valid metric name", "use letters, digits, '_', '-', '.' or '/'")
     return name
 
 
@@ -149,7 +149,7 @@ def _number(name: str, value: Any) -> float:
     if not math.isfinite(number):
         raise MetricError(
             f"metric {name!r} is {number}: only finite numbers can be compared",
-            "leave this value out, or end the script when training has diverged",
+            "skip this value, or end the script when training has diverged",
         )
     return number
 
@@ -161,7 +161,7 @@ def _step(step: Any) -> int:
             return int(number)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         pass
-    raise MetricError(f"step is {shorten(repr(step), 40)}", "a step is a whole number, such as the epoch")
+    raise MetricError(f"invalid step {shorten(repr(step), 40)}", "a step is a whole number, such as the epoch")
 
 
 def _info(text: str) -> None:

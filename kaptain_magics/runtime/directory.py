@@ -83,10 +83,10 @@ class DirectoryTransfer:
 
 def _scan(folder: str, prefix: str = "") -> Iterator[Entry]:
     try:
-        found = sorted(os.scandir(folder), key=lambda item: item.name)
+        items = sorted(os.scandir(folder), key=lambda item: item.name)
     except (FileNotFoundError, NotADirectoryError):
         return
-    for item in found:
+    for item in items:
         if item.name.startswith(PART):
             continue
         if item.is_dir(follow_symlinks=False):
@@ -142,12 +142,12 @@ def translate_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename or path
+        name = error.filename or path
         if error.errno in _FULL:
             message = f"cannot write {path}: {error.strerror}"
             raise TransferError(message, "free disk space, or store somewhere else with KAPTAIN_STORAGE_URI") from error
         if error.errno in _DENIED:
-            raise DeniedError(f"cannot use {where}: {error.strerror}", "check the owner and permissions") from error
+            raise DeniedError(f"cannot use {name}: {error.strerror}", "check the owner and permissions") from error
         if error.errno == errno.ENOENT:
-            raise MissingError(f"there is nothing at {where}", "check the path") from error
-        raise TransferError(f"cannot use {where}: {error.strerror or error}", "check the path") from error
+            raise MissingError(f"there is nothing at {name}", "check the path") from error
+        raise TransferError(f"cannot use {name}: {error.strerror or error}", "check the path") from error

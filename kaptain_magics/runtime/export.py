@@ -102,7 +102,7 @@ def _target() -> str:
 
 
 def _existing(path: str | Path) -> Path:
-    found = Path(os.path.abspath(path))
-    if not found.exists():
+    absolute = Path(os.path.abspath(path))
+    if not absolute.exists():
         raise ExportError(f"there is no {path} in {Path.cwd()}", "save the model first, then upload that path")
-    return found
+    return absolute

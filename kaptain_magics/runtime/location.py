@@ -29,7 +29,7 @@ class Location(NamedTuple):
         """Read a URI; an absolute path means ``file://``.
 
         Raises:
-            TransferError: It is none that can be stored to.
+            TransferError: It is not a URI of a supported store.
         """
         text = str(uri)
         scheme, separator, rest = text.partition("://")
@@ -37,7 +37,7 @@ class Location(NamedTuple):
             path = Path(text).expanduser()
             if path.is_absolute():
                 return cls("", _tidy_path(str(path), text))
-            raise TransferError(f"{text!r} is no URI", "write file:///folder or s3://bucket/prefix")
+            raise TransferError(f"{text!r} is not a URI", "write file:///folder or s3://bucket/prefix")
         if scheme == "file":
             host, _, tail = rest.partition("/")
             if host not in ("", "localhost"):
@@ -48,7 +48,7 @@ class Location(NamedTuple):
             bucket, _, key = rest.partition("/")
             if not _BUCKET.fullmatch(bucket) or ".." in bucket:
                 raise TransferError(
-                    f"{bucket!r} in {text!r} cannot be a bucket's name",
+                    f"{bucket!r} in {text!r} is not a valid bucket name",
                     "a bucket has 3 to 63 lower-case letters, digits, dots and dashes: s3://bucket/prefix",
                 )
             return cls(bucket, relative_key(key))
@@ -93,11 +93,11 @@ def relative_key(name: str) -> str:
     """
     parts = [part for part in name.split("/") if part]
     if "." in parts or ".." in parts or "\0" in name or (os.name == "nt" and "\\" in name):
-        raise TransferError(f"{name!r} is not a plain path", "leave '.' and '..' out")
+        raise TransferError(f"{name!r} is not a plain path", "remove '.' and '..'")
     return "/".join(parts)
 
 
 def _tidy_path(path: str, text: str) -> str:
     if ".." in path.replace("\\", "/").split("/") or "\0" in path:
-        raise TransferError(f"{text!r} is not a plain path", "leave '..' out")
+        raise TransferError(f"{text!r} is not a plain path", "remove '..'")
     return os.path.normpath(path)

@@ -21,12 +21,12 @@ def check_store(uri: str, env: Mapping[str, str]) -> None:
     """
     from kaptain_magics.runtime.s3_client import NoBucketError, S3Client
 
-    place = Location.parse(uri)
-    if not place.bucket:
+    location = Location.parse(uri)
+    if not location.bucket:
         return
     client = S3Client({**env, "KAPTAIN_STORAGE_PATIENCE": str(_PATIENCE)})
     try:
-        client.call(lambda: next(iter(client.minio.list_objects(place.bucket, f"{place.key}/")), None))
+        client.call(lambda: next(iter(client.minio.list_objects(location.bucket, f"{location.key}/")), None))
     except NoBucketError:
         return  # it is made when something is saved
     except DeniedError as error:

@@ -55,21 +55,21 @@ class S3Transfer:
             objects = self.client.call(listed)
         except NoBucketError:
             return {}
-        found = (_entry(item, item.object_name.removeprefix(prefix)) for item in objects)
-        return {entry.path: entry for entry in found if entry.path and not entry.path.endswith("/")}
+        listed_entries = (_entry(item, item.object_name.removeprefix(prefix)) for item in objects)
+        return {entry.path: entry for entry in listed_entries if entry.path and not entry.path.endswith("/")}
 
     def entry(self, target: Location) -> Entry | None:
         """Return the object itself, or ``None``."""
         if not target.key:
             return None
         try:
-            found = self.client.call(lambda: self.client.minio.stat_object(target.bucket, target.key))
+            status = self.client.call(lambda: self.client.minio.stat_object(target.bucket, target.key))
         except MissingError:
             return None
         except DeniedError:  # an answer to HEAD has no text; this one says why
             self.entries(target)
             raise
-        return _entry(found, target.key.rpartition("/")[2])
+        return _entry(status, target.key.rpartition("/")[2])
 
     def send(self, source: Path, target: Location, known: Entry | None = None) -> str:
         """Store a file and return its sha256; ``known`` is the object that is there already."""
@@ -188,7 +188,7 @@ class _Upload:
         self._transfer, self._source, self._target, self._size = transfer, source, target, size
         self._client, self._multipart = transfer.client, transfer.multipart
         self._digest = hashlib.sha256()
-        self._upload_id, self._there = self._unfinished()
+        self._upload_id, self._stored_parts = self._unfinished()
 
     def run(self) -> str:
         if not self._upload_id:
@@ -213,9 +213,9 @@ class _Upload:
             raise TransferError(f"{self._source} changed while it was stored", "store it again when it is complete")
 
     def _send(self, number: int, data: bytes, stopped: threading.Event) -> str:
-        there = self._there.get(number)
-        if there is not None and there.size == len(data) and there.etag == _md5(data):
-            return str(there.etag)
+        stored = self._stored_parts.get(number)
+        if stored is not None and stored.size == len(data) and stored.etag == _md5(data):
+            return str(stored.etag)
         return self._client.call(partial(self._multipart.send, self._target, self._upload_id, number, data), stopped)
 
     def _complete(self, tags: list[str]) -> None:

@@ -64,7 +64,7 @@ class S3Client:
         self._first = self._patience if env.get("KAPTAIN_STORAGE_PATIENCE") else min(_FIRST, self._patience)
         self._answered = False
         if env.get("S3_SIGNATURE_VERSION", "").lower() not in ("", "s3v4", "v4", "4"):
-            raise TransferError(f"S3_SIGNATURE_VERSION {env['S3_SIGNATURE_VERSION']!r} is too old", "use s3v4")
+            raise TransferError(f"S3_SIGNATURE_VERSION {env['S3_SIGNATURE_VERSION']!r} is not supported", "use s3v4")
         if not self._anonymous and not env.get("AWS_SECRET_ACCESS_KEY"):
             raise DeniedError("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY", "set both")
         self.minio = self._connect(env)
@@ -155,8 +155,8 @@ class S3Client:
         try:
             self.call(make)
         except DeniedError as error:
-            message = f"there is no bucket {bucket!r} at {self.endpoint} and these credentials may not make it"
-            raise DeniedError(message, "make the bucket, or name another with KAPTAIN_STORAGE_URI") from error
+            message = f"there is no bucket {bucket!r} at {self.endpoint} and these credentials may not create it"
+            raise DeniedError(message, "create the bucket, or name another with KAPTAIN_STORAGE_URI") from error
 
     def _explain(self, error: Exception) -> Exception:
         """Return the error to raise: one of ours, or the same when it is none of the server's."""
@@ -175,9 +175,9 @@ class S3Client:
             status = getattr(error, "_code", 0) or getattr(error, "_status_code", 0)
             if status >= 500:
                 return _AwayError(f"S3 at {self.endpoint} fails with status {status}", "see the server's log")
-            return TransferError(f"{self.endpoint} is no S3 server (status {status})", "correct S3_ENDPOINT")
+            return TransferError(f"{self.endpoint} is not an S3 server (status {status})", "correct S3_ENDPOINT")
         if isinstance(error, ValueError):  # minio's checks of names
-            return TransferError(f"S3 cannot store that: {error}", "use another name")
+            return TransferError(f"S3 does not accept the name: {error}", "use another name")
         return error
 
     def _explain_answer(self, error: Any) -> TransferError:
@@ -187,13 +187,13 @@ class S3Client:
         if code == "NoSuchBucket":
             return NoBucketError(f"there is no bucket {bucket!r} at {self.endpoint}", "check the URI")
         if code == "NoSuchUpload":
-            return NoUploadError(f"the upload to {place} was ended by someone else", "save the model again")
+            return NoUploadError(f"the upload to {place} was aborted by another process", "save the model again")
         if code in ("NoSuchKey", "ResourceNotFound", "NoSuchVersion"):
             return MissingError(f"nothing is stored at {place}", "check the URI, or train the model first")
         if code == "PreconditionFailed":
             return DamagedError(f"{place} changed while it was read", "try again")
         if code in _DENIED:
-            hint = _DENIED[code] or f"these credentials may not do this with {place}"
+            hint = _DENIED[code] or f"these credentials have no permission for {place}"
             if self._anonymous:
                 hint = "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             return DeniedError(f"S3 at {self.endpoint} refuses access: {code}", hint)
@@ -211,7 +211,7 @@ def endpoint_of(env: Mapping[str, str]) -> str:
     else (an address, a port, a name inside a cluster) http.
 
     Raises:
-        TransferError: It is no address, or holds a password.
+        TransferError: It is not an address, or holds a password.
     """
     text = (env.get("S3_ENDPOINT") or "https://s3.amazonaws.com").strip()
     scheme, separator, host = text.rpartition("://")
@@ -221,7 +221,7 @@ def endpoint_of(env: Mapping[str, str]) -> str:
             "S3_ENDPOINT holds credentials", "put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     if not host or "/" in host or " " in host or (separator and scheme.lower() not in ("http", "https")):
-        raise TransferError(f"S3_ENDPOINT {text!r} is no address", "write http://host:port or https://host")
+        raise TransferError(f"S3_ENDPOINT {text!r} is not a valid address", "write http://host:port or https://host")
     if not separator:
         stated = env.get("S3_USE_HTTPS", "")
         secure = is_true(stated) if stated else _public(host)
@@ -258,7 +258,7 @@ def _patience(env: Mapping[str, str]) -> float:
     try:
         return float(text)
     except ValueError:
-        message = f"KAPTAIN_STORAGE_PATIENCE is {text!r}"
+        message = f"invalid KAPTAIN_STORAGE_PATIENCE {text!r}"
         raise TransferError(message, "write a number of seconds") from None
 
 

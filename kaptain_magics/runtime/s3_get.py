@@ -43,7 +43,7 @@ def get(uri: str, target: Path, env: Mapping[str, str], patience: float = _PATIE
     delay = 0.2
     while True:
         try:
-            answer = _ask(source, env, region, target)
+            answer = _request(source, env, region, target)
         except ssl.SSLCertVerificationError as error:
             hint = "name its authority's certificate file with AWS_CA_BUNDLE, or write http:// in S3_ENDPOINT"
             raise TransferError(f"S3 at {endpoint_of(env)} is not trusted: {error.verify_message}", hint) from None
@@ -65,14 +65,14 @@ def get(uri: str, target: Path, env: Mapping[str, str], patience: float = _PATIE
         delay = min(2 * delay, 2.0)
 
 
-def _ask(source: Location, env: Mapping[str, str], region: str, target: Path) -> str | tuple[int, str, str]:
+def _request(source: Location, env: Mapping[str, str], region: str, target: Path) -> str | tuple[int, str, str]:
     """Return the digest, or the status, the bucket's region and the text of another answer."""
-    where = urlsplit(endpoint_of(env))
-    host = where.netloc
+    address = urlsplit(endpoint_of(env))
+    host = address.netloc
     if host == "s3.amazonaws.com" and region != "us-east-1":
         host = f"s3.{region}.amazonaws.com"
     path = f"/{source.bucket}/{quote(source.key, safe='/~')}"
-    if where.scheme == "https":
+    if address.scheme == "https":
         context = ssl.create_default_context(cafile=authorities_of(env))
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, timeout=_CONNECT, context=context)
     else:
@@ -84,8 +84,8 @@ def _ask(source: Location, env: Mapping[str, str], region: str, target: Path) ->
         answer = connection.getresponse()
         if answer.status != 200:
             text = answer.read(1 << 16).decode("utf-8", "replace")
-            found = re.search(r"<Region>([\w-]+)</Region>", text)
-            return answer.status, answer.headers.get("x-amz-bucket-region") or (found[1] if found else ""), text
+            match = re.search(r"<Region>([\w-]+)</Region>", text)
+            return answer.status, answer.headers.get("x-amz-bucket-region") or (match[1] if match else ""), text
         digest, size = hashlib.sha256(), 0
         with target.open("wb") as file:
             while piece := answer.read(_PIECE):
@@ -122,8 +122,8 @@ def _signed(host: str, path: str, env: Mapping[str, str], region: str) -> dict[s
 
 
 def _refused(source: Location, status: int, text: str) -> TransferError:
-    found = re.search(r"<Code>(\w+)</Code>", text)
-    code = found[1] if found else f"status {status}"
+    match = re.search(r"<Code>(\w+)</Code>", text)
+    code = match[1] if match else f"status {status}"
     if status == 404:
         return MissingError(f"nothing is stored at {source}", "run it again")
     if status in (401, 403):

@@ -101,15 +101,15 @@ def upload_files(
         The whole folder as its manifest has it.
     """
     folder = Location.parse(uri)
-    there = transfer.entries(folder)
-    earlier = read_manifest(transfer, folder) if merge and MANIFEST in there else Manifest({}, 0)
-    sizes = {name: entry.size for name, entry in there.items()}
+    stored = transfer.entries(folder)
+    earlier = read_manifest(transfer, folder) if merge and MANIFEST in stored else Manifest({}, 0)
+    sizes = {name: entry.size for name, entry in stored.items()}
     sizes |= {name: source.stat().st_size for name, source in files.items()}
-    digests = transfer.send_all(files, folder, there)
-    kept = {name: digest for name, digest in earlier.files.items() if name in sizes}
+    digests = transfer.send_all(files, folder, stored)
+    earlier_files = {name: digest for name, digest in earlier.files.items() if name in sizes}
     manifest = Manifest(
-        files={**kept, **digests},
-        size=sum(sizes[name] for name in {**kept, **digests}),
+        files={**earlier_files, **digests},
+        size=sum(sizes[name] for name in {**earlier_files, **digests}),
         framework=framework or earlier.framework,
         format=earlier.format or format_,  # the model comes first, what belongs to it later
     )
@@ -133,17 +133,17 @@ def download(transfer: Transfer, uri: str, target: Path) -> Artifact:
         DamagedError: A file is missing or is not what was saved.
     """
     source = Location.parse(uri)
-    there = transfer.entries(source)
-    if not there:
+    stored = transfer.entries(source)
+    if not stored:
         entry = transfer.entry(source)
         if entry is None:
             raise MissingError(f"nothing is stored at {source}", "check the URI, or train the model first")
         return Artifact(str(source), {entry.path: transfer.fetch(source, target, entry)}, entry.size)
     if target.exists():
-        return _download_folder(transfer, source, there, target, target)
+        return _download_folder(transfer, source, stored, target, target)
     staging = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
     try:
-        artifact = _download_folder(transfer, source, there, staging, target)
+        artifact = _download_folder(transfer, source, stored, staging, target)
         with translate_errors(target):
             os.replace(staging, target)
     finally:
@@ -152,15 +152,15 @@ def download(transfer: Transfer, uri: str, target: Path) -> Artifact:
 
 
 def _download_folder(
-    transfer: Transfer, source: Location, there: Mapping[str, Entry], target: Path, named: Path
+    transfer: Transfer, source: Location, stored: Mapping[str, Entry], target: Path, shown: Path
 ) -> Artifact:
-    manifest = read_manifest(transfer, source) if MANIFEST in there else None
-    wanted = sorted(there if manifest is None else named_files(manifest, source, set(there)))
-    with translate_errors(named):
+    manifest = read_manifest(transfer, source) if MANIFEST in stored else None
+    names = sorted(stored if manifest is None else named_files(manifest, source, set(stored)))
+    with translate_errors(shown):
         private_folder(target)
-    digests = transfer.fetch_all({name: target.joinpath(*name.split("/")) for name in wanted}, source, there)
+    digests = transfer.fetch_all({name: target.joinpath(*name.split("/")) for name in names}, source, stored)
     if manifest is None:
-        return Artifact(str(source), digests, sum(there[name].size for name in digests))
+        return Artifact(str(source), digests, sum(stored[name].size for name in digests))
     for name, digest in manifest.files.items():
         if digests[name] != digest:
             target.joinpath(*name.split("/")).unlink(missing_ok=True)
@@ -168,7 +168,7 @@ def _download_folder(
                 f"{source / name} is not what was saved: its sha256 differs from the manifest's",
                 "do not load it; save the model again",
             )
-    with translate_errors(named), atomic_write(target / MANIFEST) as file:
+    with translate_errors(shown), atomic_write(target / MANIFEST) as file:
         file.write(manifest.encode())
     return Artifact(str(source), manifest.files, manifest.size, manifest.framework, manifest.format)
 
@@ -178,10 +178,10 @@ def read_manifest(transfer: Transfer, folder: Location) -> Manifest:
     return Manifest.decode(transfer.read(folder / MANIFEST), str(folder))
 
 
-def named_files(manifest: Manifest, folder: Location, there: set[str]) -> set[str]:
+def named_files(manifest: Manifest, folder: Location, stored: set[str]) -> set[str]:
     """Return the files that a folder's manifest names; all must be ``there``."""
-    if absent := sorted(set(manifest.files) - there):
-        raise DamagedError(f"{folder} lacks {absent[0]}, which its manifest names", "save the model again")
+    if absent := sorted(set(manifest.files) - stored):
+        raise DamagedError(f"{absent[0]} is missing in {folder}, though its manifest lists it", "save the model again")
     return set(manifest.files)
 
 
@@ -205,7 +205,7 @@ def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[tuple[st
     with translate_errors(folder):
         real = os.path.realpath(folder)
         if real in above:
-            raise TransferError(f"{folder} links to a folder that holds it", "remove the link")
+            raise TransferError(f"{folder} links to a folder that contains it", "remove the link")
         items = sorted(os.scandir(folder), key=lambda item: item.name)
     for item in items:
         if item.is_dir():

@@ -88,7 +88,7 @@ def read_file(path: str | Path) -> str:
     except OSError as error:
         raise ScriptError(f"{path} cannot be read: {error.strerror or error}", "name a Python file") from None
     except (UnicodeDecodeError, SyntaxError, LookupError):
-        raise ScriptError(f"{path} is not a text in UTF-8", "name a Python file, saved as UTF-8") from None
+        raise ScriptError(f"{path} is not UTF-8 text", "name a Python file, saved as UTF-8") from None
 
 
 def check_variables(script: Script, names: Iterable[str], option: str) -> None:
@@ -184,7 +184,7 @@ def _missing(missing: Mapping[str, int], tree: ast.Module, notebook_names: Itera
     others = f" (and {_quoted(list(missing)[1:])})" if len(missing) > 1 else ""
     near = did_you_mean(name, {*own, *KNOWN, *values})
     return ScriptError(
-        f"`{name}` in line {line} is defined nowhere{others}", near or f"define or import it in {script}"
+        f"`{name}` in line {line} is not defined anywhere{others}", near or f"define or import it in {script}"
     )
 
 

@@ -37,25 +37,25 @@ def find_parameters(
     options = _Options(source)
     options.visit(tree)
     roots = {name.partition(".")[0] for name in imports}
-    found = {} if options.deaf else options.found
+    parameters = {} if options.ignores_command_line else options.found
     is_open = options.unreadable or bool(roots & _OTHER_PARSERS)
     if options.parses and not options.builds:
         is_open = True  # the parser was made elsewhere
     for parameter in _assignments(tree, source):
-        found.setdefault(parameter.name, parameter)
-    return tuple(found.values()), is_open and not options.deaf, options.subcommands
+        parameters.setdefault(parameter.name, parameter)
+    return tuple(parameters.values()), is_open and not options.ignores_command_line, options.subcommands
 
 
 def find_imports(tree: ast.Module) -> tuple[str, ...]:
     """Return the modules that a script imports at top level, also within ``if``, ``try`` and ``with``, in order."""
-    found: dict[str, None] = {}
+    modules: dict[str, None] = {}
     for node in _top_level(tree.body):
         match node:
             case ast.Import(names=names):
-                found |= {alias.name: None for alias in names}
+                modules |= {alias.name: None for alias in names}
             case ast.ImportFrom(module=str(module), level=0) if module != "__future__":
-                found[module] = None
-    return tuple(found)
+                modules[module] = None
+    return tuple(modules)
 
 
 def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -112,14 +112,14 @@ def _is_literal(node: ast.expr | None) -> bool:
 
 
 class _Options(ast.NodeVisitor):
-    """Gathers the options that argparse and click are told of.
+    """Gathers the options that a script declares to argparse and click.
 
     Attributes:
         found: The options by every name that they may be called by.
         builds: Whether a parser is made here.
         parses: Whether the command line is parsed.
-        deaf: Whether it is only parsed from a list in the script (``parse_args([])``), so that no option arrives.
-        unreadable: Whether there are options whose names stand nowhere.
+        ignores_command_line: Whether only a list in the script is parsed (``parse_args([])``): no option arrives.
+        unreadable: Whether there are options whose names cannot be read from the source.
         subcommands: Whether a parser has parsers below it.
     """
 
@@ -127,14 +127,14 @@ class _Options(ast.NodeVisitor):
         self.found: dict[str, Parameter] = {}
         self.builds = self.parses = self.unreadable = self.subcommands = False
         self._source = source
-        self._heard: list[bool] = []
+        self._reads_command_line: list[bool] = []
         self._parsers: set[str] = set()
         self._above = False
         self._functions: set[str] = set()
 
     @property
-    def deaf(self) -> bool:
-        return bool(self._heard) and not any(self._heard)
+    def ignores_command_line(self) -> bool:
+        return bool(self._reads_command_line) and not any(self._reads_command_line)
 
     def visit_Module(self, node: ast.Module) -> None:
         self._functions = {n.name for n in ast.walk(node) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))}
@@ -142,8 +142,8 @@ class _Options(ast.NodeVisitor):
 
     def visit_Assign(self, node: ast.Assign) -> None:
         if isinstance(node.value, ast.Call):
-            made = _called(node.value)
-            if made == "ArgumentParser" or (made in _GROUPS and _owner(node.value) in self._parsers):
+            called = _called(node.value)
+            if called == "ArgumentParser" or (called in _GROUPS and _owner(node.value) in self._parsers):
                 self._parsers |= {t.id for t in node.targets if isinstance(t, ast.Name)}
         self.generic_visit(node)
 
@@ -191,10 +191,10 @@ class _Options(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _parse_call(self, node: ast.Call) -> None:
-        given = [*node.args, *(k.value for k in node.keywords if k.arg == "args")]
+        arguments = [*node.args, *(k.value for k in node.keywords if k.arg == "args")]
         self.parses = True
-        own = given and (isinstance(given[0], (ast.List, ast.Tuple)) or _is_text(given[0]))
-        self._heard.append(not own)
+        is_own_list = arguments and (isinstance(arguments[0], (ast.List, ast.Tuple)) or _is_text(arguments[0]))
+        self._reads_command_line.append(not is_own_list)
 
     def _add_argument(self, node: ast.Call) -> None:
         flags = list(_texts(node))

@@ -18,4 +18,4 @@ def expand(path: str | Path) -> Path:
             raise ValueError("it has a null byte")
         return Path(path).expanduser()
     except (RuntimeError, ValueError) as error:
-        raise ScriptError(f"{str(path)!r} is no path: {error}", "write the path of a file or folder") from None
+        raise ScriptError(f"{str(path)!r} is not a valid path: {error}", "write the path of a file or folder") from None

@@ -29,18 +29,18 @@ def read_requirements(text: str, folder: str | Path = ".") -> tuple[str, ...]:
         One requirement or pip option a line; files named by ``-r`` are read too.
 
     Raises:
-        ScriptError: The file is missing or has a line that is no requirement.
+        ScriptError: The file is missing or has an invalid line.
     """
     path = Path(folder) / expand(text.strip())
     if _is_file(path) or text.strip().endswith(".txt") or text.strip().startswith((".", "/", "~")):
         return tuple(_from_file(path, 0))
-    found = tuple(_split(text))
-    for line in found:
+    lines = tuple(_split(text))
+    for line in lines:
         if not _PACKAGE.fullmatch(line):
             raise ScriptError(
-                f"--requirements: {line!r} names no package", "write numpy,scikit-learn>=1.4 or a file's path"
+                f"--requirements: {line!r} is not a valid requirement", "write numpy,scikit-learn>=1.4 or a file's path"
             )
-    return found
+    return lines
 
 
 def _is_file(path: Path) -> bool:
@@ -64,7 +64,7 @@ def _split(text: str) -> Iterator[str]:
 
 def _from_file(path: Path, depth: int) -> Iterator[str]:
     if depth > _NESTED_AT_MOST:
-        raise ScriptError(f"{path} names itself by -r", "remove that line")
+        raise ScriptError(f"{path} includes itself with -r", "remove that line")
     try:
         lines = path.read_text("utf-8").replace("\\\n", " ").splitlines()
     except FileNotFoundError:
@@ -72,7 +72,7 @@ def _from_file(path: Path, depth: int) -> Iterator[str]:
         hint = did_you_mean(path.name, beside) or "write its path, or the packages themselves: numpy,scikit-learn"
         raise ScriptError(f"there is no requirements file {path}", hint) from None
     except UnicodeDecodeError:
-        raise ScriptError(f"{path} is not a text in UTF-8", "name a pip requirements file") from None
+        raise ScriptError(f"{path} is not UTF-8 text", "name a pip requirements file") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ScriptError(f"{path} cannot be read: {reason}", "name a pip requirements file") from None
@@ -86,5 +86,7 @@ def _from_file(path: Path, depth: int) -> Iterator[str]:
         elif line:
             package = re.split(r"\s--", line)[0]  # options of one requirement, such as --hash
             if not _PACKAGE.fullmatch(package.strip()):
-                raise ScriptError(f"{path}, line {number}: {line!r} is no requirement", "write for example numpy>=1.26")
+                raise ScriptError(
+                    f"{path}, line {number}: {line!r} is not a valid requirement", "write for example numpy>=1.26"
+                )
             yield line

@@ -31,9 +31,9 @@ def bindings(script: Script, names: Iterable[str]) -> dict[str, Binding]:
         The binding of each, under the same names.
 
     Raises:
-        ScriptError: The script does not take one of them (the hint has those that it takes), or assigns it anew.
+        ScriptError: The script does not take one of them (the hint has those that it takes), or assigns it again.
     """
-    found = {}
+    result = {}
     for name in names:
         parameter = script.parameter(name)
         if parameter is None and not script.open_options:
@@ -44,8 +44,8 @@ def bindings(script: Script, names: Iterable[str]) -> dict[str, Binding]:
                 f"{parameter.again}",
                 "remove one of the two assignments",
             )
-        found[name] = parameter.binding if parameter else Binding.OPTION
-    return found
+        result[name] = parameter.binding if parameter else Binding.OPTION
+    return result
 
 
 def canonical(script: Script, name: str) -> str:
@@ -124,8 +124,8 @@ def _typed(parameter: Parameter, name: str, text: str) -> Value:
         return text
     value = read_value(text)
     if parameter.binding is Binding.ASSIGNMENT and isinstance(default, (int, float)) and isinstance(value, str):
-        there = f"{parameter.name} = {parameter.default}, line {parameter.line}"
-        raise ScriptError(f"{name}={text}: the script has a number there ({there})", "write a number")
+        place = f"{parameter.name} = {parameter.default}, line {parameter.line}"
+        raise ScriptError(f"{name}={text}: this is a number in the script ({place})", "write a number")
     return value
 
 
@@ -149,7 +149,7 @@ def _takes_none(parameter: Parameter, name: str) -> bool:
     if parameter.binding is not Binding.ASSIGNMENT and default is not None:
         raise ScriptError(
             f"{name}=None: a command line has no None, and the option's default is {default} (line {parameter.line})",
-            "give that option default=None; it is left out then",
+            "give that option default=None; None then omits it",
         )
     return True
 
@@ -160,7 +160,8 @@ def _times(parameter: Parameter, name: str, text: str) -> int:
     value = truth_of(text)
     if value is None:
         raise ScriptError(
-            f"{name}={text}: the script counts a flag there (line {parameter.line})", "write how often: 0, 1, 2"
+            f"{name}={text}: the script counts how often this flag is given (line {parameter.line})",
+            "write a count: 0, 1, 2",
         )
     return int(value)
 
@@ -168,12 +169,12 @@ def _times(parameter: Parameter, name: str, text: str) -> int:
 def _truth(parameter: Parameter, name: str, text: str) -> bool:
     value = truth_of(text)
     if value is None:
-        raise ScriptError(f"{name}={text}: the script has a flag there (line {parameter.line})", "write true or false")
+        raise ScriptError(f"{name}={text}: this is a flag in the script (line {parameter.line})", "write true or false")
     only = parameter.binding is Binding.SWITCH
     one_way = parameter.binding is Binding.NEGATED or (only and not parameter.off)
     if one_way and _default(parameter) is only and value is not only:
         raise ScriptError(
-            f"{name}={text}: the script's flag can only say {only}, which is its default too (line {parameter.line})",
+            f"{name}={text}: the script's flag can only set {only}, already its default (line {parameter.line})",
             "give that option action=argparse.BooleanOptionalAction",
         )
     return value
@@ -195,7 +196,8 @@ def _unknown(script: Script, name: str) -> ScriptError:
     word = name.lstrip("-")
     if _OWN_LIST.search(script.source) and word not in names:
         return ScriptError(
-            f"the script takes no `{word}`: it parses a list of its own, not its command line", "write parse_args()"
+            f"the script takes no `{word}`: it parses a fixed list, not its command line",
+            "call parse_args() without arguments",
         )
     if not names:
         return ScriptError(

@@ -99,12 +99,12 @@ class Registry:
         Raises:
             NotFoundError: Nothing is known of it.
         """
-        found = _read(self._model_path(model_id), ModelRecord)
-        if found is None:
+        record = _read(self._model_path(model_id), ModelRecord)
+        if record is None:
             known = [m.model_id for m in self.models()]
             hint = did_you_mean(model_id, known) or f"train it first: %%kaptain_train {model_id}"
             raise NotFoundError(f"there is no model {model_id!r}", hint)
-        return found
+        return record
 
     def models(self) -> list[ModelRecord]:
         """Return all models by id."""
@@ -137,11 +137,11 @@ class Registry:
         Raises:
             NotFoundError: There is none.
         """
-        found = _read(self._endpoints / f"{endpoint_name(name)}.json", EndpointRecord)
-        if found is None:
+        record = _read(self._endpoints / f"{endpoint_name(name)}.json", EndpointRecord)
+        if record is None:
             hint = did_you_mean(name, [e.name for e in self.endpoints()]) or f"deploy it first: %kaptain_deploy {name}"
             raise NotFoundError(f"there is no endpoint {name!r}", hint)
-        return found
+        return record
 
     def endpoints(self) -> list[EndpointRecord]:
         """Return all endpoints by name."""
@@ -174,8 +174,10 @@ def _read(path: Path, kind: type[_T]) -> _T | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
-        raise StateError(f"{path} cannot be read: {error}", "remove the file; what it described is kept") from error
+        raise StateError(
+            f"{path} cannot be read: {error}", "remove the file: stored models and running endpoints are not affected"
+        ) from error
 
 
 def _read_all(folder: Path, kind: type[_T]) -> list[_T]:
-    return [found for path in folder.glob("*.json") if (found := _read(path, kind)) is not None]
+    return [record for path in folder.glob("*.json") if (record := _read(path, kind)) is not None]

@@ -21,7 +21,7 @@ from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import NotFoundError, StateError
-from kaptain_magics.files import Lock, appended, disk_error, private_folder, write_whole
+from kaptain_magics.files import Lock, disk_error, open_append, private_folder, write_whole
 
 TEXT_AT_MOST = 64 * 1024  # bytes of log text in one event
 _TAIL = 64 * 1024  # bytes of the stream that are searched for its last state
@@ -132,7 +132,7 @@ class RunFolder:
         return stamped  # type: ignore[return-value]  # replace() keeps the class
 
     def _write_log(self, event: LogWritten) -> LogWritten:
-        with appended(self.log_path) as file:
+        with open_append(self.log_path) as file:
             start = file.tell()
             file.write(event.text.encode("utf-8", "replace"))
             return msgspec.structs.replace(event, start=start, end=file.tell(), text="")
@@ -151,7 +151,7 @@ class RunFolder:
 
     def events(self, after: int = 0) -> Iterator[AnyEvent]:
         """Yield the events that are there now, behind number ``after``."""
-        yield from self._read(_Place(), after)
+        yield from self._read(_Position(), after)
 
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
         """Yield events as they come until the run has ended.
@@ -164,38 +164,38 @@ class RunFolder:
             The events in order, the terminal ``StateChanged`` last; it is made up (and written down, where the disk
             takes it) where the supervisor died without one.
         """
-        place, pause = _Place(), 0.005
-        looked = ticked = time.monotonic()
+        position, delay = _Position(), 0.005
+        checked = ticked = time.monotonic()
         while True:
-            came = False
-            for event in self._read(place, after):
-                came = True
+            has_news = False
+            for event in self._read(position, after):
+                has_news = True
                 yield event
                 if isinstance(event, StateChanged) and event.state.terminal:
                     return
             now = time.monotonic()
-            pause = 0.005 if came else min(pause * 1.2, 0.05)
-            if not came and now - looked > 1.0:
-                looked = now
+            delay = 0.005 if has_news else min(delay * 1.2, 0.05)
+            if not has_news and now - checked > 1.0:
+                checked = now
                 unwritten = self.settle()
                 if unwritten is not None:
-                    yield msgspec.structs.replace(unwritten, seq=place.number + 1)
+                    yield msgspec.structs.replace(unwritten, seq=position.number + 1)
                     return
             if tick is not None and now - ticked >= tick:
                 ticked = now
                 yield None
-            time.sleep(pause)
+            time.sleep(delay)
 
-    def _read(self, place: _Place, after: int) -> Iterator[AnyEvent]:
+    def _read(self, position: _Position, after: int) -> Iterator[AnyEvent]:
         try:
             with open(self.events_path, "rb") as file:
-                file.seek(place.offset)
+                file.seek(position.offset)
                 for line in file:
                     if not line.endswith(b"\n"):
                         return
-                    place.offset += len(line)
-                    place.number += 1
-                    if place.number > after:
+                    position.offset += len(line)
+                    position.number += 1
+                    if position.number > after:
                         yield self._with_text(_decoder.decode(line))
         except FileNotFoundError:
             if not self.path.exists():
@@ -241,7 +241,7 @@ class RunFolder:
         return StateChanged(state=RunState.RUNNING if size > _TAIL else RunState.PENDING)
 
     def settle(self, last: StateChanged | None = None) -> StateChanged | None:
-        """Write down how the run has ended where its supervisor died without a last word.
+        """Write down how the run has ended where its supervisor died before writing a final state.
 
         Args:
             last: The state to write; by default that it has failed.
@@ -268,14 +268,14 @@ class RunFolder:
                 self._next = 0
                 self.append(last)
         except StateError as error:  # a reader must still learn of the end
-            reason = f"the process that supervised this run has ended, and that cannot be written down: {error.message}"
+            reason = f"the process that supervised this run has ended, and its state cannot be saved: {error.message}"
             return msgspec.structs.replace(last, time=time.time(), reason=reason, hint=error.hint)
         finally:
             lock.release()
         return None
 
 
-class _Place:
+class _Position:
     """How far a reader has come in a stream."""
 
     def __init__(self) -> None:
@@ -303,19 +303,19 @@ class RunStore:
             StateError: The disk is full or the folder cannot be written; nothing is left of the run then.
         """
         path = self.folder / record.run_id
-        made = RunFolder(path)
+        folder = RunFolder(path)
         try:
             private_folder(self.folder)
             path.mkdir(mode=0o700)
             if sys.platform != "win32":
-                made.lock.acquire()
+                folder.lock.acquire()
             write_whole(path / "run.json", msgspec.json.encode(record))
         except OSError as error:
             raise disk_error(error, path) from error
         except StateError:
-            self.discard(made)
+            self.discard(folder)
             raise
-        return made
+        return folder
 
     def folders(self) -> list[RunFolder]:
         """Return all runs, the newest first."""
@@ -327,8 +327,8 @@ class RunStore:
             raise disk_error(error, self.folder) from error
         return [RunFolder(self.folder / name) for name in names]
 
-    def find(self, word: str, kind: RunKind | None = None) -> RunFolder:
-        """Return the run that a word names: an id or its beginning, a job's name, or a model's id (its newest run).
+    def find(self, name: str, kind: RunKind | None = None) -> RunFolder:
+        """Return the run of that name: an id or its beginning, a job's name, or a model's id (its newest run).
 
         Raises:
             NotFoundError: No run, or none of that kind, has that name.
@@ -341,13 +341,13 @@ class RunStore:
                 continue
             if kind is not None and record.kind is not kind:
                 continue
-            if word in (record.run_id, record.name, record.model_id) or (
-                len(word) >= 4 and (record.run_id.startswith(word) or record.run_id.endswith(word))
+            if name in (record.run_id, record.name, record.model_id) or (
+                len(name) >= 4 and (record.run_id.startswith(name) or record.run_id.endswith(name))
             ):
                 return folder
             known += [record.model_id, record.name]
         what = f"{kind} run" if kind else "run"
-        raise NotFoundError(f"there is no {what} {word!r}", did_you_mean(word, known) or "%kaptain runs lists them")
+        raise NotFoundError(f"there is no {what} {name!r}", did_you_mean(name, known) or "%kaptain runs lists them")
 
     def summaries(self) -> list[RunSummary]:
         """Return a row for every run, the newest first; what cannot be read is left out."""
@@ -370,7 +370,7 @@ class RunStore:
             StateError: The run still goes on.
         """
         if not folder.last_state().state.terminal:
-            raise StateError(f"run {folder.run_id} still goes on", f"%kaptain stop {folder.run_id}")
+            raise StateError(f"run {folder.run_id} is still running", f"stop it first: %kaptain stop {folder.run_id}")
         self.discard(folder)
 
     def discard(self, folder: RunFolder) -> None:

@@ -116,7 +116,7 @@ class BaseStore(ABC):
             if not source.is_dir():
                 return upload_file(self._transfer, source, uri)
             if not target.key.strip("/"):
-                raise TransferError(f"{uri} is no folder", "name a folder in the bucket")
+                raise TransferError(f"{uri} is not a folder", "name a folder in the bucket")
             files = files_below(source)
             artifact = upload_files(self._transfer, files, uri, framework, format)
             self._remove(target, set(self._transfer.entries(target)) - set(files) - {MANIFEST})
@@ -136,24 +136,24 @@ class BaseStore(ABC):
     def copy(self, source: str, target: str) -> None:
         """Copy an object or a folder; see ``ObjectStore``."""
         with translated():
-            there, place = self._location(source), self._location(target)
-            if there.holds(place) or place.holds(there):
-                message = f"{target} cannot be a copy of {source}: one holds the other"
+            origin, destination = self._location(source), self._location(target)
+            if origin.holds(destination) or destination.holds(origin):
+                message = f"{target} cannot be a copy of {source}: one contains the other"
                 raise TransferError(message, "name another folder")
-            if entries := self._transfer.entries(there):
-                self._copy_folder(there, place, set(entries))
-            elif self._transfer.entry(there) is not None:
-                self._copy({there: place})
+            if entries := self._transfer.entries(origin):
+                self._copy_folder(origin, destination, set(entries))
+            elif self._transfer.entry(origin) is not None:
+                self._copy({origin: destination})
             else:
-                raise MissingError(f"nothing is stored at {there}", "check the URI, or train the model first")
+                raise MissingError(f"nothing is stored at {origin}", "check the URI, or train the model first")
 
-    def _copy_folder(self, there: Location, place: Location, names: set[str]) -> None:
+    def _copy_folder(self, origin: Location, destination: Location, names: set[str]) -> None:
         """Copy a folder's objects, or those that its manifest names; the manifest last."""
         last = names & {MANIFEST}
-        files = named_files(read_manifest(self._transfer, there), there, names) if last else names
-        self._copy({there / name: place / name for name in sorted(files)})
-        self._copy({there / name: place / name for name in last})
-        self._remove(place, set(self._transfer.entries(place)) - files - last)
+        files = named_files(read_manifest(self._transfer, origin), origin, names) if last else names
+        self._copy({origin / name: destination / name for name in sorted(files)})
+        self._copy({origin / name: destination / name for name in last})
+        self._remove(destination, set(self._transfer.entries(destination)) - files - last)
 
     def delete(self, uri: str) -> None:
         """Delete an object or a folder; see ``ObjectStore``."""

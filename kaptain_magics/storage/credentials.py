@@ -44,20 +44,20 @@ def storage_env(environ: Mapping[str, str]) -> StorageEnv:
         CredentialsError: A key lacks its other half, the profile does not exist, or a file cannot be read.
     """
     profile = _profile(environ)
-    found = StorageEnv()
+    values = StorageEnv()
     source = environ if environ.get("AWS_ACCESS_KEY_ID") else {name.upper(): text for name, text in profile.items()}
     for name in KEYS:
-        found[name] = source.get(name, "")
+        values[name] = source.get(name, "")
     for name, (others, keys) in _SETTINGS.items():
         choices = [*(environ.get(other, "") for other in (name, *others)), *(profile.get(key, "") for key in keys)]
-        found[name] = next(filter(None, choices), "")
-    if bool(found["AWS_ACCESS_KEY_ID"]) != bool(found["AWS_SECRET_ACCESS_KEY"]):
-        there, absent = sorted(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), key=lambda name: not found[name])
-        raise CredentialsError(f"{there} is set without {absent}", "set both, in the environment or in the profile")
-    return StorageEnv({name: value for name, value in found.items() if value})
+        values[name] = next(filter(None, choices), "")
+    if bool(values["AWS_ACCESS_KEY_ID"]) != bool(values["AWS_SECRET_ACCESS_KEY"]):
+        present, absent = sorted(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), key=lambda name: not values[name])
+        raise CredentialsError(f"{present} is set without {absent}", "set both, in the environment or in the profile")
+    return StorageEnv({name: value for name, value in values.items() if value})
 
 
-def elsewhere(env: Mapping[str, str]) -> tuple[StorageEnv, bytes]:
+def portable_access(env: Mapping[str, str]) -> tuple[StorageEnv, bytes]:
     """Return access to a store as another machine can use it.
 
     Args:
@@ -73,21 +73,21 @@ def elsewhere(env: Mapping[str, str]) -> tuple[StorageEnv, bytes]:
     from kaptain_magics.runtime.errors import TransferError
     from kaptain_magics.runtime.s3_client import endpoint_of
 
-    named = env.get("AWS_CA_BUNDLE", "")
-    left = StorageEnv({name: value for name, value in env.items() if name != "AWS_CA_BUNDLE"})
+    path = env.get("AWS_CA_BUNDLE", "")
+    portable = StorageEnv({name: value for name, value in env.items() if name != "AWS_CA_BUNDLE"})
     try:
-        if not named or endpoint_of(env).startswith("http://"):
-            return left, b""
+        if not path or endpoint_of(env).startswith("http://"):
+            return portable, b""
     except TransferError as error:
         raise CredentialsError(error.message, error.hint) from error
     try:
-        found = Path(named).expanduser().read_bytes()
+        certificates = Path(path).expanduser().read_bytes()
     except OSError as error:
-        message = f"the certificates of AWS_CA_BUNDLE cannot be read: {named}: {error.strerror}"
+        message = f"the certificates of AWS_CA_BUNDLE cannot be read: {path}: {error.strerror}"
         raise CredentialsError(message, "correct AWS_CA_BUNDLE, or ca_bundle in the AWS profile") from None
-    if b"-----BEGIN CERTIFICATE-----" not in found:
-        raise CredentialsError(f"{named} holds no certificate in PEM form", "correct AWS_CA_BUNDLE")
-    return left, found
+    if b"-----BEGIN CERTIFICATE-----" not in certificates:
+        raise CredentialsError(f"{path} contains no PEM certificate", "correct AWS_CA_BUNDLE")
+    return portable, certificates
 
 
 def _profile(environ: Mapping[str, str]) -> dict[str, str]:
@@ -121,6 +121,6 @@ def _read(named: str | None, usual: Path) -> dict[str, dict[str, str]]:
     except OSError as error:
         raise CredentialsError(f"{path} cannot be read: {error.strerror}", "check its permissions") from None
     except (configparser.Error, UnicodeDecodeError):  # their texts quote the file
-        message = f"{path} is not in the form of the AWS tools"
+        message = f"{path} is not a valid file of the AWS tools"
         raise CredentialsError(message, "write [default] and lines such as region = us-east-1") from None
     return {name: dict(parser[name]) for name in parser.sections()}

@@ -44,7 +44,7 @@ class DirectoryStore(BaseStore):
                 return
             real = path.parent.resolve() / path.name
             if not Location("", str(self.base.path.resolve())).holds(Location("", str(real))):
-                raise TransferError(f"{path} leads out of {self.base.path} by a link", "remove the link")
+                raise TransferError(f"{path} leaves {self.base.path} through a link", "remove the link")
             if path.is_symlink() or not path.is_dir():
                 path.unlink()
                 return

@@ -40,8 +40,8 @@ class S3Store(BaseStore):
     def _copy_one(self, source: Location, target: Location, stopped: threading.Event) -> None:
         from minio.commonconfig import CopySource
 
-        asked = CopySource(source.bucket, source.key)
-        self._client.call(partial(self._client.minio.copy_object, target.bucket, target.key, asked), stopped)
+        copy_source = CopySource(source.bucket, source.key)
+        self._client.call(partial(self._client.minio.copy_object, target.bucket, target.key, copy_source), stopped)
 
     def _remove(self, folder: Location, names: set[str]) -> None:
         from minio.deleteobjects import DeleteObject
@@ -50,7 +50,9 @@ class S3Store(BaseStore):
             objects = [DeleteObject((folder / name).key) for name in sorted(names)]
             for error in self._client.minio.remove_objects(folder.bucket, objects):
                 kind = DeniedError if error.code == "AccessDenied" else TransferError
-                raise kind(f"s3://{folder.bucket}/{error.name} cannot be deleted: {error.code}", "check its policy")
+                raise kind(
+                    f"s3://{folder.bucket}/{error.name} cannot be deleted: {error.code}", "check the bucket's policy"
+                )
 
         if names:
             self._client.call(remove)

@@ -1,1 +1,1 @@
-"""Trackers: followers of a run's events that tell another system of it."""
+"""Trackers: followers of a run's events that log them in another system."""

@@ -1,6 +1,6 @@
-"""The reader's side of tracking: a run that has ended is waited for until its tracker has been told of it.
+"""The reader's side of tracking: a run that has ended is waited for until its tracker has logged it.
 
-The tracker is told when all is done, by the run's supervisor, which holds the run's lock until then. So what comes
+The tracker logs when all is done, by the run's supervisor, which holds the run's lock until then. So what comes
 after the run, such as ``mlflow.search_runs`` in the next cell, finds it.
 """
 
@@ -21,24 +21,24 @@ _FILE = "tracking.json"
 
 
 def is_tracked(folder: RunFolder) -> bool:
-    """Whether a tracker is told of the run."""
+    """Whether a tracker logs the run."""
     return bool(folder.record.settings.get("tracking_uri")) and folder.record.kind is not RunKind.DEPLOY
 
 
 def note(folder: RunFolder, warning: Noted) -> None:
-    """Write down, behind the run's last event, that the tracker did not take the run."""
+    """Write down, behind the run's last event, that the tracker could not log the run."""
     write_whole(folder.path / _FILE, msgspec.json.encode(msgspec.structs.replace(warning, time=time.time())))
 
 
 def follow_tracking(folder: RunFolder, tick: float | None = None) -> Iterator[Noted | None]:
-    """Wait until the tracker has been told of an ended run.
+    """Wait until the tracker has logged an ended run.
 
     Args:
         folder: The run.
         tick: Yield ``None`` every so many seconds, so that the caller can look up.
 
     Yields:
-        A warning where the tracker did not take the run, or has not taken it yet.
+        A warning where the tracker could not log the run, or has not done so yet.
     """
     if not is_tracked(folder):
         return
@@ -47,7 +47,7 @@ def follow_tracking(folder: RunFolder, tick: float | None = None) -> Iterator[No
     while folder.lock.held_by_other():
         now = time.monotonic()
         if now > until:
-            text = "MLflow has not taken the run yet; that goes on in the background"
+            text = "MLflow has not logged the run yet; logging continues in the background"
             yield Noted(text=text, warning=True, time=time.time())
             return
         if tick is not None and now - ticked >= tick:

@@ -80,7 +80,7 @@ def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: st
         tracking_uri: Of MLflow: a server, ``sqlite:///...`` or a directory.
 
     Returns:
-        A warning where MLflow is missing or did not take everything; never an error.
+        A warning where MLflow is missing or could not log everything; never an error.
     """
     absent = missing()
     if absent is not None:
@@ -100,7 +100,7 @@ def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: st
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return Noted(
-            text=f"MLflow at {without_login(tracking_uri)} did not take run {record.run_id}: "
+            text=f"MLflow at {without_login(tracking_uri)} could not log run {record.run_id}: "
             f"{scrubbed(lines[0], tracking_uri)}",
             warning=True,
             hint="check the tracking URI; the run itself is not affected",

@@ -23,7 +23,7 @@ from kaptain_magics.core.events import Event, LogWritten, MetricReported, Noted,
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError
-from kaptain_magics.files import appended, private_folder
+from kaptain_magics.files import open_append, private_folder
 from kaptain_magics.targets.base import Target
 from kaptain_magics.tuning.algorithms import make_search, make_stopper
 from kaptain_magics.tuning.checks import check_study
@@ -385,5 +385,5 @@ class _Loop:
 def _write_log(folder: Path, text: str) -> None:
     with contextlib.suppress(OSError):  # a full disk must not end a trial on a cluster
         private_folder(folder)
-        with appended(folder / "log.txt") as file:
+        with open_append(folder / "log.txt") as file:
             file.write(text.encode("utf-8", "replace"))

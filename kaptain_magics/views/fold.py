@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from urllib.parse import urlsplit
 
 from kaptain_magics.core.events import (
     AnyEvent,
@@ -26,7 +27,7 @@ from kaptain_magics.views.lines import LogTail
 
 _POINTS = 240  # points kept of a metric's course
 _WARNINGS = 5  # warnings kept
-_WATCH = "{:<20} {:<10} {:<25} {:<25} {}"  # the tutorial's table of an endpoint that comes up
+_TABLE = "{:<20} {:<10} {:<25} {:<25} {}"  # the tutorial's table of an endpoint that comes up
 _READY = {EndpointState.PENDING: "Unknown", EndpointState.READY: "True"}
 
 
@@ -193,15 +194,14 @@ class EndpointView(RunView):
         if not isinstance(event, EndpointChanged):
             return
         if self.endpoint is None:
-            self.log.add(_WATCH.format("NAME", "READY", "PREV", "LATEST", "URL"))
+            self.log.add(_TABLE.format("NAME", "READY", "PREV", "LATEST", "URL"))
         self.endpoint = event
         latest = event.traffic.get(self.revision, next(reversed(event.traffic.values()), None))
         previous = "" if latest is None else 100 - latest
-        self.log.add(
-            _WATCH.format(
-                event.name, _READY.get(event.state, "False"), previous, latest or "", event.url or event.cluster_url
-            ).rstrip()
-        )
+        share = "" if latest is None else latest
+        parts = urlsplit(event.url or event.cluster_url)
+        host = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+        self.log.add(_TABLE.format(event.name, _READY.get(event.state, "False"), previous, share, host).rstrip())
 
 
 _VIEWS: dict[RunKind, type[RunView]] = {

@@ -40,14 +40,20 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else ""
 
 
-def log_line(seconds: float, message: str, level: str = "INFO") -> str:
+def log_line(seconds: float, message: str, level: str = "INFO", pattern: str = "%Y-%m-%d %H:%M:%S,%f") -> str:
     """Return a line of kaptain's own in the tutorial's form, in local time.
 
     For example ``2021-12-10 19:29:31,544 kaptain-log[INFO]: Model training is completed.``
+
+    Args:
+        seconds: The time, since 1970.
+        message: The text.
+        level: Name of the level.
+        pattern: Form of the time, as ``strftime`` takes it; ``%f`` are milliseconds.
     """
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(whole))
-    return f"{stamp},{milliseconds:03d} kaptain-log[{level}]: {message}"
+    stamp = time.strftime(pattern.replace("%f", f"{milliseconds:03d}"), time.localtime(whole))
+    return f"{stamp} kaptain-log[{level}]: {message}"
 
 
 def clip(text: str, width: int) -> str:

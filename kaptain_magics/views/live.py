@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from kaptain_magics.core.events import AnyEvent
 from kaptain_magics.errors import KaptainError
@@ -148,16 +148,23 @@ class _Follower:
         self.view.take(event)
 
 
+def status_here(out: TextIO) -> text.Status:
+    """Return a line that is replaced in place, as it can be done where ``out`` is written to."""
+    if in_notebook():
+        from kaptain_magics.views.notebook import CellStatus
+
+        return CellStatus()
+    return text.TerminalStatus(out) if out.isatty() else text.PlainStatus(out)
+
+
 def _renderer(mode: Mode) -> tuple[Renderer, LogTail]:
     """Return a renderer, and the tail of the log that it needs."""
     out = sys.stdout
     if mode is Mode.TEXT and not in_notebook():
-        terminal = out.isatty()
-        status = text.TerminalStatus(out) if terminal else text.PlainStatus(out)
-        return text.TextRenderer(out, status), LogTail(lines=5000, width=10_000, colours=terminal)
+        return text.TextRenderer(out, status_here(out)), LogTail(lines=5000, width=10_000, colours=out.isatty())
+    if mode is Mode.TEXT:
+        return text.TextRenderer(out, status_here(out), _BUDGET), LogTail()
 
     from kaptain_magics.views import notebook
 
-    if mode is Mode.TEXT:
-        return text.TextRenderer(out, notebook.CellStatus(), _BUDGET), LogTail()
     return (notebook.WidgetRenderer() if mode is Mode.WIDGET else notebook.HtmlRenderer()), LogTail()

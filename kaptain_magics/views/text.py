@@ -219,6 +219,35 @@ class PlainStatus:
         self._out.write(f"{line}\n")
 
 
+class StudyProgress:
+    """A study's progress line, drawn in place below the lines that stay.
+
+    Args:
+        status: Where it is drawn.
+    """
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self._kept = -1  # trials that had ended when the line was shown for good
+
+    def show(self, view: StudyView) -> None:
+        """Replace the line, once there are trials."""
+        if view.trials:
+            self._status.show(progress_line(view, time.time()))
+
+    def make_room(self, view: StudyView) -> None:
+        """Take the line away for lines that stay; where no trial runs, they are about the end, and it stays too."""
+        if view.finished == len(view.trials):
+            self.keep(view)
+        self._status.clear()
+
+    def keep(self, view: StudyView) -> None:
+        """Show the line for good, once for each number of ended trials."""
+        if view.trials and view.finished != self._kept:
+            self._kept = view.finished
+            self._status.keep(progress_line(view, time.time()))
+
+
 class TextRenderer:
     """Prints a run: its log as it grows, a study's progress in place, the result at the end.
 
@@ -236,19 +265,19 @@ class TextRenderer:
         self._budget = budget
         self._printed = 0  # lines of the log that were printed or passed over
         self._over = False
-        self._kept = -1  # trials that had ended when the progress was shown for good
+        self._progress = StudyProgress(status)
 
     def draw(self, view: RunView) -> None:
         """Print what is new."""
         lines = self._new_lines(view)
         if lines:
-            if isinstance(view, StudyView) and view.finished == len(view.trials) > 0:
-                self._keep(view)  # the trials are over, as it seems: what follows is about their end
-            self._status.clear()
+            if isinstance(view, StudyView):
+                self._progress.make_room(view)
+            else:
+                self._status.clear()
             self._print(lines)
         if isinstance(view, StudyView):
-            if view.trials:
-                self._status.show(progress_line(view, time.time()))
+            self._progress.show(view)
         elif view.log.open_line:
             self._status.show(view.log.open_line)
         self._out.flush()
@@ -262,8 +291,8 @@ class TextRenderer:
         elif view.log.open_line:
             rest.append(view.log.open_line)
         self._print(rest)
-        if isinstance(view, StudyView) and view.trials:
-            self._keep(view)
+        if isinstance(view, StudyView):
+            self._progress.keep(view)
         if view.state in (RunState.FAILED, RunState.STOPPED):
             level = "ERROR" if view.state is RunState.FAILED else "WARNING"
             self._print([log_line(view.ended, view.reason, level)])
@@ -271,11 +300,6 @@ class TextRenderer:
         if not view.state.terminal:
             self._print([attach_line(view) + " shows it again"])
         self._out.flush()
-
-    def _keep(self, view: StudyView) -> None:
-        if view.finished != self._kept:
-            self._kept = view.finished
-            self._status.keep(progress_line(view, time.time()))
 
     def _new_lines(self, view: RunView) -> list[str]:
         missing, lines = view.log.since(self._printed)

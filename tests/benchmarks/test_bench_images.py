@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.images.publish import Publisher, recipe
+from kaptain_magics.images.progress import silent
+from kaptain_magics.images.publish import Publisher
+from kaptain_magics.images.recipe import recipe
 from kaptain_magics.images.registry.reference import Reference
 from kaptain_magics.images.registry.registry_access import Access
 from kaptain_magics.images.registry.registry_client import Registries
@@ -20,14 +21,6 @@ from tests.engine import LockedRegistry
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.docker]
 ROUNDS = 5
-
-
-def finish(work: Generator[str, None, Any]) -> Any:
-    try:
-        while True:
-            next(work)
-    except StopIteration as done:
-        return done.value
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -69,7 +62,7 @@ def test_the_decision_to_skip(pushed: dict[str, str], registry: LockedRegistry, 
 
     def publish(builder: str) -> object:
         what = recipe(name, pushed["base"], "training.py", "print(1)", [str(files)])
-        return finish(Publisher(tmp_path / "cache", {**pushed, "image_builder": builder}).publish(what))
+        return Publisher(tmp_path / "cache", {**pushed, "image_builder": builder}).publish(what, silent)
 
     time.sleep(2.5)  # files that just changed are read again
     first = seconds(lambda: publish("none"))
@@ -110,7 +103,7 @@ def test_assembled_against_built_and_pushed(
 
         def without(name: str = name, source: str = source) -> None:
             what = recipe(name.replace(":1", ":2"), pushed["base"], "training.py", source, given)
-            finish(Publisher(tmp_path / "cache", {**pushed, "image_builder": "none"}).publish(what))
+            Publisher(tmp_path / "cache", {**pushed, "image_builder": "none"}).publish(what, silent)
 
         theirs.append(seconds(with_docker))
         ours.append(seconds(without))

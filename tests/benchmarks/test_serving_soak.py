@@ -19,7 +19,7 @@ from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local.instances import Instance
-from kaptain_magics.targets.local.serving import LocalServing
+from kaptain_magics.targets.local.local_serving import LocalServing
 from tests.servers import JSON, predictor, tensor
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]

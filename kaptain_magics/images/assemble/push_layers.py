@@ -6,12 +6,13 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import IO, Any, cast
 
 from kaptain_magics.errors import ImageError
 from kaptain_magics.images.assemble.layers import Layer
+from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.registry.reference import Reference
 from kaptain_magics.images.registry.registry_client import OCI_MANIFEST, Manifest, Registries
 
@@ -28,7 +29,8 @@ def push_image(
     base_manifest: Manifest,
     layers: Sequence[Layer],
     settings: Mapping[str, Any],
-) -> Generator[str, None, str]:
+    progress: Progress,
+) -> str:
     """Make an image of a base image and further layers; its name appears last, when everything else is there.
 
     Args:
@@ -39,9 +41,7 @@ def push_image(
         layers: What comes on top, in order.
         settings: ``Labels``, ``Env``, ``WorkingDir``, ``Entrypoint`` as in an image's configuration; labels and
             environment are added to the base image's.
-
-    Yields:
-        Lines for the reader, empty ones while bytes travel.
+        progress: Gets lines for the reader, empty ones while bytes travel.
 
     Returns:
         The digest of the image's manifest.
@@ -54,14 +54,14 @@ def push_image(
     config = _config(source.config(base, base_manifest), layers, settings)
     below = base_manifest.fields
     for entry in below["layers"]:
-        yield from _carry(registries, target, base, entry)
+        _carry(registries, target, base, entry, progress)
     for layer in layers:
         if not registry.has_blob(target, layer.digest):
-            yield from registry.upload(target, layer.digest, layer.size, partial(_at, layer.file))
+            registry.upload(target, layer.digest, layer.size, partial(_at, layer.file), progress)
     body = json.dumps(config, sort_keys=True, separators=(",", ":")).encode()
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
     if not registry.has_blob(target, digest):
-        yield from registry.upload(target, digest, len(body), partial(_at, io.BytesIO(body)))
+        registry.upload(target, digest, len(body), partial(_at, io.BytesIO(body)), progress)
     oci = base_manifest.media_type == OCI_MANIFEST
     kind = _OCI_LAYER if oci else _DOCKER_LAYER
     added = [{"mediaType": kind, "size": layer.size, "digest": layer.digest} for layer in layers]
@@ -75,8 +75,8 @@ def push_image(
 
 
 def _carry(
-    registries: Registries, target: Reference, base: Reference, layer: Mapping[str, Any]
-) -> Generator[str, None, None]:
+    registries: Registries, target: Reference, base: Reference, layer: Mapping[str, Any], progress: Progress
+) -> None:
     """Bring a layer of the base image into the target's repository, without moving bytes where that can be done."""
     if layer.get("urls"):
         return  # lies elsewhere by its licence; the manifest says where
@@ -84,17 +84,17 @@ def _carry(
     if registry.has_blob(target, digest):
         return
     if base.registry == target.registry and registry.mount(target, digest, base.repository):
-        yield ""
+        progress("")
         return
-    yield f"Copying a layer of {base} ({int(layer['size']) / 1e6:.0f} MB)."
+    progress(f"Copying a layer of {base} ({int(layer['size']) / 1e6:.0f} MB).")
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
         for piece in registries.of(base).read_blob(base, digest):
             try:
                 file.write(piece)
             except OSError as error:
                 raise ImageError(f"a layer cannot be written: {error.strerror}", "free disk space") from error
-            yield ""
-        yield from registry.upload(target, digest, int(layer["size"]), partial(_at, cast("IO[bytes]", file)))
+            progress("")
+        registry.upload(target, digest, int(layer["size"]), partial(_at, cast("IO[bytes]", file)), progress)
 
 
 def _config(base: dict[str, Any], layers: Sequence[Layer], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from kaptain_magics.errors import ImageError
+from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.registry.reference import Reference
 from kaptain_magics.images.registry.registry_access import Access
 from kaptain_magics.images.registry.registry_http import RegistryHttp
@@ -182,8 +183,8 @@ class Registry:
         return int(answer.status) == 201
 
     def upload(
-        self, image: Reference, digest: str, size: int, open_at: Callable[[int], IO[bytes]]
-    ) -> Generator[str, None, None]:
+        self, image: Reference, digest: str, size: int, open_at: Callable[[int], IO[bytes]], progress: Progress
+    ) -> None:
         """Put a blob into the image's repository, in pieces; goes on where a dropped connection left it.
 
         Args:
@@ -191,9 +192,7 @@ class Registry:
             digest: The blob's digest.
             size: Its bytes.
             open_at: Returns the blob as a file that stands at a byte.
-
-        Yields:
-            An empty line for every piece, so that the caller may stop.
+            progress: Called for every piece.
 
         Raises:
             ImageError: The registry does not take it.
@@ -203,7 +202,7 @@ class Registry:
                 "POST", f"/v2/{image.repository}/blobs/uploads/", scope=_push(image), expect=(202,), body=b""
             )
             try:
-                yield from self._fill(image, _location(opened), digest, size, open_at)
+                self._fill(image, _location(opened), digest, size, open_at, progress)
                 return
             except _LostError:
                 if self.has_blob(image, digest):  # its last answer was lost, not the blob
@@ -211,11 +210,17 @@ class Registry:
         raise ImageError(f"the registry {self.name} lost an upload {_TRIES} times", "try again later")
 
     def _fill(
-        self, image: Reference, place: str, digest: str, size: int, open_at: Callable[[int], IO[bytes]]
-    ) -> Generator[str, None, None]:
+        self,
+        image: Reference,
+        place: str,
+        digest: str,
+        size: int,
+        open_at: Callable[[int], IO[bytes]],
+        progress: Progress,
+    ) -> None:
         last = b""
         if size > _PIECE:
-            place = yield from self._pieces(image, place, size, open_at)
+            place = self._pieces(image, place, size, open_at, progress)
         else:
             last = open_at(0).read(size)
         answer = self._http.request(
@@ -228,11 +233,11 @@ class Registry:
         )
         if answer.status == 404:
             raise _LostError
-        yield ""
+        progress("")
 
     def _pieces(
-        self, image: Reference, place: str, size: int, open_at: Callable[[int], IO[bytes]]
-    ) -> Generator[str, None, str]:
+        self, image: Reference, place: str, size: int, open_at: Callable[[int], IO[bytes]], progress: Progress
+    ) -> str:
         start, tries = 0, 0
         while start < size:
             file = open_at(start)
@@ -255,7 +260,7 @@ class Registry:
                     place, start = self._resume(image, place)
                     break
                 place, start = _location(answer), start + len(piece)
-                yield ""
+                progress("")
         return place
 
     def _resume(self, image: Reference, place: str) -> tuple[str, int]:

@@ -1,30 +1,31 @@
-"""The contract's calls: start, tell the events in the tutorial's words through a logger, wait for the end."""
+"""The contract's console: what a run does, as lines of the logger ``kaptain-log`` and a study's progress in place.
+
+The events are folded by ``views.fold`` and formatted as the views do; only what is printed, and that it goes through a
+logger that a user may configure, is the contract's own.
+"""
 
 from __future__ import annotations
 
-import datetime
 import logging
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from kaptain_magics.core.events import (
-    AnyEvent,
-    EndpointChanged,
-    LogWritten,
-    Noted,
-    StateChanged,
-    TrialChanged,
-)
-from kaptain_magics.core.states import EndpointState, RunState, TrialState
+from kaptain_magics.core.events import AnyEvent, EndpointChanged, LogWritten, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import ServingError
 from kaptain_magics.model.contract import envs
 from kaptain_magics.model.plan import DeploymentPlan
-from kaptain_magics.model.runs import Deployment, Run, Study
+from kaptain_magics.model.runs import Deployment, Run
+from kaptain_magics.views.fold import StudyView, view_of
+from kaptain_magics.views.formats import log_line
+from kaptain_magics.views.lines import LogTail
+from kaptain_magics.views.live import status_here
+from kaptain_magics.views.text import StudyProgress
 
-_H = TypeVar("_H", bound=Run)
-_TABLE = "{:<20} {:<10} {:<25}{:<25} {:<65}"
+_R = TypeVar("_R", bound=Run)
+_INTERVAL = 0.25  # seconds between two drawings of a study's progress at least
 
 
 class _Formatter(logging.Formatter):
@@ -32,9 +33,7 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        pattern = envs.LOG_TIMEFORMAT.replace("%f", f"{int(record.msecs):03d}")
-        when = datetime.datetime.fromtimestamp(record.created).strftime(pattern)
-        return f"{when} kaptain-log[{record.levelname}]: {record.getMessage()}"
+        return log_line(record.created, record.getMessage(), record.levelname, envs.LOG_TIMEFORMAT)
 
 
 class _Handler(logging.StreamHandler[Any]):
@@ -58,150 +57,113 @@ def logger() -> logging.Logger:
     return log
 
 
-def follow_and_tell(handle: _H, verbose: bool | None = None) -> _H:
-    """Tell the run's events until its end; an interrupt ends the run and what belongs to it first.
+def follow_and_log(run: _R, verbose: bool | None = None) -> _R:
+    """Log the run's events until its end; an interrupt ends the run and what belongs to it first.
 
     Args:
-        handle: The run.
+        run: The run.
         verbose: Show the job's own log; ``envs.VERBOSE`` when not given.
 
     Returns:
-        The handle.
+        The run.
 
     Raises:
         RunFailedError: It failed or was stopped; the message has the reason.
     """
-    diff = _Study(handle) if isinstance(handle, Study) else _Teller(handle, verbose)
+    reporter = _Reporter(run, envs.VERBOSE if verbose is None else verbose)
     try:
-        for event in handle.follow(tick=0.25):
-            diff.tell(event)
+        for event in run.follow(tick=_INTERVAL):
+            reporter.report(event)
     except KeyboardInterrupt:
-        handle.stop()
+        run.stop()
         raise
     finally:
-        diff.close()
-    handle.raise_for_failure()
-    return handle
+        reporter.finish()
+    run.raise_for_failure()
+    return run
 
 
-def deploy_and_tell(plan: Callable[[], DeploymentPlan]) -> Deployment:
-    """Start a deployment and tell its events; an endpoint in the way is logged too, as the contract has it.
+def deploy_and_log(plan: Callable[[], DeploymentPlan]) -> Deployment:
+    """Start a deployment and log its events; an endpoint of that name is logged too, as the contract has it.
 
     Raises:
         ServingError: An endpoint is there already, or the deployment failed.
     """
     try:
-        made = plan()
+        planned = plan()
     except ServingError as error:
         logger().error("%s %s", error.message, error.hint)
         raise
-    return follow_and_tell(made.start())
+    return follow_and_log(planned.start())
 
 
-class _Teller:
-    """Tells a training run or a deployment."""
+class _Reporter:
+    """Logs the events of one run.
 
-    def __init__(self, handle: Run, verbose: bool | None) -> None:
-        self.log = logger()
-        self._handle, self._verbose = handle, envs.VERBOSE if verbose is None else verbose
-        self._told_log = self._told_table = False
+    Args:
+        run: The run.
+        verbose: Whether the job's own log is printed; a study has none but its trials'.
+    """
 
-    def tell(self, event: AnyEvent | None) -> None:
-        """Tell one event."""
+    def __init__(self, run: Run, verbose: bool) -> None:
+        self._run = run
+        self._view = view_of(run, LogTail(lines=5000, width=10_000, colours=sys.stdout.isatty()))
+        self._verbose = verbose and not isinstance(self._view, StudyView)
+        self._progress = StudyProgress(status_here(sys.stdout))
+        self._log = logger()
+        self._log_begun = False
+        self._due = 0.0
+
+    def report(self, event: AnyEvent | None) -> None:
+        """Take the next event, or ``None`` where none came for a while."""
         if isinstance(event, Noted):
-            self.log.log(logging.WARNING if event.warning else logging.INFO, " ".join([event.text, event.hint]).strip())
-        elif isinstance(event, LogWritten) and self._verbose:
-            self._tell_log(event.text)
-        elif isinstance(event, EndpointChanged):
-            self._tell_endpoint(event)
-        elif isinstance(event, StateChanged) and event.state in (RunState.FAILED, RunState.STOPPED):
-            self.log.error("%s %s. %s", self._handle.name, f"{event.state}: {event.reason}".rstrip(": "), event.hint)
+            self._end_line()
+        before = self._view.log.total
+        if event is not None:
+            self._view.take(event)
+        match event:
+            case Noted():
+                self._write(logging.WARNING if event.warning else logging.INFO, f"{event.text} {event.hint}".strip())
+            case StateChanged(state=RunState.FAILED | RunState.STOPPED):
+                reason = f"{event.state}: {event.reason}".rstrip(": ")
+                self._write(logging.ERROR, f"{self._run.name} {reason}. {event.hint}")
+            case EndpointChanged():
+                self._print(before)
+            case LogWritten() if self._verbose:
+                self._print_log(before)
+            case TrialChanged() | None:
+                self._draw()
 
-    def _tell_log(self, text: str) -> None:
-        if not self._told_log:
-            self._told_log = True
-            self.log.info("[%s/%s] logs:", self._handle.name, self._handle.framework)
-        lines = [line for line in text.splitlines() if line.strip()]
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
+    def finish(self) -> None:
+        """End the progress line, and a line of the log that has no end."""
+        if isinstance(self._view, StudyView):
+            self._progress.keep(self._view)
+        self._end_line()
 
-    def _tell_endpoint(self, event: EndpointChanged) -> None:
-        if not self._told_table:
-            self._told_table = True
-            sys.stdout.write(_TABLE.format("NAME", "READY", "PREV", "LATEST", "URL").rstrip() + "\n")
-        shares: list[int | str] = list(event.traffic.values()) or [""]
-        previous = shares[0] if len(shares) > 1 else 0 if event.traffic else ""
-        ready = {EndpointState.READY: "True", EndpointState.FAILED: "False"}.get(event.state, "Unknown")
-        row = _TABLE.format(
-            event.name, ready, previous, shares[-1], (event.url or event.cluster_url).partition("/v")[0]
-        )
-        sys.stdout.write(row.rstrip() + "\n")
+    def _end_line(self) -> None:
+        """Print what the job has written of a line that has not ended: something of ours comes behind it."""
+        if self._verbose and self._view.log.open_line:
+            sys.stdout.write(f"{self._view.log.open_line}\n")
 
-    def close(self) -> None:
-        """Nothing is left open."""
+    def _write(self, level: int, message: str) -> None:
+        if isinstance(self._view, StudyView):
+            self._progress.make_room(self._view)
+        self._log.log(level, message)
 
+    def _print_log(self, before: int) -> None:
+        if not self._log_begun:
+            self._log_begun = True
+            self._log.info("[%s/%s] logs:", self._run.name, self._run.framework)
+        self._print(before)
 
-class _Study(_Teller):
-    """Tells a study: one progress line instead of its trials' logs."""
+    def _print(self, before: int) -> None:
+        """Print the lines that came after the first ``before`` ones, without the blank ones."""
+        missing, lines = self._view.log.since(before)
+        if missing:
+            lines = [f"… {missing} lines are not shown here …", *lines]
+        sys.stdout.write("".join(f"{line}\n" for line in lines if line.strip()))
 
-    def __init__(self, handle: Study) -> None:
-        super().__init__(handle, verbose=False)
-        spec = handle.record.study
-        assert spec is not None
-        self._spec, self._counts = spec, dict.fromkeys(TrialState, 0)
-        self._states: dict[int, TrialState] = {}
-        self._best: float | None = None
-        self._begun = time.monotonic()
-        self._shown = 0.0
-        self._done = 0
-        self._bar: Any = None  # from the first trial on
-
-    def tell(self, event: AnyEvent | None) -> None:
-        """Tell one event."""
-        if isinstance(event, TrialChanged):
-            before = self._states.get(event.number)
-            if before is not None:
-                self._counts[before] -= 1
-            self._states[event.number] = event.state
-            self._counts[event.state] += 1
-            value = event.metrics.get(self._spec.objectives[0])
-            if event.state is TrialState.SUCCEEDED and value is not None and self._improves(value.latest):
-                self._best = value.latest
-            if before is None or not before.terminal:
-                self._show(ended=event.state.terminal)
-        elif event is None:
-            if self._states and time.monotonic() - self._shown > 1.0:
-                self._show()
-        else:
-            if not isinstance(event, LogWritten):
-                self.close()
-            super().tell(event)
-
-    def _improves(self, value: float) -> bool:
-        return self._best is None or self._spec.direction.better(value, self._best)
-
-    def _show(self, ended: bool = False) -> None:
-        if self._bar is None:
-            from tqdm import tqdm
-
-            bar_format = "Progress: {percentage:3.0f}%|{bar:25}|{n_fmt}/{total_fmt} [{desc}]"
-            self._bar = tqdm(
-                total=self._spec.trials, initial=self._done, file=sys.stdout, bar_format=bar_format, delay=1e-9
-            )
-        minutes, seconds = divmod(int(time.monotonic() - self._begun), 60)
-        best = "" if self._best is None else f" {self._spec.objectives[0]}: {self._best:.4g},"
-        count = self._counts
-        self._bar.n += ended
-        self._bar.set_description_str(
-            f"time: {minutes:02d}:{seconds:02d},{best} trials running: {count[TrialState.RUNNING]}, "
-            f"pending: {count[TrialState.PENDING]}, failed: {count[TrialState.FAILED]}, "
-            f"killed: {count[TrialState.KILLED]}",
-            refresh=ended or time.monotonic() - self._shown > 1.0,
-        )
-        self._shown = time.monotonic()
-
-    def close(self) -> None:
-        """End the progress line; another one begins where trials go on."""
-        if self._bar is not None:
-            self._bar.refresh()
-            self._bar.close()
-            self._done, self._bar = self._bar.n, None
+    def _draw(self) -> None:
+        if isinstance(self._view, StudyView) and time.monotonic() >= self._due:
+            self._progress.show(self._view)
+            self._due = time.monotonic() + _INTERVAL

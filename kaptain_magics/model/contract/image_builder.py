@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from kaptain_magics.config import Settings
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import UndefinedPropertyError
 from kaptain_magics.images.dockerfile_builder import ImageBuilder
-from kaptain_magics.images.publish import Publisher, recipe
+from kaptain_magics.images.progress import Progress
+from kaptain_magics.images.publish import Publisher
+from kaptain_magics.images.recipe import recipe
 from kaptain_magics.model.contract import envs
 from kaptain_magics.model.contract.console import logger
 from kaptain_magics.runtime.requirements import OWN_PACKAGES
 
-_T = TypeVar("_T")
+_STEPS = ("Skipping", "Building", "Assembling", "Pushing", "Image build")
 
 
 def build_image(job: JobSpec, settings: Settings, verbose: bool | None) -> bool:
@@ -26,21 +27,19 @@ def build_image(job: JobSpec, settings: Settings, verbose: bool | None) -> bool:
         )
     parts = job.script.name, job.script.source, job.files, job.requirements
     wanted = recipe(job.image.image_name, job.image.base_image, *parts, own=OWN_PACKAGES)
-    _tell(Publisher(Path(settings.cache), settings.as_texts()).publish(wanted), verbose)
+    Publisher(Path(settings.cache), settings.as_texts()).publish(wanted, _logged(verbose))
     return True
 
 
-def _tell(lines: Generator[str, None, _T], verbose: bool | None) -> _T:
-    """Log what a builder says: all of it when verbose, else what it does."""
-    loud = envs.VERBOSE if verbose is None else verbose
-    try:
-        while True:
-            line = next(lines)
-            if line and (loud or line.startswith(("Skipping", "Building", "Assembling", "Pushing", "Image build"))):
-                logger().info("%s", line)
-    except StopIteration as end:
-        result: _T = end.value
-        return result
+def _logged(verbose: bool | None) -> Progress:
+    """Return what logs a builder's lines: all of them when verbose, else those that name a step."""
+    everything = envs.VERBOSE if verbose is None else verbose
+
+    def progress(line: str) -> None:
+        if line and (everything or line.startswith(_STEPS)):
+            logger().info("%s", line)
+
+    return progress
 
 
 class ImageBuilderUtil:
@@ -72,5 +71,5 @@ class ImageBuilderUtil:
             ImageError: It cannot be built or pushed.
             TargetError: There is no Docker engine.
         """
-        _tell(self._builder.build_image(), verbose)
+        self._builder.build_image(_logged(verbose))
         return True

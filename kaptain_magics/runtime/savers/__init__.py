@@ -1,6 +1,6 @@
 """``save_model``: every framework's model in its safest native format, with a description of it beside.
 
-One module per framework, imported only when a model of its framework is saved; the framework is told by the object's
+One module per framework, imported only when a model of its framework is saved; the framework follows from the object's
 own classes, so no library is imported to find out.
 """
 
@@ -135,13 +135,13 @@ def _is_path(model: object) -> bool:
 
 def _refusal(model: object, framework: str) -> ExportError:
     if framework:
-        return ExportError(f"{framework} models cannot be saved", f"what can be saved: {_SAVABLE}")
+        return ExportError(f"{framework} models cannot be saved", f"supported: {_SAVABLE}")
     if _is_path(model):
         return ExportError(
-            f"{model} does not tell its framework", f"name it: framework=..., one of {', '.join(SAVERS)}"
+            f"cannot tell the framework of {model}", f"name it: framework=..., one of {', '.join(SAVERS)}"
         )
     kind = type(model)
-    return ExportError(f"a {kind.__module__}.{kind.__qualname__} cannot be saved", f"what can be saved: {_SAVABLE}")
+    return ExportError(f"a {kind.__module__}.{kind.__qualname__} cannot be saved", f"supported: {_SAVABLE}")
 
 
 def _read_signature(signature: Mapping[str, Any] | str) -> tuple[list[Tensor], list[Tensor]]:
@@ -150,7 +150,7 @@ def _read_signature(signature: Mapping[str, Any] | str) -> tuple[list[Tensor], l
         sides = [[_tensor(tensor) for tensor in stated.get(side, ())] for side in ("inputs", "outputs")]
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise ExportError(
-            f"the signature is not usable: {error}",
+            f"invalid signature: {error}",
             'write {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}], "outputs": [...]}',
         ) from None
     return sides[0], sides[1]

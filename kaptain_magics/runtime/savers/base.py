@@ -113,7 +113,7 @@ class Description:
         except FileNotFoundError:
             return None
         except (TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{DESCRIPTION_FILE} is not usable: {error}") from None
+            raise ValueError(f"invalid {DESCRIPTION_FILE}: {error}") from None
 
 
 def versions(*modules: str) -> dict[str, str]:

@@ -52,8 +52,8 @@ def framework_of(model: object) -> str:
 
 def other_savers(name: str | None = None) -> list[EntryPoint]:
     """Return the savers that other distributions bring, or those of one framework; reading them takes 20 to 30 ms."""
-    found = entry_points(group="kaptain_magics.frameworks")
-    return [point for point in found if name is None or point.name == name]
+    points = entry_points(group="kaptain_magics.frameworks")
+    return [point for point in points if name is None or point.name == name]
 
 
 def _is_unknown(root: str) -> bool:

@@ -34,7 +34,7 @@ def save(model: Any, folder: Path, options: SaveOptions) -> Description:
 
 def _external(model: Any) -> set[str]:
     """Return the relative paths of the files that hold the model's large tensors."""
-    found = set()
+    paths = set()
     for initializer in model.graph.initializer:
         for entry in initializer.external_data:
             if entry.key == "location":
@@ -42,5 +42,5 @@ def _external(model: Any) -> set[str]:
                     raise ExportError(
                         f"the model's data lies outside its folder: {entry.value}", "save it in one folder"
                     )
-                found.add(entry.value)
-    return found
+                paths.add(entry.value)
+    return paths

@@ -25,7 +25,7 @@ def local_modules(model: object) -> set[Path]:
     except Exception as error:  # what a class of anybody raises when it refuses
         raise ExportError(
             f"this {type(model).__name__} cannot be pickled: {error}",
-            "leave out what it holds open (files, locks, lambdas), or save it in its library's own format",
+            "remove what cannot be pickled (open files, locks, lambdas), or save it in its library's own format",
         ) from None
     if survey.own:
         raise ExportError(

@@ -46,7 +46,7 @@ def _source(model: Any) -> tuple[Path, str]:
         module, entry = type(model).__module__, type(model).__qualname__
         if getattr(model, "__dict__", None):
             raise ExportError(
-                f"this {entry} has state ({', '.join(sorted(vars(model))[:5])}), which a file of Python does not hold",
+                f"this {entry} has state ({', '.join(sorted(vars(model))[:5])}), which a Python file cannot hold",
                 "save the state to a file, name it in extra_files, and read it in load(folder)",
             )
     file = getattr(sys.modules.get(module), "__file__", None)

@@ -33,8 +33,8 @@ def save(model: Any, folder: Path, options: SaveOptions) -> Description:
         import joblib
 
         joblib.dump(model, file)
-    named = {path.name for path in options.extra_files}
-    copy_into(folder, [path for path in modules if path.name not in named])
+    taken = {path.name for path in options.extra_files}
+    copy_into(folder, [path for path in modules if path.name not in taken])
     description = Description("sklearn", kind, file.name, kind=type(model).__name__)
     description.columns = [str(column) for column in plain_list(getattr(model, "feature_names_in_", None))]
     description.classes = plain_list(getattr(model, "classes_", None))

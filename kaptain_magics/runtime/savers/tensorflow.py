@@ -27,7 +27,7 @@ def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     place = "model.keras" if kind == "keras" else _VERSION
     if kind == "keras":
         if not keras:
-            raise ExportError("only Keras models have the format keras", "leave the format out")
+            raise ExportError("only Keras models have the format keras", "omit the format")
         model.save(folder / place)
     elif keras:
         model.export(str(folder / place), verbose=False)

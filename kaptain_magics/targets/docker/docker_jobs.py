@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kaptain_magics.core.events import ArtifactSaved, Event, Noted, StateChanged
+from kaptain_magics.core.events import ArtifactSaved, Event, StateChanged
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.files import private_folder, write_whole
 from kaptain_magics.images.engine import ContainerGoneError, Engine, explain_engine_error
+from kaptain_magics.images.progress import CancelledError, Progress
 from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
+from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import JobRef, TargetConfig
 from kaptain_magics.targets.docker import container_settings as container_settings
 from kaptain_magics.targets.docker.container_files import copy_artifact_out, copy_fetched_out, copy_in, job_archive
@@ -113,10 +116,10 @@ class DockerJobs:
 
     def _access(self, job: JobSpec) -> tuple[dict[str, str], bytes]:
         """Return access to the job's store as its container uses it, and the certificates of a private authority."""
-        from kaptain_magics.storage.credentials import elsewhere
+        from kaptain_magics.storage.credentials import portable_access
 
         if job.upload_uri.startswith("s3://"):
-            return elsewhere(self._config.storage_env)
+            return portable_access(self._config.storage_env)
         return {name: text for name, text in self._config.storage_env.items() if name != "AWS_CA_BUNDLE"}, b""
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
@@ -149,29 +152,23 @@ class DockerJobs:
         yield StateChanged(state=RunState.RUNNING)
         yield from self._watch(job, found, after)
 
-    def _prepare(self, mine: _Job) -> Iterator[Event]:
+    def _prepare(self, waiting: _Job) -> Iterator[Event]:
         """Make image and packages, then start; yields a state only when the job has ended by that."""
-        spec = mine.spec
+        spec = waiting.spec
+        make: Callable[[Progress], ReadyImage]
         if spec.image.image_name:
-            work = self._images.build(spec, _wanted(spec))
+            make = functools.partial(self._images.build, spec, _wanted(spec))
         else:
-            work = self._images.prepare(spec.image, _wanted(spec))
+            make = functools.partial(self._images.prepare, spec.image, _wanted(spec))
         try:
-            while not mine.stopping:
-                try:
-                    line = next(work)
-                except StopIteration as done:
-                    self._start(spec, done.value)
-                    if mine.stopping:  # asked to stop at the last moment
-                        self.stop(JobRef(target=self.name, name=spec.name, data={"folder": spec.folder}))
-                    return
-                if line:
-                    yield Noted(text=line)
+            image = yield from in_background(make, lambda: waiting.stopping)
+            self._start(spec, image)
+            if waiting.stopping:  # asked to stop at the last moment
+                self.stop(JobRef(target=self.name, name=spec.name, data={"folder": spec.folder}))
+        except CancelledError:
             yield StateChanged(state=RunState.STOPPED, reason="stopped before it started")
         except KaptainError as error:
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
-        finally:
-            work.close()
 
     def _watch(self, job: JobRef, found: Container, after: int) -> Iterator[Event]:
         names = tuple(filter(None, job.data.get("metrics", "").split("\n")))

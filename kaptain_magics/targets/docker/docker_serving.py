@@ -6,13 +6,13 @@ stand beside it as a canary, while the port never closes. ``<home>/docker/endpoi
 
 from __future__ import annotations
 
+import functools
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
 from kaptain_magics.core.specs import EndpointSpec
@@ -20,14 +20,15 @@ from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, ServingError
 from kaptain_magics.files import locked
 from kaptain_magics.images.engine import Engine
+from kaptain_magics.images.progress import CancelledError
 from kaptain_magics.runtime.requirements import SERVING_PACKAGES
+from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.docker.endpoint_containers import EndpointContainers
 from kaptain_magics.targets.docker.endpoint_record import EndpointRecord, Revision
 from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
-from kaptain_magics.targets.endpoints import EndpointStore, check_deployment, check_percentage, no_canary, url_of
+from kaptain_magics.targets.endpoint_store import EndpointStore, check_deployment, check_percentage, no_canary, url_of
 
-_T = TypeVar("_T")
 _PATIENCE = 120.0  # seconds for another process that changes the same endpoint
 
 
@@ -63,7 +64,8 @@ class DockerServing:
             wanted = (*endpoint.requirements, *SERVING_PACKAGES)
             image = self._images.find_ready(endpoint.image, wanted)
             if image is None:
-                image = yield from _told(self._images.prepare(endpoint.image, wanted), self._stop_if_cancelled)
+                prepare = functools.partial(self._images.prepare, endpoint.image, wanted)
+                image = yield from in_background(prepare, self._cancelled.is_set)
             with _Model(endpoint, self._config) as folder:
                 placed = self._servers.start(endpoint, image, folder, self._store.token(endpoint), made)
             yield Noted(text=f"Waiting for the server of {endpoint.name} to load its model.")
@@ -73,10 +75,13 @@ class DockerServing:
             status = self.endpoint(endpoint.name)
             yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
             yield StateChanged(state=RunState.SUCCEEDED)
+        except CancelledError:
+            stopped = ServingError("the deployment was stopped")
+            yield self._as_before(endpoint.name, stopped)
+            yield StateChanged(state=RunState.STOPPED, reason=stopped.message)
         except KaptainError as error:
             yield self._as_before(endpoint.name, error)
-            state = RunState.STOPPED if self._cancelled.is_set() else RunState.FAILED
-            yield StateChanged(state=state, reason=error.message, hint=error.hint)
+            yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
         finally:
             self._servers.remove(made)
             if self._store.find(endpoint.name) is None:
@@ -181,7 +186,7 @@ class DockerServing:
 
     def _stop_if_cancelled(self) -> None:
         if self._cancelled.is_set():
-            raise ServingError("the deployment was stopped")
+            raise CancelledError
 
     def _turn(self, name: str) -> AbstractContextManager[None]:
         return locked(self._folder / f".{name}.lock", _PATIENCE)
@@ -224,22 +229,6 @@ class _Model:
     def __exit__(self, *_: object) -> None:
         if self._fetched is not None:
             shutil.rmtree(self._fetched, ignore_errors=True)
-
-
-def _told(work: Generator[str, None, _T], check: Callable[[], None]) -> Generator[Event, None, _T]:
-    """Yield the lines of some work as notes and return its result."""
-    try:
-        while True:
-            try:
-                line = next(work)
-            except StopIteration as done:
-                result: _T = done.value
-                return result
-            check()
-            if line:
-                yield Noted(text=line)
-    finally:
-        work.close()
 
 
 def _notes(spec: EndpointSpec) -> Iterator[Event]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -11,7 +11,9 @@ from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.errors import TargetError, WorkloadError
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.image_contents import ImageInspector
-from kaptain_magics.images.publish import CHECKSUM, Publisher, recipe
+from kaptain_magics.images.progress import Progress
+from kaptain_magics.images.publish import Publisher
+from kaptain_magics.images.recipe import CHECKSUM, recipe
 from kaptain_magics.images.registry.reference import with_tag
 from kaptain_magics.images.requirement_lines import shown
 from kaptain_magics.images.runtime_packages import fetch_runtime_packages
@@ -77,27 +79,31 @@ class ImageProvider:
         inside = self._inspector.known(found.id)
         return found if inside is not None and not inside.missing(wanted) else None
 
-    def prepare(self, image: ImageSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
+    def prepare(self, image: ImageSpec, wanted: Sequence[str], progress: Progress) -> ReadyImage:
         """Pull what is not in the engine and complete it with the packages that it lacks.
 
-        Yields:
-            Lines for the reader, empty ones while work goes on.
+        Args:
+            image: The image.
+            wanted: Lines of a requirements file that it has to satisfy.
+            progress: Gets lines for the reader, empty ones while work goes on.
 
         Raises:
             ImageError: The packages cannot be had.
             TargetError: The image cannot be had, or the engine does not answer.
         """
-        return (yield from self._completed((yield from self._pulled(base_image(image, self._config.settings))), wanted))
+        return self._completed(self._pulled(base_image(image, self._config.settings), progress), wanted, progress)
 
     def built(self, job: JobSpec) -> ReadyImage | None:
         """Return the image that was built for the job's script before, such as for another trial of its study."""
         return self._built.get(_recipe_of(job))
 
-    def build(self, job: JobSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
+    def build(self, job: JobSpec, wanted: Sequence[str], progress: Progress) -> ReadyImage:
         """Build, push or find the image that the job names, and have it in the engine; one at a time.
 
-        Yields:
-            Lines for the reader, empty ones while work goes on.
+        Args:
+            job: The job.
+            wanted: Lines of a requirements file that the image has to satisfy.
+            progress: Gets lines for the reader, empty ones while work goes on.
 
         Raises:
             CredentialsError: The registry does not let us.
@@ -105,53 +111,50 @@ class ImageProvider:
             TargetError: The engine does not answer.
         """
         while not self._building.acquire(timeout=0.2):
-            yield ""
+            progress("")
         try:
-            found = self.built(job)
-            if found is None:
-                found = self._built[_recipe_of(job)] = yield from self._build(job, wanted)
-            return found
+            image = self.built(job)
+            if image is None:
+                image = self._built[_recipe_of(job)] = self._build(job, wanted, progress)
+            return image
         finally:
             self._building.release()
 
-    def _build(self, job: JobSpec, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
+    def _build(self, job: JobSpec, wanted: Sequence[str], progress: Progress) -> ReadyImage:
         base = base_image(job.image, self._config.settings)
         name = with_tag(job.image.image_name, job.model_id, job.framework.value)
-        made = recipe(name, base, job.script.name, job.script.source, job.files, job.requirements, OWN_PACKAGES)
-        published = yield from self._publisher.publish(made, keep_in_engine=True)
-        if self._engine.image_labels(name).get(CHECKSUM) == published.checksum:
-            found = yield from self._pulled(name)
-        else:
-            found = yield from self._pulled(published.pinned)
-        found = found._replace(built=True)
+        parts = job.script.name, job.script.source, job.files, job.requirements
+        published = self._publisher.publish(recipe(name, base, *parts, own=OWN_PACKAGES), progress, keep_in_engine=True)
+        in_engine = self._engine.image_labels(name).get(CHECKSUM) == published.checksum
+        image = self._pulled(name if in_engine else published.pinned, progress)._replace(built=True)
         further = [line for line in wanted if line not in job.requirements]
-        return (yield from self._completed(found, further))
+        return self._completed(image, further, progress)
 
-    def _pulled(self, name: str) -> Generator[str, None, ReadyImage]:
-        found = self._local(name)
-        if found is None:
-            yield f"Pulling image {name}."
-            yield from self._engine.pull(name)
-            found = self._local(name)
-            if found is None:
-                raise WorkloadError(f"image {name} was pulled and is not there", "run it again")
-        return found
+    def _pulled(self, name: str, progress: Progress) -> ReadyImage:
+        image = self._local(name)
+        if image is None:
+            progress(f"Pulling image {name}.")
+            self._engine.pull(name, progress)
+            image = self._local(name)
+            if image is None:
+                raise WorkloadError(f"image {name} was pulled but is not in the engine", "run it again")
+        return image
 
-    def _completed(self, found: ReadyImage, wanted: Sequence[str]) -> Generator[str, None, ReadyImage]:
+    def _completed(self, image: ReadyImage, wanted: Sequence[str], progress: Progress) -> ReadyImage:
         if not wanted:
-            return found
+            return image
         labels = {**MANAGED, "kaptain.owner": owner(self._config.home), "kaptain.kind": "look"}
-        inside = self._inspector.in_engine(self._engine, found.name, found.id, labels)
-        missing = inside.missing(wanted)
+        contents = self._inspector.in_engine(self._engine, image.name, image.id, labels)
+        missing = contents.missing(wanted)
         if missing:
-            yield "Installing requirements that the image lacks: " + shown(missing)
+            progress(f"Installing requirements that the image lacks: {shown(missing)}")
             fetch = fetch_runtime_packages if set(missing) <= set(OWN_PACKAGES) else install
-            folder = yield from fetch(missing, inside.platform, self._config.cache, inside.installed)
+            folder = fetch(missing, contents.platform, self._config.cache, progress, contents.installed)
             volume = PackageVolume(folder, self._config.cache, self._config.home)
-            volume.fill(self._engine, found.id)
-            found = found._replace(volumes=volume.mounts)
-        self._complete[(found.id, *wanted)] = found
-        return found
+            volume.fill(self._engine, image.id)
+            image = image._replace(volumes=volume.mounts)
+        self._complete[(image.id, *wanted)] = image
+        return image
 
     def _local(self, name: str) -> ReadyImage | None:
         image = self._engine.image(name)

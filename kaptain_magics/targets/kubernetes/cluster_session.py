@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +12,7 @@ from kaptain_magics.core.events import Event, Noted
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import KaptainError, TargetError
+from kaptain_magics.images.progress import Progress
 from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
 from kaptain_magics.targets.kubernetes.api.discovery import Discovery
@@ -106,9 +107,9 @@ class ClusterSession:
         Raises:
             CredentialsError: Certificates are named that are not there.
         """
-        from kaptain_magics.storage.credentials import elsewhere
+        from kaptain_magics.storage.credentials import portable_access
 
-        return elsewhere(self.config.storage_env)
+        return portable_access(self.config.storage_env)
 
     @functools.cached_property
     def packages(self) -> Packages:
@@ -119,19 +120,20 @@ class ClusterSession:
         """Whether nothing that takes long has to be made before the job is created."""
         return self.images.ready(job) and self.packages.ready(self.images.of(job), job.upload_uri, job.model_id)
 
-    def prepare(self, job: JobSpec) -> Generator[str, None, None]:
+    def prepare(self, job: JobSpec, progress: Progress) -> None:
         """Make what pods of a job need: its image, and packages for it.
 
-        Yields:
-            Lines for the reader, empty ones while work goes on.
+        Args:
+            job: The job.
+            progress: Gets lines for the reader, empty ones while work goes on.
 
         Raises:
             KaptainError: It cannot be made.
         """
         if not self.images.ready(job):
-            yield from self.images.publish(job)
+            self.images.publish(job, progress)
         if not job.image.image_name:  # a built image has them
-            yield from self.packages.prepare(self.images.of(job), job.upload_uri, job.model_id)
+            self.packages.prepare(self.images.of(job), job.upload_uri, job.model_id, progress)
 
     @property
     def pull_secrets(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.files import Lock, appended, private_folder, write_whole
+from kaptain_magics.files import Lock, open_append, private_folder, write_whole
 from kaptain_magics.sockets import can_listen, connect_unix, user_folder
 
 SERVER, ROUTER = "kaptain_magics.serving", "kaptain_magics.serving.router"
@@ -187,7 +187,7 @@ def _read(path: Path, kind: type[_T]) -> _T | None:
 
 def launch_process(module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> Started:
     """Start a module as a fresh process; see ``Launch``."""
-    with appended(log) as output:
+    with open_append(log) as output:
         process = subprocess.Popen(
             [python, "-m", module, *argv],
             stdin=subprocess.DEVNULL,

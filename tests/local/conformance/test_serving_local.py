@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kaptain_magics.targets.base import TargetConfig
-from kaptain_magics.targets.local.serving import LocalServing
+from kaptain_magics.targets.local.local_serving import LocalServing
 from kaptain_magics.testing.serving_target import ServingRig, ServingTargetSuite
 
 

@@ -19,7 +19,7 @@ from kaptain_magics.model import TrainingRun, Workspace
 from kaptain_magics.script import capture
 from kaptain_magics.state import RunFolder, RunRecord, RunStore, runs
 from kaptain_magics.targets.base import JobRef, Target, TargetConfig
-from kaptain_magics.targets.local import starting
+from kaptain_magics.targets.local import started_job
 from kaptain_magics.testing.job_target import Rig
 from tests.waiting import until
 from tests.workers import gone, packages
@@ -115,7 +115,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_the_time_limit_ends_a_job_that_imports(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packages(tmp_path, monkeypatch, hangs=HANGS)
-    monkeypatch.setattr(starting, "_SLOW_START", 0.2)
+    monkeypatch.setattr(started_job, "_SLOW_START", 0.2)
     target = rig.open()
     begun = time.monotonic()
     following = Following(target, rig.job("import hangs", timeout=2.0))

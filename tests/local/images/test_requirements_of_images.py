@@ -13,6 +13,7 @@ import pytest
 from kaptain_magics.errors import ImageError
 from kaptain_magics.images.build_context import training_context
 from kaptain_magics.images.image_contents import ImageContents
+from kaptain_magics.images.progress import silent
 from kaptain_magics.images.requirement_lines import check_no_password, local_files, name_of, shown, without_paths
 from kaptain_magics.images.wheels import Platform, install
 
@@ -57,7 +58,7 @@ def test_files_options_and_what_they_need_are_kept_for_a_known_image(tmp_path: P
     wheel(tmp_path / "links", "kaptain_own", "9.9", origin="public")
     own = wheel(tmp_path / "dist", "kaptain_own", "1.0", ["kaptain-dep", "kaptain-base"])
     lines = [*offline, f"kaptain-own @ {own.as_uri()}"]
-    folder = run(install(lines, PLATFORM, tmp_path / "cache", {"kaptain-base": "2.0"}))
+    folder = install(lines, PLATFORM, tmp_path / "cache", silent, {"kaptain-base": "2.0"})
     assert (folder / "kaptain_own/__init__.py").read_text() == "ORIGIN = 'private'\n"
     assert (folder / "kaptain_dep/__init__.py").exists()
     assert not (folder / "kaptain_base").exists()
@@ -72,10 +73,10 @@ def test_files_options_and_what_they_need_are_kept_for_a_known_image(tmp_path: P
 def test_a_file_of_the_same_version_comes_in_the_place_of_the_images_own(tmp_path: Path, offline: list[str]) -> None:
     own = wheel(tmp_path / "dist", "kaptain_own", "1.0")
     lines = [*offline, f"kaptain-own @ {own.as_uri()}"]
-    first = run(install(lines, PLATFORM, tmp_path / "cache", {"kaptain-own": "1.0"}))
+    first = install(lines, PLATFORM, tmp_path / "cache", silent, {"kaptain-own": "1.0"})
     assert (first / "kaptain_own/__init__.py").read_text() == "ORIGIN = 'private'\n"
     wheel(tmp_path / "dist", "kaptain_own", "1.0", origin="built anew")
-    again = run(install(lines, PLATFORM, tmp_path / "cache", {"kaptain-own": "1.0"}))
+    again = install(lines, PLATFORM, tmp_path / "cache", silent, {"kaptain-own": "1.0"})
     assert (again / "kaptain_own/__init__.py").read_text() == "ORIGIN = 'built anew'\n"
 
 
@@ -92,12 +93,12 @@ def test_hashes_are_checked_for_a_known_image(tmp_path: Path, offline: list[str]
     ]
     inside = ImageContents("3.11", "x86_64", 36, {"kaptain-base": "2.0"})
     assert inside.missing(lines) == lines
-    folder = run(install(lines, PLATFORM, tmp_path / "cache", inside.installed))
+    folder = install(lines, PLATFORM, tmp_path / "cache", silent, inside.installed)
     assert (folder / "kaptain_own").exists()
     assert not (folder / "kaptain_base").exists()
     lines[2] = f"kaptain-own==1.0 --hash=sha256:{'0' * 64}"
     with pytest.raises(ImageError):
-        run(install(lines, PLATFORM, tmp_path / "other", inside.installed))
+        install(lines, PLATFORM, tmp_path / "other", silent, inside.installed)
 
 
 def test_a_satisfied_line_with_options_is_not_missing() -> None:

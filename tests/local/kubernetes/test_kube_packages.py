@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Generator
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +15,7 @@ import pytest
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import JobSpec, Script
+from kaptain_magics.images.progress import silent
 from kaptain_magics.images.runtime_packages import bundle, fetch_runtime_packages, here, platform_name, versions_in
 from kaptain_magics.images.wheels import Platform
 from kaptain_magics.runtime.requirements import OWN_PACKAGES, STORAGE_PACKAGES
@@ -35,15 +35,6 @@ print(importlib.metadata.version("minio"))
 """
 AWAY = {"docker_host": "tcp://127.0.0.1:9", "image_platform": "linux/amd64"}
 IMAGE = "127.0.0.1:9/nobody/bare:1"
-
-
-def done(work: Generator[str, None, _T]) -> _T:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            found: _T = end.value
-            return found
 
 
 def own() -> Platform:
@@ -70,7 +61,7 @@ def test_a_python_without_anything_saves_a_model(
     packages = Packages(tmp_path / "cache", AWAY, lambda uri: open_store(uri, seaweed.env))
     assert json.loads(packages.listed(IMAGE, job.upload_uri, job.model_id))["bundles"] == {}
     open_store(bucket, seaweed.env).write(f"{bucket}/first", b"makes the bucket")
-    done(packages.prepare(IMAGE, job.upload_uri, job.model_id))
+    packages.prepare(IMAGE, job.upload_uri, job.model_id, silent)
     assert packages.ready(IMAGE, job.upload_uri, job.model_id)
     made = payload.for_job(job)
     made.files[LISTED] = packages.listed(IMAGE, job.upload_uri, job.model_id)
@@ -110,12 +101,12 @@ def test_own_packages_are_those_of_this_environment(tmp_path: Path, monkeypatch:
 
     mine = own()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    folder = done(fetch_runtime_packages(OWN_PACKAGES, mine, tmp_path))
+    folder = fetch_runtime_packages(OWN_PACKAGES, mine, tmp_path, silent)
     assert {name: version(name) for name in ("minio", "msgspec", "orjson", "httptools", "certifi")}.items() <= (
         versions_in(folder).items()
     )
-    assert done(fetch_runtime_packages(OWN_PACKAGES, mine, tmp_path)) == folder
-    lacking = done(fetch_runtime_packages(STORAGE_PACKAGES, mine, tmp_path, {"urllib3": "2.0", "certifi": "2026"}))
+    assert fetch_runtime_packages(OWN_PACKAGES, mine, tmp_path, silent) == folder
+    lacking = fetch_runtime_packages(STORAGE_PACKAGES, mine, tmp_path, silent, {"urllib3": "2.0", "certifi": "2026"})
     assert "minio" in versions_in(lacking)
     assert not {"urllib3", "certifi"} & set(versions_in(lacking))
     text = "".join(path.read_text("utf-8", "replace") for path in folder.rglob("*.dist-info/*") if path.is_file())

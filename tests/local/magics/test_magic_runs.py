@@ -187,7 +187,7 @@ def test_an_interrupt_can_leave_the_run_alone(notebook: Notebook) -> None:
     error = interrupted(notebook, "%%kaptain_train dev/leave --on-interrupt detach\n" + SLOW)
     run = notebook.variables["_kaptain"]
     assert isinstance(error, Interrupted)
-    assert f"goes on; %kaptain attach {run.run_id} shows it" in str(error)
+    assert f"is still running; %kaptain attach {run.run_id} shows it" in str(error)
     assert not run.state.terminal
     attached = interrupted(notebook, "%kaptain attach dev/leave")
     assert isinstance(attached, Interrupted)

@@ -59,11 +59,11 @@ def test_objectives_with_directions_of_their_own(notebook: Notebook) -> None:
     assert lines(study, warning=True) == ["trial 0 did not report f1", "no trial reported f1"]
     assert study.best_parameters == {"c": 0.1}
     for bad, text in (
-        ("--minimize mse:max", "mse is to be both minimized and maximized"),
-        ("--objective mse:max --minimize mse", "mse is to be both minimized and maximized"),
+        ("--minimize mse:max", "mse cannot be both minimized and maximized"),
+        ("--objective mse:max --minimize mse", "mse cannot be both minimized and maximized"),
         ("--minimize space --objective mse", "is `space` a metric, or the dict of this notebook"),
         ("--minimize --maximize", "exclude each other"),
-        ("--objective mse:max --minimize", "mse is to be both maximized and minimized"),
+        ("--objective mse:max --minimize", "mse cannot be both maximized and minimized"),
     ):
         notebook.run("space = {'c': 1}")
         error = notebook.error(f"%kaptain_tune dev/many c=Discrete([0.1,0.9]) {bad} --trials 2 {GRID}")

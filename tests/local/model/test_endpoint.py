@@ -27,7 +27,7 @@ from kaptain_magics.model.endpoint import Endpoint
 from kaptain_magics.state import EndpointRecord
 from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.local import instances
-from kaptain_magics.targets.local.serving import LocalServing
+from kaptain_magics.targets.local.local_serving import LocalServing
 from tests.servers import predictor
 from tests.waiting import until
 

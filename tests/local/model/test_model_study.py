@@ -78,7 +78,7 @@ def test_a_study_keeps_its_best_model_and_nothing_else(workspace: Workspace) -> 
 def test_a_stopped_study_goes_on_without_losing_a_trial(workspace: Workspace) -> None:
     study = begin(workspace, trials=6, parallel=1, parameters={"pause": 0.4})
     until(lambda: sum(t.state is TrialState.SUCCEEDED for t in study.trials) >= 2, 120)
-    with pytest.raises(StateError, match="still goes on"):
+    with pytest.raises(StateError, match="is still running"):
         workspace.resume(study.run_id)
     study.stop()
     assert study.state is RunState.STOPPED

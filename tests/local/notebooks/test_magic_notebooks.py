@@ -66,7 +66,7 @@ def test_a_result_is_shown_once_and_kept(client: Any) -> None:
     ("cell", "name", "message"),
     [
         ("%%kaptain_train dev/bad\nraise KeyError('lost')\n", "RunFailedError", "KeyError: 'lost'"),
-        ("%%kaptain_train dev/bad\nprint(df)\n", "ScriptError", "`df` in line 2 is defined nowhere"),
+        ("%%kaptain_train dev/bad\nprint(df)\n", "ScriptError", "`df` in line 2 is not defined anywhere"),
         ("%kaptain_tune dev/none --trials 0", "UsageError", "--trials '0': write a whole number"),
     ],
 )

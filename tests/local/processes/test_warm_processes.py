@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 import psutil
@@ -24,7 +23,6 @@ from kaptain_magics.processes import idle_workers, start_process
 from kaptain_magics.processes.start_process import threads_for
 from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker
 from kaptain_magics.script import capture
-from kaptain_magics.targets.local import environments, imports
 from tests.waiting import until
 
 
@@ -197,47 +195,6 @@ def test_without_a_fork_a_plain_child_does_the_same(
     assert json.loads((tmp_path / "exit.json").read_text())["exit"] == 4
 
 
-def wheel(folder: Path, name: str, version: str, source: str) -> None:
-    info = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
-        archive.writestr(f"{name}.py", source)
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr(f"{info}/RECORD", "")
-
-
-def test_requirements_get_an_environment_over_the_kernels(
-    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KAPTAIN_CACHE", str(tmp_path / "cache"))
-    workspace = Workspace(Settings.load())
-    wheel(tmp_path, "tiny_of_ours", "1.5", "answer = 42")
-    requirements = ("--no-index", f"--find-links {tmp_path}", "tiny_of_ours>=1")
-    source = "import numpy, sys, kaptain, tiny_of_ours\nprint(tiny_of_ours.answer, sys.prefix)"
-    run = train(workspace, source, requirements=requirements)
-    answer, prefix = run.log().split()
-    assert answer == "42"
-    assert Path(prefix).is_relative_to(tmp_path / "cache")
-    again = train(workspace, source, requirements=requirements)
-    assert again.log() == run.log()
-
-
-def test_what_the_kernel_has_needs_no_environment() -> None:
-    assert not environments.needed([])
-    assert not environments.needed(["msgspec>=0.1", "numpy", "no-such-thing; python_version < '3'"])
-    assert environments.needed(["msgspec>=99"])
-    assert environments.needed(["no-such-thing"])
-    assert environments.needed(["msgspec[extra]"])
-    assert environments.needed(["-r other.txt"])
-
-
-def test_a_stopped_installation_ends(tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match="stopped while"):
-        environments.prepare(["--no-index", "anything"], tmp_path, stop=lambda: True)
-
-
 def test_a_worker_that_cannot_start_is_a_clear_error(tmp_path: Path) -> None:
     request = {"program": {"script": "x", "argv": []}, "env": {}, "cwd": str(tmp_path)}
     with open(tmp_path / "log.txt", "wb") as log, pytest.raises(TargetError):
@@ -292,14 +249,3 @@ print(sorted({pool["num_threads"] for pool in threadpoolctl.threadpool_info()}))
     assert train(workspace, source).log() == f"[{threads_for(None)}]\n"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert train(workspace, source).log() == "[1]\n"
-
-
-def test_scripts_of_the_standard_library_share_a_worker() -> None:
-    source = "import os, sys, json.decoder as d\nfrom pathlib import Path, PurePath\nimport sklearn, os.path\n"
-    statements = imports.import_statements(source + "from . import x")
-    assert statements == [
-        "import os", "import sys", "import json.decoder as d", "from pathlib import Path, PurePath",
-        "import sklearn", "import os.path",
-    ]  # fmt: skip
-    assert [s for s in statements if not imports.is_standard(s)] == ["import sklearn"]
-    assert imports.imported_packages(source) == ["sklearn"]

@@ -136,7 +136,7 @@ def test_refusals(job: Any, tmp_path: Path) -> None:
         (lambda: upload_model("empty"), "the folder empty is empty"),
         (lambda: upload_folder(Path("empty")), "is empty"),
         (lambda: upload_model("model.joblib", MANIFEST), "written by the export itself"),
-        (lambda: upload_model("loop"), "links to a folder that holds it"),
+        (lambda: upload_model("loop"), "links to a folder that contains it"),
         (lambda: upload_model("odd"), "is not a regular file"),
     ):
         with pytest.raises((ExportError, TransferError), match=words) as error:

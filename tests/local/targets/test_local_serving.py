@@ -29,8 +29,8 @@ from kaptain_magics.errors import KaptainError, ServingError, TargetError
 from kaptain_magics.serving.client.predict import predict
 from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local import instances
-from kaptain_magics.targets.local.endpoints import base_environment
-from kaptain_magics.targets.local.serving import LocalServing
+from kaptain_magics.targets.local.local_serving import LocalServing
+from kaptain_magics.targets.local.server_environment import base_environment
 from tests.servers import ADDER, JSON, predictor, tensor
 from tests.waiting import until
 
@@ -207,8 +207,8 @@ import msgspec, sys
 from pathlib import Path
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.targets.base import TargetConfig
-from kaptain_magics.targets.local.endpoints import base_environment
-from kaptain_magics.targets.local.serving import LocalServing
+from kaptain_magics.targets.local.server_environment import base_environment
+from kaptain_magics.targets.local.local_serving import LocalServing
 home = Path(sys.argv[1])
 spec = msgspec.json.decode(sys.argv[2], type=EndpointSpec)
 for event in LocalServing(TargetConfig(home=home, cache=home)).deploy(spec):

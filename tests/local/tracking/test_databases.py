@@ -114,7 +114,7 @@ def test_what_mlflow_did_not_take_is_said_in_the_cell(
     monkeypatch.setenv("KAPTAIN_TRACKING_URI", f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")
     notebook.run(f"%%kaptain_train dev/untracked\n{SCRIPT}")
     shown = capsys.readouterr().out
-    assert f"MLflow at sqlite:///{tmp_path}/no/such/folder/mlflow.db did not take run" in shown
+    assert f"MLflow at sqlite:///{tmp_path}/no/such/folder/mlflow.db could not log run" in shown
     assert notebook.variables["_kaptain"].state is RunState.SUCCEEDED
     assert "check the tracking URI; the run itself is not affected" in shown
 

@@ -185,7 +185,7 @@ def test_a_tracker_that_cannot_be_used_is_one_warning_without_its_password(uri: 
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     warning = track(record(), [], "http://me:hunter2@127.0.0.1:9/x")
     assert warning is not None
-    assert warning.text.startswith("MLflow at http://127.0.0.1:9/x did not take run r1: ")
+    assert warning.text.startswith("MLflow at http://127.0.0.1:9/x could not log run r1: ")
     assert "hunter2" not in warning.text
     assert "\n" not in warning.text
     wrong = track(record(), [], "nonsense://place")
@@ -240,7 +240,7 @@ def test_a_password_of_the_environment_reaches_the_server_and_no_record(
         until(lambda: not run.folder.lock.held_by_other())
         server.shutdown()
     assert set(seen) == {"Basic " + base64.b64encode(b"ada:hunter2").decode()}
-    assert f"MLflow at http://{where} did not take" in (run.folder.path / "supervisor.log").read_text()
+    assert f"MLflow at http://{where} could not log" in (run.folder.path / "supervisor.log").read_text()
     assert [path for path in home.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()] == []
 
 

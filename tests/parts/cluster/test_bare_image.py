@@ -87,7 +87,7 @@ def test_a_long_name_from_training_to_its_end(
     place = workspace.registry.endpoint(NAME).spec.artifact_uri
     capsys.readouterr()
     notebook.run(f"%kaptain undeploy {NAME}")
-    assert "gone already" in capsys.readouterr().out
+    assert "already gone" in capsys.readouterr().out
     assert workspace.registry.endpoints() == []
     eventually(lambda: [thing for thing in ours(kernel_namespace) if not thing.startswith(("Job/", "Pod/"))] == [])
     assert workspace.objects().list(place)

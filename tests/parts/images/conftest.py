@@ -12,7 +12,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 import pytest
 import urllib3
 
+from kaptain_magics.images.progress import Progress, silent
 from kaptain_magics.images.registry.docker_logins import Logins
 from kaptain_magics.images.registry.reference import Reference
 from kaptain_magics.images.registry.registry_access import Access
@@ -225,15 +226,11 @@ def reference(server: Server, repository: str = "team/model", tag: str = "1") ->
     return Reference.parse(f"{server.address}/{repository}:{tag}")
 
 
-def run(work: Generator[str, None, T]) -> tuple[T, list[str]]:
+def run(work: Callable[[Progress], T]) -> tuple[T, list[str]]:
+    """Return what comes of some work, and the lines that it said."""
     lines: list[str] = []
-    try:
-        while True:
-            line = next(work)
-            if line:
-                lines.append(line)
-    except StopIteration as done:
-        return done.value, lines
+    result = work(lines.append)
+    return result, [line for line in lines if line]
 
 
 def skipped(name: str) -> str:
@@ -285,5 +282,5 @@ def digest_of(data: bytes) -> str:
 
 def upload(registry: Registry, image: Reference, data: bytes) -> str:
     digest = digest_of(data)
-    list(registry.upload(image, digest, len(data), partial(at, data)))
+    registry.upload(image, digest, len(data), partial(at, data), silent)
     return digest

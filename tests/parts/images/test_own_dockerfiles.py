@@ -14,7 +14,8 @@ from kaptain_magics.images.build_context import Entry
 from kaptain_magics.images.dockerfile_builder import ImageBuilder
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.engine_build import build_image, push_built
-from kaptain_magics.images.publish import Published
+from kaptain_magics.images.progress import silent
+from kaptain_magics.images.recipe import Published
 from kaptain_magics.images.registry.reference import Reference
 from kaptain_magics.images.registry.registry_access import Access
 from kaptain_magics.images.registry.registry_client import Registries
@@ -28,7 +29,7 @@ def test_a_dockerfile_needs_an_engine(serve: Serve, tmp_path: Path) -> None:
     settings = {"docker_host": "unix:///nowhere.sock", "docker_config": str(tmp_path)}
     builder = ImageBuilder(f"{serve().address}/team/own:1", "FROM scratch\n", settings=settings, cache=tmp_path)
     with pytest.raises(TargetError, match="needs a Docker engine"):
-        run(builder.build_image())
+        run(builder.build_image)
 
 
 @pytest.mark.docker
@@ -44,7 +45,7 @@ def test_a_dockerfile_of_ones_own_is_built_pushed_and_skipped(
     def build() -> tuple[Published, list[str]]:
         files = ["trainer.py", "set"]
         return run(
-            ImageBuilder(name, text, files, folder=tmp_path, settings=pushed, cache=tmp_path / "cache").build_image()
+            ImageBuilder(name, text, files, folder=tmp_path, settings=pushed, cache=tmp_path / "cache").build_image
         )
 
     published, lines = build()
@@ -68,13 +69,13 @@ def test_a_dockerfile_whose_base_moved_is_built_anew(
 
     def base(word: str) -> None:
         engine, made = Engine(pushed), f"{where}:{word}"
-        run(build_image(engine, made, "FROM scratch\nCOPY a /\n", {"": [Entry("a", made.encode())]}, {}))
+        build_image(engine, made, "FROM scratch\nCOPY a /\n", {"": [Entry("a", made.encode())]}, {}, silent)
         engine.client.images.get(made).tag(f"{where}:base")
 
     def build() -> tuple[Published, list[str]]:
         files = ["./.streamlit/config.toml"]
         return run(
-            ImageBuilder(f"{where}:1", text, files, folder=tmp_path, settings=pushed, cache=tmp_path).build_image()
+            ImageBuilder(f"{where}:1", text, files, folder=tmp_path, settings=pushed, cache=tmp_path).build_image
         )
 
     base("old")
@@ -91,11 +92,11 @@ def test_a_push_to_a_registry_that_is_away_is_tried_again(pushed: dict[str, str]
     engine, server = Engine(pushed), serve(started=False)
     image = reference(server, "kaptain-test/kept-away")
     name = f"{server.address}/{image.repository}:{image.tag}"
-    run(build_image(engine, name, "FROM scratch\nCOPY a /a\n", {"": [Entry("a", b"a")]}, {}))
+    build_image(engine, name, "FROM scratch\nCOPY a /a\n", {"": [Entry("a", b"a")]}, {}, silent)
     with pytest.raises(ImageError, match="cannot be pushed"):
-        run(push_built(engine, name, Access.of(pushed)._replace(patience=0.5)))
+        push_built(engine, name, Access.of(pushed)._replace(patience=0.5), silent)
     threading.Timer(2.0, server.start).start()
-    run(push_built(engine, name, Access.of(pushed)))
+    push_built(engine, name, Access.of(pushed), silent)
     assert Registries(Access.of(pushed)).of(image).digest_of(image)
 
 
@@ -104,4 +105,4 @@ def test_a_build_that_fails_says_which_step(pushed: dict[str, str], registry: Lo
     text = f"FROM {pushed['base']}\nRUN false\n"
     builder = ImageBuilder(f"{registry.address}/kaptain-test/bad:1", text, settings=pushed, cache=tmp_path)
     with pytest.raises(ImageError, match="false"):
-        run(builder.build_image())
+        run(builder.build_image)

@@ -9,6 +9,7 @@ import platform
 import tarfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from kaptain_magics.errors import ImageError
 from kaptain_magics.images.build_context import Entry
 from kaptain_magics.images.engine import Engine, docker_platform
 from kaptain_magics.images.engine_build import build_image
-from kaptain_magics.images.publish import Published, Publisher, Recipe, recipe
+from kaptain_magics.images.publish import Publisher
+from kaptain_magics.images.recipe import Published, Recipe, recipe
 from kaptain_magics.images.registry.reference import Reference
 from kaptain_magics.images.registry.registry_access import Access
 from kaptain_magics.images.registry.registry_client import Manifest, Registries
@@ -47,7 +49,7 @@ class Bench:
         return recipe(name, changes.pop("base", self.base.name), "training.py", source, **changes)
 
     def publish(self, what: Recipe) -> tuple[Published, list[str]]:
-        return run(Publisher(self.folder / "cache", self.settings).publish(what))
+        return run(partial(Publisher(self.folder / "cache", self.settings).publish, what))
 
     def look(self, name: str) -> tuple[Manifest, dict[str, Any], dict[str, tarfile.TarInfo], bytes]:
         """The manifest, the configuration, and what is in the layers above the base's."""
@@ -169,7 +171,7 @@ def test_an_image_is_complete_or_absent(bench: Bench) -> None:
         publisher._access = publisher._access._replace(patience=0.5)
         publisher._registries = Registries(publisher._access)
         with pytest.raises(ImageError):
-            run(publisher.publish(what))
+            run(partial(publisher.publish, what))
     finally:
         cutter.close()
     image = reference(bench.server, "team/mnist", "cut")
@@ -218,12 +220,12 @@ def test_both_ways_make_an_image_that_runs_without_root(
     wanted = ("scikit-learn>0.24.2", "tomli-w==1.2.0")
     what = recipe(name, pushed["base"], "training.py", source, [str(tmp_path / "data")], wanted)
     settings = {**pushed, "image_builder": builder}
-    published, lines = run(Publisher(tmp_path / "cache", settings).publish(what))
+    published, lines = run(partial(Publisher(tmp_path / "cache", settings).publish, what))
     assert lines[0] == (
         "Building Docker image." if builder == "engine" else "Assembling the image without a Docker engine."
     )
     assert published.digest
-    again, lines = run(Publisher(tmp_path / "cache", settings).publish(what))
+    again, lines = run(partial(Publisher(tmp_path / "cache", settings).publish, what))
     assert lines == [skipped(name)]
     assert again.digest == published.digest
     assert registry.password not in "".join(lines)
@@ -239,10 +241,10 @@ def test_both_ways_make_an_image_that_runs_without_root(
 def test_an_image_of_docker_hub_stays_in_the_engine_without_a_login(pushed: dict[str, str], tmp_path: Path) -> None:
     what = recipe(f"kaptain-test/kept-{new_hex(6)}:1", pushed["base"], "training.py", SCRIPT)
     settings = {"docker_host": pushed["docker_host"], "docker_config": str(tmp_path)}
-    published, lines = run(Publisher(tmp_path / "cache", settings).publish(what, keep_in_engine=True))
+    published, lines = run(partial(Publisher(tmp_path / "cache", settings).publish, what, keep_in_engine=True))
     assert published.digest == ""
     assert lines[-1].startswith(f"Keeping {what.image} in the Docker engine")
-    again, lines = run(Publisher(tmp_path / "cache", settings).publish(what, keep_in_engine=True))
+    again, lines = run(partial(Publisher(tmp_path / "cache", settings).publish, what, keep_in_engine=True))
     assert again.skipped
     assert lines == [skipped(what.image)]
 
@@ -271,7 +273,8 @@ def test_buildkit_gets_the_whole_context(buildx: Path, docker_host: str, docker_
 
     def build() -> tuple[str, list[str]]:
         parts = {"context": [Entry("a/b.txt", b"content")]}
-        return run(build_image(engine, docker_base_image, "FROM x\n", parts, {"checksum": "1"}, "linux/amd64"))
+        labels = {"checksum": "1"}
+        return run(partial(build_image, engine, docker_base_image, "FROM x\n", parts, labels, platform="linux/amd64"))
 
     assert build()[0].startswith("sha256:")
     told = (buildx / "told").read_text()

@@ -190,7 +190,7 @@ class TestObjectStore:
     def test_copy_into_itself(self, place: Place) -> None:
         place.store.write(place / "a/one", b"data")
         for target in ("a", "a/b", "a/one/x"):
-            with pytest.raises(StorageError, match="one holds the other"):
+            with pytest.raises(StorageError, match="one contains the other"):
                 place.store.copy(place / "a", place / target)
         assert place.store.read(place / "a/one") == b"data"
 

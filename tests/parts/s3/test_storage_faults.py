@@ -254,7 +254,7 @@ class TestRefusal:
             thread.start()
             try:
                 store = open_store("s3://kaptain", {"S3_ENDPOINT": f"127.0.0.1:{web.server_port}"})
-                with pytest.raises(StorageError, match="is no S3 server") as error:
+                with pytest.raises(StorageError, match="is not an S3 server") as error:
                     store.list("s3://kaptain/models")
                 assert "S3_ENDPOINT" in error.value.hint
             finally:

@@ -43,7 +43,7 @@ def test_a_stated_direction_wins() -> None:
 
 
 def test_contradictions_are_refused() -> None:
-    with pytest.raises(ObjectiveError, match="loss is to be both minimized and maximized"):
+    with pytest.raises(ObjectiveError, match="loss cannot be both minimized and maximized"):
         read_objectives(["loss:min"], Direction.MAXIMIZE)
     with pytest.raises(ObjectiveError, match="loss is named twice"):
         read_objectives(["loss", "loss:min"])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kaptain_magics.errors import ImageError
-from kaptain_magics.images.publish import Published
+from kaptain_magics.images.recipe import Published
 from kaptain_magics.images.registry.reference import Reference, with_tag
 
 DIGEST = "sha256:" + "0a" * 32

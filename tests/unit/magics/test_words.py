@@ -56,7 +56,7 @@ def test_words(line: str, words: list[str]) -> None:
         ('--x="', "never closed"),
         ("c=Double(1, 2", "'(' is never closed in c=Double(1,"),
         ("k=Categorical(['a', 'b)", "never closed"),
-        ("x=[1)", "')' closes nothing"),
+        ("x=[1)", "')' is unmatched"),
         ("x=(1 # 2)", "'(' is never closed"),
     ],
 )

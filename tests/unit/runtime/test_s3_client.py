@@ -49,16 +49,16 @@ def test_scheme_may_be_set_apart() -> None:
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        ({"S3_ENDPOINT": "ftp://host"}, "is no address"),
-        ({"S3_ENDPOINT": "http://host/path"}, "is no address"),
-        ({"S3_ENDPOINT": "http://"}, "is no address"),
-        ({"S3_ENDPOINT": "my host"}, "is no address"),
+        ({"S3_ENDPOINT": "ftp://host"}, "is not a valid address"),
+        ({"S3_ENDPOINT": "http://host/path"}, "is not a valid address"),
+        ({"S3_ENDPOINT": "http://"}, "is not a valid address"),
+        ({"S3_ENDPOINT": "my host"}, "is not a valid address"),
         ({"S3_ENDPOINT": "http://host:port"}, "cannot be used"),
         ({"S3_ENDPOINT": "http://ada:very-secret@host"}, "holds credentials"),
         ({"AWS_ACCESS_KEY_ID": "x"}, "without AWS_SECRET_ACCESS_KEY"),
-        ({"S3_SIGNATURE_VERSION": "s3"}, "too old"),
+        ({"S3_SIGNATURE_VERSION": "s3"}, "is not supported"),
         ({"AWS_CA_BUNDLE": "/no/such.pem"}, "no certificate file /no/such.pem"),
-        ({"KAPTAIN_STORAGE_PATIENCE": "long"}, "is 'long'"),
+        ({"KAPTAIN_STORAGE_PATIENCE": "long"}, "'long'"),
     ],
 )
 def test_bad_settings(env: dict[str, str], words: str) -> None:
@@ -116,7 +116,7 @@ def answer(code: str, status: int = 400, key: str | None = "m/x") -> S3Error:
         (answer("InternalError", 500), TransferError, "answers InternalError"),
         (ServerError("x", 502), TransferError, "fails with status 502"),
         (InvalidResponseError(504, "text/html", "<html>"), TransferError, "fails with status 504"),
-        (InvalidResponseError(200, "text/html", "<html>"), TransferError, "is no S3 server"),
+        (InvalidResponseError(200, "text/html", "<html>"), TransferError, "is not an S3 server"),
         (
             ProtocolError("Connection aborted.", ConnectionResetError(104, "Connection reset by peer")),
             TransferError,

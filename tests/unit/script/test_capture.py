@@ -342,9 +342,9 @@ def test_files_are_read_or_refused(tmp_path: Path) -> None:
         ("tain.py", "did you mean 'train.py'"),
         ("missing/x.py", "paths start at"),
         (".", "Is a directory"),
-        ("binary.py", "not a text in UTF-8"),
+        ("binary.py", "not UTF-8 text"),
         ("latin.py", "written in iso-8859-1"),
-        ("odd.py", "not a text in UTF-8"),
+        ("odd.py", "not UTF-8 text"),
         ("book.ipynb", "is a notebook"),
     ]:
         with pytest.raises(ScriptError) as caught:

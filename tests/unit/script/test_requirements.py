@@ -51,14 +51,14 @@ def test_files(tmp_path: Path) -> None:
     [
         ("requirement.txt", "did you mean 'requirements.txt'?"),
         ("./none.txt", "there is no requirements file"),
-        ("loop.txt", "names itself by -r"),
-        ("bad.txt", "line 2: 'what is this' is no requirement"),
-        ("binary.txt", "is not a text in UTF-8"),
+        ("loop.txt", "includes itself with -r"),
+        ("bad.txt", "line 2: 'what is this' is not a valid requirement"),
+        ("binary.txt", "is not UTF-8 text"),
         ("/", "cannot be read"),
-        ("~nobody-of-that-name/needs.txt", "is no path"),
-        ("a\0.txt", "is no path"),
-        ("!!", "names no package"),
-        ("numpy==", "names no package"),
+        ("~nobody-of-that-name/needs.txt", "is not a valid path"),
+        ("a\0.txt", "is not a valid path"),
+        ("!!", "is not a valid requirement"),
+        ("numpy==", "is not a valid requirement"),
     ],
 )
 def test_what_is_no_requirement_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -65,15 +65,15 @@ def test_typed(script: Script, texts: dict[str, str], values: dict[str, object])
             {"gama": "1"},
             "it takes betas, fast, gamma, layers, learning-rate, maybe, rate, tag; did you mean 'gamma'?",
         ),
-        (OPTIONS, {"fast": "maybe"}, "the script has a flag there (line 6)"),
+        (OPTIONS, {"fast": "maybe"}, "this is a flag in the script (line 6)"),
         (OPTIONS, {"rate": "1", "learning-rate": "2"}, "given twice"),
-        (PLAIN, {"gamma": "abc"}, "the script has a number there (gamma = 0.1, line 1)"),
+        (PLAIN, {"gamma": "abc"}, "this is a number in the script (gamma = 0.1, line 1)"),
         (PLAIN, {"shuffle": "2"}, "write true or false"),
         (PLAIN, {"shuffle": "None"}, "write true or false"),
         (OPTIONS, {"fast": "None"}, "write true or false"),
         (OPTIONS, {"gamma": "None"}, "a command line has no None, and the option's default is 0.1 (line 4)"),
         (capture("print(1)"), {"c": "1"}, "the script takes no hyperparameters"),
-        (DEAF, {"c": "1"}, "it parses a list of its own, not its command line\nwrite parse_args()"),
+        (DEAF, {"c": "1"}, "it parses a fixed list, not its command line\ncall parse_args() without arguments"),
     ],
 )
 def test_what_does_not_fit_is_refused(script: Script, texts: dict[str, str], message: str) -> None:
@@ -199,11 +199,11 @@ def test_flags_say_what_was_asked_for(script: Script, texts: dict[str, str], wor
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ({"always": "false"}, "can only say True, which is its default too (line 8)"),
-        ({"never": "true"}, "can only say False, which is its default too (line 9)"),
-        ({"warm": "hot"}, "the script has a flag there (line 12)"),
-        ({"v": "-1"}, "the script counts a flag there (line 10)"),
-        ({"sgd": "adam"}, "the script has a flag there (line 11)"),
+        ({"always": "false"}, "can only set True, already its default (line 8)"),
+        ({"never": "true"}, "can only set False, already its default (line 9)"),
+        ({"warm": "hot"}, "this is a flag in the script (line 12)"),
+        ({"v": "-1"}, "the script counts how often this flag is given (line 10)"),
+        ({"sgd": "adam"}, "this is a flag in the script (line 11)"),
         ({"optimizer": "sgd"}, "the script takes no `optimizer`"),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_bad_predictor_is_refused_in_a_sentence(source: str, said: str, tmp_pa
 def test_a_broken_description_is_refused(tmp_path: Path) -> None:
     write(tmp_path, CLASS)
     (tmp_path / "kaptain-model.json").write_text("{")
-    with pytest.raises(ServingError, match=r"kaptain-model.json is not usable"):
+    with pytest.raises(ServingError, match=r"invalid kaptain-model.json"):
         load_model(ModelFramework.PYTHON, tmp_path, {})
 
 

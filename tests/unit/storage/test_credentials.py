@@ -109,7 +109,7 @@ def test_refusals(user: Path, env: dict[str, str], words: str, hint: str) -> Non
 def test_a_broken_file_is_not_quoted(tmp_path: Path, text: str | bytes) -> None:
     path = tmp_path / "credentials"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(CredentialsError, match="not in the form") as error:
+    with pytest.raises(CredentialsError, match="not a valid file") as error:
         storage_env({"AWS_SHARED_CREDENTIALS_FILE": str(path), "HOME": str(tmp_path)})
     assert "very-secret" not in str(error.value)
 

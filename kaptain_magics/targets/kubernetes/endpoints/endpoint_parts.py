@@ -8,6 +8,8 @@ from contextlib import suppress
 from kaptain_magics.core.events import Event, Noted
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import KaptainError, ServingError, TargetError
+from kaptain_magics.images.progress import Progress
+from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.kubernetes.api.client import ApiError
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
@@ -157,9 +159,12 @@ class EndpointParts:
             TargetError: No image is named.
         """
         image = self._image(endpoint) or self._session.images.base(endpoint.image)
-        for line in self._session.packages.prepare(image, endpoint.artifact_uri, endpoint.model_id, serving=True):
-            if line:
-                yield Noted(text=line)
+        packages, uri, model_id = self._session.packages, endpoint.artifact_uri, endpoint.model_id
+
+        def make(progress: Progress) -> None:
+            packages.prepare(image, uri, model_id, progress, serving=True)
+
+        yield from in_background(make)
 
     def create(self, endpoint: EndpointSpec, objects: list[Manifest]) -> Iterator[Event]:
         """Create the objects, patch those that are shared with the revision before; after a failure nothing new stays.

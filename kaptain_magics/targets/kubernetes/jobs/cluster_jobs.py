@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
+from kaptain_magics.images.progress import CancelledError, silent
+from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes.api.client import ApiError
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
@@ -119,8 +122,7 @@ class KubernetesJobs:
             self.workload(job, self._session.setup(job, payload=""))  # what the cluster cannot run is refused now
             self._waiting[job.name] = job
             return _with_folder(JobRef(target=self.name, name=job.name, data={}), job)
-        for _ in self._session.prepare(job):
-            pass
+        self._session.prepare(job, silent)
         made = self._session.create(self.objects(job))
         return _with_folder(self.ref_of(made), job)
 
@@ -171,15 +173,12 @@ class KubernetesJobs:
     def _build_and_create(self, job: JobSpec) -> Generator[Event, None, JobRef | None]:
         """Make what the job's pods need and create the job; ``None`` where it has ended by that."""
         try:
-            for line in self._session.prepare(job):
-                if job.name in self._stopped:
-                    break
-                if line:
-                    yield Noted(text=line)
-            if job.name in self._stopped:
-                yield StateChanged(state=RunState.STOPPED, reason="stopped before its job was created")
-                return None
+            make = functools.partial(self._session.prepare, job)
+            yield from in_background(make, lambda: job.name in self._stopped)
             return _with_folder(self.ref_of(self._session.create(self.objects(job))), job)
+        except CancelledError:
+            yield StateChanged(state=RunState.STOPPED, reason="stopped before its job was created")
+            return None
         except KaptainError as error:
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
             return None

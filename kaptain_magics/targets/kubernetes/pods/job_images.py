@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,13 @@ import msgspec
 
 from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.errors import TargetError
+from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.registry.reference import DOCKER_HUB, Reference, with_tag
 from kaptain_magics.images.registry.registry_access import Access
 from kaptain_magics.runtime.requirements import OWN_PACKAGES
 
 if TYPE_CHECKING:
-    from kaptain_magics.images.publish import Recipe
+    from kaptain_magics.images.recipe import Recipe
 
 _HUB = "https://index.docker.io/v1/"  # under which the cluster looks for the login of Docker Hub
 
@@ -58,11 +59,12 @@ class Images:
         """Whether nothing has to be built before the job is created."""
         return not job.image.image_name or _key(job) in self._published
 
-    def publish(self, job: JobSpec) -> Generator[str, None, None]:
+    def publish(self, job: JobSpec, progress: Progress) -> None:
         """Build and push a job's image, unless one with the same content is in the registry.
 
-        Yields:
-            Lines for the reader, empty ones while work goes on.
+        Args:
+            job: The job.
+            progress: Gets lines for the reader, empty ones while work goes on.
 
         Raises:
             ImageError: It cannot be built or pushed.
@@ -70,11 +72,11 @@ class Images:
         """
         from kaptain_magics.images.publish import Publisher
 
-        published = yield from Publisher(self._cache, self._settings).publish(self._recipe(job))
+        published = Publisher(self._cache, self._settings).publish(self._recipe(job), progress)
         self._published[_key(job)] = published.pinned
 
     def _recipe(self, job: JobSpec) -> Recipe:
-        from kaptain_magics.images.publish import recipe
+        from kaptain_magics.images.recipe import recipe
 
         base = self.base(job.image)
         parts = job.script.name, job.script.source, job.files, job.requirements

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from kaptain_magics.errors import ImageError, KaptainError
 from kaptain_magics.files import write_whole
 from kaptain_magics.images.bases import image_platform
+from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.runtime_packages import bundle, fetch_runtime_packages, here, platform_name
 from kaptain_magics.images.wheels import Platform
 from kaptain_magics.runtime.requirements import OPTIONAL, SERVING_PACKAGES, STORAGE_PACKAGES
@@ -75,11 +76,15 @@ class Packages:
         mine = here()
         return mine is not None and all(platform_name(p) == platform_name(mine) for p in self._of(image)[0])
 
-    def prepare(self, image: str, uri: str, model_id: str, serving: bool = False) -> Generator[str, None, None]:
+    def prepare(self, image: str, uri: str, model_id: str, progress: Progress, serving: bool = False) -> None:
         """Make sure that the object store has what the pods of an image may lack.
 
-        Yields:
-            Lines for the reader, empty ones while pip works: the caller may stop there.
+        Args:
+            image: The pods' image.
+            uri: Where the model is, or goes to.
+            model_id: The model.
+            progress: Gets lines for the reader, empty ones while pip works.
+            serving: Whether the server is to run there.
 
         Raises:
             KaptainError: The object store refuses it.
@@ -97,15 +102,15 @@ class Packages:
                 continue
             if not own and not told:
                 told = True
-                yield f"Bringing what Kaptain's runtime needs for the Python of image {image}."
+                progress(f"Bringing what Kaptain's runtime needs for the Python of image {image}.")
             for name, lines in wanted_of(serving).items():
                 if name in _LARGE and not known and not own:
                     continue
                 try:
-                    packages = yield from fetch_runtime_packages(lines, platform_, self._cache)
+                    packages = fetch_runtime_packages(lines, platform_, self._cache, progress)
                 except ImageError as error:
                     if known:
-                        yield f"What the runtime needs is left to the image: {error.message}"
+                        progress(f"What the runtime needs is left to the image: {error.message}")
                     elif not own:
                         self._note("no-index")
                     break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
@@ -18,6 +19,8 @@ from kaptain_magics.core.metric_lines import explain_missing
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError, TargetError
+from kaptain_magics.images.progress import CancelledError, silent
+from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import StudyRef
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import ApiError
@@ -101,8 +104,7 @@ class KatibTuner:
         before = self._session.cluster.get("Experiment", study.name)
         if before is None or before["metadata"]["labels"].get(labels.RUN) != labels.value(study.run_id):
             if self._session.ready(study.job):
-                for _ in self._session.prepare(study.job):
-                    pass
+                self._session.prepare(study.job, silent)
                 self._session.create(self.objects(study))
             else:
                 self._waiting.add(study.name)
@@ -113,12 +115,12 @@ class KatibTuner:
         """Yield all of the study's trials until its end; then what belonged to it is removed."""
         spec = msgspec.json.decode(study.data["study"], type=StudySpec)
         if study.name in self._waiting:
-            for line in self._session.prepare(spec.job):
-                if study.name in self._stopped:
-                    yield StateChanged(state=RunState.STOPPED, reason="the study was stopped while its image was built")
-                    return
-                if line:
-                    yield Noted(text=line)
+            make = functools.partial(self._session.prepare, spec.job)
+            try:
+                yield from in_background(make, lambda: study.name in self._stopped)
+            except CancelledError:
+                yield StateChanged(state=RunState.STOPPED, reason="the study was stopped while its image was built")
+                return
             self._waiting.discard(study.name)
             self._session.create(self.objects(spec))
         follower = _StudyFollower(self._session, spec)

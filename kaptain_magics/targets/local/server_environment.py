@@ -1,4 +1,4 @@
-"""What is written down of the local target's endpoints, and what a server of theirs is started with."""
+"""What a server of a model is started with: the folder of its model, and its environment."""
 
 from __future__ import annotations
 
@@ -9,46 +9,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import msgspec
-
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import ServingError
 from kaptain_magics.runtime.threads import thread_limits
 
-_WORKSPACE = ("AWS_", "S3_", "KAPTAIN_TOKEN", "KAPTAIN_HOME")
-
-
-class Placed(msgspec.Struct, frozen=True):
-    """A revision and the server that has it."""
-
-    spec: EndpointSpec
-    instance: str
-
-
-class Deployed(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint as it is written down.
-
-    Attributes:
-        host: Address that it listens on.
-        port: Port that it listens on.
-        stable: The revision that gets the requests.
-        canary: The revision that gets ``percent`` of them.
-        router: The router's instance, while there is a canary.
-        percent: Percent of requests for the canary.
-    """
-
-    host: str
-    port: int
-    stable: Placed
-    canary: Placed | None = None
-    router: str = ""
-    percent: int = 0
-
-    @property
-    def instances(self) -> list[str]:
-        """All its instances, the one that accepts its requests first."""
-        canary = self.canary.instance if self.canary is not None else ""
-        return [name for name in (self.router, self.stable.instance, canary) if name]
+_WORKSPACE = ("AWS_", "S3_", "KAPTAIN_TOKEN", "KAPTAIN_HOME")  # variables that no server is to see
 
 
 def artifact(spec: EndpointSpec) -> Path:

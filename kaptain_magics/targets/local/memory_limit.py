@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+from kaptain_magics.processes.memory import private_bytes
 
 
 class MemoryWatch:
@@ -29,7 +29,7 @@ class MemoryWatch:
         if self._limit is None or now < self._next or not Path("/proc/self").is_dir():
             return False
         self._next = now + 0.25
-        used = sum(_private_bytes(pid) for pid in _members(self._group))
+        used = sum(private_bytes(pid) for pid in _members(self._group))
         if used <= self._limit:
             return False
         self.reason = f"out of memory: the job held {used / 1e6:.0f} MB of at most {self._limit / 1e6:.0f} MB"
@@ -45,11 +45,3 @@ def _members(group: int) -> list[int]:
                 if os.getpgid(int(entry.name)) == group:
                     found.append(int(entry.name))
     return found
-
-
-def _private_bytes(pid: int) -> int:
-    """Resident bytes without those shared with files and shared memory."""
-    with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/statm") as file:
-        fields = file.read().split()
-        return (int(fields[1]) - int(fields[2])) * _PAGE
-    return 0

@@ -7,7 +7,6 @@ one follows another. A router process stands before them only while there is a c
 
 from __future__ import annotations
 
-import http.client
 import shutil
 import sys
 import threading
@@ -16,43 +15,31 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-import msgspec
-
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, StateError, TargetError
 from kaptain_magics.targets.base import EndpointStatus, TargetConfig
-from kaptain_magics.targets.endpoints import (
+from kaptain_magics.targets.endpoint_store import (
     EndpointStore,
     check_deployment,
     check_percentage,
     no_canary,
-    reachable,
     url_of,
 )
-from kaptain_magics.targets.local.endpoints import (
-    Deployed,
-    Placed,
-    artifact,
-    base_environment,
-    environment,
-    is_free,
-)
+from kaptain_magics.targets.local.deployed import Deployed, Placed
 from kaptain_magics.targets.local.instances import (
-    ROUTER,
     SERVER,
     Instance,
     Launch,
     launch_process,
-    release,
-    retire,
     wait_ready,
     why_dead,
 )
+from kaptain_magics.targets.local.local_traffic import DRAIN, LocalTraffic, port_of
+from kaptain_magics.targets.local.server_environment import artifact, environment, is_free
 from kaptain_magics.targets.local.turns import Turns
 
-_DRAIN = 30.0  # seconds for requests in flight when a server leaves
 _HUNG = 5.0  # seconds for a server to say that it lives, and for one that does not to leave before it is killed
 
 
@@ -80,6 +67,7 @@ class LocalServing:
         self._launch = launch
         self._interpreter = interpreter
         self._cancelled = threading.Event()
+        self._traffic = LocalTraffic(self._folder, self._store, self._cancelled)
 
     def cancel(self) -> None:
         """End a ``deploy`` that waits; it then yields ``STOPPED``. May be called from another thread."""
@@ -132,7 +120,7 @@ class LocalServing:
         reason, hint = self._trouble(name, deployed)
         requests: dict[str, int] = {}
         for placed in filter(None, (deployed.stable, deployed.canary)):
-            answered = int(self._instance(name, placed.instance).ask({"do": "status"}).get("answered", 0))
+            answered = int(self._traffic.instance(name, placed.instance).ask({"do": "status"}).get("answered", 0))
             requests[placed.spec.revision] = requests.get(placed.spec.revision, 0) + answered
         traffic = {spec.revision: 100}
         if deployed.canary is not None:
@@ -163,7 +151,7 @@ class LocalServing:
     def server_log(self, name: str) -> str:
         """Return the log of the server that has the endpoint's requests."""
         deployed = self._store.read(name)
-        instance = self._instance(name, deployed.stable.instance)
+        instance = self._traffic.instance(name, deployed.stable.instance)
         log = instance.log.read_text("utf-8", "replace") if instance.log.exists() else ""
         reason, _ = self._trouble(name, deployed)
         return f"{log}{name} is not ready: {reason}\n" if reason else log
@@ -176,15 +164,15 @@ class LocalServing:
             if deployed.canary is None:
                 raise no_canary(name)
             if canary_percent in (0, 100):
-                self._settle(name, deployed, deployed.canary if canary_percent else deployed.stable)
+                self._traffic.settle(name, deployed, deployed.canary if canary_percent else deployed.stable)
             else:
-                self._route(name, deployed, deployed.canary, canary_percent)
+                self._traffic.route(name, deployed, deployed.canary, canary_percent)
 
     def undeploy(self, name: str) -> None:
         """Remove the endpoint and its canary after their requests in flight are answered."""
         with self._turns.change(name):
             deployed = self._store.read(name)
-            self._end([self._instance(name, i) for i in deployed.instances])
+            self._end([self._traffic.instance(name, i) for i in deployed.instances])
             self._store.remove(name)
         with self._turns.alone(name) as alone:
             if alone:
@@ -222,7 +210,7 @@ class LocalServing:
         for instance in leaving:
             instance.end()
         for instance in leaving:
-            instance.wait(_DRAIN + 5)
+            instance.wait(DRAIN + 5)
             instance.remove()
 
     # ---- starting a server -----------------------------------------------------------------------------------
@@ -251,7 +239,7 @@ class LocalServing:
             "host": spec.host,
             "port": port,
             "workers": spec.workers,
-            "drain_seconds": _DRAIN,
+            "drain_seconds": DRAIN,
             "private": str(instance.private),
             "control": str(instance.control),
             "handover": handover,
@@ -277,11 +265,11 @@ class LocalServing:
         same = spec.host == deployed.host and spec.port in (0, deployed.port)
         if same or spec.canary_percent is not None:
             for name in deployed.instances:
-                instance = self._instance(spec.name, name)
+                instance = self._traffic.instance(spec.name, name)
                 if instance.ask({"do": "status"}, _HUNG):
                     return deployed.port, str(instance.control)
             for name in deployed.instances:  # none answers: whoever lives hangs, and keeps the port
-                instance = self._instance(spec.name, name)
+                instance = self._traffic.instance(spec.name, name)
                 instance.end()
                 instance.wait(_HUNG)
         if spec.port:
@@ -295,94 +283,32 @@ class LocalServing:
         with self._turns.change(spec.name):
             deployed = self._store.find(spec.name)
             self._check(spec, deployed)
-            instance = self._instance(spec.name, placed.instance)
+            instance = self._traffic.instance(spec.name, placed.instance)
             if deployed is not None and spec.canary_percent is not None:
                 if not instance.ask({"do": "adopt"}):
                     raise ServingError("the canary's server ended", instance.last_words())
-                self._route(spec.name, deployed, placed, spec.canary_percent)
+                self._traffic.route(spec.name, deployed, placed, spec.canary_percent)
                 return
             if deployed is not None:
-                self._settle(spec.name, deployed, placed)
+                self._traffic.settle(spec.name, deployed, placed)
                 return
-            self._accept(spec.name, placed)
-            self._store.write(spec.name, Deployed(host=spec.host, port=_port_of(instance), stable=placed))
-
-    def _settle(self, name: str, deployed: Deployed, winner: Placed) -> None:
-        """Give one revision all requests; when this returns, no other one answers any more."""
-        self._accept(name, winner)
-        follower = self._instance(name, winner.instance)
-        self._store.write(name, Deployed(host=winner.spec.host, port=_port_of(follower), stable=winner))
-        if deployed.router:
-            backends = [str(follower.private)]
-            self._instance(name, deployed.router).ask({"do": "route", "backends": backends, "percent": 0})
-        retire([self._instance(name, loser) for loser in deployed.instances if loser != winner.instance], follower)
-
-    def _accept(self, name: str, placed: Placed) -> None:
-        """Let a server take requests from the endpoint's port, and look that it answers there."""
-        instance = self._instance(name, placed.instance)
-        answer = instance.ask({"do": "accept"})
-        if "error" in answer:
-            raise ServingError(str(answer["error"]), "name another port, or 0 for a free one")
-        if not answer.get("accepting"):
-            raise ServingError("the server ended before it took its first request", instance.last_words())
-        port = _port_of(instance)
-        connection = http.client.HTTPConnection(reachable(placed.spec.host), port, timeout=10)
-        try:
-            connection.request("GET", f"/v2/models/{name}/ready")
-            connection.getresponse().read()
-        except OSError as error:
-            raise ServingError(f"the server does not answer on port {port}: {error}", "deploy it again") from error
-        finally:
-            connection.close()
-
-    def _route(self, name: str, deployed: Deployed, canary: Placed, percent: int) -> None:
-        """Share the requests between the stable revision and a canary."""
-        stable = self._instance(name, deployed.stable.instance)
-        backends = [str(stable.private), str(self._instance(name, canary.instance).private)]
-        router = self._instance(name, deployed.router) if deployed.router else None
-        if router is None or not router.ask({"do": "route", "backends": backends, "percent": percent}):
-            router = self._start_router(name, stable, backends, percent)
-        after = msgspec.structs.replace(deployed, canary=canary, router=router.folder.name, percent=percent)
-        self._store.write(name, after)
-        release(stable, router)
-        if deployed.canary is not None and deployed.canary.instance != canary.instance:
-            retire([self._instance(name, deployed.canary.instance)], self._instance(name, canary.instance))
-
-    def _start_router(self, name: str, stable: Instance, backends: list[str], percent: int) -> Instance:
-        router = Instance.make(self._folder / name)
-        options = {
-            "handover": str(stable.control),
-            "control": str(router.control),
-            "state": str(router.state),
-            "backends": backends,
-            "percent": percent,
-            "drain_seconds": _DRAIN,
-        }
-        started = router.start(launch_process, ROUTER, options, base_environment(), sys.executable)
-        reason = wait_ready(router, started, time.monotonic() + 60.0, self._cancelled.is_set)
-        if reason or not router.ask({"do": "accept"}).get("accepting"):
-            router.end()
-            router.remove()
-            raise ServingError(f"the router could not be started: {reason}", "deploy the canary again")
-        return router
+            self._traffic.accept(spec.name, placed)
+            self._store.write(spec.name, Deployed(host=spec.host, port=port_of(instance), stable=placed))
 
     # ---- what is written down ---------------------------------------------------------------------------------
 
     def _trouble(self, name: str, deployed: Deployed) -> tuple[str, str]:
         """Return why an endpoint does not answer, and the next step; empty when it does."""
-        stable = self._instance(name, deployed.stable.instance)
+        stable = self._traffic.instance(name, deployed.stable.instance)
         again = f"start it again: %kaptain_deploy {deployed.stable.spec.model_id} --replace"
         answers = stable.ask({"do": "status"}, _HUNG).get("ready")
         if not stable.alive:
             return why_dead(stable), again
         if not answers:
             return "its server does not answer", again
-        if deployed.router and not self._instance(name, deployed.router).alive:
+        if deployed.router and not self._traffic.instance(name, deployed.router).alive:
             return "the router of its canary was killed", f"%kaptain promote {name}, or %kaptain rollback {name}"
         return "", ""
-
-    def _instance(self, name: str, instance: str) -> Instance:
-        return Instance(self._folder / name / instance)
 
     def _failed(self, name: str, error: KaptainError) -> Event:
         """Return how the endpoint is after a deployment that failed: as before, if it was there."""
@@ -399,13 +325,6 @@ class LocalServing:
                     instance.remove()
             if self._store.find(name) is None and not list((self._folder / name).glob("i-*")):
                 shutil.rmtree(self._folder / name, ignore_errors=True)
-
-
-def _port_of(instance: Instance) -> int:
-    info = instance.info
-    if info is None:
-        raise ServingError("the server has not said where it listens", instance.last_words())
-    return info.port
 
 
 def _notes(spec: EndpointSpec) -> Iterator[Event]:

@@ -29,6 +29,7 @@ class StartedJob:
         self.process: Process | None = None
         self.stopping = False
         self.reason = self.hint = self.note = ""
+        self.notes: list[str] = []
         self.starting: threading.Thread | None = None
         self._error: BaseException | None = None
         self._limit = spec.timeout or float("inf")

@@ -1,0 +1,310 @@
+"""The local target: jobs as processes of this machine, forked from a warm worker where that is safe."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kaptain_magics.core.events import Event, Noted, StateChanged
+from kaptain_magics.core.secrets import without_passwords
+from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
+from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import TargetError
+from kaptain_magics.files import disk_error, private_folder
+from kaptain_magics.processes.environment_mark import run_mark
+from kaptain_magics.processes.idle_workers import idle_workers
+from kaptain_magics.processes.job_process import Process
+from kaptain_magics.processes.orphans import end_marked
+from kaptain_magics.processes.start_process import start_process, threads_for
+from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker
+from kaptain_magics.runtime.threads import THREAD_VARIABLES
+from kaptain_magics.targets.base import Check, JobRef, TargetConfig, without_values
+from kaptain_magics.targets.local import gpus, requirements_env
+from kaptain_magics.targets.local.imports import import_statements, is_standard
+from kaptain_magics.targets.local.job_files import JobFiles, follow_files
+from kaptain_magics.targets.local.memory_limit import MemoryWatch
+from kaptain_magics.targets.local.started_job import StartedJob
+from kaptain_magics.targets.reading import explain
+
+_TICK = 0.1  # seconds between looks at a running job's files
+_PATIENCE = 5.0  # seconds between asking a job to end and ending it
+_SERVER = ("import kaptain_magics.serving.__main__",)  # so that a model's server can be forked too
+
+
+class LocalJobs:
+    """Runs jobs on this machine.
+
+    Args:
+        config: State folder, cache and settings; ``warm`` ``false`` starts every job as a fresh process.
+    """
+
+    name = "local"
+
+    def __init__(self, config: TargetConfig) -> None:
+        self._config = config
+        self._warm = config.settings.get("warm", "true") == "true"
+        self._jobs: dict[str, StartedJob] = {}
+        self._workers: dict[tuple[str, str], WarmWorker] = {}
+        self._gpus = gpus.Share()
+
+    def check(self) -> list[Check]:
+        """Look at the state folder, the disk and the ways to start a process."""
+        home = self._config.home
+        free = shutil.disk_usage(home if home.exists() else Path.home()).free
+        warm = CAN_FORK and self._warm
+        found = gpus.look()
+        writable = os.access(home if home.exists() else home.parent, os.W_OK)
+        return [
+            Check("state folder", writable, str(home), "" if writable else "name another one with KAPTAIN_HOME"),
+            Check("disk", free > 1 << 30, f"{free / 1e9:.1f} GB free", "" if free > 1 << 30 else "free some space"),
+            Check("python", True, f"{sys.version.split()[0]} at {sys.executable}"),
+            Check("gpus", True, f"{len(found.ids)}: {found.looked}"),
+            Check("warm start", True, "jobs fork from a warm worker" if warm else "jobs start as fresh processes"),
+        ]
+
+    def check_gpus(self, wanted: int) -> None:
+        """Refuse more GPUs than this machine has.
+
+        Raises:
+            TargetError: It has fewer.
+        """
+        gpus.check(wanted, gpus.look())
+
+    def render(self, spec: JobSpec | EndpointSpec | StudySpec) -> str:
+        """Return the command that would run, as a shell would write it."""
+        import shlex
+
+        if isinstance(spec, EndpointSpec):
+            return f"# a server of {spec.artifact_uri} on {spec.host}\n" + shlex.join(
+                ["python", "-m", "kaptain_magics.serving", "--model-name", spec.name]
+            )
+        job = spec.job if isinstance(spec, StudySpec) else spec
+        lines = [f"# {job.name}: a process of this machine, working folder {job.folder or '<run>'}/work"]
+        lines += [f"# assignment replaced: {name} = {value!r}" for name, value in job.assignments.items()]
+        if isinstance(spec, StudySpec):
+            lines += [f"# searched: {name} = {domain}" for name, domain in spec.domains.items()]
+        lines.append(f"TRAINED_MODEL_UPLOAD_PATH={job.upload_uri}")
+        lines += [f"{name}={value}" for name, value in without_values(job).env.items()]
+        return "\n".join([*lines, shlex.join(["python", "-u", job.script.name, *job.argv])])
+
+    def submit(self, job: JobSpec) -> JobRef:
+        """Start the job's process, or leave that to ``follow`` where an environment has to be made first."""
+        folder = Path(job.folder)
+        if job.resources.gpu_limit:
+            gpus.check(job.resources.gpu_limit, gpus.look({**os.environ, **job.env}))
+        self._jobs[job.name] = mine = StartedJob(job)
+        try:
+            self._prepare(job, folder)
+        except OSError as error:
+            raise disk_error(error, folder) from error
+        if not requirements_env.needed(job.requirements):
+            self._start_job(mine, sys.executable)
+        return JobRef(target=self.name, name=job.name, data={"folder": job.folder})
+
+    def _prepare(self, job: JobSpec, folder: Path) -> None:
+        work = folder / "work"
+        private_folder(work)
+        (work / job.script.name).write_text(job.script.source, encoding="utf-8")
+        shared = folder.parent.parent / "files" if job.trial is not None else None
+        for source in map(Path, job.files):
+            if shared is None:
+                _copy(source, work / source.name)
+            else:
+                if not (shared / source.name).exists():
+                    _copy(source, shared / source.name)
+                (work / source.name).symlink_to(shared / source.name)
+
+    def _start_job(self, mine: StartedJob, python: str) -> None:
+        job = mine.spec
+        folder = Path(job.folder)
+        threads = threads_for(job.resources.cores, job.parallel)
+        request: dict[str, Any] = {
+            "program": {
+                "script": str(folder / "work" / job.script.name),
+                "argv": list(job.argv),
+                "assignments": job.assignments,
+                "model": job.capture.model,
+                "metrics": job.capture.metrics,
+                "fetch": list(job.capture.fetch),
+                "fetched": str(folder / "fetched.pkl"),
+                "sent": _sent(job, folder),
+            },
+            "env": self._environment(mine, threads),
+            "cwd": str(folder / "work"),
+            "exit_path": str(folder / "exit.json"),
+            "threads": threads,
+        }
+        worker = self._worker(job, python)
+
+        def start() -> Process:
+            output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                return start_process(request, output, python=python, warm=worker, cancelled=mine.cancelled)
+            finally:
+                os.close(output)
+                mine.notes = worker.take_notes() if worker is not None else []
+
+        mine.begin(start)
+
+    def warm_up(self, job: JobSpec) -> None:
+        """Let the worker of such jobs import what they need while the caller does something else."""
+        if not requirements_env.needed(job.requirements):
+            worker = self._worker(job, sys.executable)
+            if worker is not None:
+                worker.start()
+
+    def _worker(self, job: JobSpec, python: str) -> WarmWorker | None:
+        if not self._warm or job.resources.gpu_limit:
+            return None
+        key = (python, job.script.source)
+        if key not in self._workers:
+            env = {**os.environ, **self._config.variables(job)}
+            statements = [s for s in import_statements(job.script.source) if not is_standard(s)]
+            self._workers[key] = WarmWorker(statements, env, python, later=_SERVER)
+        return self._workers[key]
+
+    def _environment(self, mine: StartedJob, threads: int) -> dict[str, str]:
+        job = mine.spec
+        env = {**os.environ, **self._config.storage_env}
+        if env.get("MPLBACKEND", "").startswith("module://"):  # the notebook's own; a job has no notebook
+            env["MPLBACKEND"] = "agg"
+        env |= {
+            "TRAINED_MODEL_UPLOAD_PATH": job.upload_uri,
+            "MODEL_LIFECYCLE_PHASE": job.phase,
+            "GPUS": str(job.resources.gpu_limit),
+            "KAPTAIN_FRAMEWORK": job.framework.value,
+            "KAPTAIN_RUN_ID": job.run_id,
+            "KAPTAIN_CHANNEL": f"file:{Path(job.folder) / 'channel.jsonl'}",
+            "KAPTAIN_JOB": mine.mark,
+            **({"KAPTAIN_TRIAL": str(job.trial)} if job.trial is not None else {}),
+        }
+        if job.resources.cores is not None:
+            env = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **env}
+        env |= self._config.variables(job)
+        if job.resources.gpu_limit:
+            devices, mine.note = self._gpus.take(job.name, job.resources.gpu_limit, env)
+            env |= devices
+        return env
+
+    def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
+        """Yield the job's events; works in the process that submitted it and, by the job's files, in any other."""
+        folder = Path(job.data["folder"])
+        mine = self._jobs.get(job.name)
+        if mine is None:
+            yield from follow_files(folder, after)
+            return
+        reader = JobFiles(folder, mine.spec.metric_names, after, mine.spec.settings)
+        if mine.starting is None and not mine.stopping:
+            yield from self._launch_in_environment(mine)
+        yield from mine.await_start()
+        process = mine.process
+        if process is None:
+            self._jobs.pop(job.name, None)
+            self._gpus.give_back(job.name)
+            yield mine.never_started()
+            return
+        mine.started()
+        yield StateChanged(state=RunState.RUNNING)
+        for text in mine.notes:
+            yield Noted(text=text)
+        if mine.note:
+            yield Noted(text=mine.note, warning=True)
+        if mine.spec.workers > 1:
+            yield Noted(text=f"The local target runs one worker instead of {mine.spec.workers}.")
+        memory = MemoryWatch(process.pid, mine.spec.resources.memory_bytes)
+        timed_out = False
+        while process.wait(_TICK) is None:
+            yield from reader.news()
+            if mine.late:
+                timed_out = True
+                process.kill(signal.SIGKILL)
+            elif memory.exceeded():
+                process.kill(signal.SIGKILL)
+        yield from reader.news()
+        yield from reader.last_words()
+        self._jobs.pop(job.name, None)
+        self._gpus.give_back(job.name)
+        if mine.spec.trial is not None:
+            shutil.rmtree(folder / "work", ignore_errors=True)
+        assert process.exit is not None
+        code = process.exit.code
+        if code is None:  # there is no worker any more to end what the job has left
+            end_marked(mine.mark)
+        if code == 0 and not mine.stopping:
+            yield StateChanged(state=RunState.SUCCEEDED, exit_code=0)
+        elif mine.stopping:
+            yield StateChanged(state=RunState.STOPPED, reason=mine.reason or "stopped", exit_code=code)
+        elif timed_out:
+            yield mine.timed_out(code)
+        elif memory.reason:
+            yield StateChanged(state=RunState.FAILED, reason=memory.reason, hint=memory.hint, exit_code=code)
+        elif code is None:
+            reason = "the worker that ran the job was killed from outside, often for want of memory"
+            hint = "run it again" if mine.spec.trial is None else "where memory is short, lower --parallel"
+            yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, lost=True)
+        else:
+            reason, hint = explain(code, reader.tail())
+            yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
+
+    def _launch_in_environment(self, mine: StartedJob) -> Iterator[Event]:
+        requirements = mine.spec.requirements
+        yield Noted(text="Installing requirements: " + without_passwords(", ".join(requirements)))
+        try:
+            env = {**os.environ, **self._config.variables(mine.spec)}
+            python = requirements_env.prepare(requirements, self._config.cache, lambda: mine.stopping, env)
+            if not mine.stopping:
+                self._start_job(mine, python)
+        except TargetError as error:
+            mine.reason, mine.hint = error.message, error.hint
+
+    def stop(self, job: JobRef) -> None:
+        """Ask the job's processes to end, then end them."""
+        mine = self._jobs.get(job.name)
+        if mine is None:
+            return
+        mine.stopping = True
+        process = mine.process
+        if process is None:
+            return
+        process.kill(signal.SIGTERM)
+        until = time.monotonic() + _PATIENCE
+        while process.exit is None and time.monotonic() < until and _alive(process.pid):
+            time.sleep(0.02)
+        process.kill(signal.SIGKILL)
+
+    def clean(self, force: bool = False) -> list[str]:
+        """Find warm workers of this user that have nothing to do and, with ``force``, let them end."""
+        return [f"idle warm worker (process {pid})" for pid in idle_workers(leave=force)]
+
+    def end_run(self, run_id: str) -> None:
+        """End the processes of a run whose supervisor was killed."""
+        end_marked(run_mark(run_id))
+
+
+def _alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+def _copy(source: Path, target: Path) -> None:
+    private_folder(target.parent)
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+    else:
+        shutil.copy2(source, target)
+
+
+def _sent(job: JobSpec, folder: Path) -> str:
+    if not job.capture.send:
+        return ""
+    run = folder.parent.parent if job.trial is not None else folder
+    return str(run / "sent.pkl")

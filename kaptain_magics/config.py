@@ -3,20 +3,20 @@
 Every setting is a plain text, number or flag and none is a secret: credentials stay in the environment or in their own
 files and are read by the process that needs them. A setting with a password in it is refused; that of a tracking URI
 may stand in the environment (``KAPTAIN_TRACKING_URI``), where it stays: the setting is the URI without it.
+
+``%load_ext`` reads the class for its traits: what only loading settings needs is imported there.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from kaptain_magics.core.names import did_you_mean
-from kaptain_magics.core.secrets import holds_password, without_login
 from kaptain_magics.errors import ConfigError
 from kaptain_magics.runtime.text import is_true
 
@@ -27,6 +27,7 @@ _PASSWORDS = {  # a setting's name: where its password belongs
     "s3_endpoint": "put it into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
     "": "settings are written down: take the login out of the address",
 }
+_RETIRED = ("log_lines",)  # settings of older versions, which records of runs and files may still have
 _PATHS = ("home", "cache", "docker_config", "registry_certificate")
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!:memory:|file:)([^?]+)(.*)")
 _NO_PATHS = ("databricks", "databricks-uc", "uc")  # what MLflow reads as the name of a service
@@ -41,22 +42,23 @@ def _default_cache() -> str:
     return str(Path(base) / "kaptain")
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings with their defaults.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings with their defaults; the traits of ``%config KaptainMagics`` and their help are made from these.
 
     Attributes:
         target: Where things run: ``local``, ``docker`` or ``kubernetes``.
-        home: The state folder; notebook, terminal and sidebar must share it.
+        home: The state folder; notebooks and terminals must share it.
         cache: Folder for what can be made again (environments, downloads).
         storage_uri: Folder of the object store that holds the models; empty means ``<home>/storage/models``.
         s3_endpoint: Address of the S3 server, for ``s3://`` URIs; empty means the environment's, else AWS.
-        s3_region: Its region.
+        s3_region: Region of the S3 server.
         aws_profile: Profile in ``~/.aws/credentials``.
         base_image: Image that runs the work in Docker and on Kubernetes.
         docker_host: Address of the Docker engine; empty means the environment's.
         kubeconfig: Path of the kubeconfig; empty means the usual places.
-        context: Context in it.
-        namespace: Namespace; empty means the context's.
+        context: Context in the kubeconfig.
+        namespace: Namespace on the cluster; empty means the context's.
         service_account: Service account of pods.
         image_pull_secrets: Names of Secrets in the namespace that pull images, commas between.
         run_as_user: Numeric user of containers on a cluster; anything but a number leaves it to the cluster.
@@ -66,8 +68,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         pending_timeout: Seconds that something may keep a pod on a cluster from starting before it is given up.
         docker_config: Docker's ``config.json`` with the logins of registries, or its folder; empty: the usual place.
         registry: The private registry, ``host[:port]``, that ``registry_certificate`` belongs to; empty: every one.
-        registry_certificate: File with the certificate (PEM) of its authority.
-        insecure_registries: Registries (``host[:port]``, commas between) that may be spoken to without encryption, and
+        registry_certificate: File with the certificate (PEM) of the registry's authority.
+        insecure_registries: Registries (``host[:port]``, commas between) that may be used without encryption, and
             so get logins in clear; those on this machine always may.
         image_builder: What builds images: ``engine`` (Docker), ``none`` (no engine needed), empty for what is there.
         image_platform: Platform of images, such as ``linux/arm64``; empty means Linux on this machine's processor.
@@ -75,12 +77,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         on_interrupt: What interrupting a waiting cell does: ``stop`` or ``detach``.
         tracking_uri: MLflow tracking URI without its password; empty logs nothing. A relative SQLite database or folder
             lies beside the ``kaptain.toml`` that names it, else in the working folder.
-        log_lines: Lines of a job's log that a view shows.
     """
 
     target: str = "local"
-    home: str = msgspec.field(default_factory=_default_home)
-    cache: str = msgspec.field(default_factory=_default_cache)
+    home: str = dataclasses.field(default_factory=_default_home)
+    cache: str = dataclasses.field(default_factory=_default_cache)
     storage_uri: str = ""
     s3_endpoint: str = ""
     s3_region: str = ""
@@ -106,25 +107,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     warm: bool = True
     on_interrupt: str = "stop"
     tracking_uri: str = ""
-    log_lines: int = 20
 
     def __post_init__(self) -> None:
+        from kaptain_magics.core.secrets import holds_password
+
         if self.on_interrupt not in ("stop", "detach"):
             raise ConfigError(f"on_interrupt {self.on_interrupt!r} is unknown", "write stop or detach")
-        if self.log_lines < 1:
-            raise ConfigError(f"log_lines {self.log_lines} is less than 1", "write how many lines a view shows")
         if self.image_builder not in ("", "engine", "none"):
             raise ConfigError(
                 f"image_builder {self.image_builder!r} is unknown", "write engine or none, or leave it out"
             )
         if self.image_platform and not re.fullmatch(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?", self.image_platform):
-            raise ConfigError(f"image_platform {self.image_platform!r} is none", "write for example linux/amd64")
-        for name in self.__struct_fields__:
+            raise ConfigError(f"{self.image_platform!r} is not a valid image_platform", "write for example linux/amd64")
+        for name in self.names():
             if holds_password(str(getattr(self, name))):
                 raise ConfigError(f"the setting {name} holds a password", _PASSWORDS.get(name, _PASSWORDS[""]))
         for name in (*_PATHS, "tracking_uri"):
             value = _absolute(name, getattr(self, name), Path.cwd())
-            msgspec.structs.force_setattr(self, name, value)
+            object.__setattr__(self, name, value)  # frozen for others
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of all settings."""
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    @classmethod
+    def help(cls) -> dict[str, str]:
+        """Return what each setting is about, by name: its line in this class's docstring."""
+        text = re.sub(r"\n {8,}", " ", inspect.getdoc(cls) or "")
+        return dict(re.findall(r"^ {4}(\w+): (.*)$", text.replace("``", ""), re.MULTILINE))
 
     @classmethod
     def load(cls, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -136,17 +147,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ConfigError: A setting is unknown or has a value of the wrong type.
         """
+        import msgspec
+
+        from kaptain_magics.core.names import did_you_mean
+        from kaptain_magics.core.secrets import without_login
+
         values: dict[str, Any] = dict(_from_file())
-        for name in cls.__struct_fields__:
+        for name in cls.names():
             text = os.environ.get(f"KAPTAIN_{name.upper()}")
             if text:
                 values[name] = without_login(text) if name == "tracking_uri" else text
         if "MLFLOW_TRACKING_URI" in os.environ:
             values.setdefault("tracking_uri", without_login(os.environ["MLFLOW_TRACKING_URI"]))
         values |= {k: v for k, v in (overrides or {}).items() if v not in (None, "")}
+        values = {name: value for name, value in values.items() if name not in _RETIRED}
         for name in values:
-            if name not in cls.__struct_fields__:
-                hint = did_you_mean(name, cls.__struct_fields__) or "one of " + ", ".join(cls.__struct_fields__)
+            if name not in cls.names():
+                hint = did_you_mean(name, cls.names()) or "one of " + ", ".join(cls.names())
                 raise ConfigError(f"unknown setting {name!r}", hint)
         if isinstance(values.get("warm"), str):
             values["warm"] = is_true(values["warm"])
@@ -162,12 +179,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def whole_tracking_uri(self) -> str:
         """Return the tracking URI with its password (a secret!), where the environment has it."""
+        from kaptain_magics.core.secrets import without_login
+
         there = (os.environ.get(name, "") for name in ("KAPTAIN_TRACKING_URI", "MLFLOW_TRACKING_URI"))
         return next((uri for uri in there if uri and without_login(uri) == self.tracking_uri), self.tracking_uri)
 
     def as_texts(self) -> dict[str, str]:
         """Return the settings by name as texts, for a run's record."""
-        return {name: str(getattr(self, name)) for name in self.__struct_fields__}
+        return {name: str(getattr(self, name)) for name in self.names()}
 
 
 def _from_file() -> dict[str, Any]:

@@ -7,11 +7,11 @@ files.
 from __future__ import annotations
 
 import contextlib
-import shlex
 from enum import StrEnum
 
 import msgspec
 
+from kaptain_magics.core.command_line import option_words, split_words
 from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.objectives import Objective, infer
@@ -132,7 +132,33 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     image_pull_secrets: tuple[str, ...] = ()
 
 
-class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is said of a job by whoever asks for it: requests have these fields, and a job's spec takes them over.
+
+    Attributes:
+        args: Further command-line arguments, as they are.
+        files: Absolute paths of files and folders that the script finds beside itself.
+        requirements: Lines of a pip requirements file.
+        resources: What each worker may use.
+        workers: How many workers; 1 except for distributed training.
+        timeout: Seconds after which the job is stopped and counts as failed; ``None`` for no limit.
+        capture: What to take from the script's variables.
+        image: The container image.
+        cluster: Options of clusters.
+    """
+
+    args: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    resources: Resources = Resources()
+    workers: int = 1
+    timeout: float | None = None
+    capture: Capture = Capture()
+    image: ImageSpec = ImageSpec()
+    cluster: ClusterOptions = ClusterOptions()
+
+
+class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
     """One execution of a script: a training run, or one trial of a study.
 
     Attributes:
@@ -147,20 +173,11 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         folder: Folder of this job on the machine of the supervisor: holds its log, channel and working directory.
         parameters: Hyperparameters under the names that the user gave (``gamma`` or ``--gamma``).
         bindings: How the script takes each of them, by the same names; ``OPTION`` where absent.
-        args: Further command-line arguments, as they are.
         env: Further environment variables whose values stand in the line; they are written down, but never shown.
         env_names: Further environment variables whose values the process that starts the job has in its own
             environment; they are never written down.
-        files: Absolute paths of files and folders that the script finds beside itself.
-        requirements: Lines of a pip requirements file.
-        resources: What each worker may use.
-        workers: How many workers; 1 except for distributed training.
-        timeout: Seconds after which the job is stopped and counts as failed; ``None`` for no limit.
-        capture: What to take from the script's variables.
         upload_uri: Folder in the object store for the model (``TRAINED_MODEL_UPLOAD_PATH``).
         metric_names: Names watched for in lines of metrics on standard output; empty watches for all.
-        image: The container image.
-        cluster: Options of clusters.
     """
 
     name: str
@@ -174,19 +191,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     folder: str = ""
     parameters: dict[str, Value] = {}
     bindings: dict[str, Binding] = {}
-    args: tuple[str, ...] = ()
     env: dict[str, str] = {}
     env_names: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    requirements: tuple[str, ...] = ()
-    resources: Resources = Resources()
-    workers: int = 1
-    timeout: float | None = None
-    capture: Capture = Capture()
     upload_uri: str = ""
     metric_names: tuple[str, ...] = ()
-    image: ImageSpec = ImageSpec()
-    cluster: ClusterOptions = ClusterOptions()
 
     def __repr__(self) -> str:  # without the values of its variables
         return f"JobSpec(name={self.name!r}, run_id={self.run_id!r}, model_id={self.model_id!r})"
@@ -211,9 +219,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         if self.metric_names:
             return {}
-        given = {p.name: p.default for p in self.script.parameters} | {k: str(v) for k, v in self.parameters.items()}
+        texts = {p.name: p.default for p in self.script.parameters} | {k: str(v) for k, v in self.parameters.items()}
         numbers: dict[str, float] = {}
-        for name, text in given.items():
+        for name, text in texts.items():
             with contextlib.suppress(ValueError):
                 numbers[name.lstrip("-").replace("-", "_")] = float(text)
         return numbers
@@ -243,30 +251,40 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             case Binding.TRUTH:
                 return (flag, "true" if yes else "")
             case Binding.WORDS:
-                words = _split(text)
-                return (flag, *words) if len(words) != 1 else _option(flag, *words)
+                words = split_words(text)
+                return (flag, *words) if len(words) != 1 else option_words(flag, *words)
             case Binding.OPTION:
-                return _option(flag, text)
+                return option_words(flag, text)
         return ()
 
 
-def _option(flag: str, text: str) -> tuple[str, ...]:
-    """Return an option with its value; a value that begins with a dash would be taken for another option."""
-    if not text.startswith("-"):
-        return (flag, text)
-    return (f"{flag}{text}" if len(flag) == 2 else f"{flag}={text}",)
+class StudyOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is said of a search by whoever asks for it; see ``JobOptions``.
+
+    Attributes:
+        goal: The study ends when the first objective reaches it.
+        trials: Trials at most.
+        parallel: Trials at a time.
+        failed_trials: Failed trials that end the study as failed.
+        algorithm: Katib's name of the algorithm.
+        algorithm_settings: Katib's settings of the algorithm.
+        early_stopping: Name of the early-stopping rule, empty for none.
+        early_stopping_settings: Its settings.
+        seed: Seed of the algorithm; ``None`` draws one.
+    """
+
+    goal: float | None = None
+    trials: int = 16
+    parallel: int = 2
+    failed_trials: int = 4
+    algorithm: str = "random"
+    algorithm_settings: dict[str, str] = {}
+    early_stopping: str = ""
+    early_stopping_settings: dict[str, str] = {}
+    seed: int | None = None
 
 
-def _split(text: str) -> list[str]:
-    """Return the words of ``1 2`` or of ``[1, 2]``."""
-    bare = text[1:-1].replace(",", " ") if text[:1] + text[-1:] in ("[]", "()") else text
-    try:
-        return shlex.split(bare)
-    except ValueError:  # an apostrophe
-        return bare.split()
-
-
-class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StudySpec(StudyOptions, frozen=True, kw_only=True, omit_defaults=True):
     """A search of hyperparameters.
 
     Attributes:
@@ -276,18 +294,9 @@ class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         job: The template of every trial; the study adds name, folder, parameters and upload URI.
         domains: What to search, under the names that the user gave.
         objectives: Metrics to follow; the first one decides.
-        goal: The study ends when the first objective reaches it.
         direction: Whether the first objective is to grow or to shrink.
         directions: The same of the objectives behind the first, by name; those are only reported.
-        trials: Trials at most.
-        parallel: Trials at a time.
-        failed_trials: So many failed trials end the study as failed.
-        algorithm: Katib's name of the algorithm.
-        algorithm_settings: Katib's settings of the algorithm.
-        early_stopping: Name of the early-stopping rule, empty for none.
-        early_stopping_settings: Its settings.
         timeout: Seconds after which the study ends with what it has; ``None`` for no limit.
-        seed: Seed of the algorithm; ``None`` draws one.
         resume: Run id of the study that this one goes on with, empty for none.
     """
 
@@ -297,18 +306,9 @@ class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     job: JobSpec
     domains: dict[str, AnyDomain]
     objectives: tuple[str, ...]
-    goal: float | None = None
     direction: Direction = Direction.MAXIMIZE
     directions: dict[str, Direction] = {}
-    trials: int = 16
-    parallel: int = 2
-    failed_trials: int = 4
-    algorithm: str = "random"
-    algorithm_settings: dict[str, str] = {}
-    early_stopping: str = ""
-    early_stopping_settings: dict[str, str] = {}
     timeout: float | None = None
-    seed: int | None = None
     resume: str = ""
 
     @property
@@ -318,23 +318,14 @@ class StudySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return (Objective(first, self.direction), *(Objective(n, self.directions.get(n) or infer(n)) for n in others))
 
 
-class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A served model.
+class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is said of a served model by whoever asks for it; see ``JobOptions``.
 
     Attributes:
-        name: The endpoint's name, a DNS label such as ``dev-mnist``; also the model's name in the protocol.
-        run_id: The run that deploys it.
-        model_id: The model's id.
-        revision: The revision that it serves: 32 hexadecimal digits of the artifact's folder.
-        artifact_uri: Folder in the object store that holds what is served.
-        files: sha256 (hex) of every file in it, checked before loading; empty when unknown.
-        framework: Decides the loader.
         protocol: ``v2`` or ``v1``: which URL is announced; a server answers both.
         resources: What each replica may use.
         requirements: Lines of a pip requirements file for the server.
         serving_config: The model server's options of the contract (``model_file``, ``signature``, ...).
-        env: Further environment variables; as a job's.
-        env_names: As a job's.
         host: Address to listen on; beyond 127.0.0.1 a token is due.
         token: Whether requests need a token on 127.0.0.1 too.
         port: Port to listen on; 0 takes a free one.
@@ -350,19 +341,10 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         cluster: Options of clusters.
     """
 
-    name: str
-    run_id: str
-    model_id: str
-    revision: str
-    artifact_uri: str
-    framework: ModelFramework
-    files: dict[str, str] = {}
     protocol: str = "v2"
     resources: Resources = Resources()
     requirements: tuple[str, ...] = ()
     serving_config: dict[str, str] = {}
-    env: dict[str, str] = {}
-    env_names: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     token: bool = False
     port: int = 0
@@ -376,6 +358,32 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     transformer: dict[str, object] = {}
     image: ImageSpec = ImageSpec()
     cluster: ClusterOptions = ClusterOptions()
+
+
+class EndpointSpec(EndpointOptions, frozen=True, kw_only=True, omit_defaults=True):
+    """A served model.
+
+    Attributes:
+        name: The endpoint's name, a DNS label such as ``dev-mnist``; also the model's name in the protocol.
+        run_id: The run that deploys it.
+        model_id: The model's id.
+        revision: The revision that it serves: 32 hexadecimal digits of the artifact's folder.
+        artifact_uri: Folder in the object store that holds what is served.
+        files: sha256 (hex) of every file in it, checked before loading; empty when unknown.
+        framework: Decides the loader.
+        env: Further environment variables; as a job's.
+        env_names: As a job's.
+    """
+
+    name: str
+    run_id: str
+    model_id: str
+    revision: str
+    artifact_uri: str
+    framework: ModelFramework
+    files: dict[str, str] = {}
+    env: dict[str, str] = {}
+    env_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:  # without the values of its variables
         return f"EndpointSpec(name={self.name!r}, run_id={self.run_id!r}, model_id={self.model_id!r})"

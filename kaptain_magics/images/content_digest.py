@@ -59,7 +59,7 @@ class FileDigests:
         try:
             status = os.stat(name)
             if not stat.S_ISREG(status.st_mode):
-                raise ImageError(f"{path} is no plain file", "leave it out of --files")
+                raise ImageError(f"{path} is not a regular file", "leave it out of --files")
             changed = max(status.st_mtime_ns, status.st_ctime_ns)
             known = self._known.get(name)
             if known is None or (known.size, known.changed, known.inode) != (status.st_size, changed, status.st_ino):

@@ -112,7 +112,9 @@ class Publisher:
         if self._settings.get("image_builder") == "engine" or self._engine.answers():
             return True
         if base.in_engine:
-            raise ImageError(f"the base image {base.name} is only in a Docker engine that is away", "start the engine")
+            raise ImageError(
+                f"the base image {base.name} is only in a Docker engine that does not answer", "start the engine"
+            )
         return False
 
     def _build(self, recipe: Recipe, base: Base, checksum: str, progress: Progress) -> None:

@@ -94,7 +94,7 @@ def fetch_runtime_packages(
             failure = failure or error
     if _fits(platform) and all(dist.files is not None for dist in dists.values()):
         return _copied(brought, cache)
-    raise failure or ImageError(f"{', '.join(wanted)} cannot be had", "use a base image that has them")
+    raise failure or ImageError(f"{', '.join(wanted)} cannot be downloaded", "use a base image that has them")
 
 
 def bundle(folder: Path, cache: Path) -> Bundle:

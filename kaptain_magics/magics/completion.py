@@ -141,7 +141,7 @@ class Completion:
     def _parameters(self, model_id: str) -> list[str]:
         """Return the hyperparameters that the model's last script takes."""
         from kaptain_magics.errors import KaptainError
-        from kaptain_magics.model.planning import last_script
+        from kaptain_magics.model.tuning import last_script
 
         try:
             script = last_script(self._workspace(), model_id).script

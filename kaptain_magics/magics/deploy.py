@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.magics.errors import usage_error
 from kaptain_magics.magics.grammar import Arguments
-from kaptain_magics.magics.job import read_image, read_resources
+from kaptain_magics.magics.requests import read_fields
 from kaptain_magics.magics.session import Session
 
 if TYPE_CHECKING:
@@ -24,31 +24,17 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     Returns:
         The endpoint; the deployment with ``--detach``; ``None`` for a dry run.
     """
-    from kaptain_magics.model.running import kept
-    from kaptain_magics.script import expand, read_requirements
+    from kaptain_magics.model.replacing import keep_options
+    from kaptain_magics.model.requests import DeploymentRequest
 
     model_id = arguments.positionals["NAME"]
-    given = arguments.given(
-        *("protocol", "replace", "workers", "autoscale", "min_replicas", "max_replicas", "host", "port", "timeout"),
-        *("model_uri", "revision", "token", "trust"),
-    )
-    if "max_replicas" in given and given["max_replicas"] < given.get("min_replicas", 1):
+    named = read_fields(arguments, DeploymentRequest)
+    if "max_replicas" in named and named["max_replicas"] < named.get("min_replicas", 1):
         raise usage_error("--max-replicas is below --min-replicas", "swap them")
-    if "model_uri" in given and "://" not in given["model_uri"]:
-        given["model_uri"] = str(expand(given["model_uri"]))
-    if "canary" in arguments.options:
-        given["canary_percent"] = arguments.get("canary")
-    if "env" in arguments.options:
-        given["env"] = dict(arguments.get("env"))
-    if "requirements" in arguments.options:
-        given["requirements"] = read_requirements(arguments.get("requirements"))
-    given["resources"], given["image"] = read_resources(arguments), read_image(arguments, workspace)
-    if arguments.given("serving", "signature"):
-        given["serving_config"] = dict(arguments.get("serving", ())) | arguments.given("signature")
-    given, notes = kept(workspace, model_id, given)
-    plan = workspace.model(model_id).plan_deployment(**given)
+    options, notes = keep_options(workspace, model_id, named)
+    plan = workspace.model(model_id).plan_deployment(DeploymentRequest(**options))
     plan.notes = (*plan.notes, *notes)
-    deployment = session.carry_out(plan, arguments, arguments.get("on_interrupt", workspace.settings.on_interrupt))
+    deployment = session.carry_out(plan, arguments, workspace.settings.on_interrupt)
     if deployment is None or arguments.get("detach"):
         return deployment
     endpoint = deployment.endpoint

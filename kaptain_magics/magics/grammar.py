@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kaptain_magics.magics import readers
@@ -15,6 +15,10 @@ _NAMES = re.compile(r"[^\W\d-][^=\s({]*")  # names of metrics: no option, no nam
 _UNFILLED = re.compile(r"\{([A-Za-z_]\w*)\}")
 _HELP = ("--help", "-h", "?", "??")
 _WIDTH = 26  # characters of the left column of a usage text
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 class Option(NamedTuple):
@@ -29,6 +33,10 @@ class Option(NamedTuple):
         choices: The only values that it takes.
         complete: What Tab offers for it; see ``completion``.
         bare: Whether its value may be left out; it then adds nothing to its values (of an option of ``many``).
+        field: The field of the model's request that it fills, or a part of one, such as ``resources.cpu``; ``key``
+            when not given. One that is no field of the request is read by the magic itself.
+        convert: Turns the value into the field's.
+        setting: The setting that it stands for in this line.
     """
 
     name: str
@@ -39,6 +47,9 @@ class Option(NamedTuple):
     choices: tuple[str, ...] = ()
     complete: str = ""
     bare: bool = False
+    field: str = ""
+    convert: Callable[[Any], Any] = _same
+    setting: str = ""
 
     @property
     def key(self) -> str:
@@ -123,6 +134,7 @@ class Arguments(NamedTuple):
         bare: Further words: variables that may hold a dict.
         rest: The rest of the line as it stands, where the command takes it.
         help: Whether the line asks for help.
+        command: The command that it was parsed for.
     """
 
     positionals: Mapping[str, Any] = {}
@@ -131,14 +143,21 @@ class Arguments(NamedTuple):
     bare: Sequence[str] = ()
     rest: str = ""
     help: bool = False
+    command: Command = Command("", "")
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of an option, or the default where the line has none."""
         return self.options.get(key, default)
 
-    def given(self, *keys: str) -> dict[str, Any]:
-        """Return those of the options that the line has."""
-        return {key: self.options[key] for key in keys if key in self.options}
+    def named(self) -> Iterator[tuple[Option, Any]]:
+        """Yield the options that the line has, with their values, in the order of the command's table."""
+        for option in self.command.options:
+            if option.key in self.options:
+                yield option, self.options[option.key]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of this line, by name."""
+        return {option.setting: value for option, value in self.named() if option.setting}
 
 
 def parse(command: Command, line: str, variables: Sequence[str] = ()) -> Arguments:
@@ -154,7 +173,7 @@ def parse(command: Command, line: str, variables: Sequence[str] = ()) -> Argumen
     """
     words = split(line)
     if any(word.text in _HELP for word in words):
-        return Arguments(help=True)
+        return Arguments(help=True, command=command)
     return _Parser(command, line, words, variables).parse()
 
 
@@ -197,7 +216,9 @@ class _Parser:
         if needed or (self._command.rest and not self._rest):
             name = needed[0] if needed else self._command.rest
             raise usage_error(f"{name} is missing", f"write {self._command.usage().splitlines()[0]}")
-        return Arguments(self._positionals, self._options, self._values, tuple(self._bare), self._rest)
+        return Arguments(
+            self._positionals, self._options, self._values, tuple(self._bare), self._rest, command=self._command
+        )
 
     def _take_positional(self, positional: Positional, word: Word) -> None:
         self._check_filled(word.text)
@@ -269,11 +290,11 @@ class _Parser:
         names = [f"--{o.name}" for o in self._command.options]
         longer = [n for n in names if n.startswith(name)]
         if longer and len(name) > 2:
-            return usage_error(f"{name} is no option", f"options are not abbreviated: {' or '.join(longer)}")
+            return usage_error(f"unknown option {name}", f"options are not abbreviated: {' or '.join(longer)}")
         hint = suggest(name.lstrip("-"), [o.name for o in self._command.options]).replace("'", "'--", 1)
         if not hint and self._command.values == "name=value":
             hint = f"a hyperparameter is written {name.lstrip('-')}={value or 'VALUE'}"
-        return usage_error(f"{name} is no option of {self._command.name}", hint or "--help lists them")
+        return usage_error(f"{self._command.name} has no option {name}", hint or "--help lists them")
 
     def _unexpected(self, word: Word) -> Exception:
         text = word.text

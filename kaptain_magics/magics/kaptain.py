@@ -94,8 +94,7 @@ def _stop(session: Session, workspace: Workspace, arguments: Arguments) -> None:
 
 def _resume(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     study = workspace.resume(arguments.positionals["RUN"])
-    on_interrupt = arguments.get("on_interrupt", workspace.settings.on_interrupt)
-    return session.shown(session.show(study, arguments, on_interrupt))
+    return session.shown(session.show(study, arguments, workspace.settings.on_interrupt))
 
 
 def _predict(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
@@ -117,7 +116,7 @@ def _predict(session: Session, workspace: Workspace, arguments: Arguments) -> An
 def _script_with(workspace: Workspace, endpoint: str, name: str) -> str:
     """Return what the script of an endpoint's model is, where that has a variable of that name; empty otherwise."""
     from kaptain_magics.errors import KaptainError
-    from kaptain_magics.model.planning import last_script
+    from kaptain_magics.model.tuning import last_script
     from kaptain_magics.script import assigns
     from kaptain_magics.script.capture import CELL
 

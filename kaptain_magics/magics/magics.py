@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
-from traitlets import Bool, Integer, Unicode
+from traitlets import Bool, Float, Integer, Unicode
 
+from kaptain_magics.config import Settings
 from kaptain_magics.magics.completion import Completion
 from kaptain_magics.magics.errors import suggest, usage_error
 from kaptain_magics.magics.grammar import Arguments, Command, parse
@@ -19,43 +21,23 @@ if TYPE_CHECKING:
 _NO_FRAME = 10_000  # variables are those of the notebook alone, not of some caller's frame
 
 
-def _setting(trait: Any, text: str) -> Any:
-    return trait(default_value=None, allow_none=True, help=text).tag(config=True)
+_TRAITS = {"str": Unicode, "bool": Bool, "int": Integer, "float": Float}  # by the annotations of the settings
+
+
+def _setting_traits() -> dict[str, Any]:
+    """Return a trait for every setting; ``None`` where ``%config`` does not set it."""
+    texts = Settings.help()
+    return {
+        field.name: _TRAITS[str(field.type)](None, allow_none=True, help=texts[field.name]).tag(config=True)
+        for field in dataclasses.fields(Settings)
+    }
 
 
 @magics_class
 class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
     """Train, tune and deploy models. What is not set here is set by KAPTAIN_* variables, kaptain.toml or a default."""
 
-    target = _setting(Unicode, "Where things run: local, docker or kubernetes.")
-    home = _setting(Unicode, "The state folder; notebook, terminal and sidebar must share it.")
-    cache = _setting(Unicode, "Folder for what can be made again (environments, downloads).")
-    storage_uri = _setting(Unicode, "Folder of the object store that holds the models, such as s3://kaptain/models.")
-    s3_endpoint = _setting(Unicode, "Address of the S3 server, for s3:// URIs.")
-    s3_region = _setting(Unicode, "Its region.")
-    aws_profile = _setting(Unicode, "Profile in ~/.aws/credentials.")
-    base_image = _setting(Unicode, "Image that runs the work in Docker and on Kubernetes.")
-    docker_host = _setting(Unicode, "Address of the Docker engine.")
-    kubeconfig = _setting(Unicode, "Path of the kubeconfig.")
-    context = _setting(Unicode, "Context in the kubeconfig.")
-    namespace = _setting(Unicode, "Namespace on the cluster; else the context's.")
-    service_account = _setting(Unicode, "Service account of pods.")
-    image_pull_secrets = _setting(Unicode, "Names of Secrets in the namespace that pull images, commas between.")
-    run_as_user = _setting(Unicode, "Numeric user of containers on a cluster; else the cluster's own choice.")
-    cluster_tuner = _setting(Unicode, "What runs studies on a cluster: auto, katib or jobs.")
-    cluster_serving = _setting(Unicode, "What serves on a cluster: auto, kserve or plain.")
-    kserve_mode = _setting(Unicode, "KServe's mode: serverless or raw.")
-    pending_timeout = _setting(Integer, "Seconds that something may keep a pod from starting before it is given up.")
-    docker_config = _setting(Unicode, "Docker's config.json with the logins of registries, or its folder.")
-    registry = _setting(Unicode, "Private registry, host:port, that the registry_certificate belongs to.")
-    registry_certificate = _setting(Unicode, "File with the certificate (PEM) of its authority.")
-    insecure_registries = _setting(Unicode, "Registries, commas between, that may be spoken to without encryption.")
-    image_builder = _setting(Unicode, "What builds images: engine or none; else what is there.")
-    image_platform = _setting(Unicode, "Platform of images, such as linux/arm64; else this machine's.")
-    warm = _setting(Bool, "Whether jobs fork from a warm worker where that is safe.")
-    on_interrupt = _setting(Unicode, "What interrupting a waiting cell does: stop or detach.")
-    tracking_uri = _setting(Unicode, "MLflow tracking URI; nothing is logged without one.")
-    log_lines = _setting(Integer, "Lines of a job's log that a view shows.")
+    locals().update(_setting_traits())  # so that the class has them when traitlets looks at it
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
@@ -64,13 +46,11 @@ class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
 
     def workspace(self, arguments: Arguments | None = None) -> Workspace:
         """Return the workspace under the settings of ``%config`` and of a line."""
-        from kaptain_magics.config import Settings
         from kaptain_magics.model import Workspace
 
         values = {name: getattr(self, name) for name in self.trait_names(config=True)}
         if arguments is not None:
-            line = {"target": arguments.get("on"), **arguments.given("namespace", "context")}
-            values |= {name: value for name, value in line.items() if value}
+            values |= arguments.settings()
         return Workspace(Settings.load(values))
 
     @line_cell_magic  # type: ignore[untyped-decorator]

@@ -2,49 +2,111 @@
 
 from __future__ import annotations
 
-from kaptain_magics.magics import readers
+from kaptain_magics.magics import readers, requests
 from kaptain_magics.magics.grammar import Command, Option, Positional
 
 _NAME = Positional("NAME", "the model's id, such as dev/mnist", readers.model_id, "model")
 _WHERE = (
-    Option("on", "where to run, instead of the setting", "local|docker|kubernetes", readers.target, complete="target"),
-    Option("namespace", "namespace on the cluster", "NAME"),
-    Option("context", "context in the kubeconfig", "NAME"),
+    Option(
+        "on",
+        "where to run, instead of the setting",
+        "local|docker|kubernetes",
+        readers.target,
+        complete="target",
+        setting="target",
+    ),
+    Option("namespace", "namespace on the cluster", "NAME", setting="namespace"),
+    Option("context", "context in the kubeconfig", "NAME", setting="context"),
 )
 _RESOURCES = (
-    Option("cpu", "cores, such as 0.5 or 500m", "CORES"),
-    Option("memory", "memory, such as 1G or 512Mi", "BYTES"),
-    Option("gpus", "whole GPUs", "N", readers.whole(0, 1024)),
+    Option("cpu", "cores, such as 0.5 or 500m", "CORES", field="resources.cpu"),
+    Option("memory", "memory, such as 1G or 512Mi", "BYTES", field="resources.memory"),
+    Option("gpus", "whole GPUs", "N", readers.whole(0, 1024), field="resources.gpus"),
 )
 _IMAGE = (
-    Option("base-image", "image that runs the work in Docker and on Kubernetes", "IMAGE"),
-    Option("image-name", "repository[:tag] to build and push an image to", "IMAGE"),
+    Option("base-image", "image that runs the work in Docker and on Kubernetes", "IMAGE", field="image.base_image"),
+    Option("image-name", "repository[:tag] to build and push an image to", "IMAGE", field="image.image_name"),
 )
 _REQUIREMENTS = Option(
-    "requirements", "packages, as numpy,xgboost>=2 or a requirements file", "FILE|LIST", complete="file"
+    "requirements",
+    "packages, as numpy,xgboost>=2 or a requirements file",
+    "FILE|LIST",
+    complete="file",
+    convert=requests.requirements,
 )
-_ENV = Option("env", "environment variable; NAME alone passes it on", "NAME=VALUE", readers.environment, many=True)
+_ENV = Option(
+    "env", "environment variable; NAME alone passes it on", "NAME=VALUE", readers.environment, many=True, convert=dict
+)
 _SEND = Option(
-    "send", "variables of the notebook for the script", "NAMES", readers.variables, True, complete="variable"
+    "send",
+    "variables of the notebook for the script",
+    "NAMES",
+    readers.variables,
+    True,
+    complete="variable",
+    field="capture.send",
 )
-_FETCH = Option("fetch", "variables of the script to bring back", "NAMES", readers.variables, True, complete="own")
+_FETCH = Option(
+    "fetch",
+    "variables of the script to bring back",
+    "NAMES",
+    readers.variables,
+    True,
+    complete="own",
+    field="capture.fetch",
+)
 _INTO = Option("into", "variable for the result", "VARIABLE", readers.variable)
 _DETACH = Option("detach", "return at once; the view stays live")
-_ON_INTERRUPT = Option("on-interrupt", "what interrupting the cell does", "WHAT", choices=("stop", "detach"))
+_ON_INTERRUPT = Option(
+    "on-interrupt", "what interrupting the cell does", "WHAT", choices=("stop", "detach"), setting="on_interrupt"
+)
 _WAITING = (_DETACH, _ON_INTERRUPT, Option("dry-run", "show what would be run, and run nothing"), _INTO)
+CONTROL = frozenset(option.key for option in (*_WHERE, *_WAITING))
+"""Options that say where and how a line is carried out, by key; they say nothing of what is run."""
+
 _JOB = (
     Option("file", "a script's file, instead of the cell", "FILE", complete="file"),
     _REQUIREMENTS,
-    Option("files", "files and folders beside the script", "PATHS", readers.listed, True, complete="file"),
-    Option("framework", "the model's library; guessed from the imports", "NAME", complete="framework"),
+    Option(
+        "files",
+        "files and folders beside the script",
+        "PATHS",
+        readers.listed,
+        True,
+        complete="file",
+        convert=requests.paths,
+    ),
+    Option(
+        "framework",
+        "the model's library; guessed from the imports",
+        "NAME",
+        complete="framework",
+        convert=requests.framework,
+    ),
     *_RESOURCES,
     Option("timeout", "time after which it is stopped: 90s, 5m, 2h", "TIME", readers.seconds),
     _ENV,
     Option("args", 'further command line of the script, as "--epochs 3"', "WORDS", readers.words, many=True),
     Option("workers", "workers of a distributed training", "N", readers.whole(1, 10_000)),
     *_IMAGE,
-    Option("model", "variable to save as the model when the script ends", "VARIABLE", readers.variable, complete="own"),
-    Option("metric", "metrics, from variables of the script", "NAME=VARIABLE", readers.metrics, True, complete="own"),
+    Option(
+        "model",
+        "variable to save as the model when the script ends",
+        "VARIABLE",
+        readers.variable,
+        complete="own",
+        field="capture.model",
+    ),
+    Option(
+        "metric",
+        "metrics, from variables of the script",
+        "NAME=VARIABLE",
+        readers.metrics,
+        True,
+        complete="own",
+        field="capture.metrics",
+        convert=dict,
+    ),
     _SEND,
 )
 
@@ -73,7 +135,7 @@ TUNE = Command(
     (
         Option("trials", "trials at most (16)", "N", readers.whole(1, 1_000_000)),
         Option("parallel", "trials at a time (2)", "N", readers.whole(1, 10_000)),
-        Option("failed-trials", "so many failed trials end the study (4)", "N", readers.whole(1, 1_000_000)),
+        Option("failed-trials", "failed trials that end the study (4)", "N", readers.whole(1, 1_000_000)),
         Option(
             "objective",
             "metrics, as loss or loss:min; the first one decides, the others are reported",
@@ -86,9 +148,25 @@ TUNE = Command(
         _direction("minimize"),
         _direction("maximize"),
         Option("algorithm", "search algorithm, by Katib's or a plug-in's name (random)", "NAME", complete="algorithm"),
-        Option("algorithm-setting", "a setting of the algorithm", "NAME=VALUE", readers.pair, many=True),
+        Option(
+            "algorithm-setting",
+            "a setting of the algorithm",
+            "NAME=VALUE",
+            readers.pair,
+            many=True,
+            field="algorithm_settings",
+            convert=dict,
+        ),
         Option("early-stopping", "rule that ends bad trials early", "NAME", complete="stopping"),
-        Option("early-stopping-setting", "a setting of the rule", "NAME=VALUE", readers.pair, many=True),
+        Option(
+            "early-stopping-setting",
+            "a setting of the rule",
+            "NAME=VALUE",
+            readers.pair,
+            many=True,
+            field="early_stopping_settings",
+            convert=dict,
+        ),
         Option("seed", "seed of the algorithm", "N", readers.whole(0)),
         Option("resume", "go on with the model's last study"),
         *_JOB,
@@ -109,14 +187,36 @@ DEPLOY = Command(
     (_NAME,),
     (
         Option("revision", "another revision: its id or the beginning", "ID", complete="revision"),
-        Option("model-uri", "another saved model: a URI or a folder", "URI", complete="file"),
+        Option(
+            "model-uri", "another saved model: a URI or a folder", "URI", complete="file", convert=requests.path_or_uri
+        ),
         Option("trust", "run the code that another's model file may hold"),
         Option("protocol", "which address is shown (v2)", "VERSION", choices=("v2", "v1")),
         Option("replace", "swap an endpoint that is there, without a refused request"),
-        Option("canary", "share of requests for it beside what is deployed", "PERCENT", readers.percent),
+        Option(
+            "canary",
+            "share of requests for it beside what is deployed",
+            "PERCENT",
+            readers.percent,
+            field="canary_percent",
+        ),
         _REQUIREMENTS,
-        Option("signature", "inputs and outputs of the model, as JSON", "FILE|JSON", complete="file"),
-        Option("serving", "an option of the model server", "NAME=VALUE", readers.pair, many=True),
+        Option(
+            "signature",
+            "inputs and outputs of the model, as JSON",
+            "FILE|JSON",
+            complete="file",
+            field="serving_config.signature",
+        ),
+        Option(
+            "serving",
+            "an option of the model server",
+            "NAME=VALUE",
+            readers.pair,
+            many=True,
+            field="serving_config",
+            convert=dict,
+        ),
         *_RESOURCES,
         Option("workers", "server processes of a replica (1)", "N", readers.whole(1, 1000)),
         Option("autoscale", "requests in flight that a replica should have (2)", "N", readers.whole(1)),
@@ -160,7 +260,7 @@ _VERBS = (
         "%kaptain logs",
         "Show the log of a run.",
         (_NEWEST,),
-        (Option("lines", "lines of its end", "N", readers.whole(1, 10_000_000)), *_WHERE),
+        (Option("lines", "only the last lines, so many", "N", readers.whole(1, 10_000_000)), *_WHERE),
     ),
     Command(
         "%kaptain attach",

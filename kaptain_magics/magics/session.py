@@ -53,7 +53,7 @@ class Session:
             values[name] = self.shell.user_ns[name]
         return values
 
-    def items(self, names: Iterable[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    def items(self, names: Iterable[str], typed: Mapping[str, Any]) -> dict[str, Any]:
         """Return the items of dicts that the line named, none of which may be given elsewhere too.
 
         Raises:
@@ -69,7 +69,7 @@ class Session:
                 kind = type(value).__name__
                 raise usage_error(f"`{name}` is of type {kind}, not a dict of hyperparameters", "write name=value")
             for key in value:
-                if key in items or key in given:
+                if key in items or key in typed:
                     raise usage_error(f"{key} is given twice, once in `{name}`", "give it once")
             items |= value
         return items

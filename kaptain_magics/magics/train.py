@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.magics.errors import usage_error
 from kaptain_magics.magics.grammar import Arguments
-from kaptain_magics.magics.job import job_options
+from kaptain_magics.magics.requests import check_capture, read_fields
 from kaptain_magics.magics.session import Session
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def train(session: Session, workspace: Workspace, arguments: Arguments, cell: st
     Returns:
         The run; ``None`` for a dry run.
     """
+    from kaptain_magics.model.requests import TrainingRequest
     from kaptain_magics.script import typed
 
     sent = session.values(arguments.get("send", ()), "--send")
@@ -38,10 +39,11 @@ def train(session: Session, workspace: Workspace, arguments: Arguments, cell: st
             "write %%kaptain_train in the first line of its cell, or name a file with --file",
         )
     texts = {**arguments.values, **_texts(session.items(arguments.bare, arguments.values))}
-    plan = workspace.model(arguments.positionals["NAME"]).plan_training(
-        script, parameters=typed(script, texts), sent=sent, **job_options(arguments, workspace, script)
-    )
-    run = session.carry_out(plan, arguments, arguments.get("on_interrupt", workspace.settings.on_interrupt))
+    fields = read_fields(arguments, TrainingRequest)
+    request = TrainingRequest(script=script, parameters=typed(script, texts), sent=sent, **fields)
+    check_capture(script, request.capture)
+    plan = workspace.model(arguments.positionals["NAME"]).plan_training(request)
+    run = session.carry_out(plan, arguments, workspace.settings.on_interrupt)
     if run is not None and not arguments.get("detach"):
         session.shell.user_ns.update(run.fetched)
     return run

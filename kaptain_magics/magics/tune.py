@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.errors import NotFoundError
 from kaptain_magics.magics.errors import usage_error
 from kaptain_magics.magics.grammar import Arguments
-from kaptain_magics.magics.job import job_options
+from kaptain_magics.magics.options import CONTROL
+from kaptain_magics.magics.requests import check_capture, read_fields
 from kaptain_magics.magics.session import Session
 from kaptain_magics.magics.train import read_script
 
@@ -16,9 +18,7 @@ if TYPE_CHECKING:
     from kaptain_magics.core.specs import Script, StudySpec
     from kaptain_magics.core.states import Direction
     from kaptain_magics.model import Workspace
-
-_COUNTS = ("trials", "parallel", "failed_trials", "goal")
-_RESUMABLE = {*_COUNTS, "timeout", "resume", "detach", "on_interrupt", "dry_run", "into", "on", "namespace", "context"}
+    from kaptain_magics.model.plan import StudyPlan
 
 
 def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str | None) -> Any:
@@ -34,20 +34,13 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         The study; ``None`` for a dry run.
     """
     model_id = arguments.positionals["NAME"]
-    model = workspace.model(model_id)
-    on_interrupt = arguments.get("on_interrupt", workspace.settings.on_interrupt)
+    on_interrupt = workspace.settings.on_interrupt
     domains = _domains(session, arguments, cell)
     if arguments.get("resume"):
-        others = [name for name in arguments.options if name not in _RESUMABLE] + list(domains)
-        if others:
-            raise usage_error(
-                f"--resume continues the study as it was, so {others[0].replace('_', '-')} cannot be given",
-                "only --trials, --parallel, --failed-trials, --goal and --timeout may change",
-            )
-        plan = model.plan_tuning(resume=True, **arguments.given(*_COUNTS, "timeout"))
-        return session.carry_out(plan, arguments, on_interrupt)
+        return session.carry_out(_resumed(workspace, model_id, arguments, domains), arguments, on_interrupt)
 
-    from kaptain_magics.model.planning import last_script
+    from kaptain_magics.model.requests import TrainingRequest, TuningRequest
+    from kaptain_magics.model.tuning import last_script
     from kaptain_magics.script.values import canonical, check_domain
 
     sent = session.values(arguments.get("send", ()), "--send")
@@ -58,49 +51,60 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
     known: Script = script or before.script
     search = _search(session, arguments)
     last = None if domains and "objectives" in search else _last_study(workspace, model_id)
-    kept = []
+    inherited = []
     if last is not None and not domains:
         domains = dict(last.domains)
-        kept += [f"{name}={domain}" for name, domain in domains.items()]
+        inherited += [f"{name}={domain}" for name, domain in domains.items()]
     if last is not None and "objectives" not in search:
         search = {"objectives": _spelled(last, search.get("direction")), "goal": last.goal} | search
-        kept += [f"--objective {','.join(last.objectives)}"]
-        kept += [f"--goal {last.goal:g}"] if last.goal is not None and search["goal"] == last.goal else []
+        inherited += [f"--objective {','.join(last.objectives)}"]
+        inherited += [f"--goal {last.goal:g}"] if last.goal is not None and search["goal"] == last.goal else []
     for name, domain in domains.items():
         check_domain(known, name, domain)
-    plan = model.plan_tuning(
-        script,
+    request = TuningRequest(
+        job=TrainingRequest(script=script, sent=sent, **read_fields(arguments, TrainingRequest)),
         domains={canonical(known, name): domain for name, domain in domains.items()},
-        sent=sent,
         **search,
-        **job_options(arguments, workspace, known),
     )
-    if last is not None and kept:
-        plan.notes = (f"taken over from the last study, {last.name}: {', '.join(kept)}", *plan.notes)
+    check_capture(known, request.job.capture)
+    plan = workspace.model(model_id).plan_tuning(request)
+    if last is not None and inherited:
+        plan.notes = (f"taken over from the last study, {last.name}: {', '.join(inherited)}", *plan.notes)
     return session.carry_out(plan, arguments, on_interrupt)
 
 
-def _search(session: Session, arguments: Arguments) -> dict[str, Any]:
-    """Return what the line says of the search, under the names of the model's call."""
-    from kaptain_magics.core.states import Direction
+def _resumed(workspace: Workspace, model_id: str, arguments: Arguments, domains: Mapping[str, AnyDomain]) -> StudyPlan:
+    """Return the plan that goes on with the model's last study."""
+    from kaptain_magics.model.tuning import CHANGEABLE, plan_resumption
 
-    options = arguments.given(*_COUNTS, "algorithm", "early_stopping", "seed")
+    others = [name for name in arguments.options if name not in (*CHANGEABLE, *CONTROL, "resume")] + list(domains)
+    if others:
+        changeable = ", ".join(f"--{name.replace('_', '-')}" for name in CHANGEABLE)
+        raise usage_error(
+            f"--resume continues the study as it was, so {others[0].replace('_', '-')} cannot be given",
+            f"only {changeable} may change",
+        )
+    return plan_resumption(workspace, model_id, {n: v for n, v in arguments.options.items() if n in CHANGEABLE})
+
+
+def _search(session: Session, arguments: Arguments) -> dict[str, Any]:
+    """Return what the line says of the search, by the fields of the request."""
+    from kaptain_magics.core.states import Direction
+    from kaptain_magics.model.requests import TuningRequest
+
+    fields = read_fields(arguments, TuningRequest)
     objectives = list(arguments.get("objective", ()))
     stated = {Direction(f"{word}imize"): arguments.options[f"{word}imize"] for word in _directions(arguments)}
     if sum(not names for names in stated.values()) > 1:
         raise usage_error("--minimize and --maximize exclude each other", "name a metric after each of them")
     for direction, names in stated.items():
         if not names:
-            options["direction"] = direction
+            fields["direction"] = direction
         for name in names:
             _state(session, objectives, name, direction)
     if objectives:
-        options["objectives"] = tuple(objectives)
-    for option in ("algorithm", "early_stopping"):
-        settings = arguments.get(f"{option}_setting")
-        if settings is not None:
-            options[f"{option}_settings"] = dict(settings)
-    return options
+        fields["objectives"] = tuple(objectives)
+    return fields
 
 
 def _directions(arguments: Arguments) -> list[str]:
@@ -110,8 +114,6 @@ def _directions(arguments: Arguments) -> list[str]:
 
 def _state(session: Session, objectives: list[str], name: str, direction: Direction) -> None:
     """Give an objective a direction; one that is not there yet becomes the next one."""
-    from collections.abc import Mapping
-
     from kaptain_magics.core.objectives import split_direction
 
     name, stated = split_direction(name)

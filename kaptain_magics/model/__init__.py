@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from kaptain_magics.core.sdk import check_sdk
 
 if TYPE_CHECKING:
+    from kaptain_magics.model.contract.model import Model
     from kaptain_magics.model.endpoint import Endpoint
-    from kaptain_magics.model.model import Model, ModelMeta
+    from kaptain_magics.model.meta import ModelMeta
     from kaptain_magics.model.plan import Plan
     from kaptain_magics.model.runs import Deployment, Run, Study, TrainingRun
     from kaptain_magics.model.workspace import Workspace
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 _PLACES = {
     "Deployment": "runs",
     "Endpoint": "endpoint",
-    "Model": "model",
-    "ModelMeta": "model",
+    "Model": "contract.model",
+    "ModelMeta": "meta",
     "Plan": "plan",
     "Run": "runs",
     "Study": "runs",

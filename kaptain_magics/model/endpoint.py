@@ -10,6 +10,7 @@ from kaptain_magics.config import Settings
 from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import InferenceError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget
+from kaptain_magics.targets.endpoint_store import check_percentage
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -155,8 +156,7 @@ class Endpoint:
 
     def set_canary(self, percent: int) -> None:
         """Give the canary so many percent of the requests."""
-        if not 0 <= percent <= 100:
-            raise ServingError(f"{percent} is not a percentage", "write a whole number from 0 to 100")
+        check_percentage(percent)
         self._set_traffic(percent)
 
     def promote(self) -> None:

@@ -1,232 +1,210 @@
-"""``Model``: train, tune, deploy. The one backend behind the magics, the Python API and the sidebar."""
+"""``Model``: its properties and state, what can be planned with it, and what a served one does."""
 
 from __future__ import annotations
 
-import dataclasses
+import reprlib
+import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 
-from kaptain_magics.core.domains import AnyDomain
+from kaptain_magics.core.domains import Value
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.names import did_you_mean, endpoint_name
-from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import ClusterOptions, JobSpec
-from kaptain_magics.core.states import Direction
-from kaptain_magics.errors import MetricsTypeError, ModelError, NotFoundError, ObjectiveError, ServingError
+from kaptain_magics.core.names import check_model_id, endpoint_name
+from kaptain_magics.core.specs import ImageSpec, Script
+from kaptain_magics.errors import (
+    InvalidPropertyError,
+    MetricsTypeError,
+    ModelError,
+    NotFoundError,
+    ServingError,
+    UndefinedPropertyError,
+)
 from kaptain_magics.model.context import Context
-from kaptain_magics.model.contract.config import Config
-from kaptain_magics.model.contract.console import deploy_and_log, follow_and_log
+from kaptain_magics.model.deployment import plan_deployment
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
-from kaptain_magics.model.meta import ModelMeta
-from kaptain_magics.model.plannable import Plannable
-from kaptain_magics.model.runs import Deployment, Study, TrainingRun
-from kaptain_magics.state import ModelRecord
+from kaptain_magics.model.meta import ModelMeta, ModelName
+from kaptain_magics.model.plan import DeploymentPlan, StudyPlan, TrainingPlan
+from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
+from kaptain_magics.model.training import plan_training
+from kaptain_magics.model.tuning import plan_tuning
+from kaptain_magics.state import ModelRecord, Revision
+from kaptain_magics.supervisor.serving_files import find_serving_files
 
-DISTRIBUTED = (ModelFramework.PYTORCH, ModelFramework.TENSORFLOW, ModelFramework.MXNET)
 METRICS_TYPES = ("training", "testing", "validation", "production")
 
 
-class Model(Plannable):
-    """A model that can be trained, tuned, deployed and asked: the contract of the SDK.
+class Configuration(Protocol):
+    """Credentials and places that a model may be given; ``contract.config.Config`` is one."""
 
-    Every call waits and tells what happens; the ``plan_…`` methods it inherits return at once.
+    base_dir: str
+
+    def workspace(self) -> Context:
+        """Return the stores and targets under them."""
+        ...
+
+
+class Model:
+    """A model that can be trained, tuned, deployed and asked.
+
+    Args:
+        id: Unique id; begin it with the stage, as in ``dev/mnist``.
+        name: Short name; jobs are named after it.
+        description: What it is about.
+        version: The model's own version.
+        framework: Its library.
+        framework_version: The library's version, for people.
+        main_file: The training script.
+        image_name: Repository[:tag] of the image to build and push, on Docker and Kubernetes.
+        base_image: The image to build upon, or to run as it is.
+        extra_files: Files and folders that the script finds beside itself.
+        requirements: Path of a pip requirements file.
+        labels: Texts for people who filter models.
+        config: Credentials and places of the contract; found in the usual places when not given.
+        serving_config: Options of the model server (``protocol_version``, ``requirements_file``, ...).
+        workspace: Where runs are kept; of the settings in force when not given.
+
+    Raises:
+        InvalidPropertyError: A property is blank.
     """
 
-    # ---- the contract: calls that wait and tell ----------------------------------------------------------------
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the contract's name
+        name: str = "",
+        description: str = "",
+        version: str = "",
+        framework: ModelFramework | None = None,
+        framework_version: str = "",
+        main_file: str = "",
+        image_name: str = "",
+        base_image: str = "",
+        extra_files: Sequence[str] | None = None,
+        requirements: str | None = None,
+        labels: Sequence[str] | None = None,
+        config: Configuration | None = None,
+        serving_config: Mapping[str, str] | None = None,
+        *,
+        workspace: Context | None = None,
+    ) -> None:
+        try:
+            check_model_id(id if isinstance(id, str) else "")
+        except ValueError as error:
+            raise InvalidPropertyError(f"{reprlib.repr(id)} is not a valid model id", str(error)) from None
+        for what, value in (("name", name), ("main_file", main_file), ("base_image", base_image)):
+            if value is None or (value and not str(value).strip()):
+                raise InvalidPropertyError(f"the model's {what} is blank", f"give {what}=... a text, or leave it out")
+        self.id = id
+        self.name = name or id
+        self.description, self.version, self.framework_version = description, version, framework_version
+        self.framework = ModelFramework.of(framework) if framework is not None else None
+        self.main_file = main_file
+        self.image_name, self.base_image = image_name, base_image
+        self.extra_files, self.requirements = list(extra_files or ()), requirements
+        self.labels = list(labels or ())
+        self.config = config
+        self.serving_config: Mapping[str, str] = serving_config or {}
+        self.revision = uuid.uuid4().hex
+        if config is not None and workspace is None:
+            workspace = config.workspace()
+        self.workspace = workspace or Context()
 
-    def build(self, verbose: bool | None = None) -> bool:
-        """Build and push the model's image unless one with the same content is there.
+    @property
+    def model_name(self) -> ModelName:
+        """What the model is called."""
+        return ModelName(self.id, self.name, self.description, self.version)
+
+    # ---- plans: runs that are not started yet -----------------------------------------------------------------------
+
+    def plan_training(self, request: TrainingRequest = TrainingRequest()) -> TrainingPlan:  # noqa: B008 - frozen
+        """Return the plan of a training run; what the request lacks is taken from the model.
 
         Raises:
-            ImageError: It cannot be built or pushed.
+            KaptainError: Something that was asked for cannot be.
         """
-        from kaptain_magics.model.contract.image_builder import build_image
+        request = self._complete(request)
+        if request.script is None:
+            raise UndefinedPropertyError("the model has no script", "set main_file, or write %%kaptain_train in a cell")
+        return plan_training(self.workspace, self.model_name, request)
 
-        job = self.plan_training().spec
-        assert isinstance(job, JobSpec)
-        return build_image(job, self.workspace.settings, verbose)
-
-    def train(
-        self,
-        hyperparameters: Mapping[str, Any],
-        args: Mapping[str, Any] | None = None,
-        gpus: int | None = None,
-        cpu: str | float | None = None,
-        memory: str | None = None,
-        resources: Resources | None = None,
-        workers: int = 2,
-        verbose: bool | None = None,
-        ttl_seconds_after_finished: int | None = None,
-        force_cleanup: bool | None = None,
-        timeout: float | None = None,
-    ) -> TrainingRun:
-        """Train the model, wait and show the log.
-
-        Args:
-            hyperparameters: Values by command-line flag (``--gamma``) or name.
-            args: Further command-line arguments by flag.
-            gpus: GPUs of each worker.
-            cpu: Cores of each worker (request and limit).
-            memory: Memory of each worker (request and limit).
-            resources: Requests and limits apart; not beside ``cpu``, ``memory``, ``gpus``.
-            workers: Workers of a distributed training; only PyTorch, TensorFlow and MXNet have several.
-            verbose: Show the job's own log; ``envs.VERBOSE`` when not given.
-            ttl_seconds_after_finished: Seconds after which a cluster removes the job.
-            force_cleanup: Remove the finished job at once.
-            timeout: Seconds to wait.
-
-        Returns:
-            The run, which is true in a condition.
+    def plan_tuning(self, request: TuningRequest) -> StudyPlan:
+        """Return the plan of a study; what the request lacks is taken from the model, then from its last run.
 
         Raises:
-            RunFailedError: It failed or was stopped.
+            KaptainError: Something that was asked for cannot be.
         """
-        plan = self.plan_training(
-            parameters=hyperparameters,
-            args=_flags(args),
-            resources=_resources(cpu, memory, gpus, resources),
-            workers=self._workers(workers),
-            timeout=timeout,
-            cluster=_cluster(ttl_seconds_after_finished, force_cleanup),
-        )
-        return follow_and_log(plan.start(), verbose)
+        request = msgspec.structs.replace(request, job=self._complete(request.job))
+        return plan_tuning(self.workspace, self.model_name, request)
 
-    def tune(
-        self,
-        hyperparameters: Mapping[str, AnyDomain],
-        objectives: Sequence[str],
-        objective_goal: float | None = None,
-        objective_type: str | None = None,
-        workers: int = 2,
-        gpus: int | None = None,
-        cpu: str | float | None = None,
-        memory: str | None = None,
-        resources: Resources | None = None,
-        trials: int = 16,
-        parallel_trials: int = 2,
-        failed_trials: int = 4,
-        algorithm: str = "random",
-        algorithm_setting: Mapping[str, Any] | None = None,
-        args: Mapping[str, Any] | None = None,
-        verbose: bool | None = None,
-        delete_experiment: bool | None = None,
-        ttl_seconds_after_finished: int | None = None,
-        timeout: float | None = None,
-    ) -> Study:
-        """Search the hyperparameters, wait and show the progress; see ``train`` and ``plan_tuning``.
-
-        Args:
-            hyperparameters: Domains by command-line flag (``--gamma``) or name.
-            objectives: Metrics, as ``loss`` or ``loss:min``; the first one decides, the others are reported.
-            objective_goal: Value of the first one that ends the study.
-            objective_type: ``maximize`` or ``minimize`` the first one; taken from its name when not given, so that a
-                loss is never maximized by default.
-            workers: Workers of each trial.
-            gpus: GPUs of each worker.
-            cpu: Cores of each worker.
-            memory: Memory of each worker.
-            resources: Requests and limits apart.
-            trials: Trials at most.
-            parallel_trials: Trials at a time.
-            failed_trials: So many failed trials end the study.
-            algorithm: Katib's name of the algorithm.
-            algorithm_setting: Its settings.
-            args: Further command-line arguments by flag.
-            verbose: Show more; ``envs.VERBOSE`` when not given.
-            delete_experiment: Remove the Katib Experiment afterwards.
-            ttl_seconds_after_finished: Seconds after which a cluster removes the jobs.
-            timeout: Seconds to wait.
-
-        Returns:
-            The study, which is true in a condition.
-
-        Raises:
-            RunFailedError: It failed or was stopped.
-        """
-        plan = self.plan_tuning(
-            domains=hyperparameters,
-            objectives=objectives,
-            goal=objective_goal,
-            direction=None if objective_type is None else _direction(objective_type),
-            trials=trials,
-            parallel=parallel_trials,
-            failed_trials=failed_trials,
-            algorithm=str(algorithm),
-            algorithm_settings={k: str(v) for k, v in (algorithm_setting or {}).items()},
-            args=_flags(args),
-            resources=_resources(cpu, memory, gpus, resources),
-            workers=self._workers(workers),
-            timeout=timeout,
-            cluster=_cluster(ttl_seconds_after_finished, None, delete_experiment),
-        )
-        return follow_and_log(plan.start(), verbose)
-
-    def deploy(
-        self,
-        model_uri: str | None = None,
-        autoscale: int = 2,
-        gpus: int | None = None,
-        cpu: str | float | None = None,
-        memory: str | None = None,
-        resources: Resources | None = None,
-        replace: bool = False,
-        transformer: Any = None,
-        **kwargs: Any,
-    ) -> Deployment:
-        """Serve the model, wait until it answers and show the address.
-
-        Without ``model_uri`` or ``revision`` the better of the newest tuned and the newest trained revision is served
-        where both report the study's objective, else the newest; the log says which one, and over which.
-
-        Args:
-            model_uri: Another saved model.
-            autoscale: Requests in flight that one replica should have.
-            gpus: GPUs of each replica.
-            cpu: Cores of each replica.
-            memory: Memory of each replica.
-            resources: Requests and limits apart.
-            replace: Swap an endpoint that is there already.
-            transformer: KServe transformer.
-            **kwargs: Further options of ``plan_deployment``, such as ``revision``.
-
-        Returns:
-            The deployment, which is true in a condition.
+    def plan_deployment(self, request: DeploymentRequest = DeploymentRequest()) -> DeploymentPlan:  # noqa: B008 - frozen
+        """Return the plan of a deployment; what the request lacks is taken from the model.
 
         Raises:
             ModelError: There is nothing to deploy, or no such revision.
-            ServingError: An endpoint is there and ``replace`` was not asked for, or the deployment failed; what was
-                there before still serves.
+            ServingError: An endpoint is there already and ``replace`` was not asked for, or it listens elsewhere.
         """
-        return deploy_and_log(
-            lambda: self.plan_deployment(
-                model_uri=model_uri or "",
-                autoscale=autoscale,
-                resources=_resources(cpu, memory, gpus, resources),
-                replace=replace,
-                transformer=transformer.as_dict() if transformer is not None else None,
-                **{"protocol": str(self.serving_config.get("protocol_version", "v1")), **kwargs},
-            )
+        config = dict(request.serving_config or self.serving_config)
+        completed = msgspec.structs.replace(
+            request,
+            framework=request.framework or self.framework,
+            protocol=request.protocol or str(config.get("protocol_version", "v2")),
+            requirements=request.requirements or self._serving_requirements(config),
+            serving_config=find_serving_files(config, self._path, self.extra_files),
+            image=self._with_base(request.image),
+        )
+        return plan_deployment(self.workspace, self.id, completed)
+
+    # ---- what is known -----------------------------------------------------------------------------------------
+
+    @property
+    def hyperparameters(self) -> dict[str, Value] | None:
+        """After training the values given, after tuning the recommended ones; ``None`` before."""
+        last = self._last_revision()
+        return dict(last.hyperparameters) if last is not None else None
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]] | None:
+        """``min``, ``max`` and ``latest`` of every metric of the newest revision; ``None`` before training."""
+        last = self._last_revision()
+        return {k: msgspec.to_builtins(v) for k, v in last.metrics.items()} if last is not None else None
+
+    @property
+    def state(self) -> str:
+        """``untrained``, ``trained``, ``tuned`` or ``deployed``."""
+        try:
+            self.workspace.registry.endpoint(endpoint_name(self.id))
+        except NotFoundError:
+            last = self._last_revision()
+            return last.stage if last is not None else "untrained"
+        return "deployed"
+
+    def meta(self) -> ModelMeta:
+        """Return a snapshot of all properties."""
+        last = self._last_revision()
+        return ModelMeta(
+            id=self.id,
+            name=self.name,
+            description=self.description,
+            version=self.version,
+            framework=self.framework,
+            framework_version=self.framework_version,
+            main_file=self.main_file,
+            image_name=self.image_name,
+            base_image=self.base_image,
+            extra_files=tuple(self.extra_files),
+            requirements=self.requirements,
+            labels=tuple(self.labels),
+            serving_config=dict(self.serving_config),
+            revision=last.revision if last is not None else self.revision,
+            state=self.state,
         )
 
-    def deploy_canary(self, canary_traffic_percentage: int, model_uri: str | None = None, **kwargs: Any) -> None:
-        """Serve the newest revision beside the deployed one, or change the canary's share.
+    def __repr__(self) -> str:
+        return f"Model {self.id}: {self.state}"
 
-        Args:
-            canary_traffic_percentage: Percent of the requests for the canary.
-            model_uri: Another saved model.
-            **kwargs: Further options of ``plan_deployment``.
-
-        Raises:
-            ServingError: Nothing is deployed yet.
-        """
-        endpoint = self._endpoint()
-        if len(endpoint.status().traffic) > 1 and not model_uri:
-            endpoint.set_canary(canary_traffic_percentage)
-            return
-        asked = {"protocol": endpoint.status().protocol, "model_uri": model_uri or "", "replace": True, **kwargs}
-        deploy_and_log(lambda: self.plan_deployment(canary_percent=canary_traffic_percentage, **asked))
+    # ---- verbs -----------------------------------------------------------------------------------------------------
 
     def promote_canary(self) -> None:
         """Give the canary all requests.
@@ -277,35 +255,65 @@ class Model(Plannable):
             raise MetricsTypeError(f"unknown metrics type {metrics_type!r}", "one of " + ", ".join(METRICS_TYPES))
         self._log("metrics", type=metrics_type, uri=uri, **{k: float(v) for k, v in metrics.items()})
 
-    def save_as_json(self, path: str = "", overwrite: bool = False) -> None:
-        """Save the properties in the object store.
+    # ---- helpers ---------------------------------------------------------------------------------------------------
 
-        Args:
-            path: URI of the file; ``<base>/<id>/model.json`` when not given.
-            overwrite: Replace a file that is there.
+    def _last_revision(self) -> Revision | None:
+        try:
+            revisions = self.workspace.registry.model(self.id).revisions
+        except NotFoundError:
+            return None
+        return revisions[-1] if revisions else None
 
-        Raises:
-            ModelExistsError: A file is there.
-        """
-        from kaptain_magics.model.contract.model_json import save
+    def _path(self, name: str) -> Path:
+        base = Path(self.config.base_dir) if self.config is not None else Path.cwd()
+        return base / Path(name).expanduser()
 
-        save(self.workspace, self.id, dataclasses.asdict(self.meta()), path, overwrite)
+    def _main_script(self) -> Script | None:
+        from kaptain_magics.script import capture
 
-    @classmethod
-    def load_from_json(cls, model_uri: str, config: Config | None = None) -> Model:
-        """Return the model whose properties were saved.
+        if not self.main_file:
+            return None
+        path = self._path(self.main_file)
+        try:
+            source = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"{self.main_file} cannot be read: {error}", "check the model's main_file") from error
+        return capture(source, name=path.name)
 
-        Args:
-            model_uri: URI of the file, or of the model's folder.
-            config: Credentials; found in the usual places when not given.
-        """
-        from kaptain_magics.model.contract.model_json import load
+    def _complete(self, request: TrainingRequest) -> TrainingRequest:
+        """Fill what is asked of a job up with the model's own properties."""
+        from kaptain_magics.script import read_requirements
 
-        workspace = config.workspace() if config is not None else Context()
-        return cls(**load(workspace, model_uri), config=config, workspace=workspace)
+        requirements = request.requirements
+        if not requirements and self.requirements:
+            requirements = tuple(read_requirements(str(self._path(self.requirements))))
+        image = request.image if request.image != ImageSpec() else ImageSpec(image_name=self._image_name())
+        return msgspec.structs.replace(
+            request,
+            script=request.script or self._main_script(),
+            files=request.files or tuple(str(self._path(file)) for file in self.extra_files),
+            requirements=requirements,
+            framework=request.framework or self.framework,
+            image=self._with_base(image),
+        )
 
-    def _workers(self, asked: int) -> int:
-        return asked if self.framework in DISTRIBUTED or asked < 1 else 1
+    def _with_base(self, image: ImageSpec) -> ImageSpec:
+        base = image.base_image or self.base_image or self.workspace.settings.base_image
+        return msgspec.structs.replace(image, base_image=base)
+
+    def _image_name(self) -> str:
+        """Return the image's name; without a tag it gets one of id, framework and framework version."""
+        if not self.image_name:
+            return ""
+        from kaptain_magics.images.registry.reference import with_tag
+
+        return with_tag(self.image_name, self.id, str(self.framework or ""), self.framework_version)
+
+    def _serving_requirements(self, config: Mapping[str, str]) -> tuple[str, ...]:
+        from kaptain_magics.script import read_requirements
+
+        path = config.get("requirements_file") or self.requirements
+        return tuple(read_requirements(str(self._path(path)))) if path else ()
 
     def _endpoint(self) -> Endpoint:
         try:
@@ -320,38 +328,3 @@ class Model(Plannable):
             return msgspec.structs.replace(record, log=(*record.log, entry))
 
         self.workspace.registry.change_model(self.id, add)
-
-
-def _flags(args: Mapping[str, Any] | Sequence[str] | None) -> tuple[str, ...]:
-    if isinstance(args, Mapping):
-        return tuple(str(word) for pair in args.items() for word in pair)
-    return tuple(str(word) for word in args or ())
-
-
-def _resources(cpu: str | float | None, memory: str | None, gpus: int | None, resources: Resources | None) -> Resources:
-    if resources is None:
-        return Resources.simple(cpu, memory, gpus)
-    if cpu is not None or memory is not None or gpus is not None:
-        raise ModelError("resources and cpu, memory or gpus exclude each other", "give either of them")
-    return resources
-
-
-def _direction(name: str) -> Direction:
-    try:
-        return Direction(name)
-    except ValueError:
-        hint = did_you_mean(name, list(Direction)) or "write maximize or minimize"
-        raise ObjectiveError(f"unknown objective type {name!r}", hint) from None
-
-
-def _cluster(ttl: int | None, cleanup: bool | None, delete: bool | None = None) -> ClusterOptions:
-    from kaptain_magics.model.contract import envs
-
-    return ClusterOptions(
-        ttl_seconds_after_finished=envs.TTL_SECONDS_AFTER_FINISHED if ttl is None else ttl,
-        force_cleanup=bool(envs.FORCE_CLEANUP if cleanup is None else cleanup),
-        delete_experiment=bool(envs.DELETE_EXPERIMENT if delete is None else delete),
-    )
-
-
-__all__ = ["Model", "ModelMeta"]

@@ -14,7 +14,7 @@ from kaptain_magics.state import ModelRecord
 from kaptain_magics.targets.base import Check, EndpointStatus
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.model import Model
+    from kaptain_magics.model.contract.model import Model
 
 
 class Workspace(Context):
@@ -27,7 +27,7 @@ class Workspace(Context):
 
     def model(self, model_id: str, **properties: Any) -> Model:
         """Return a model; see ``Model`` for its properties."""
-        from kaptain_magics.model.model import Model
+        from kaptain_magics.model.contract.model import Model
 
         return Model(id=model_id, workspace=self, **properties)
 
@@ -45,9 +45,9 @@ class Workspace(Context):
 
     def resume(self, word: str) -> Study:
         """Go on with a study that was interrupted or killed."""
-        from kaptain_magics.model.planning import resume_plan
+        from kaptain_magics.model.tuning import plan_resumption
 
-        return resume_plan(self, word).start()
+        return plan_resumption(self, word).start()
 
     def render(self, word: str) -> str:
         """Return what was applied for a run."""

@@ -183,17 +183,17 @@ class S3Client:
     def _explain_answer(self, error: Any) -> TransferError:
         code = str(error.code)
         bucket, key = (vars(error).get(name) or vars(error).get(f"_{name}") for name in ("bucket_name", "object_name"))
-        place = f"s3://{bucket or ''}" + (f"/{key}" if key else "")
+        uri = f"s3://{bucket or ''}" + (f"/{key}" if key else "")
         if code == "NoSuchBucket":
             return NoBucketError(f"there is no bucket {bucket!r} at {self.endpoint}", "check the URI")
         if code == "NoSuchUpload":
-            return NoUploadError(f"the upload to {place} was aborted by another process", "save the model again")
+            return NoUploadError(f"the upload to {uri} was aborted by another process", "save the model again")
         if code in ("NoSuchKey", "ResourceNotFound", "NoSuchVersion"):
-            return MissingError(f"nothing is stored at {place}", "check the URI, or train the model first")
+            return MissingError(f"nothing is stored at {uri}", "check the URI, or train the model first")
         if code == "PreconditionFailed":
-            return DamagedError(f"{place} changed while it was read", "try again")
+            return DamagedError(f"{uri} changed while it was read", "try again")
         if code in _DENIED:
-            hint = _DENIED[code] or f"these credentials have no permission for {place}"
+            hint = _DENIED[code] or f"these credentials have no permission for {uri}"
             if self._anonymous:
                 hint = "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             return DeniedError(f"S3 at {self.endpoint} refuses access: {code}", hint)

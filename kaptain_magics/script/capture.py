@@ -166,10 +166,10 @@ def _missing(missing: Mapping[str, int], tree: ast.Module, notebook_names: Itera
     only_there = [name for name in missing if name in NOTEBOOK_ONLY]
     in_notebook = [name for name in missing if name in values and name not in only_there]
     if in_notebook:
-        verb, place = ("is", "line") if len(in_notebook) == 1 else ("are", "lines")
+        verb, noun = ("is", "line") if len(in_notebook) == 1 else ("are", "lines")
         lines = ", ".join(str(missing[name]) for name in in_notebook)
         return ScriptError(
-            f"{_quoted(in_notebook)} {verb} defined in this notebook, not in {script} ({place} {lines})",
+            f"{_quoted(in_notebook)} {verb} defined in this notebook, not in {script} ({noun} {lines})",
             _how_to_bring(in_notebook, values, script),
         )
     if only_there:

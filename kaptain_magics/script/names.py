@@ -25,12 +25,12 @@ KNOWN = frozenset(
 )
 
 
-def free_names(tree: ast.Module, given: Collection[str] = ()) -> dict[str, int]:
+def free_names(tree: ast.Module, injected: Collection[str] = ()) -> dict[str, int]:
     """Find the names that would be a ``NameError``.
 
     Args:
         tree: The script.
-        given: Names that are put into the script from outside.
+        injected: Names that are put into the script from outside.
 
     Returns:
         The line of the first use of every such name, in order; nothing where it cannot be known (star imports,
@@ -38,7 +38,7 @@ def free_names(tree: ast.Module, given: Collection[str] = ()) -> dict[str, int]:
     """
     if _opaque(tree):
         return {}
-    finder = _Finder(tree, given)
+    finder = _Finder(tree, injected)
     for statement in tree.body:
         finder.visit(statement)
         if isinstance(statement, ast.Delete):
@@ -112,8 +112,8 @@ class _Finder(ast.NodeVisitor):
     ``defined`` grows with the top-level statements; ``anywhere`` is what functions will find when they are called.
     """
 
-    def __init__(self, tree: ast.Module, given: Collection[str]) -> None:
-        self.defined = {*KNOWN, *given, *_declared_global(tree)}
+    def __init__(self, tree: ast.Module, injected: Collection[str]) -> None:
+        self.defined = {*KNOWN, *injected, *_declared_global(tree)}
         self.anywhere = self.defined | _bound(tree.body)
         self.missing: dict[str, int] = {}
         self._scopes: list[_Scope] = []

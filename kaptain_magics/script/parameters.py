@@ -34,16 +34,16 @@ def find_parameters(
     Returns:
         The parameters, whether there may be options that could not be read, and whether there are subcommands.
     """
-    options = _Options(source)
-    options.visit(tree)
+    visitor = _OptionVisitor(source)
+    visitor.visit(tree)
     roots = {name.partition(".")[0] for name in imports}
-    parameters = {} if options.ignores_command_line else options.found
-    is_open = options.unreadable or bool(roots & _OTHER_PARSERS)
-    if options.parses and not options.builds:
+    parameters = {} if visitor.ignores_command_line else visitor.options
+    is_open = visitor.unreadable or bool(roots & _OTHER_PARSERS)
+    if visitor.parses and not visitor.builds:
         is_open = True  # the parser was made elsewhere
     for parameter in _assignments(tree, source):
         parameters.setdefault(parameter.name, parameter)
-    return tuple(parameters.values()), is_open and not options.ignores_command_line, options.subcommands
+    return tuple(parameters.values()), is_open and not visitor.ignores_command_line, visitor.subcommands
 
 
 def find_imports(tree: ast.Module) -> tuple[str, ...]:
@@ -111,11 +111,11 @@ def _is_literal(node: ast.expr | None) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, bool, type(None)))
 
 
-class _Options(ast.NodeVisitor):
+class _OptionVisitor(ast.NodeVisitor):
     """Gathers the options that a script declares to argparse and click.
 
     Attributes:
-        found: The options by every name that they may be called by.
+        options: The options by every name that they may be called by.
         builds: Whether a parser is made here.
         parses: Whether the command line is parsed.
         ignores_command_line: Whether only a list in the script is parsed (``parse_args([])``): no option arrives.
@@ -124,7 +124,7 @@ class _Options(ast.NodeVisitor):
     """
 
     def __init__(self, source: str) -> None:
-        self.found: dict[str, Parameter] = {}
+        self.options: dict[str, Parameter] = {}
         self.builds = self.parses = self.unreadable = self.subcommands = False
         self._source = source
         self._reads_command_line: list[bool] = []
@@ -252,7 +252,7 @@ class _Options(ast.NodeVisitor):
     ) -> None:
         parameter = Parameter("", binding, self._text(default), node.lineno, off=off, above=self._above)
         for name, flag in [(flag.removeprefix("--"), "") for flag in flags] + [(name, _long(flags)) for name in names]:
-            self.found.setdefault(name, replace(parameter, name=name, flag=flag))
+            self.options.setdefault(name, replace(parameter, name=name, flag=flag))
 
     def _text(self, node: ast.expr | None) -> str:
         return "" if node is None else ast.get_source_segment(self._source, node) or ""

@@ -124,8 +124,8 @@ def _typed(parameter: Parameter, name: str, text: str) -> Value:
         return text
     value = read_value(text)
     if parameter.binding is Binding.ASSIGNMENT and isinstance(default, (int, float)) and isinstance(value, str):
-        place = f"{parameter.name} = {parameter.default}, line {parameter.line}"
-        raise ScriptError(f"{name}={text}: this is a number in the script ({place})", "write a number")
+        source = f"{parameter.name} = {parameter.default}, line {parameter.line}"
+        raise ScriptError(f"{name}={text}: this is a number in the script ({source})", "write a number")
     return value
 
 

@@ -34,7 +34,7 @@ def run(context: Context) -> StateChanged:
     context.store.copy(asked.artifact_uri, place)
     spec = place_serving_files(context.store, msgspec.structs.replace(asked, artifact_uri=place))
     context.note(f"Deploying model from {place}")
-    last, serves = StateChanged(state=RunState.FAILED, reason="the target ended without a last word"), False
+    last, serves = StateChanged(state=RunState.FAILED, reason="the target ended without reporting a final state"), False
     try:
         with context.ends_by(target.cancel) if isinstance(target, Cancellable) else contextlib.nullcontext():
             for event in _events(context, target, spec):

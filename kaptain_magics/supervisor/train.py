@@ -30,7 +30,7 @@ def run(context: Context) -> StateChanged:
     context.note("Waiting for the training job to complete...")
     metrics: dict[str, MetricSummary] = {}
     saved: ArtifactSaved | None = None
-    last = StateChanged(state=RunState.FAILED, reason="the target ended without a last word")
+    last = StateChanged(state=RunState.FAILED, reason="the target ended without reporting a final state")
     with context.ends_by(lambda: context.target.stop(ref)):
         for event in context.target.follow(ref):
             if isinstance(event, StateChanged):

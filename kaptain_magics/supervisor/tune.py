@@ -86,7 +86,7 @@ def _native(context: Context, target: NativeTuner, spec: StudySpec, emit: Callab
     """Follow a study that the target runs by itself."""
     ref = target.start(spec)
     best: TrialChanged | None = None
-    last = StateChanged(state=RunState.FAILED, reason="the target ended without a last word")
+    last = StateChanged(state=RunState.FAILED, reason="the target ended without reporting a final state")
     with context.ends_by(lambda: target.stop_study(ref)):
         for event in target.follow_study(ref):
             if isinstance(event, StateChanged) and event.state.terminal:

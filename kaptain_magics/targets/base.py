@@ -303,7 +303,7 @@ def present(names: Iterable[str]) -> tuple[str, ...]:
         if name not in os.environ:
             raise ConfigError(
                 f"{name}, which is passed on by its name, is not set in this environment",
-                f"set it (os.environ[{name!r}] = getpass.getpass()), or say otherwise with --env",
+                f"set it (os.environ[{name!r}] = getpass.getpass()), or pass another value with --env",
             )
     return names
 

@@ -95,12 +95,21 @@ def check_deployment(spec: EndpointSpec, alive: bool) -> None:
         ServingError: It may not.
     """
     if spec.canary_percent is not None:
-        if not 0 < spec.canary_percent < 100:
-            raise ServingError(f"a canary gets 1 to 99 percent, not {spec.canary_percent}", "write for example 30")
+        check_canary(spec.canary_percent)
         if not alive:
             raise ServingError(f"{spec.name} has no revision beside which a canary could run", "deploy one first")
     elif alive and not spec.replace:
         raise ServingError(f"{spec.name} is deployed already", "add --replace to swap it without a refused request")
+
+
+def check_canary(percent: int) -> None:
+    """Look whether a canary can be deployed with so many percent of the requests.
+
+    Raises:
+        ServingError: It would get none of them or all.
+    """
+    if not 0 < percent < 100:
+        raise ServingError(f"a canary gets 1 to 99 percent, not {percent}", "write for example --canary 30")
 
 
 def check_percentage(percent: int) -> None:

@@ -8,4 +8,6 @@ of the suite. ``algorithm.AlgorithmSuite`` says what a search algorithm does: a 
 
 import pytest
 
-pytest.register_assert_rewrite(f"{__name__}.job_target", f"{__name__}.serving_target", f"{__name__}.algorithm")
+pytest.register_assert_rewrite(
+    f"{__name__}.job_target", f"{__name__}.job_rig", f"{__name__}.serving_target", f"{__name__}.algorithm"
+)

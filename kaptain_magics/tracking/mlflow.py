@@ -208,8 +208,8 @@ class _RunLogger:
                 self._add(name, summary.latest, trial.ended, trial.number)
 
     def _begin(self, name: str, started: float, tags: Mapping[str, str]) -> str:
-        kept = {key: text for key, text in tags.items() if text}
-        run = self._client.create_run(self._experiment, _milliseconds(started), kept, run_name=name)
+        stated_tags = {key: text for key, text in tags.items() if text}
+        run = self._client.create_run(self._experiment, _milliseconds(started), stated_tags, run_name=name)
         return str(run.info.run_id)
 
     def _put(self, run: str, *, parameters: Mapping[str, Value], metrics: Iterable[Any] = ()) -> None:

@@ -57,8 +57,8 @@ def _check_grid(domains: Mapping[str, AnyDomain], settings: Mapping[str, object]
     for name, domain in domains.items():
         if isinstance(axis_of(domain), ContinuousAxis):
             raise DomainError(
-                f"grid cannot count out {name} = {domain!r}",
-                "give it a step, as in Double(0, 1, step=0.1), list values with Discrete, or take another algorithm",
+                f"grid cannot enumerate {name} = {domain!r}",
+                "give it a step, as in Double(0, 1, step=0.1), list values with Discrete, or use another algorithm",
             )
 
 
@@ -66,8 +66,8 @@ def _check_cmaes(domains: Mapping[str, AnyDomain], settings: Mapping[str, object
     ordered = [name for name, domain in domains.items() if _is_ordered(domain)]
     if len(ordered) < 2:
         raise AlgorithmError(
-            f"cmaes needs two numbers to search, here is {ordered[0] if ordered else 'none'}",
-            "name another one, or take --algorithm tpe or bayesianoptimization",
+            f"cmaes needs at least two numeric hyperparameters, found {ordered[0] if ordered else 'none'}",
+            "add another one, or use --algorithm tpe or bayesianoptimization",
         )
 
 
@@ -193,15 +193,13 @@ def read_stopping(spec: StudySpec, stops_trials: bool = False) -> dict[str, obje
     """
     if not spec.early_stopping:
         if spec.early_stopping_settings:
-            raise AlgorithmError(
-                "there are settings for early stopping, but no rule", "write --early-stopping medianstop"
-            )
+            raise AlgorithmError("early-stopping settings without a rule", "write --early-stopping medianstop")
         return {}
     if spec.early_stopping not in STOPPING_RULES:
         hint = nearest(spec.early_stopping, STOPPING_RULES)
         raise AlgorithmError(f"unknown early-stopping rule {spec.early_stopping!r}", hint)
     if stops_trials:
-        raise AlgorithmError(f"{spec.algorithm} stops trials by itself", "leave --early-stopping out")
+        raise AlgorithmError(f"{spec.algorithm} stops trials by itself", "remove --early-stopping")
     return read_settings(
         STOPPING_RULES[spec.early_stopping].settings, spec.early_stopping, spec.early_stopping_settings
     )

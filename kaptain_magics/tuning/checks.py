@@ -56,16 +56,20 @@ def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
         raise DomainError("there is nothing to search", "name a hyperparameter, such as gamma=Double(1e-4, 1e-1)")
     for name, domain in spec.domains.items():
         if not isinstance(domain, Domain):
-            raise DomainError(f"{name}={domain!r} is no domain", f"write for example {name}=Double(0.01, 1)")
+            raise DomainError(f"{name}={domain!r} is not a domain", f"write for example {name}=Double(0.01, 1)")
     if not spec.objectives or len(set(spec.objectives)) < len(spec.objectives):
         raise ObjectiveError("a study needs objectives, each named once", "write --objective accuracy")
     if spec.goal is not None and not math.isfinite(spec.goal):
-        raise ObjectiveError(f"the goal {spec.goal} is not a finite number", "write a number or leave --goal out")
+        raise ObjectiveError(f"the goal {spec.goal} is not a finite number", "write a number, or remove --goal")
     for name, least in (("trials", 1), ("parallel", 1), ("failed_trials", 0)):
         if getattr(spec, name) < least:
-            raise ConfigError(f"{name} {getattr(spec, name)} is too few", f"write --{name.replace('_', '-')} 1")
+            raise ConfigError(
+                f"{name} must be at least {least}, not {getattr(spec, name)}", f"write --{name.replace('_', '-')} 1"
+            )
     if spec.timeout is not None and not spec.timeout > 0:
-        raise ConfigError(f"timeout {spec.timeout} is not positive", "write seconds above 0 or leave --timeout out")
+        raise ConfigError(
+            f"timeout must be greater than 0, not {spec.timeout}", "write seconds above 0, or remove --timeout"
+        )
     Algorithm.of(spec.algorithm)
     if tuner is Tuner.KATIB:
         check_katib(spec)
@@ -81,7 +85,7 @@ def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
                 raise error from None
     setting = spec.algorithm_settings.get("random_state", "").strip()
     if spec.seed is not None and setting not in ("", str(spec.seed)):
-        raise AlgorithmError(f"--seed {spec.seed} and random_state={setting} are two seeds", "give one of them")
+        raise AlgorithmError(f"--seed {spec.seed} and random_state={setting} disagree", "give only one of them")
 
 
 def _check_ours(spec: StudySpec) -> None:
@@ -104,12 +108,12 @@ def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[Noted]:
             yield Noted(text=text, warning=True)
         return
     if algorithm is Algorithm.GRID and (spec.seed is not None or "random_state" in spec.algorithm_settings):
-        yield Noted(text="grid draws nothing: its seed is passed over.", warning=True)
+        yield Noted(text="grid is not random: its seed is ignored.", warning=True)
     if algorithm is Algorithm.CMAES:
         for name, domain in spec.domains.items():
             if isinstance(domain, Categorical) and len(domain.values) > 1:
-                text = f"cmaes knows numbers only: {name} is drawn at random."
-                yield Noted(text=text, warning=True, hint="--algorithm tpe learns it too")
+                text = f"cmaes searches numbers only: {name} is sampled at random."
+                yield Noted(text=text, warning=True, hint="--algorithm tpe learns categories too")
     if algorithm is Algorithm.HYPERBAND and "resource_name" in spec.algorithm_settings:
         name = spec.algorithm_settings["resource_name"]
         settings = read_settings(definition_of(algorithm).settings, algorithm, spec.algorithm_settings)

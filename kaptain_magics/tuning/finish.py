@@ -37,13 +37,13 @@ def best_trial(events: Iterable[Event]) -> TrialChanged | None:
     return best
 
 
-def keep_best(store: ObjectStore, best: TrialChanged, place: str) -> ArtifactSaved:
+def keep_best(store: ObjectStore, best: TrialChanged, uri: str) -> ArtifactSaved:
     """Copy the model of the best trial to its place.
 
     Args:
         store: Holds both.
         best: The trial; has saved a model.
-        place: The folder for it, as ``tuned_uri`` returns it.
+        uri: The folder for it, as ``tuned_uri`` returns it.
 
     Returns:
         What is in that folder now.
@@ -52,26 +52,26 @@ def keep_best(store: ObjectStore, best: TrialChanged, place: str) -> ArtifactSav
         ObjectMissingError: The trial's model is neither where it was saved nor in its place.
         StorageError: The store cannot be used.
     """
-    if best.artifact_uri != place:
+    if best.artifact_uri != uri:
         try:
-            store.copy(best.artifact_uri, place)
+            store.copy(best.artifact_uri, uri)
         except ObjectMissingError:
-            if not store.exists(place):
+            if not store.exists(uri):
                 raise
-    manifest = store.manifest(place)
+    manifest = store.manifest(uri)
     return ArtifactSaved(
-        uri=place, files=manifest.files, size=manifest.size, framework=manifest.framework, format=manifest.format
+        uri=uri, files=manifest.files, size=manifest.size, framework=manifest.framework, format=manifest.format
     )
 
 
-def remove_intermediates(store: ObjectStore, place: str) -> None:
+def remove_intermediates(store: ObjectStore, uri: str) -> None:
     """Remove the models of all trials of a study.
 
     Args:
         store: Holds them.
-        place: Their folder, as ``trials_uri`` returns it.
+        uri: Their folder, as ``trials_uri`` returns it.
 
     Raises:
         StorageError: The store cannot be used.
     """
-    store.delete(place)
+    store.delete(uri)

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import TrialChanged
@@ -55,12 +56,18 @@ class GaussianSearch:
         self._known: list[tuple[Array, float]] = []
         self._pending: dict[int, Array] = {}
         self._theta: Array | None = None
+        self._threads = ThreadpoolController()
 
     def ask(self, number: int) -> dict[str, Value] | None:
         """Return the hyperparameters of trial ``number``."""
         rng = random.Random(f"{self._seed}:{number}")
         ready = len(self._known) >= self._initial and self._space.axes
-        point = self._propose(np.random.default_rng(rng.getrandbits(64))) if ready else None
+        point = None
+        if ready:
+            # Its matrices are too small to gain from threads, and the trials have the cores: on two cores with a load
+            # of 10 the first fit of 150 observations took 19 s with OpenBLAS's threads, 0.9 s with one.
+            with self._threads.limit(limits=1):
+                point = self._propose(np.random.default_rng(rng.getrandbits(64)))
         if point is None:
             point = self._space.draw(rng)
         self._pending[number] = self._grid.row(point)
@@ -106,7 +113,15 @@ class GaussianSearch:
         return chosen
 
     def _fit(self, x: Array, y: Array) -> _Process:
-        """Return the model with the likeliest length scales and noise, by coordinate search from the last ones."""
+        """Return the model with the likeliest length scales and noise.
+
+        The likelihood has several maxima and no gradient here (SciPy's optimisers are not in the base installation),
+        but few parameters, all on logarithmic axes. So the first fit begins with the best of 7 × 3 common values, and a
+        coordinate search walks from there: a step up and down on every axis, from e to the power of 1, halved when a
+        round gains less than 0.1, which no acquisition can tell apart. Later fits begin where the last one ended with
+        a smaller step, since one more observation moves the maximum little: 14 models instead of 370 at 150
+        observations and five axes, 18 ms instead of 180.
+        """
         size = len(self._grid.names) + 1
         starts = [np.log(np.append(np.full(size - 1, length), n)) for length in _LENGTHS for n in _NOISES]
         step = 1.0

@@ -22,7 +22,7 @@ from kaptain_magics.tuning.space import Axis, ContinuousAxis, Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # every study in this process is ours
 
-_WARM = 10  # earlier trials from which a covariance can start: its best tenth is used
+_WARM_START = 10  # earlier trials from which a covariance can start: its best tenth is used
 _STATES = {
     TrialState.SUCCEEDED: optuna.trial.TrialState.COMPLETE,
     TrialState.EARLY_STOPPED: optuna.trial.TrialState.PRUNED,
@@ -73,16 +73,16 @@ class OptunaSearch:
         return self._space.values(trial.params)
 
     def tell(self, trial: TrialChanged, value: float | None) -> None:
-        """Teach the sampler."""
+        """Give the sampler an ended trial; one that it did not propose is kept as an earlier one."""
         state = optuna.trial.TrialState.FAIL if value is None else _STATES[trial.state]
-        asked = self._asked.pop(trial.number, None)
-        if asked is None:
+        proposed = self._asked.pop(trial.number, None)
+        if proposed is None:
             self._remember(trial, state, value)
         elif self._study is not None:
             if state == optuna.trial.TrialState.PRUNED and value is not None:
-                asked.report(value, 0)
+                proposed.report(value, 0)
                 value = None
-            self._study.tell(asked, None if value is None else value, state)
+            self._study.tell(proposed, None if value is None else value, state)
 
     def _remember(self, trial: TrialChanged, state: optuna.trial.TrialState, value: float | None) -> None:
         point = self._space.point(trial.parameters)
@@ -129,7 +129,7 @@ def cmaes(space: Space, direction: Direction, *, seed: int, sigma: float | None 
         start: dict[str, Any] = {}
         if sigma is not None:
             start["sigma0"] = sigma
-        elif len(source) >= _WARM:
+        elif len(source) >= _WARM_START:
             start["source_trials"] = source
         return CmaEsSampler(seed=first, warn_independent_sampling=False, **start)
 

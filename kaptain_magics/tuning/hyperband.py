@@ -22,7 +22,7 @@ def hyperband_resource(
     if name is None:
         if "r_l" not in settings:
             raise AlgorithmError(
-                "hyperband needs r_l, the greatest number of steps that a trial reports",
+                "hyperband needs r_l, the maximum number of steps that a trial reports",
                 "write --algorithm-setting r_l=27, or resource_name=NAME for the hyperparameter that holds it",
             )
         return _as_int(settings["r_l"]), domains
@@ -37,7 +37,7 @@ def hyperband_resource(
         budget = 0
     if budget < 1 or not domain.contains(budget):
         raise DomainError(
-            f"hyperband: {name} = {domain!r} does not hold r_l = {settings.get('r_l', greatest)}",
+            f"hyperband: {name} = {domain!r} does not contain r_l = {settings.get('r_l', greatest)}",
             f"write {name}=Integer(1, 27) with --algorithm-setting r_l=27",
         )
     fixed: Value = greatest if float(greatest) == budget else type(greatest)(budget)

@@ -70,19 +70,19 @@ def check_katib(spec: StudySpec) -> None:
         _check_hyperband(spec, settings)
     if algorithm is Algorithm.CMAES and sum(isinstance(d, Double | Integer) for d in spec.domains.values()) < 2:
         raise AlgorithmError(
-            "Katib's cmaes needs two Double or Integer to search",
-            "name another one, or take --algorithm tpe or bayesianoptimization",
+            "Katib's cmaes needs at least two Double or Integer to search",
+            "add another one, or use --algorithm tpe or bayesianoptimization",
         )
     for name, domain in spec.domains.items():
         if algorithm is Algorithm.GRID and isinstance(domain, Double) and domain.step is None:
             raise DomainError(
-                f"grid cannot count out {name} = {domain!r}",
-                "give it a step, as in Double(0, 1, step=0.1), list values with Discrete, or take another algorithm",
+                f"grid cannot enumerate {name} = {domain!r}",
+                "give it a step, as in Double(0, 1, step=0.1), list values with Discrete, or use another algorithm",
             )
         if algorithm is Algorithm.BAYESIANOPTIMIZATION and isinstance(domain, Double) and domain.min <= 0:
             raise DomainError(
-                f"Katib's bayesianoptimization has a logarithmic scale only, on which {name} = {domain!r} has no place",
-                "begin it above 0, take --algorithm tpe, or set cluster_tuner = jobs to search without Katib",
+                f"Katib's bayesianoptimization searches on a logarithmic scale, but {name} = {domain!r} is not above 0",
+                "raise its minimum above 0, use --algorithm tpe, or set cluster_tuner = jobs to search without Katib",
             )
 
 
@@ -112,7 +112,7 @@ def katib_remarks(spec: StudySpec) -> Iterator[str]:
     """Yield a sentence for everything of a study that Katib passes over."""
     algorithm = Algorithm.of(spec.algorithm)
     if spec.seed is not None and not takes_seed(algorithm):
-        yield f"Katib's {algorithm} takes no seed: --seed {spec.seed} is passed over."
+        yield f"Katib's {algorithm} has no seed: --seed {spec.seed} is ignored."
     for name, domain in spec.domains.items():
         why = _passed_over(algorithm, domain)
         if why:
@@ -127,15 +127,15 @@ def takes_seed(algorithm: Algorithm) -> bool:
 def _passed_over(algorithm: Algorithm, domain: AnyDomain) -> str:
     log = isinstance(domain, Double | Integer) and domain.log
     if algorithm in _GOPTUNA and log:
-        return "draws evenly and passes log=True over"
+        return "samples uniformly and ignores log=True"
     if algorithm is Algorithm.CMAES and isinstance(domain, Discrete | Categorical):
-        return "draws choices at random"
+        return "samples choices at random"
     if algorithm is not Algorithm.BAYESIANOPTIMIZATION:
         return ""
     if isinstance(domain, Integer) and log:
-        return "draws whole numbers evenly and passes log=True over"
+        return "samples integers uniformly and ignores log=True"
     if isinstance(domain, Double | Integer) and domain.step is not None:
-        return "passes the step over"
+        return "ignores the step"
     if isinstance(domain, Double) and not log:
         return "searches on a logarithmic scale"
     return ""

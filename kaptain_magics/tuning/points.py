@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_AHEAD = 64  # points of a sequence that are made at a time
+_CHUNK = 64  # points of a sequence that SciPy makes at a time: one by one each takes 3 µs instead of 0.05
 
 
 class RandomSearch:
@@ -38,7 +38,7 @@ class RandomSearch:
         return self._space.values(self._space.draw(random.Random(f"{self._seed}:{number}")))
 
     def tell(self, trial: TrialChanged, value: float | None) -> None:
-        """Learn nothing."""
+        """Ignore it: a point follows from its number alone."""
 
 
 class GridSearch:
@@ -60,7 +60,7 @@ class GridSearch:
         self._given: set[int] = set()
         self._finished: set[int] = set()
 
-    def ask(self, number: int) -> dict[str, Value] | None:  # noqa: ARG002 - the grid keeps its own place
+    def ask(self, number: int) -> dict[str, Value] | None:  # noqa: ARG002 - the grid keeps its own index
         """Return the next combination."""
         while self._next < self._size:
             index, self._next = self._next, self._next + 1
@@ -117,7 +117,7 @@ class SobolSearch:
             self._first = number
         if self._points is None or number >= self._first + len(self._points):
             self._first += 0 if self._points is None else len(self._points)
-            self._points = self._engine.random(_AHEAD)
+            self._points = self._engine.random(_CHUNK)
         row = self._points[number - self._first]
         point = {
             name: min(int(u * len(axis.values)), len(axis.values) - 1) if isinstance(axis, DiscreteAxis) else float(u)
@@ -126,4 +126,4 @@ class SobolSearch:
         return self._space.values(point)
 
     def tell(self, trial: TrialChanged, value: float | None) -> None:
-        """Learn nothing."""
+        """Ignore it: a point follows from its number alone."""

@@ -81,7 +81,7 @@ def read_settings(
     values: dict[str, object] = {}
     for key, text in texts.items():
         if key not in known:
-            hint = nearest(key, known) if known else "leave it out"
+            hint = nearest(key, known) if known else "remove it"
             if key in (elsewhere or {}):
                 listed = ", ".join(known) or "none"
                 hint = f"another implementation of {name} has it, the one that would run here has {listed}"
@@ -90,7 +90,7 @@ def read_settings(
         try:
             value = setting.read(str(text).strip())
         except (ValueError, OverflowError):
-            hint = f"correct {key} or leave it out"
+            hint = f"correct {key}, or remove it"
             raise AlgorithmError(f"{name}: {key} {text!r} is not {setting.wants}", hint) from None
         if setting.key:
             values[setting.key] = value

@@ -18,7 +18,7 @@ _FINEST = 1e12  # the bounds' size in steps up to which steps are kept apart
 _DIGITS = 12  # significant digits of min + k * step at least, so that 0.1 + 2 * 0.1 is 0.3
 
 Point = Mapping[str, float]
-"""A place on every axis: from 0 to 1 on a ``ContinuousAxis``, an index on ``DiscreteAxis``."""
+"""A position on every axis: from 0 to 1 on a ``ContinuousAxis``, an index on ``DiscreteAxis``."""
 
 
 class ContinuousAxis:
@@ -39,23 +39,23 @@ class ContinuousAxis:
     def _scaled(self, value: float) -> float:
         return math.log(value) if self._log else float(value)
 
-    def value(self, place: float) -> Value:
-        """Return the value at ``place`` (0 to 1)."""
-        if place <= 0.0 or place >= 1.0:  # not by a logarithm that misses the bound by a digit
-            return self._low if place <= 0.0 else self._high
-        scaled = self._from * (1.0 - place) + self._to * place
+    def value(self, position: float) -> Value:
+        """Return the value at ``position`` (0 to 1)."""
+        if position <= 0.0 or position >= 1.0:  # not by a logarithm that misses the bound by a digit
+            return self._low if position <= 0.0 else self._high
+        scaled = self._from * (1.0 - position) + self._to * position
         value = math.exp(scaled) if self._log else scaled
         if self._step is not None:
             value = self._low + round((value - self._low) / self._step) * self._step
         return min(max(value, self._low), self._high)
 
-    def place(self, value: Value) -> float:
+    def position(self, value: Value) -> float:
         """Return where ``value`` lies (0 to 1)."""
         width = self._to / 2 - self._from / 2  # halves, because the whole may be beyond the largest float
         return min(max((self._scaled(float(value)) / 2 - self._from / 2) / (width or 1.0), 0.0), 1.0)
 
     def draw(self, rng: random.Random) -> float:
-        """Return a random place."""
+        """Return a random position."""
         return rng.random()
 
 
@@ -71,11 +71,11 @@ class DiscreteAxis:
         self.values = values
         self.ordered = ordered
 
-    def value(self, place: float) -> Value:
-        """Return the value of index ``place``."""
-        return self.values[int(place)]
+    def value(self, position: float) -> Value:
+        """Return the value of index ``position``."""
+        return self.values[int(position)]
 
-    def place(self, value: Value) -> int:
+    def position(self, value: Value) -> int:
         """Return the index of ``value``.
 
         Raises:
@@ -94,12 +94,12 @@ Axis = ContinuousAxis | DiscreteAxis
 class _SteppedValues(Sequence[float]):
     """``low + k * step`` up to ``high`` for k from 0, without a list of them."""
 
-    def __init__(self, low: float, high: float, step: float, rungs: int) -> None:
-        self._low, self._high, self._step, self._rungs = low, high, step, rungs
+    def __init__(self, low: float, high: float, step: float, count: int) -> None:
+        self._low, self._high, self._step, self._count = low, high, step, count
         self._digits = max(_DIGITS, 4 + math.ceil(math.log10(max(abs(low), abs(high), step) / step)))
 
     def __len__(self) -> int:
-        return self._rungs
+        return self._count
 
     @overload
     def __getitem__(self, index: int) -> float: ...
@@ -107,16 +107,16 @@ class _SteppedValues(Sequence[float]):
     def __getitem__(self, index: slice) -> Sequence[float]: ...
     def __getitem__(self, index: int | slice) -> float | Sequence[float]:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._rungs))]
-        if not 0 <= index < self._rungs:
+            return [self[i] for i in range(*index.indices(self._count))]
+        if not 0 <= index < self._count:
             raise IndexError(index)
         return min(float(f"{self._low + index * self._step:.{self._digits}g}"), self._high) if index else self._low
 
     def index(self, value: Value, start: int = 0, stop: int | None = None) -> int:  # noqa: ARG002 - as in Sequence
-        rung = round((float(value) - self._low) / self._step)
-        if not 0 <= rung < self._rungs or not math.isclose(self[rung], float(value), abs_tol=self._step * 1e-2):
+        step = round((float(value) - self._low) / self._step)
+        if not 0 <= step < self._count or not math.isclose(self[step], float(value), abs_tol=self._step * 1e-2):
             raise ValueError(value)
-        return rung
+        return step
 
 
 def _double(domain: Double) -> Axis:
@@ -172,7 +172,7 @@ class Space:
     def point(self, values: Mapping[str, Value]) -> dict[str, float] | None:
         """Return the point of hyperparameters of an earlier study, or nothing where they lie outside this space."""
         try:
-            return {name: axis.place(values[name]) for name, axis in self.axes.items()}
+            return {name: axis.position(values[name]) for name, axis in self.axes.items()}
         except (KeyError, ValueError, TypeError, OverflowError):
             return None
 

@@ -30,12 +30,12 @@ from kaptain_magics.tuning.checks import check_study
 from kaptain_magics.tuning.trial import Trial, objective_value, same_but_for_numbers
 
 _TICK = 0.1  # seconds between looks at ``stopping`` and the clock
-_SAME_FAILURES = 2  # first trials that fail alike before the study gives up,
-_DEFAULT_FAILED_TRIALS = 4  # unless it was told to bear more failures than this
+_SAME_FAILURES = 2  # first trials that fail for the same reason end the study,
+_DEFAULT_FAILED_TRIALS = 4  # unless more failures than by default are allowed
 _STOP_TIMEOUT = 60.0  # seconds that stopped trials have to end
 _ABANDON_TIMEOUT = 10.0  # the same after an error of this process
 _MAX_RERUNS = 2  # times that a trial is run again whose job was lost by no fault of its script
-_NOTES_AT_MOST = 50  # different notes of trials that are passed on
+_MAX_NOTES = 50  # different notes of trials that are passed on
 _ALPHABET = string.ascii_lowercase + string.digits
 
 _Message = tuple[Trial, Event | BaseException]
@@ -266,20 +266,20 @@ class _Loop:
         self._steps_checked = True
         if trial.steps < 2:
             name, rule = self._spec.objectives[0], self._spec.early_stopping or self._spec.algorithm
-            text = f"{rule} cannot end any trial early: trial {trial.number} reported {name} once, at its end"
+            text = f"{rule} cannot stop trials early: trial {trial.number} reported {name} only once, at its end"
             hint = f"report it at every step, as with kaptain.log_metrics({{{name!r}: ...}}, step=epoch)"
             self._emit(Noted(text=text, warning=True, hint=hint))
 
     def _observed_value(self, trial: TrialChanged) -> float | None:
         """Return the value that the search and the stopping rule learn from an ended trial."""
-        known = trial.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)
-        return objective_value(trial, self._spec.objectives[0]) if known else None
+        measured = trial.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)
+        return objective_value(trial, self._spec.objectives[0]) if measured else None
 
     def _update_best(self, trial: TrialChanged) -> bool:
         """Keep a succeeded trial where it is the best so far; returns whether it is."""
         value = objective_value(trial, self._spec.objectives[0]) if trial.state is TrialState.SUCCEEDED else None
-        known = self._best_value()
-        if value is None or (known is not None and not self._spec.direction.better(value, known)):
+        best = self._best_value()
+        if value is None or (best is not None and not self._spec.direction.better(value, best)):
             return False
         self._best = msgspec.structs.replace(trial, best=True)
         return True
@@ -306,17 +306,19 @@ class _Loop:
             and failed == self._ended == _SAME_FAILURES
             and same_but_for_numbers(self._failure_before, self._failure)
         ):
-            self._end_study(RunState.FAILED, f"the first {failed} trials failed alike: {self._failure}", self._hint)
+            self._end_study(
+                RunState.FAILED, f"the first {failed} trials failed in the same way: {self._failure}", self._hint
+            )
 
     def _check_deadlines(self) -> None:
-        """End the study when the world asks for it."""
+        """Look at the clocks: end the study at a stop or its timeout, and give up on trials that do not end."""
         if self._end is None and self._stopping.is_set():
             self._end_study(RunState.STOPPED, "the study was stopped")
         elif self._end is None and time.monotonic() > self._deadline:
             late = f"timed out after {self._spec.timeout:g} s"
             if self._best is None:
                 self._end_study(
-                    RunState.FAILED, f"{late} without a succeeded trial", "give it more time with --timeout"
+                    RunState.FAILED, f"{late} without a successful trial", "give it more time with --timeout"
                 )
             else:
                 self._end_study(RunState.SUCCEEDED, late)
@@ -350,7 +352,7 @@ class _Loop:
 
     def _abandon(self) -> None:
         """End what runs after an error of this process, as far as that is possible."""
-        self._halt_all("the study ended by an error")
+        self._halt_all("the study ended with an error")
         until = time.monotonic() + _ABANDON_TIMEOUT
         while self._running and time.monotonic() < until:
             with contextlib.suppress(queue.Empty):
@@ -360,10 +362,10 @@ class _Loop:
 
     def _note(self, trial: Trial, note: Noted) -> None:
         """Pass on what a trial's job had to say, once for all trials, whatever names and numbers are in it."""
-        words = note.text.replace(trial.job.name, "").split()
-        gist = " ".join(word for word in words if not any(letter.isdigit() for letter in word))
-        if gist not in self._notes and len(self._notes) < _NOTES_AT_MOST:
-            self._notes.add(gist)
+        parts = note.text.replace(trial.job.name, "").split()
+        template = " ".join(part for part in parts if not any(letter.isdigit() for letter in part))
+        if template not in self._notes and len(self._notes) < _MAX_NOTES:
+            self._notes.add(template)
             self._emit(note)
 
     def _announce_pending(self) -> None:

@@ -35,7 +35,7 @@ class StudyWatch:
         self._missing -= set(event.metrics)
         if self._missing and not self._looked:
             names = ", ".join(name for name in self._spec.objectives if name in self._missing)
-            self._warn(f"trial {event.number} did not report {names}", "report it, or name it no objective")
+            self._warn(f"trial {event.number} did not report {names}", "report it, or remove it from the objectives")
         self._looked = True
 
     def close(self, state: RunState) -> None:
@@ -49,7 +49,7 @@ class StudyWatch:
             sign, other = ("<=", "max") if spec.direction is Direction.MINIMIZE else (">=", "min")
             self._warn(
                 f"every trial reached the goal, the first one too: {spec.objectives[0]} {sign} {spec.goal:g}",
-                f"is it to be {spec.direction}d? else write --objective {spec.objectives[0]}:{other}",
+                f"if it should not be {spec.direction}d, write --objective {spec.objectives[0]}:{other}",
             )
 
     def _warn(self, text: str, hint: str) -> None:

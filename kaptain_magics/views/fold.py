@@ -152,8 +152,8 @@ class StudyView(RunView):
         """The objective's finite value of a trial that has succeeded, or was stopped early with one."""
         if trial.state not in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED):
             return None
-        found = trial.metrics.get(self.objective)
-        return found.latest if found is not None and math.isfinite(found.latest) else None
+        summary = trial.metrics.get(self.objective)
+        return summary.latest if summary is not None and math.isfinite(summary.latest) else None
 
     def _take_other(self, event: TrialChanged | EndpointChanged) -> None:
         if not isinstance(event, TrialChanged):
@@ -173,11 +173,11 @@ class StudyView(RunView):
         """All trials: the best first, then those without a value, by number."""
         sign = -1.0 if self.direction is Direction.MAXIMIZE else 1.0
 
-        def place(trial: TrialChanged) -> tuple[bool, float, int]:
+        def sort_key(trial: TrialChanged) -> tuple[bool, float, int]:
             value = self.value(trial)
             return value is None, sign * value if value is not None else 0.0, trial.number
 
-        return sorted(self.trials.values(), key=place)
+        return sorted(self.trials.values(), key=sort_key)
 
 
 class EndpointView(RunView):

@@ -190,13 +190,13 @@ def trials(view: StudyView) -> str:
     if not view.trials:
         return ""
     shown, folded = text.split_trials(view, _ROWS_SHOWN, _OTHERS_SHOWN)
-    found = _trials_table(view, shown)
+    table = _trials_table(view, shown)
     if folded:
         left = len(folded) - _ROWS_FOLDED
         inner = _trials_table(view, folded[:_ROWS_FOLDED])
         more = f"<p>{left} further trials are in the study's list.</p>" if left > 0 else ""
-        found += f"<details><summary>{len(folded)} more trials</summary>{inner}{more}</details>"
-    return f'<div class="kpt-trials">{found}</div>'
+        table += f"<details><summary>{len(folded)} more trials</summary>{inner}{more}</details>"
+    return f'<div class="kpt-trials">{table}</div>'
 
 
 def trial_heads(view: StudyView) -> list[str]:

@@ -48,9 +48,9 @@ def mode_here() -> Mode:
     """
     if not in_notebook():
         return Mode.TEXT
-    wanted = os.environ.get("KAPTAIN_VIEW", "")
-    if wanted in list(Mode):
-        return Mode(wanted)
+    chosen = os.environ.get("KAPTAIN_VIEW", "")
+    if chosen in list(Mode):
+        return Mode(chosen)
     return Mode.WIDGET if any(name in os.environ for name in _BROWSERS) else Mode.HTML
 
 
@@ -66,16 +66,16 @@ def follow(run: Followable, *, mode: Mode | None = None, interrupted: Callable[[
     Raises:
         KeyboardInterrupt: The reader interrupted.
     """
-    watcher = _Follower(run, mode or mode_here())
+    follower = _Follower(run, mode or mode_here())
     try:
-        watcher.to_the_end()
+        follower.to_the_end()
     except KeyboardInterrupt:
         if interrupted is not None:
             interrupted()
-            watcher.to_the_end()
+            follower.to_the_end()
         raise
     finally:
-        watcher.finish()
+        follower.finish()
 
 
 def watch(run: Followable, *, mode: Mode | None = None) -> None:
@@ -83,20 +83,20 @@ def watch(run: Followable, *, mode: Mode | None = None) -> None:
 
     Nothing is ever printed behind the reader's back: where only text is shown, it is one line that says how to attach.
     """
-    watcher = _Follower(run, mode or mode_here())
-    watcher.catch_up()
-    if watcher.ended or watcher.mode is Mode.TEXT:
-        watcher.finish()
+    follower = _Follower(run, mode or mode_here())
+    follower.catch_up()
+    if follower.ended or follower.mode is Mode.TEXT:
+        follower.finish()
         return
-    watcher.renderer.draw(watcher.view)
-    threading.Thread(target=watcher.in_background, name=f"kaptain-watch-{run.run_id}", daemon=True).start()
+    follower.renderer.draw(follower.view)
+    threading.Thread(target=follower.in_background, name=f"kaptain-watch-{run.run_id}", daemon=True).start()
 
 
 def show_result(run: Followable, *, mode: Mode | None = None) -> None:
     """Show a run as it is now: the lasting form of an ended run, the state so far of another."""
-    watcher = _Follower(run, mode or mode_here())
-    watcher.catch_up()
-    watcher.finish()
+    follower = _Follower(run, mode or mode_here())
+    follower.catch_up()
+    follower.finish()
 
 
 class _Follower:

@@ -81,9 +81,9 @@ def frame_of(view: StudyView) -> Frame | None:
     return Frame(low, high, last, labelled(ticks(low, high, 4)), [t for t in x_ticks if 0 <= t <= last], goal)
 
 
-def ticks(low: float, high: float, about: int) -> list[float]:
+def ticks(low: float, high: float, count: int) -> list[float]:
     """Return about so many round numbers between two bounds."""
-    raw = (high - low) / about
+    raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
     first = math.ceil(low / step)
@@ -127,8 +127,8 @@ def chart(view: StudyView) -> str:
         _path(marks, "#e5484d", 'stroke-width="2"'),
     ]
     if view.best is not None and (value := view.value(view.best)) is not None:
-        place = f'cx="{_px(frame.x(view.best.number))}" cy="{_px(frame.y(value))}"'
-        parts.append(f'<circle {place} r="5.5" stroke="#12a594" stroke-width="2"/>')
+        position = f'cx="{_px(frame.x(view.best.number))}" cy="{_px(frame.y(value))}"'
+        parts.append(f'<circle {position} r="5.5" stroke="#12a594" stroke-width="2"/>')
     return "".join(parts) + "</svg>"
 
 
@@ -183,11 +183,11 @@ def data_uri(svg: str) -> str:
 
 def running_best(points: Iterable[tuple[int, float]], direction: Direction) -> list[tuple[int, float]]:
     """Return the points that were better than all before them."""
-    found: list[tuple[int, float]] = []
+    best: list[tuple[int, float]] = []
     for trial, value in points:
-        if not found or direction.better(value, found[-1][1]):
-            found.append((trial, value))
-    return found
+        if not best or direction.better(value, best[-1][1]):
+            best.append((trial, value))
+    return best
 
 
 def thinned(items: list[_T], at_most: int = _POINTS_AT_MOST) -> list[_T]:

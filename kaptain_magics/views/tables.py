@@ -44,7 +44,7 @@ def show_runs(runs: Sequence[RunSummary]) -> None:
         for run in runs[:_ROWS]
     ]
     heads = ("state", "model", "kind", "target", "started", "time", "name", "run", "note")
-    _show(heads, rows, len(runs), "no runs yet: %%kaptain_train NAME makes the first")
+    _show(heads, rows, len(runs), "no runs yet: start one with %%kaptain_train NAME")
 
 
 def show_models(models: Sequence[ModelRecord]) -> None:
@@ -65,7 +65,7 @@ def show_models(models: Sequence[ModelRecord]) -> None:
             )
         )
     heads = ("model", "revisions", "newest", "framework", "saved", "metrics", "where")
-    _show(heads, rows, len(models), "no models yet: %%kaptain_train NAME makes the first")
+    _show(heads, rows, len(models), "no models yet: train one with %%kaptain_train NAME")
 
 
 def show_revisions(model: ModelRecord, deployed: Mapping[str, int]) -> None:
@@ -92,7 +92,7 @@ def show_revisions(model: ModelRecord, deployed: Mapping[str, int]) -> None:
         for revision in list(reversed(model.revisions))[:_ROWS]
     ]
     heads = ("revision", "kind", "metrics", "size", "saved", "endpoint", "framework", "run", "where")
-    _show(heads, rows, len(model.revisions), f"{model.model_id} has no saved model: %%kaptain_train makes one")
+    _show(heads, rows, len(model.revisions), f"{model.model_id} has no saved model: train it with %%kaptain_train")
 
 
 def show_endpoints(endpoints: Sequence[EndpointStatus]) -> None:
@@ -110,7 +110,7 @@ def show_endpoints(endpoints: Sequence[EndpointStatus]) -> None:
         for endpoint in endpoints[:_ROWS]
     ]
     heads = ("state", "endpoint", "model", "URL", "traffic", "requests", "note")
-    _show(heads, rows, len(endpoints), "no endpoints yet: %kaptain_deploy NAME makes one")
+    _show(heads, rows, len(endpoints), "no endpoints yet: deploy a model with %kaptain_deploy NAME")
 
 
 def show_checks(checks: Sequence[Check]) -> None:

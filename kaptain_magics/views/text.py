@@ -46,13 +46,13 @@ def curl_line(url: str) -> str:
 
 def addresses(endpoint: EndpointChanged) -> list[tuple[str, str]]:
     """Return how an endpoint is reached, as names and values that stay true for as long as it is there."""
-    found = [("URL", endpoint.url)] if endpoint.url else []
+    pairs = [("URL", endpoint.url)] if endpoint.url else []
     if endpoint.cluster_url:
-        found.append(("In the cluster", endpoint.cluster_url))
+        pairs.append(("In the cluster", endpoint.cluster_url))
     if endpoint.open_with:
-        found.append(("Open it here", endpoint.open_with))
+        pairs.append(("Open it here", endpoint.open_with))
     url = endpoint.url or (_OPENED + urlsplit(endpoint.cluster_url).path if endpoint.open_with else "")
-    return [*found, ("Try it", curl_line(url))] if url else found
+    return [*pairs, ("Try it", curl_line(url))] if url else pairs
 
 
 def attach_line(view: RunView) -> str:
@@ -69,24 +69,24 @@ def title(view: RunView, now: float) -> str:
 
 def facts(view: RunView) -> list[tuple[str, str]]:
     """Return what a run has brought so far, as names and values."""
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     if view.state is RunState.SUCCEEDED and view.reason:
-        found.append(("ended", view.reason))
+        pairs.append(("ended", view.reason))
     if isinstance(view, StudyView):
         if view.best is not None:
-            found += [(name, number(m.latest)) for name, m in view.best.metrics.items()]
-            found += [("best trial", view.best.name), ("parameters", parameters_line(view.best))]
-        found += [(f"{count} failed", reason) for reason, count in failures(view)]
+            pairs += [(name, number(m.latest)) for name, m in view.best.metrics.items()]
+            pairs += [("best trial", view.best.name), ("parameters", parameters_line(view.best))]
+        pairs += [(f"{count} failed", reason) for reason, count in failures(view)]
     for name, course in view.metrics.items():
         if course.summary is not None:
-            found.append((name, number(course.summary.latest)))
+            pairs.append((name, number(course.summary.latest)))
     if view.artifact is not None:
         weight = f" ({size(view.artifact.size)})" if view.artifact.size else ""
-        found.append(("model", view.artifact.uri + weight))
+        pairs.append(("model", view.artifact.uri + weight))
     if isinstance(view, EndpointView) and view.endpoint is not None:
-        found.append(("endpoint", f"{view.endpoint.name} {view.endpoint.state} {view.endpoint.reason}".rstrip()))
-        found += [(name if name == "URL" else name.lower(), value) for name, value in addresses(view.endpoint)]
-    return found
+        pairs.append(("endpoint", f"{view.endpoint.name} {view.endpoint.state} {view.endpoint.reason}".rstrip()))
+        pairs += [(name if name == "URL" else name.lower(), value) for name, value in addresses(view.endpoint)]
+    return pairs
 
 
 def failures(view: StudyView, at_most: int = 3) -> list[tuple[str, int]]:
@@ -310,7 +310,7 @@ class TextRenderer:
             self._budget -= len(lines)
             if self._budget <= 0:
                 self._over = True
-                return [*lines, f"… the log goes on; %kaptain logs {view.run_id} shows it all, its end follows"]
+                return [*lines, f"… the log is longer: %kaptain logs {view.run_id} shows all of it; its end follows"]
         return [f"… {missing} lines are not shown here …", *lines] if missing else lines
 
     def _print(self, lines: list[str]) -> None:

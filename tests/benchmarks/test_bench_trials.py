@@ -24,6 +24,7 @@ from kaptain_magics.core.domains import AnyDomain, Double, Value
 from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.states import RunState
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 from tests.peers import find_peer
 
@@ -138,7 +139,11 @@ def tutorial_script() -> str:
 def tune(workspace: Workspace, source: str, **options: object) -> tuple[float, list[TrialChanged]]:
     """Run a study; returns seconds from the call to its end, and its trials."""
     begun = time.perf_counter()
-    study = workspace.model("bench/study").plan_tuning(capture(source), objectives=["accuracy"], **options).start()  # type: ignore[arg-type]
+    study = (
+        workspace.model("bench/study")
+        .plan_tuning(TuningRequest(job=TrainingRequest(script=capture(source)), objectives=["accuracy"], **options))
+        .start()
+    )  # type: ignore[arg-type]
     assert study.wait(1200) is RunState.SUCCEEDED, study.reason
     return time.perf_counter() - begun, study.trials
 
@@ -211,7 +216,7 @@ def test_the_tutorials_study(home: Path, tmp_path: Path, monkeypatch: pytest.Mon
             seconds, trials = tune(workspace, source, **asked)
             assert len(trials) == TRIALS
             took("kaptain_magics, cold", seconds)
-            run = workspace.model("bench/study").plan_training(capture(source)).start()
+            run = workspace.model("bench/study").plan_training(TrainingRequest(script=capture(source))).start()
             assert run.wait(120) is RunState.SUCCEEDED
             took("kaptain_magics, after a train", tune(workspace, source, **asked)[0])
         took("a new Python for every trial", fresh(folder, source))

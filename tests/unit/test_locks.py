@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from kaptain_magics import files
 if sys.argv[2] == "probes":
-    files._CAN_ASK = False
+    files._HAS_QUERY = False
 print("looking", flush=True)
 while True:
     files.Lock(Path(sys.argv[1])).held_by_other()
@@ -33,7 +33,7 @@ while True:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How a look is done: by a question, or by a shared lock where the system has no such question."""
     if request.param == "probes":
-        monkeypatch.setattr(files, "_CAN_ASK", False)
+        monkeypatch.setattr(files, "_HAS_QUERY", False)
     return str(request.param)
 
 

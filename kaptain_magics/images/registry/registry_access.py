@@ -80,7 +80,7 @@ def tls_context(authority: str) -> ssl.SSLContext:
             context.load_verify_locations(authority)
         except (OSError, ssl.SSLError) as error:
             raise ImageError(
-                f"the certificate {authority} cannot be used: {error.strerror or 'it is no certificate'}",
+                f"the certificate {authority} cannot be used: {error.strerror or 'it is not a certificate'}",
                 "name a PEM file with KAPTAIN_REGISTRY_CERTIFICATE",
             ) from error
     return context

@@ -104,7 +104,7 @@ class RegistryHttp:
         except urllib3.exceptions.HTTPError as error:
             if _is_tls(error):
                 raise ImageError(
-                    f"the certificate of the registry {self.registry} is not trusted, or it does not speak HTTPS",
+                    f"the certificate of the registry {self.registry} is not trusted, or it does not support HTTPS",
                     "name its authority's certificate with KAPTAIN_REGISTRY_CERTIFICATE, or allow plain HTTP with "
                     f"KAPTAIN_INSECURE_REGISTRIES={self.registry}",
                 ) from error

@@ -84,7 +84,7 @@ def delete_job(name: str, kind: str | None = None) -> None:
             return
         except KaptainError:
             continue
-    raise TargetError(f"there is no job {name!r}", "kaptain.utils.list_jobs() tells them")
+    raise TargetError(f"there is no job {name!r}", "kaptain.utils.list_jobs() lists them")
 
 
 def delete_experiment(name: str) -> None:

@@ -58,8 +58,8 @@ def save_model(
     """
     from kaptain_magics.runtime.export import upload_folder
 
-    with tempfile.TemporaryDirectory(prefix="kaptain-model-") as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory(prefix="kaptain-model-") as temporary:
+        folder = Path(temporary)
         description = write_model(
             model,
             folder,

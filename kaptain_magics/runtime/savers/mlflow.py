@@ -36,7 +36,7 @@ def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     description = Description("mlflow", "mlflow", ".")
     if isinstance(model, (str, Path)):
         if not (Path(model) / "MLmodel").is_file():
-            raise ExportError(f"{model} is no MLflow model: it has no file MLmodel", "name the model's own directory")
+            raise ExportError(f"{model} is not an MLflow model (no file MLmodel)", "name the model's own directory")
         shutil.copytree(model, folder, dirs_exist_ok=True)
     else:
         with _quiet():

@@ -97,11 +97,11 @@ def _export(module: Any, example: Any) -> Any:
 def _write_program(program: Any, folder: Path, model: Any) -> Description:
     import torch
 
-    known, program.example_inputs = program.example_inputs, None  # rows of the training data stay here
+    example, program.example_inputs = program.example_inputs, None  # rows of the training data stay here
     try:
         torch.export.save(program, folder / "model.pt2")
     finally:
-        program.example_inputs = known
+        program.example_inputs = example
     return Description("pytorch", "pt2", "model.pt2", kind=type(model).__name__, versions=versions("torch"))
 
 
@@ -129,8 +129,8 @@ def _write_weights(module: Any, folder: Path, options: SaveOptions) -> Descripti
     kind = type(module)
     file = _class_file(kind, options)
     parameters = inspect.signature(kind).parameters.values()
-    given = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in given]
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
     if needed:
         raise ExportError(
             f"a server cannot build {kind.__name__}: it needs {', '.join(needed)}", "give these arguments defaults"

@@ -24,16 +24,16 @@ def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     keras = _is_keras(model)
     formats = FORMATS if not keras or _backend() == "tensorflow" else FORMATS[::-1]
     kind = options.choose("TensorFlow", formats)
-    place = "model.keras" if kind == "keras" else _VERSION
+    path = "model.keras" if kind == "keras" else _VERSION
     if kind == "keras":
         if not keras:
             raise ExportError("only Keras models have the format keras", "omit the format")
-        model.save(folder / place)
+        model.save(folder / path)
     elif keras:
-        model.export(str(folder / place), verbose=False)
+        model.export(str(folder / path), verbose=False)
     else:
-        _save_module(model, folder / place, options.example)
-    description = Description("tensorflow", kind, place, kind=type(model).__name__)
+        _save_module(model, folder / path, options.example)
+    description = Description("tensorflow", kind, path, kind=type(model).__name__)
     description.versions = versions("tensorflow", "keras")
     if keras:
         description.details["backend"] = _backend()
@@ -59,15 +59,15 @@ def _backend() -> str:
     return str(keras.backend.backend()) if keras is not None else "tensorflow"
 
 
-def _save_module(module: Any, place: Path, example: Any) -> None:
+def _save_module(module: Any, path: Path, example: Any) -> None:
     import tensorflow as tf
 
     if example is None:
-        tf.saved_model.save(module, str(place))
+        tf.saved_model.save(module, str(path))
         return
     parts = example if isinstance(example, tuple) else (example,)
     values = [tf.convert_to_tensor(part) for part in parts]
     names = [spec["name"] for spec in tensors(tuple(parts), "input")]
     specs = [tf.TensorSpec([None, *v.shape[1:]], v.dtype, name=n) for n, v in zip(names, values, strict=True)]
     function = tf.function(module.__call__).get_concrete_function(*specs)
-    tf.saved_model.save(module, str(place), signatures=function)
+    tf.saved_model.save(module, str(path), signatures=function)

@@ -126,7 +126,7 @@ def _by_place(data: Any, signature: Signature) -> dict[str, Array]:
     array = _array(data)
     if array.ndim == 0:
         if specs and not _is_value(data, specs):
-            raise InferenceError(f"{shorten(repr(data))} is no table", f"the model takes {_takes(signature)}")
+            raise InferenceError(f"{shorten(repr(data))} is not a table", f"the model takes {_takes(signature)}")
         array = array.reshape(1)
     if len(specs) > 1:
         return _cut(array, signature)

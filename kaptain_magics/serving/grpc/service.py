@@ -280,7 +280,7 @@ def _read_inputs(request: Any, take: Callable[[int], None] = _take_all) -> dict[
     for place, tensor in enumerate(request.inputs):
         shape = tuple(tensor.shape)
         if not tensor.name or tensor.name in inputs or any(size < 0 for size in shape):
-            raise RequestError(400, "an input has no name, stands there twice, or has a negative shape")
+            raise RequestError(400, "an input has no name, is a duplicate, or has a negative shape")
         if tensor.datatype == "BYTES" and math.prod(shape) <= request.ByteSize():
             take(_TEXT * math.prod(shape))
         if raw:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -19,10 +20,13 @@ class Budget:
 
     Args:
         limit: Bytes.
+        make_room: Called from any thread where there is too little: takes the memory of a request that came too slowly;
+            returns whether there was one.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, make_room: Callable[[], bool] = lambda: False) -> None:
         self.limit = limit
+        self._make_room = make_room
         self._taken = 0
         self._turn = threading.Lock()
 
@@ -42,18 +46,25 @@ class Budget:
                 f"the request needs more than {self.limit} bytes of memory: send fewer rows, or binary tensors",
                 ((b"connection", b"close"),),
             )
+        while not self._counted(size):
+            if not self._make_room():
+                raise too_many("too many large requests at once: try again")
+
+    def _counted(self, size: int) -> bool:
         with self._turn:
-            if self._taken + size <= self.limit:
-                self._taken += size
-                return
-        raise RequestError(
-            503, "too many large requests at once: try again", ((b"retry-after", b"1"), (b"connection", b"close"))
-        )
+            fits = self._taken + size <= self.limit
+            self._taken += size if fits else 0
+            return fits
 
     def give_back(self, size: int) -> None:
         """Count bytes no more."""
         with self._turn:
             self._taken -= size
+
+
+def too_many(message: str) -> RequestError:
+    """Return the refusal of a large request that another one's memory is missing for."""
+    return RequestError(503, message, ((b"retry-after", b"1"), (b"connection", b"close")))
 
 
 class Share:

@@ -68,6 +68,11 @@ class Connection(asyncio.Protocol):
         return len(self._waiting) + (self._current is not None)
 
     @property
+    def incoming(self) -> Request | None:
+        """The request whose body is coming."""
+        return self._incoming
+
+    @property
     def closing(self) -> bool:
         """Whether the connection ends after its next answer."""
         return self._server.closing or (self._server.released and not self.private)

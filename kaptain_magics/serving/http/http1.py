@@ -150,7 +150,7 @@ async def read_body(reader: asyncio.StreamReader, head: Head) -> AsyncIterator[b
         async for data in _read(reader, left):
             yield data
         if await reader.readexactly(2) != b"\r\n":
-            raise RequestError(400, "a chunk does not end where it says")
+            raise RequestError(400, "malformed chunk: its data does not end at its size")
         yield b"\r\n"
     left = CHUNK
     while (line := await reader.readuntil(b"\r\n")) != b"\r\n":

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
 from kaptain_magics.serving.http.accepting import Acceptor
 from kaptain_magics.serving.http.answers import Answer
-from kaptain_magics.serving.http.budget import Budget, Heap
+from kaptain_magics.serving.http.budget import Budget, Heap, too_many
 from kaptain_magics.serving.http.connections import Connection
 from kaptain_magics.serving.http.requests import Request
 from kaptain_magics.serving.http.successor import Successor
 from kaptain_magics.serving.protocol.limits import Limits
 
 _FREEING = 0.5  # seconds from the end of a large request until its memory is given back to the system
+_SLOW = 1024 * 1024  # bytes a second; a large body that comes slower gives way to requests that need its memory
+_PATIENCE = 10.0  # seconds for the loop to find such a body
 _TICK = 0.5  # seconds between two looks at the deadlines
 
 
@@ -49,7 +53,8 @@ class HttpServer:
         self.closing = False
         self.successor: Successor | None = None
         self._acceptors: list[tuple[Acceptor, bool]] = []
-        self.budget = Budget(limits.memory)
+        self.budget = Budget(limits.memory, self._make_room)
+        self._thread = threading.get_ident()
         self._heap = Heap()
         self._freeing = False
         self._taking: set[asyncio.Task[None]] = set()
@@ -111,6 +116,23 @@ class HttpServer:
         if longest is None:
             return False
         longest.give_way()
+        return True
+
+    def _make_room(self) -> bool:
+        """Refuse the slowest of the large bodies that are coming, if one is slow; may be called from any thread."""
+        if threading.get_ident() == self._thread:
+            return self._refuse_slowest()
+        done: concurrent.futures.Future[bool] = concurrent.futures.Future()
+        self.loop.call_soon_threadsafe(lambda: done.set_result(self._refuse_slowest()))
+        return done.result(_PATIENCE)
+
+    def _refuse_slowest(self) -> bool:
+        coming = [c.incoming for c in self.connections if c.incoming is not None]
+        slowest = min(coming, key=lambda request: request.pace, default=None)
+        if slowest is None or slowest.pace >= _SLOW:
+            return False
+        slowest.fail(too_many("the request came too slowly while others needed its memory: try again"))
+        self.free_soon()
         return True
 
     def lost(self, connection: Connection) -> None:

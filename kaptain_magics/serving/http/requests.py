@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -31,6 +33,7 @@ WANTED = frozenset(
 _ONCE = (b"host", b"transfer-encoding")
 _SLICE = 4096  # bytes that the parser gets at once, so that no more requests come out of it than are wanted
 _BODY_SLICE = 64 * 1024  # the same within a body of known length
+_PACE = 2.0  # seconds of a body's coming that its pace is measured over
 _INVALID = "Invalid HTTP request received."
 
 
@@ -54,6 +57,8 @@ class Request:
     __slots__ = (
         "_body",
         "_error",
+        "_mark",
+        "_pace",
         "_share",
         "_waiter",
         "budget",
@@ -81,6 +86,8 @@ class Request:
         self._waiter: asyncio.Future[None] | None = None
         self.budget: Budget | None = None
         self._share: Share | None = None
+        self._mark = (0.0, 0)  # when the pace was measured, and what had come by then
+        self._pace = math.inf
 
     async def read(self) -> Body:
         """Return the whole body when it has come.
@@ -104,6 +111,7 @@ class Request:
         if self._error is not None:
             return
         if self.size > FREE:
+            self._look_at_clock()
             try:
                 self.take(min(len(data), self.size - FREE))
             except RequestError as error:
@@ -115,6 +123,21 @@ class Request:
             self._body += data
         else:
             self._body = bytearray(self._body) + data
+
+    @property
+    def pace(self) -> float:
+        """Bytes a second with which a body came lately that is counted and not whole; endless where that is unknown."""
+        if self.whole or self._share is None:
+            return math.inf
+        self._look_at_clock()
+        return self._pace
+
+    def _look_at_clock(self) -> None:
+        now, (since, before) = time.monotonic(), self._mark
+        if since and now - since > _PACE:
+            self._pace = (self.size - before) / (now - since)
+        if not since or now - since > _PACE:
+            self._mark = (now, self.size)
 
     def complete(self) -> None:
         """The body is whole."""
@@ -139,9 +162,10 @@ class Request:
         """
         if self.budget is None:
             return
-        if self._share is None:
-            self._share = Share(self.budget)
-        self._share.take(size)
+        share = self._share = self._share or Share(self.budget)
+        share.take(size)
+        if self._share is not share:  # it was refused while room was made for it
+            share.give_back()
 
     def release(self) -> bool:
         """Nothing of the request is needed any more; returns whether it was a large one."""
@@ -280,12 +304,12 @@ class RequestParser:
         method = parser.get_method().decode()
         if parser.should_upgrade():
             if method == "CONNECT":
-                raise RequestError(400, "this is no proxy")
+                raise RequestError(400, "CONNECT is not supported")
             self._upgrade = True
             return
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            raise RequestError(400, f"HTTP/{version} is not spoken here")
+            raise RequestError(400, f"HTTP/{version} is not supported")
         if b"host" not in headers and version == "1.1":
             raise RequestError(400, "the request has no header host")
         if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":

@@ -31,7 +31,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
     try:
         booster = lightgbm.Booster(model_file=str(path))
     except lightgbm.basic.LightGBMError as error:
-        raise ServingError(f"{path.name} is no model of LightGBM: {error}") from error
+        raise ServingError(f"{path.name} is not a LightGBM model: {error}") from error
     header = _header(path)
     names = booster.feature_name()
     generated = [f"Column_{index}" for index in range(len(names))]

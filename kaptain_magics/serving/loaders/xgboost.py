@@ -28,7 +28,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         booster = xgboost.Booster({"nthread": 1}, model_file=str(path))
         learner = json.loads(booster.save_config())["learner"]
     except (xgboost.core.XGBoostError, ValueError) as error:
-        raise ServingError(f"{path.name} is no model of XGBoost: {str(error).splitlines()[-1]}") from error
+        raise ServingError(f"{path.name} is not an XGBoost model: {str(error).splitlines()[-1]}") from error
     columns = list(booster.feature_names or ())
     kinds = booster.feature_types or ()
     model = BoostedTrees(

@@ -214,7 +214,7 @@ class Server:
 
     def _lose_patience(self) -> None:
         if not self._commanded:
-            logger.warning("nobody took this server into use: it ends")
+            logger.warning("no activation command arrived in time; shutting down")
             self._stop.set()
 
     async def _drain_grpc(self) -> None:

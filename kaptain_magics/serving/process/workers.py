@@ -74,7 +74,7 @@ class Workers:
                 control.answer()
             self._reap()
             if not self._commanded and time.monotonic() > until:
-                logger.warning("nobody took this server into use: it ends")
+                logger.warning("no activation command arrived in time; shutting down")
                 self._stop()
             if time.monotonic() > self._deadline:
                 self._signal(signal.SIGKILL)

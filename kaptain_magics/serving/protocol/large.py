@@ -24,7 +24,7 @@ from kaptain_magics.serving.signature import Array
 
 Take = Callable[[int], None]  # counts bytes that are about to be used, or refuses
 
-LARGE = 256 * 1024  # bytes of JSON up to which it is read at once
+LARGE = 64 * 1024  # bytes up to which a body is read at once: 1 ms (256 kB of ``[],``: 5 ms); a thread costs 0.1 ms
 _PIECE = 128 * 1024  # bytes that are read at a time
 _SMALL = 64 * 1024  # bytes of everything that is not data
 _TENSORS = 10_000
@@ -196,7 +196,7 @@ def _read_texts(text: bytes, dimensions: int, name: str) -> list[Any]:
     try:
         texts: list[Any] = msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError:
-        raise InferenceError(f"tensor {name!r}: data of datatype BYTES is no list of texts of its shape") from None
+        raise InferenceError(f"tensor {name!r}: data of datatype BYTES is not a list of texts of its shape") from None
     return texts
 
 
@@ -225,7 +225,7 @@ def _decode(decoder: Any, body: Body) -> Any:
     except RecursionError:
         raise RequestError(400, "the body is nested too deep") from None
     except msgspec.ValidationError as error:
-        raise RequestError(400, f"the body is no request: {error}") from None
+        raise RequestError(400, f"the body is not an inference request: {error}") from None
     except msgspec.DecodeError as error:
         raise RequestError(400, f"the body is not JSON: {error}") from None
 

@@ -85,7 +85,7 @@ def read_request(body: Body, header_length: bytes | None, take: Callable[[int], 
     for tensor in tensors:
         name, array, used = _read_tensor(tensor, raw[place:], take)
         if name in inputs:
-            raise RequestError(400, f"input {name!r} stands there twice")
+            raise RequestError(400, f"duplicate input {name!r}")
         inputs[name] = array
         place += used
     if place != len(raw):
@@ -148,7 +148,7 @@ def _read_outputs(wanted: Any) -> tuple[list[str], dict[str, bool]]:
     for output in wanted:
         name = output.get("name") if isinstance(output, dict) else None
         if not isinstance(name, str) or name in names:
-            raise RequestError(400, "an output has no name, or stands there twice")
+            raise RequestError(400, "an output has no name or is a duplicate")
         names.append(name)
         flag = _parameters(output).get("binary_data")
         if flag is not None:

@@ -291,7 +291,7 @@ def why_dead(instance: Instance) -> str:
     if ended.exit < 0:
         return f"its server was killed by {_signal_name(-ended.exit)}{last}"
     if ended.exit == 0:
-        return f"its server was told to end from outside (SIGTERM){last}"
+        return f"its server was stopped from outside (SIGTERM){last}"
     return f"its server ended with exit code {ended.exit}{last}"
 
 

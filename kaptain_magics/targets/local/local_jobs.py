@@ -246,7 +246,7 @@ class LocalJobs:
         elif memory.reason:
             yield StateChanged(state=RunState.FAILED, reason=memory.reason, hint=memory.hint, exit_code=code)
         elif code is None:
-            reason = "the worker that ran the job was killed from outside, often for want of memory"
+            reason = "the worker that ran the job was killed from outside, often because memory ran out"
             hint = "run it again" if mine.spec.trial is None else "where memory is short, lower --parallel"
             yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, lost=True)
         else:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.targets.base import TargetConfig
-from kaptain_magics.testing.job_target import JobTargetSuite, Rig
+from kaptain_magics.testing.job_rig import Rig
+from kaptain_magics.testing.job_target import JobTargetSuite
 
 
 @pytest.fixture(scope="module", params=["warm", "fresh"])

@@ -23,6 +23,7 @@ from kaptain_magics.core.specs import EndpointSpec, JobSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import ServingError
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import DeploymentRequest
 from kaptain_magics.processes.warm_worker import WarmWorker
 from kaptain_magics.runtime.manifest import MANIFEST, Manifest
 from kaptain_magics.script import capture
@@ -331,7 +332,9 @@ def test_clean_removes_what_a_killed_deployment_left(notebook: Notebook, home: P
     manifest = Manifest({"model.py": digest}, len(slow), "python", "python", 0.0)
     (model / MANIFEST).write_bytes(manifest.encode())
     workspace = Workspace()
-    plan = workspace.model("c/two", framework="python").plan_deployment(model_uri=str(model), trust=True)
+    plan = workspace.model("c/two", framework="python").plan_deployment(
+        DeploymentRequest(model_uri=str(model), trust=True)
+    )
     deployment = plan.start()
     folder = home / "local" / "endpoints" / "c-two"
     server = until(lambda: next((i for i in map(Instance, folder.glob("i-*")) if i.alive and i.info), None))

@@ -13,6 +13,7 @@ from kaptain_magics.core.events import StateChanged
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import StateError
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.script import capture
 from kaptain_magics.state import RunFolder, RunRecord, RunStore
 from tests.disks import small_disk
@@ -54,7 +55,7 @@ def test_a_run_whose_end_cannot_be_written_ends_for_every_reader(disk: Path) -> 
 def try_to_run(workspace: Workspace) -> str:
     """How a run ends, or why it did not start."""
     try:
-        run = workspace.model("dev/full").plan_training(capture("print('x')")).start()
+        run = workspace.model("dev/full").plan_training(TrainingRequest(script=capture("print('x')"))).start()
     except StateError as error:
         return error.message
     return str(run.wait(30)) + run.reason + run.log()

@@ -17,6 +17,7 @@ from kaptain_magics.core.events import LogWritten, StateChanged
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import RunFailedError
 from kaptain_magics.model import TrainingRun, Workspace
+from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.script import capture
 from kaptain_magics.state import RunRecord
 from tests.waiting import until
@@ -36,7 +37,7 @@ def workspace(home: Path) -> Workspace:
 
 
 def begin(workspace: Workspace, source: str = SLOW) -> TrainingRun:
-    return workspace.model("dev/kill").plan_training(capture(source)).start()
+    return workspace.model("dev/kill").plan_training(TrainingRequest(script=capture(source))).start()
 
 
 def job_pid(run: TrainingRun) -> int:

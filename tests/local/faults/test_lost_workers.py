@@ -13,10 +13,11 @@ from kaptain_magics.core.domains import Discrete
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.processes.idle_workers import idle_workers
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import TargetConfig
-from kaptain_magics.testing.job_target import Rig, outcome
+from kaptain_magics.testing.job_rig import Rig, outcome
 from tests.waiting import until
 from tests.workers import gone
 
@@ -52,9 +53,16 @@ while not (folder / "go").exists(): time.sleep(0.02)
 print("accuracy =", x)
 """
     plan = workspace.model("dev/lost").plan_tuning(
-        capture(source), domains={"x": Discrete([1, 2, 3, 4])}, objectives=["accuracy"], trials=4, parallel=2,
-        failed_trials=1, algorithm="grid",
-    )  # fmt: skip
+        TuningRequest(
+            job=TrainingRequest(script=capture(source)),
+            domains={"x": Discrete([1, 2, 3, 4])},
+            objectives=["accuracy"],
+            trials=4,
+            parallel=2,
+            failed_trials=1,
+            algorithm="grid",
+        )
+    )
     study = plan.start()
     started = until(lambda: files if len(files := sorted(tmp_path.glob("started *"))) == 2 else None)
     parents = {int(path.name.split()[3]) for path in started}
@@ -78,7 +86,7 @@ daemon = [sys.executable, "-c", "import time; time.sleep(600)"]
 print(os.getppid(), subprocess.Popen(daemon, start_new_session=True).pid, flush=True)
 time.sleep(600)
 """
-    run = workspace.model("dev/lost").plan_training(capture(source)).start()
+    run = workspace.model("dev/lost").plan_training(TrainingRequest(script=capture(source))).start()
     worker, daemon = (int(word) for word in until(lambda: run.log() if "\n" in run.log() else "").split())
     os.kill(worker, signal.SIGKILL)
     assert run.wait(60) is RunState.FAILED

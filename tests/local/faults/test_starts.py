@@ -16,11 +16,12 @@ from kaptain_magics.core.events import Event, Noted, StateChanged
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.model import TrainingRun, Workspace
+from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.script import capture
 from kaptain_magics.state import RunFolder, RunRecord, RunStore, runs
 from kaptain_magics.targets.base import JobRef, Target, TargetConfig
 from kaptain_magics.targets.local import started_job
-from kaptain_magics.testing.job_target import Rig
+from kaptain_magics.testing.job_rig import Rig
 from tests.waiting import until
 from tests.workers import gone, packages
 
@@ -50,7 +51,7 @@ def rig(tmp_path: Path, workers: Path) -> Rig:
 
 
 def begin(workspace: Workspace, source: str, **options: object) -> TrainingRun:
-    return workspace.model("dev/start").plan_training(capture(source), **options).start()  # type: ignore[arg-type]
+    return workspace.model("dev/start").plan_training(TrainingRequest(script=capture(source), **options)).start()  # type: ignore[arg-type]
 
 
 def record(**changes: object) -> RunRecord:

@@ -79,7 +79,7 @@ def test_a_variable_of_the_training_cell_is_to_be_fetched(served: Notebook) -> N
         "kind[:5]: kind is a variable of the training cell, which ran in its own process: "
         "bring it here with --fetch kind"
     )
-    assert "name 'other' is not defined: write an expression" in str(served.error("%kaptain predict dev/served other"))
+    assert "name 'other' is not defined: write a Python" in str(served.error("%kaptain predict dev/served other"))
     assert "bring it here" not in str(served.error("%kaptain predict dev/unknown kind"))
     served.run(TRAIN.replace("--model clf", "--model clf --fetch kind"))
     assert "bring it here" not in str(served.error("%kaptain predict dev/served kind.missing"))

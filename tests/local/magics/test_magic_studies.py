@@ -129,7 +129,7 @@ def test_what_an_algorithm_passes_over_is_said_before_the_first_trial(notebook: 
         f"%kaptain_tune dev/cma {domains} --algorithm cmaes --trials 2 --objective accuracy --file train.py"
     )
     (warning,) = lines(study, warning=True)
-    assert warning.startswith("cmaes knows numbers only: kind is drawn at random")
+    assert warning.startswith("cmaes searches numbers only: kind is sampled at random")
     assert (
         list(study.folder.events()).index(next(e for e in study.folder.events() if getattr(e, "text", "") == warning))
         < 4

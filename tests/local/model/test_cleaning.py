@@ -9,6 +9,7 @@ import pytest
 
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.model import Workspace, cleaning
+from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.script import capture
 from tests.seaweed import SeaweedFS
 
@@ -40,7 +41,7 @@ def test_runs_of_any_name_do_not_stop_it(home: Path, seaweed: SeaweedFS, monkeyp
     for name, value in {**seaweed.env, "KAPTAIN_STORAGE_URI": "s3://cleaning/models"}.items():
         monkeypatch.setenv(name, value)
     workspace = Workspace()
-    run = workspace.model("dev/clean").plan_training(capture(SCRIPT)).start()
+    run = workspace.model("dev/clean").plan_training(TrainingRequest(script=capture(SCRIPT))).start()
     run.wait(60)
     record = run.record
     job = msgspec.structs.replace(record.job, upload_uri=record.job.upload_uri.replace("dev/clean", "a\nb"))

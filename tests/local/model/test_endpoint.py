@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import time
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import msgspec
 import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
@@ -76,7 +76,7 @@ class Served:
         self.registry = Context(self.settings).registry
 
     def open(self, **settings: Any) -> Endpoint:
-        return Endpoint(NAME, self.target, Context(msgspec.structs.replace(self.settings, **settings)))
+        return Endpoint(NAME, self.target, Context(dataclasses.replace(self.settings, **settings)))
 
     def deploy(
         self, factor: int = 1, record: bool = True, framework: ModelFramework = ModelFramework.PYTHON, **more: Any

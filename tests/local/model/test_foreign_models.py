@@ -11,6 +11,7 @@ from kaptain_magics.core.specs import Capture
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, ServingError
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest
 from kaptain_magics.script import capture
 from kaptain_magics.storage import open_store
 from tests.shell import Notebook
@@ -53,10 +54,10 @@ def test_what_can_run_code_wants_trust(
     model = workspace.model("dev/foreign")
     uri = saved(tmp_path / "other", framework, *names)
     with pytest.raises(ServingError, match="can run code") as refused:
-        model.plan_deployment(model_uri=uri)
+        model.plan_deployment(DeploymentRequest(model_uri=uri))
     assert "--trust" in refused.value.hint
     assert "trust=True" in refused.value.hint
-    assert model.plan_deployment(model_uri=uri, trust=True).spec.artifact_uri == uri  # type: ignore[union-attr]
+    assert model.plan_deployment(DeploymentRequest(model_uri=uri, trust=True)).spec.artifact_uri == uri  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -64,18 +65,25 @@ def test_what_can_run_code_wants_trust(
 )
 def test_what_is_data_does_not(workspace: Workspace, tmp_path: Path, framework: str, name: str) -> None:
     uri = saved(tmp_path / "other", framework, name)
-    assert workspace.model("dev/data").plan_deployment(model_uri=uri).spec.artifact_uri == uri  # type: ignore[union-attr]
+    assert workspace.model("dev/data").plan_deployment(DeploymentRequest(model_uri=uri)).spec.artifact_uri == uri  # type: ignore[union-attr]
 
 
 def test_a_revision_of_ones_own_does_not(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAPTAIN_STORAGE_URI", (tmp_path / "elsewhere").as_uri())
     mine = Workspace()
     source = "from sklearn.dummy import DummyClassifier\nclf = DummyClassifier().fit([[0], [1]], [0, 1])\n"
-    run = mine.model("dev/mine").plan_training(capture(source), capture=Capture(model="clf")).start()
+    run = (
+        mine.model("dev/mine")
+        .plan_training(TrainingRequest(script=capture(source), capture=Capture(model="clf")))
+        .start()
+    )
     assert run.wait(60) is RunState.SUCCEEDED, run.reason
     (revision,) = mine.registry.model("dev/mine").revisions
     for model_id in ("dev/mine", "dev/other"):
-        assert mine.model(model_id).plan_deployment(model_uri=revision.uri).spec.artifact_uri == revision.uri  # type: ignore[union-attr]
+        assert (
+            mine.model(model_id).plan_deployment(DeploymentRequest(model_uri=revision.uri)).spec.artifact_uri
+            == revision.uri
+        )  # type: ignore[union-attr]
 
 
 def test_the_magic_says_it(notebook: Notebook, tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kaptain_magics.core.domains import Discrete, Double
+from kaptain_magics.core.domains import Discrete, Double, Value
 from kaptain_magics.core.specs import Capture
 from kaptain_magics.core.states import Direction, EndpointState, RunState, TrialState
 from kaptain_magics.errors import (
@@ -21,6 +22,8 @@ from kaptain_magics.errors import (
     StateError,
 )
 from kaptain_magics.model import Model, Study, Workspace
+from kaptain_magics.model.requests import TrainingRequest, TuningRequest
+from kaptain_magics.model.tuning import plan_resumption
 from kaptain_magics.script import capture
 from tests.waiting import until
 
@@ -51,9 +54,15 @@ def objects(workspace: Workspace, stage: str) -> set[str]:
     return {entry.path.partition("/")[0] for entry in workspace.objects().list(base)}
 
 
-def begin(workspace: Workspace, **options: object) -> Study:
+def begin(workspace: Workspace, parameters: Mapping[str, Value] | None = None, **options: object) -> Study:
     plan = workspace.model("dev/study").plan_tuning(
-        capture(SOURCE), domains={"c": Double(0, 1)}, objectives=["accuracy"], seed=1, **options
+        TuningRequest(
+            job=TrainingRequest(script=capture(SOURCE), parameters=parameters or {}),
+            domains={"c": Double(0, 1)},
+            objectives=["accuracy"],
+            seed=1,
+            **options,
+        )
     )  # type: ignore[arg-type]
     return plan.start()
 
@@ -78,7 +87,7 @@ def test_a_study_keeps_its_best_model_and_nothing_else(workspace: Workspace) -> 
 def test_a_stopped_study_goes_on_without_losing_a_trial(workspace: Workspace) -> None:
     study = begin(workspace, trials=6, parallel=1, parameters={"pause": 0.4})
     until(lambda: sum(t.state is TrialState.SUCCEEDED for t in study.trials) >= 2, 120)
-    with pytest.raises(StateError, match="is still running"):
+    with pytest.raises(StateError, match="still running"):
         workspace.resume(study.run_id)
     study.stop()
     assert study.state is RunState.STOPPED
@@ -102,7 +111,7 @@ def test_a_killed_study_is_put_in_order_by_the_next_look_and_goes_on(workspace: 
     workspace.runs()
     until(lambda: objects(workspace, "trials") == set() and objects(workspace, "tuned"), 60)
     until(lambda: not study.folder.lock.held_by_other())
-    resumed = workspace.model("dev/study").plan_tuning(resume=True, trials=4).start()
+    resumed = plan_resumption(workspace, "dev/study", {"trials": 4}).start()
     assert resumed.wait(120) is RunState.SUCCEEDED, resumed.reason
     assert sum(t.state is TrialState.SUCCEEDED for t in resumed.trials) == 4
     assert workspace.clean(force=True) is not None
@@ -111,7 +120,13 @@ def test_a_killed_study_is_put_in_order_by_the_next_look_and_goes_on(workspace: 
 
 def test_an_objective_that_is_never_reported_ends_the_study_early(workspace: Workspace) -> None:
     plan = workspace.model("dev/study").plan_tuning(
-        capture(SOURCE), domains={"c": Double(0, 1)}, objectives=["accurracy"], direction=Direction.MINIMIZE, trials=20
+        TuningRequest(
+            job=TrainingRequest(script=capture(SOURCE)),
+            domains={"c": Double(0, 1)},
+            objectives=["accurracy"],
+            direction=Direction.MINIMIZE,
+            trials=20,
+        )
     )
     study = plan.start()
     assert study.wait(120) is RunState.FAILED
@@ -194,13 +209,15 @@ def test_a_study_of_a_trained_model_takes_over_what_it_was_trained_with(workspac
     source = "c = 1.0\nprint(f'accuracy={c * float(open(\"factor.txt\").read()) * scale}')"
     model = workspace.model("dev/study")
     run = model.plan_training(
-        capture(source, sent=("scale",)),
-        files=[str(tmp_path / "factor.txt")],
-        capture=Capture(send=("scale",)),
-        sent={"scale": 10.0},
+        TrainingRequest(
+            script=capture(source, sent=("scale",)),
+            files=[str(tmp_path / "factor.txt")],
+            capture=Capture(send=("scale",)),
+            sent={"scale": 10.0},
+        )
     ).start()
     assert run.wait(60) is RunState.SUCCEEDED, run.reason
-    study = model.plan_tuning(domains={"c": Discrete([3])}, objectives=["accuracy"], trials=1).start()
+    study = model.plan_tuning(TuningRequest(domains={"c": Discrete([3])}, objectives=["accuracy"], trials=1)).start()
     assert study.wait(60) is RunState.SUCCEEDED, study.reason
     assert study.metrics["accuracy"].latest == 60.0
 
@@ -211,7 +228,7 @@ def test_the_contracts_calls_refuse_what_is_no_domain_direction_or_framework(
     monkeypatch.chdir(tmp_path)
     Path("train.py").write_text(SOURCE)
     model = Model(id="dev/refuse", name="Refuse", main_file="train.py")
-    with pytest.raises(DomainError, match=r"c=0\.1 is no domain"):
+    with pytest.raises(DomainError, match=r"c=0\.1 is not a domain"):
         model.tune(hyperparameters={"c": 0.1}, objectives=["accuracy"])  # type: ignore[dict-item]
     with pytest.raises(ObjectiveError, match="unknown objective type 'minimise'") as refused:
         model.tune(hyperparameters={"c": Double(0, 1)}, objectives=["accuracy"], objective_type="minimise")

@@ -26,6 +26,7 @@ from kaptain_magics.errors import (
 )
 from kaptain_magics.model import Model, TrainingRun, Workspace
 from kaptain_magics.model.contract.config import Config, S3ConfigurationProvider
+from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 
 PLAIN = """
@@ -44,7 +45,7 @@ def workspace(home: Path) -> Workspace:
 
 
 def train(workspace: Workspace, source: str, **options: object) -> TrainingRun:
-    run = workspace.model("dev/plain").plan_training(capture(source), **options).start()  # type: ignore[arg-type]
+    run = workspace.model("dev/plain").plan_training(TrainingRequest(script=capture(source), **options)).start()  # type: ignore[arg-type]
     run.wait(60)
     return run
 
@@ -65,14 +66,16 @@ def test_values_of_the_notebook_are_sent(workspace: Workspace) -> None:
     source = "print(sum(numbers), greeting)"
     script = capture(source, sent=("numbers", "greeting"))
     options = {"capture": Capture(send=("numbers", "greeting")), "sent": {"numbers": [1, 2, 3], "greeting": "hej"}}
-    run = workspace.model("dev/sent").plan_training(script, **options).start()
+    run = workspace.model("dev/sent").plan_training(TrainingRequest(script=script, **options)).start()
     assert run.wait(60) is RunState.SUCCEEDED, run.reason
     assert run.log() == "6 hej\n"
 
 
 def test_what_cannot_be_pickled_is_refused_before_anything_starts(workspace: Workspace) -> None:
     plan = workspace.model("dev/sent").plan_training(
-        capture("print(f)", sent=("f",)), capture=Capture(send=("f",)), sent={"f": (i for i in [])}
+        TrainingRequest(
+            script=capture("print(f)", sent=("f",)), capture=Capture(send=("f",)), sent={"f": (i for i in [])}
+        )
     )
     with pytest.raises(ScriptError, match="`f` cannot be sent"):
         plan.start()
@@ -136,23 +139,29 @@ def test_bad_options_are_refused(workspace: Workspace) -> None:
     model = workspace.model("dev/plain")
     for bad in ({"timeout": 0.0}, {"workers": 0}, {"parameters": {"rat": 1}}):
         with pytest.raises(KaptainError):
-            model.plan_training(script, **bad)  # type: ignore[arg-type]
+            model.plan_training(TrainingRequest(script=script, **bad))  # type: ignore[arg-type]
     for domains, objectives in (({}, ["a"]), ({"rate": Double(0, 1)}, [])):
         with pytest.raises(KaptainError):
-            model.plan_tuning(script, domains=domains, objectives=objectives)
+            model.plan_tuning(TuningRequest(job=TrainingRequest(script=script), domains=domains, objectives=objectives))
     with pytest.raises(KaptainError):
-        model.plan_tuning(script, domains={"rate": Double(0, 1)}, objectives=["a"], trials=0)
+        model.plan_tuning(
+            TuningRequest(
+                job=TrainingRequest(script=script), domains={"rate": Double(0, 1)}, objectives=["a"], trials=0
+            )
+        )
     with pytest.raises(NotFoundError):
-        model.plan_tuning(domains={"rate": Double(0, 1)}, objectives=["a"])
+        model.plan_tuning(TuningRequest(domains={"rate": Double(0, 1)}, objectives=["a"]))
     with pytest.raises(ModelError, match="no saved model"):
         model.plan_deployment()
     with pytest.raises(ServingError, match="no model can be read"):
-        model.plan_deployment(model_uri=f"{workspace.settings.models_uri}/nothing")
+        model.plan_deployment(DeploymentRequest(model_uri=f"{workspace.settings.models_uri}/nothing"))
     assert workspace.runs() == []
 
 
 def test_a_dry_run_starts_nothing(workspace: Workspace) -> None:
-    plan = workspace.model("dev/plain").plan_training(capture(PLAIN), parameters={"rate": 0.1}, env={"GIVEN": "s3cr3t"})
+    plan = workspace.model("dev/plain").plan_training(
+        TrainingRequest(script=capture(PLAIN), parameters={"rate": 0.1}, env={"GIVEN": "s3cr3t"})
+    )
     shown = plan.render()
     assert "rate = 0.1" in shown
     assert "s3cr3t" not in shown
@@ -215,13 +224,13 @@ def test_settings_come_from_file_environment_and_overrides(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("kaptain.toml").write_text('[kaptain]\ntarget = "docker"\nlog_lines = 7\nnamespace = "file"\n')
+    Path("kaptain.toml").write_text('[kaptain]\ntarget = "docker"\npending_timeout = 7\nnamespace = "file"\n')
     monkeypatch.setenv("KAPTAIN_NAMESPACE", "environment")
     settings = Settings.load({"target": "kubernetes"})
-    assert (settings.target, settings.namespace, settings.log_lines) == ("kubernetes", "environment", 7)
+    assert (settings.target, settings.namespace, settings.pending_timeout) == ("kubernetes", "environment", 7)
     assert settings.home == str(home)
     assert Settings.load(settings.as_texts()) == settings
-    for bad in ({"targt": "x"}, {"log_lines": "many"}, {"on_interrupt": "cry"}):
+    for bad in ({"targt": "x"}, {"pending_timeout": "many"}, {"on_interrupt": "cry"}):
         with pytest.raises(ConfigError):
             Settings.load(bad)
     Path("kaptain.toml").write_text("target = \n")

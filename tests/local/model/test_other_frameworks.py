@@ -12,6 +12,7 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import Capture
 from kaptain_magics.errors import FrameworkError
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.script import capture
 from tests.distributions import install
 
@@ -30,7 +31,7 @@ def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_goes_the_whole_way(home: Path) -> None:
     workspace = Workspace()
     model = workspace.model("dev/toy")
-    run = model.plan_training(capture(SCRIPT), capture=Capture(model="booster")).start()
+    run = model.plan_training(TrainingRequest(script=capture(SCRIPT), capture=Capture(model="booster"))).start()
     run.wait(60)
     run.raise_for_failure()
     assert run.framework == "toyboost"

@@ -12,6 +12,8 @@ from kaptain_magics.core.domains import Categorical
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import ConfigError
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
+from kaptain_magics.model.tuning import plan_resumption
 from kaptain_magics.script import capture
 from tests.servers import predictor
 from tests.shell import Notebook
@@ -69,11 +71,16 @@ def test_a_resumed_study_has_its_variables(workspace: Workspace, home: Path, mon
     monkeypatch.setenv("DEMO_NAME", "one")
     script = capture("import os\nn = 1\nprint(f'score={len(os.environ[\"DEMO_NAME\"])}')\n")
     plan = workspace.model("dev/again").plan_tuning(
-        script, domains={"n": Categorical((1, 2, 3, 4))}, objectives=["score"], trials=1, env={"DEMO_NAME": None}
+        TuningRequest(
+            job=TrainingRequest(script=script, env={"DEMO_NAME": None}),
+            domains={"n": Categorical((1, 2, 3, 4))},
+            objectives=["score"],
+            trials=1,
+        )
     )
     assert plan.start().wait(60) is RunState.SUCCEEDED
     monkeypatch.setenv("DEMO_NAME", "twelve chars")
-    again = workspace.model("dev/again").plan_tuning(resume=True, trials=3).start()
+    again = plan_resumption(workspace, "dev/again", {"trials": 3}).start()
     assert again.wait(60) is RunState.SUCCEEDED
     assert again.best.metrics["score"].latest == 12
     assert "twelve chars" not in records(home)
@@ -96,7 +103,9 @@ def test_a_server_has_them_and_its_record_has_not(
     folder = predictor(tmp_path / "named", code)
     uri = f"{deployed.settings.models_uri}/dev/named/given/1"
     open_store(deployed.settings.models_uri, {}).put(folder, uri, "python", "python")
-    plan = deployed.model("dev/named", framework="python").plan_deployment(model_uri=uri, env={"DEMO_NAME": None})
+    plan = deployed.model("dev/named", framework="python").plan_deployment(
+        DeploymentRequest(model_uri=uri, env={"DEMO_NAME": None})
+    )
     deployment = plan.start()
     assert deployment.wait(60) is RunState.SUCCEEDED, deployment.reason
     assert deployed.endpoint("dev/named").predict({"x": [[1.0]]}).ravel().tolist() == [17]
@@ -108,4 +117,4 @@ def test_a_server_has_them_and_its_record_has_not(
 def test_a_variable_that_is_not_set_is_refused(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DEMO_NAME", raising=False)
     with pytest.raises(ConfigError, match="DEMO_NAME"):
-        workspace.model("a").plan_training(capture("print(1)"), env={"DEMO_NAME": None})
+        workspace.model("a").plan_training(TrainingRequest(script=capture("print(1)"), env={"DEMO_NAME": None}))

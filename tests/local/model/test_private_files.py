@@ -13,6 +13,7 @@ from kaptain_magics.core.domains import Categorical
 from kaptain_magics.core.specs import Capture
 from kaptain_magics.core.states import RunState
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 
 SOURCE = """
@@ -54,11 +55,11 @@ def test_state_and_models_are_private_from_the_first_moment(open_umask: Path) ->
     workspace = Workspace()
     model = workspace.model("dev/private")
     taken = Capture(model="clf", metrics={"score": "score"}, fetch=("score",), send=("rows",))
-    run = model.plan_training(capture(SOURCE), sent={"rows": [1]}, capture=taken).start()
+    run = model.plan_training(TrainingRequest(script=capture(SOURCE), sent={"rows": [1]}, capture=taken)).start()
     assert run.wait(60) is RunState.SUCCEEDED, run.reason
     assert run.log() == "0o666\n"  # the script's own file has the person's umask
     study = model.plan_tuning(
-        domains={"n": Categorical((1, 2))}, objectives=["score"], trials=2, algorithm="grid"
+        TuningRequest(domains={"n": Categorical((1, 2))}, objectives=["score"], trials=2, algorithm="grid")
     ).start()
     assert study.wait(60) is RunState.SUCCEEDED, study.reason
     deployment = model.plan_deployment().start()

@@ -121,7 +121,7 @@ def test_what_the_readme_and_the_notebooks_name_exists() -> None:
     assert verbs >= set(VERBS), "a verb that the README does not name"
     variables = set(re.findall(r"\bKAPTAIN_[A-Z_0-9]+", every))
     sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "kaptain_magics").rglob("*.py"))
-    settings = {f"KAPTAIN_{name.upper()}" for name in Settings.__struct_fields__}
+    settings = {f"KAPTAIN_{name.upper()}" for name in Settings.names()}
     assert {name for name in variables - settings if name not in sources} == set()
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     assert set(re.findall(r"`(\w+)`", text.partition("the extras that you need:")[2].partition(".\n")[0])) <= set(

@@ -19,6 +19,7 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.model import TrainingRun, Workspace
+from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.processes import idle_workers, start_process
 from kaptain_magics.processes.start_process import threads_for
 from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker
@@ -32,7 +33,7 @@ def workspace(home: Path) -> Workspace:
 
 
 def train(workspace: Workspace, source: str, **options: object) -> TrainingRun:
-    run = workspace.model("dev/warm").plan_training(capture(source), **options).start()  # type: ignore[arg-type]
+    run = workspace.model("dev/warm").plan_training(TrainingRequest(script=capture(source), **options)).start()  # type: ignore[arg-type]
     assert run.wait(120) is RunState.SUCCEEDED, (run.reason, run.log())
     return run
 

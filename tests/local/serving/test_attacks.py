@@ -7,10 +7,12 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -217,6 +219,39 @@ def test_others_are_answered_and_memory_is_bounded(watched: Watched, name: str) 
     else:
         raise AssertionError(f"health took {watched.p99 * 1e3:.0f} ms, without the attack {quiet * 1e3:.0f} ms")
     assert watched.peak() < 2 * watched.idle
+    until(lambda: watched.memory() < watched.idle + 32 * MB, 30, "given back")
+
+
+def test_slow_bodies_give_way(watched: Watched) -> None:
+    """Bodies that hold all memory and come slowly keep nobody out; the others of them go on."""
+    tensor = {"name": "predict", "datatype": "FP32", "shape": [6000, 64], "data": [0.5] * 384_000}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    head = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    stopping = threading.Event()
+
+    def trickle(connection: socket.socket, left: bytes) -> bytes:
+        try:
+            while left and not stopping.wait(0.1):
+                connection.sendall(left[:4000])
+                left = left[4000:]
+            return b"" if left else drain(connection)
+        except OSError:
+            return b""
+
+    with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+        stack.callback(stopping.set)
+        connect = partial(socket.create_connection, ("127.0.0.1", watched.server.port), timeout=30)
+        for _ in range(3):
+            slow = stack.enter_context(connect())
+            slow.sendall(head % (32 * MB) + bytes(32 * MB - 600_000))
+            pool.submit(trickle, slow, bytes(600_000))
+        assert watched.post(body).startswith(b"HTTP/1.1 503 ")  # nobody is slow yet
+        until(lambda: watched.post(body).startswith(b"HTTP/1.1 200 "), 10)
+        alone = stack.enter_context(connect())
+        alone.sendall(head % len(body) + body[:-60_000])
+        assert pool.submit(trickle, alone, body[-60_000:]).result(30).startswith(b"HTTP/1.1 200 ")
+        for _ in range(3):
+            assert watched.post(body).startswith(b"HTTP/1.1 200 ")
     until(lambda: watched.memory() < watched.idle + 32 * MB, 30, "given back")
 
 

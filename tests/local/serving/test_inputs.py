@@ -126,9 +126,9 @@ def test_a_row_for_a_model_without_names(digits_server: ModelServer, digits: Any
         ({"a": [[1], [2, 3]]}, "in row 0: 1, in row 1: 2"),
         ([[1, 2]], r"rows of 2 values, not 3\nthe model takes rows of the columns a, b, c"),
         ([[[1, 2, 3]]], r"shape \[1, 1, 3\], not 3"),
-        (5, r"5 is no table\nthe model takes rows of the columns a, b, c"),
-        ("hello", r"'hello' is no table\nthe model takes rows of the columns a, b, c"),
-        (None, "None is no table"),
+        (5, r"5 is not a table\nthe model takes rows of the columns a, b, c"),
+        ("hello", r"'hello' is not a table\nthe model takes rows of the columns a, b, c"),
+        (None, "None is not a table"),
         ([], r"no rows to predict\nthe model takes rows of the columns a, b, c"),
         ({}, "no rows"),
         ([{"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 2}], "rows 0 and 1 do not have the same names: 'c'"),
@@ -143,7 +143,7 @@ def test_data_that_is_no_table(number_server: ModelServer, ask: Ask, data: Any, 
 
 def test_a_scalar_for_a_matrix_or_a_text(digits_server: ModelServer) -> None:
     for data in (5, "hello"):
-        with pytest.raises(InferenceError, match="is no table\nthe model takes rows of 64 features"):
+        with pytest.raises(InferenceError, match="is not a table\nthe model takes rows of 64 features"):
             predict(digits_server.url, {}, data)
     texts = Signature((TensorSpec("predict", "BYTES", (-1,)),))
     assert to_tensors("hello", texts)["predict"].tolist() == ["hello"]

@@ -9,7 +9,8 @@ import pytest
 
 from kaptain_magics.core.states import EndpointState, RunKind, RunState
 from kaptain_magics.model import Study, TrainingRun, Workspace
-from kaptain_magics.model.planning import resume_plan
+from kaptain_magics.model.requests import DeploymentRequest
+from kaptain_magics.model.tuning import plan_resumption
 
 ASSETS = Path(__file__).parents[2] / "assets"
 
@@ -45,7 +46,7 @@ def test_a_study_goes_on(workspace: Workspace) -> None:
     assert len(study.trials) == 3
     assert study.best is not None
     best = study.best.metrics["acc"].latest
-    more = resume_plan(workspace, study.run_id, {"trials": 5}).start()
+    more = plan_resumption(workspace, study.run_id, {"trials": 5}).start()
     assert more.wait(60) is RunState.SUCCEEDED, more.reason
     assert len(more.trials) == 5
     assert more.metrics["acc"].latest >= best
@@ -58,7 +59,7 @@ def _study_id(workspace: Workspace) -> str:
 def test_a_model_is_served_in_the_place_of_a_dead_endpoint(workspace: Workspace) -> None:
     assert [revision.stage for revision in workspace.registry.model("dev/old").revisions] == ["trained", "tuned"]
     assert [(e.name, e.state) for e in workspace.endpoints()] == [("dev-old", EndpointState.FAILED)]
-    deployment = workspace.model("dev/old").plan_deployment(replace=True).start()
+    deployment = workspace.model("dev/old").plan_deployment(DeploymentRequest(replace=True)).start()
     assert deployment.wait(60) is RunState.SUCCEEDED, deployment.reason
     try:
         assert deployment.endpoint.predict([[1.0]]).tolist() == [0]

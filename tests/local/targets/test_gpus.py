@@ -12,6 +12,7 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError
 from kaptain_magics.model import Model, Workspace
+from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.script import capture
 from kaptain_magics.targets.local import gpus
 
@@ -89,7 +90,9 @@ def test_trials_get_different_gpus_and_share_them_where_there_are_too_few(smi: s
 
 def test_gpus_are_refused_before_anything_starts(home: Path, tmp_path: Path, without: None) -> None:
     workspace = Workspace()
-    plan = workspace.model("dev/gpu").plan_training(capture(SHOW), resources=Resources.simple(gpus=1))
+    plan = workspace.model("dev/gpu").plan_training(
+        TrainingRequest(script=capture(SHOW), resources=Resources.simple(gpus=1))
+    )
     with pytest.raises(TargetError, match="--gpus 1, but this machine has no GPU"):
         plan.start()
     (tmp_path / "train.py").write_text(SHOW)
@@ -103,7 +106,7 @@ def test_a_job_sees_the_gpus_that_it_asked_for(
 ) -> None:
     monkeypatch.setenv("PATH", f"{smi}{os.pathsep}{os.environ['PATH']}")
     model = Workspace().model("dev/gpu")
-    run = model.plan_training(capture(SHOW), resources=Resources.simple(gpus=1)).start()
+    run = model.plan_training(TrainingRequest(script=capture(SHOW), resources=Resources.simple(gpus=1))).start()
     assert run.wait(60) is RunState.SUCCEEDED, run.reason
     assert run.log() == "sees 0 of 1\n"
     assert not any(isinstance(event, Noted) and event.warning for event in run.folder.events())

@@ -12,6 +12,7 @@ from kaptain_magics.errors import ConfigError
 from kaptain_magics.magics.grammar import parse
 from kaptain_magics.magics.options import TRAIN
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import target_names
 from tests.distributions import install
@@ -33,11 +34,11 @@ def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_goes_to_it_by_name(home: Path) -> None:
     assert parse(TRAIN, "dev/toy --on toy").get("on") == "toy"
     workspace = Workspace(Settings.load({"target": "toy"}))
-    run = workspace.model("dev/toy").plan_training(capture("print('a toy ran this')")).start()
+    run = workspace.model("dev/toy").plan_training(TrainingRequest(script=capture("print('a toy ran this')"))).start()
     run.wait(60)
     run.raise_for_failure()
     assert (run.target, run.log()) == ("toy", "a toy ran this\n")
-    failed = workspace.model("dev/toy").plan_training(capture("raise SystemExit(3)")).start()
+    failed = workspace.model("dev/toy").plan_training(TrainingRequest(script=capture("raise SystemExit(3)"))).start()
     assert failed.wait(60) is RunState.FAILED
     assert failed.reason == "exit code 3"
 

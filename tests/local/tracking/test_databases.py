@@ -18,6 +18,7 @@ from kaptain_magics.config import Settings
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.states import RunState
 from kaptain_magics.model import Run, Workspace
+from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.script import capture
 from tests.shell import Notebook
 from tests.waiting import until
@@ -62,7 +63,10 @@ def test_runs_that_begin_together_are_all_in_a_new_database(
 ) -> None:
     monkeypatch.setenv("KAPTAIN_TRACKING_URI", f"sqlite:///{tmp_path / 'together.db'}")
     workspace = Workspace()
-    runs: list[Run] = [workspace.model(f"dev/together{n}").plan_training(capture(SCRIPT)).start() for n in range(3)]
+    runs: list[Run] = [
+        workspace.model(f"dev/together{n}").plan_training(TrainingRequest(script=capture(SCRIPT))).start()
+        for n in range(3)
+    ]
     for run in runs:
         assert run.wait(120) is RunState.SUCCEEDED, run.reason
     code = (

@@ -34,6 +34,7 @@ from kaptain_magics.core.specs import JobSpec, Script, StudySpec
 from kaptain_magics.core.states import RunKind, RunState, TrialState
 from kaptain_magics.errors import ConfigError
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 from kaptain_magics.state import RunRecord
 from kaptain_magics.tracking.mlflow import missing, track
@@ -54,17 +55,26 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatch:
 def record(kind: RunKind = RunKind.TRAIN, **changes: Any) -> RunRecord:
     script = Script(name="training.py", source="")
     job = JobSpec(
-        name="mnist-job-1", run_id="r1", model_id="dev/mnist", script=script, framework=ModelFramework.SKLEARN,
+        name="mnist-job-1",
+        run_id="r1",
+        model_id="dev/mnist",
+        script=script,
+        framework=ModelFramework.SKLEARN,
         parameters={"--gamma": 0.001, "--C(x)": "1.0", "epochs": 3},
-    )  # fmt: skip
+    )
     study = StudySpec(
         name="mnist-tune-1", run_id="r1", model_id="dev/mnist", job=job, domains={}, objectives=("accuracy",)
     )
     known = {
-        "run_id": "r1", "kind": kind, "name": "mnist-job-1" if kind is RunKind.TRAIN else "mnist-tune-1",
-        "model_id": "dev/mnist", "target": "local", "created": START,
-        "job": job if kind is RunKind.TRAIN else None, "study": study if kind is RunKind.TUNE else None,
-    }  # fmt: skip
+        "run_id": "r1",
+        "kind": kind,
+        "name": "mnist-job-1" if kind is RunKind.TRAIN else "mnist-tune-1",
+        "model_id": "dev/mnist",
+        "target": "local",
+        "created": START,
+        "job": job if kind is RunKind.TRAIN else None,
+        "study": study if kind is RunKind.TUNE else None,
+    }
     return RunRecord(**{**known, **changes})
 
 
@@ -73,9 +83,15 @@ def trial(
 ) -> TrialChanged:
     metrics = {} if value is None else {"accuracy": MetricSummary(value - 0.5, value, value)}
     return TrialChanged(
-        number=number, name=f"mnist-tune-1-{number}", state=state, parameters={"--gamma": number / 10, "c": "1"},
-        metrics=metrics, started=START + number, ended=START + number + 1, **more,
-    )  # fmt: skip
+        number=number,
+        name=f"mnist-tune-1-{number}",
+        state=state,
+        parameters={"--gamma": number / 10, "c": "1"},
+        metrics=metrics,
+        started=START + number,
+        ended=START + number + 1,
+        **more,
+    )
 
 
 def runs_of(uri: str, experiment: str = "dev/mnist") -> tuple[Any, list[Any], Any]:
@@ -204,9 +220,13 @@ def test_a_study_is_tracked_by_its_supervisor(uri: str, home: Path, monkeypatch:
     workspace = Workspace()
     model = workspace.model("dev/tracked", name="Tracked", description="a parabola", version="1")
     plan = model.plan_tuning(
-        capture("c = 0.5\nprint(f'accuracy={1 - c * c}')"), domains={"c": Integer(0, 2)}, objectives=["accuracy"],
-        algorithm="grid",
-    )  # fmt: skip
+        TuningRequest(
+            job=TrainingRequest(script=capture("c = 0.5\nprint(f'accuracy={1 - c * c}')")),
+            domains={"c": Integer(0, 2)},
+            objectives=["accuracy"],
+            algorithm="grid",
+        )
+    )
     study = plan.start()
     assert study.wait(60) is RunState.SUCCEEDED, study.reason
     parent, children, _ = runs_of(uri, "dev/tracked")
@@ -235,7 +255,7 @@ def test_a_password_of_the_environment_reaches_the_server_and_no_record(
         monkeypatch.setenv("KAPTAIN_TRACKING_URI", f"http://ada:hunter2@{where}")
         workspace = Workspace()
         assert workspace.settings.tracking_uri == f"http://{where}"
-        run = workspace.model("dev/told").plan_training(capture("print('accuracy=1')")).start()
+        run = workspace.model("dev/told").plan_training(TrainingRequest(script=capture("print('accuracy=1')"))).start()
         assert run.wait(60) is RunState.SUCCEEDED
         until(lambda: not run.folder.lock.held_by_other())
         server.shutdown()

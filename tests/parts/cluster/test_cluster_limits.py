@@ -127,7 +127,7 @@ def test_quotas(kubeconfig: Path, cluster_image: str, tmp_path: Path) -> None:
         assert "--cpu 0.5 --memory 1G" in end.hint
         end = last(run(target, job("print(1)", resources=Resources.simple("2", "100M"))))
         assert end.state is RunState.FAILED
-        assert "kf-resource-quota is used up" in end.reason
+        assert "kf-resource-quota exceeded" in end.reason
         (check,) = [check for check in target.check() if check.name.startswith("quota")]
         assert "--cpu and --memory" in check.hint
         # One waits until the other has ended and then runs.
@@ -140,7 +140,7 @@ def test_quotas(kubeconfig: Path, cluster_image: str, tmp_path: Path) -> None:
         second = target.submit(job("print('after')", resources=half))
         events = list(target.follow(second))
         threads[0].join(120)
-        assert any("is used up" in text for text in warnings(events))
+        assert any("exceeded" in text for text in warnings(events))
         assert [last(found).state for found in (*ends, events)] == [RunState.SUCCEEDED] * 2
         gone(cluster)
 

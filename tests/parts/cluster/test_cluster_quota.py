@@ -53,7 +53,7 @@ def test_a_study_without_room_ends_and_goes_on_later(notebook: Notebook, kernel_
     study = begun(notebook)
     set_quota(kernel_namespace, "0.1")  # no trial any more
     assert study.wait(200) is RunState.FAILED
-    assert "quota small is used up" in study.reason, study.reason
+    assert "quota small exceeded" in study.reason, study.reason
     kept = {trial.number: trial.parameters for trial in study.trials if trial.state is TrialState.SUCCEEDED}
     assert kept
     with pytest.raises(KaptainError, match="quota small"):

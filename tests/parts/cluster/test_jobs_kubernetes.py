@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.targets.kubernetes.api.client import Cluster
-from kaptain_magics.testing.job_target import JobTargetSuite, Rig
+from kaptain_magics.testing.job_rig import Rig
+from kaptain_magics.testing.job_target import JobTargetSuite
 from tests.parts.cluster.rig import BUCKET, ours, target_config
 from tests.seaweed import SeaweedFS
 

@@ -14,6 +14,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, TargetError
 from kaptain_magics.model import Workspace
 from kaptain_magics.model.contract import console
+from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import Check
 from kaptain_magics.targets.kubernetes.api.client import Cluster
@@ -52,7 +53,7 @@ def told() -> Iterator[Told]:
 def test_the_contracts_functions(kernel_namespace: Cluster, told: Told) -> None:
     workspace = Workspace()
     model = workspace.model("dev/keep")
-    run = model.plan_training(capture(SCRIPT), capture=Capture(model="clf")).start()
+    run = model.plan_training(TrainingRequest(script=capture(SCRIPT), capture=Capture(model="clf"))).start()
     assert run.wait(120) is RunState.SUCCEEDED, run.reason
     endpoint = model.plan_deployment().start()
     assert endpoint.wait(120) is RunState.SUCCEEDED, endpoint.reason
@@ -79,7 +80,7 @@ def test_the_contracts_functions(kernel_namespace: Cluster, told: Told) -> None:
     kaptain.utils.delete_inference_service("dev-keep")
     assert told.lines()[-1].startswith("dev-keep  ready")
     eventually(lambda: not kernel_namespace.list("Deployment"))
-    again = model.plan_deployment(replace=True).start()
+    again = model.plan_deployment(DeploymentRequest(replace=True)).start()
     assert again.wait(120) is RunState.SUCCEEDED, again.reason
     kaptain.utils.clean_all(force=True)
     eventually(lambda: kaptain.utils.list_all_resources() or told.lines() == ["nothing found"])
@@ -87,7 +88,11 @@ def test_the_contracts_functions(kernel_namespace: Cluster, told: Told) -> None:
 
 def test_what_a_killed_job_carried_is_removed_from_the_store(kernel_namespace: Cluster) -> None:
     workspace = Workspace()
-    run = workspace.model("dev/keep").plan_training(capture(SCRIPT), capture=Capture(model="clf")).start()
+    run = (
+        workspace.model("dev/keep")
+        .plan_training(TrainingRequest(script=capture(SCRIPT), capture=Capture(model="clf")))
+        .start()
+    )
     assert run.wait(120) is RunState.SUCCEEDED, run.reason
     store, uri = workspace.objects(), f"{run.artifact_uri}.work.tar.gz"
     store.write(uri, b"left by a supervisor that was killed")
@@ -103,7 +108,7 @@ def test_a_quota_that_is_used_up_is_found_by_the_doctor(kernel_namespace: Cluste
     eventually(lambda: kernel_namespace.list("ResourceQuota")[0].get("status", {}).get("hard"))
     (check,) = [check for check in Workspace().doctor() if check.name == "quota tight"]
     assert not check.ok
-    assert "used up" in check.detail
+    assert "exhausted" in check.detail
     assert "--cpu" in check.hint
 
 

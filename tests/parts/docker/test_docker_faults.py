@@ -26,7 +26,7 @@ from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import TargetError, WorkloadError
 from kaptain_magics.targets.base import TargetConfig
-from kaptain_magics.testing.job_target import FOLLOWER, FOREVER, Rig, assert_stream, log_of, outcome
+from kaptain_magics.testing.job_rig import FOLLOWER, FOREVER, Rig, assert_stream, log_of, outcome
 
 pytestmark = pytest.mark.docker
 

@@ -19,7 +19,7 @@ from kaptain_magics.core.specs import Capture, ImageSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import CredentialsError, TargetError
 from kaptain_magics.targets.base import TargetConfig
-from kaptain_magics.testing.job_target import FOREVER, Rig, log_of, outcome
+from kaptain_magics.testing.job_rig import FOREVER, Rig, log_of, outcome
 from tests.certificates import self_signed
 from tests.engine import LockedRegistry
 from tests.seaweed import SeaweedFS

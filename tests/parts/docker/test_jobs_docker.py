@@ -9,7 +9,8 @@ import pytest
 
 from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.targets.base import TargetConfig
-from kaptain_magics.testing.job_target import JobTargetSuite, Rig
+from kaptain_magics.testing.job_rig import Rig
+from kaptain_magics.testing.job_target import JobTargetSuite
 
 pytestmark = pytest.mark.docker
 

@@ -17,6 +17,7 @@ from kaptain_magics.core.domains import Double
 from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 
 pytestmark = pytest.mark.docker
@@ -58,16 +59,18 @@ def workspace(home: Path, docker_host: str, docker_base_image: str) -> Iterator[
 def test_train_tune_and_deploy_in_containers(workspace: Workspace, docker_base_image: str) -> None:
     model = workspace.model("dev/docker")
     image = ImageSpec(base_image=docker_base_image)
-    run = model.plan_training(capture(SOURCE), parameters={"c": 1.5}, image=image).start()
+    run = model.plan_training(TrainingRequest(script=capture(SOURCE), parameters={"c": 1.5}, image=image)).start()
     assert run.wait(120) is RunState.SUCCEEDED, (run.reason, run.log())
     assert "trained with 1.5" in run.log()
     assert run.metrics["accuracy"].latest == 1.5
-    study = model.plan_tuning(domains={"c": Double(2, 3)}, objectives=["accuracy"], trials=3, image=image).start()
+    study = model.plan_tuning(
+        TuningRequest(job=TrainingRequest(image=image), domains={"c": Double(2, 3)}, objectives=["accuracy"], trials=3)
+    ).start()
     assert study.wait(180) is RunState.SUCCEEDED, study.reason
     best = float(study.best_parameters["c"])
     assert study.best is not None
     assert best == max(trial.metrics["accuracy"].latest for trial in study.trials)
-    deployment = model.plan_deployment(image=image).start()
+    deployment = model.plan_deployment(DeploymentRequest(image=image)).start()
     assert deployment.wait(180) is RunState.SUCCEEDED, (deployment.reason, deployment.hint)
     np.testing.assert_allclose(deployment.endpoint.predict(np.array([[1.0, 2.0]])), [3.0 * best])
     deployment.endpoint.undeploy()
@@ -78,7 +81,9 @@ def test_train_tune_and_deploy_in_containers(workspace: Workspace, docker_base_i
 def test_a_run_whose_supervisor_was_killed_is_found_and_cleaned(workspace: Workspace, docker_base_image: str) -> None:
     model = workspace.model("dev/docker")
     source = "import time\nprint('ready', flush=True)\ntime.sleep(600)\n"
-    run = model.plan_training(capture(source), image=ImageSpec(base_image=docker_base_image)).start()
+    run = model.plan_training(
+        TrainingRequest(script=capture(source), image=ImageSpec(base_image=docker_base_image))
+    ).start()
     until = time.monotonic() + 60
     while "ready" not in run.log() and time.monotonic() < until:
         time.sleep(0.05)
@@ -97,7 +102,9 @@ def test_stopping_a_run_ends_its_container(workspace: Workspace, docker_base_ima
 
     model = workspace.model("dev/docker")
     source = "import time\nprint('ready', flush=True)\ntime.sleep(600)\n"
-    run = model.plan_training(capture(source), image=ImageSpec(base_image=docker_base_image)).start()
+    run = model.plan_training(
+        TrainingRequest(script=capture(source), image=ImageSpec(base_image=docker_base_image))
+    ).start()
     until = time.monotonic() + 60
     while "ready" not in run.log() and time.monotonic() < until:
         time.sleep(0.05)

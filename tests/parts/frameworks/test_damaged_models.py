@@ -52,9 +52,9 @@ def make(code: str, path: Path) -> None:
 @pytest.mark.parametrize(
     ("framework", "file", "said"),
     [
-        ("xgboost", "model.ubj", "model.ubj is no model of XGBoost"),
-        ("xgboost", "model.json", "model.json is no model of XGBoost"),
-        ("lightgbm", "model.txt", "model.txt is no model of LightGBM"),
+        ("xgboost", "model.ubj", "model.ubj is not an XGBoost model"),
+        ("xgboost", "model.json", "model.json is not an XGBoost model"),
+        ("lightgbm", "model.txt", "model.txt is not a LightGBM model"),
         ("onnx", "model.onnx", "model.onnx cannot be loaded by onnxruntime"),
         ("pytorch", "model.pt2", "model.pt2 cannot be loaded by torch"),
         ("pytorch", "model.pt", "model.pt holds more than weights"),

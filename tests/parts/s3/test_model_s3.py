@@ -11,6 +11,7 @@ from kaptain_magics.config import Settings
 from kaptain_magics.core.domains import Double
 from kaptain_magics.core.states import RunState
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 from tests.seaweed import SECRET_KEY, SeaweedFS
 
@@ -36,10 +37,10 @@ def test_train_tune_and_deploy_from_s3(home: Path, seaweed: SeaweedFS, monkeypat
         Settings.load({"storage_uri": base, "s3_endpoint": seaweed.endpoint, "cache": str(home / "c")})
     )
     model = workspace.model("dev/s3")
-    run = model.plan_training(capture(SOURCE)).start()
+    run = model.plan_training(TrainingRequest(script=capture(SOURCE))).start()
     assert run.wait(120) is RunState.SUCCEEDED, (run.reason, run.log())
     assert run.artifact_uri.startswith(f"{base}/dev/s3/trained/")
-    study = model.plan_tuning(domains={"c": Double(2.5, 3)}, objectives=["accuracy"], trials=3).start()
+    study = model.plan_tuning(TuningRequest(domains={"c": Double(2.5, 3)}, objectives=["accuracy"], trials=3)).start()
     assert study.wait(120) is RunState.SUCCEEDED, study.reason
     stages = {entry.path.partition("/")[0] for entry in workspace.objects().list(f"{base}/dev/s3")}
     assert stages == {"trained", "tuned"}
@@ -62,7 +63,7 @@ def test_a_store_with_the_wrong_credentials_ends_in_one_clear_line(
     for name, value in {**seaweed.env, "AWS_SECRET_ACCESS_KEY": "not-the-secret"}.items():
         monkeypatch.setenv(name, value)
     workspace = Workspace(Settings.load({"storage_uri": "s3://whole-path/models"}))
-    run = workspace.model("dev/s3").plan_training(capture(SOURCE)).start()
+    run = workspace.model("dev/s3").plan_training(TrainingRequest(script=capture(SOURCE))).start()
     assert run.wait(120) is RunState.FAILED
     assert "not-the-secret" not in run.reason + run.hint + run.log()
     (storage,) = [check for check in workspace.doctor() if check.name == "storage"]

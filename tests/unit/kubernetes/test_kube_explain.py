@@ -29,7 +29,7 @@ SECURITY = (
             "cpu and memory and nvidia.com/gpu",
             "--gpus 1",
         ),
-        (403, EXCEEDED.format(2), "quota small is used up: asked for requests.cpu=2", "--cpu"),
+        (403, EXCEEDED.format(2), "quota small exceeded: requested requests.cpu=2", "--cpu"),
         (403, SECURITY, "pod security (restricted:latest)", "without root"),
         (
             403,
@@ -96,7 +96,7 @@ def waiting(reason: str, message: str = "", **more: Any) -> dict[str, Any]:
         (waiting("ErrImagePull", "manifest unknown: manifest unknown"), "no such image", True),
         (waiting("ErrImagePull", "unauthorized: authentication required"), "access denied", True),
         (waiting("ErrImagePull", "dial tcp 127.0.0.1:5000: connect: connection refused"), "does not answer", False),
-        (waiting("InvalidImageName", "couldn't parse"), "is no image name", True),
+        (waiting("InvalidImageName", "couldn't parse"), "is not a valid image name", True),
         (waiting("CreateContainerConfigError", 'secret "x" not found'), 'secret "x" not found', False),
         (waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root"), "root", False),
         (

@@ -54,7 +54,7 @@ COMMANDS = [TRAIN, TUNE, DEPLOY, *VERBS.values()]
     ],
 )
 def test_lines_are_read(command: Command, line: str, expected: Arguments) -> None:
-    assert parse(command, line) == expected
+    assert parse(command, line) == expected._replace(command=command)
 
 
 def test_a_variable_of_the_environment_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,8 @@ def test_load_ext_imports_nothing_but_the_magics_themselves() -> None:
     done = subprocess.run([sys.executable, "-c", _IMPORTS], capture_output=True, text=True, check=True, timeout=120)
     new = json.loads(done.stdout.splitlines()[-1])
     assert "kaptain_magics.magics.magics" in new
-    ours = ("kaptain_magics", "kaptain_magics.core", "kaptain_magics.core.sdk", "kaptain_magics.errors")
+    settings = ("config", "runtime", "runtime.errors", "runtime.text")
+    ours = {"kaptain_magics", *(f"kaptain_magics.{name}" for name in ("core", "core.sdk", "errors", *settings))}
     assert [n for n in new if not n.startswith(("kaptain_magics.magics", "IPython.")) and n not in ours] == []
 
 
@@ -61,7 +62,7 @@ def test_unload_takes_everything_away(notebook: Notebook) -> None:
 
 def test_every_setting_is_a_trait_and_counts(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
     magics = notebook.shell.magics_manager.registry["KaptainMagics"]
-    assert set(magics.trait_names(config=True)) == set(Settings.__struct_fields__)
+    assert set(magics.trait_names(config=True)) == set(Settings.names())
     monkeypatch.setenv("KAPTAIN_TARGET", "docker")
     assert magics.workspace().settings.target == "docker"
     notebook.run('%config KaptainMagics.target = "kubernetes"')
@@ -69,8 +70,8 @@ def test_every_setting_is_a_trait_and_counts(notebook: Notebook, monkeypatch: py
     try:
         settings = magics.workspace().settings
         assert (settings.target, settings.warm) == ("kubernetes", False)
-        notebook.run("%config KaptainMagics.log_lines = 'many'")  # refused by a line in the log, as IPython does
-        assert magics.log_lines is None
+        notebook.run("%config KaptainMagics.pending_timeout = 'many'")  # refused by a line in the log, as IPython does
+        assert magics.pending_timeout is None
     finally:
         magics.target = magics.warm = None
 

@@ -95,7 +95,7 @@ def test_countable_domains(domain: AnyDomain, values: list[object]) -> None:
     assert isinstance(axis, DiscreteAxis)
     assert list(axis.values) == values
     assert axis.ordered is not isinstance(domain, Categorical)
-    assert [axis.place(v) for v in axis.values] == list(range(len(values)))
+    assert [axis.position(v) for v in axis.values] == list(range(len(values)))
 
 
 def test_a_logarithmic_axis_is_even_in_powers() -> None:

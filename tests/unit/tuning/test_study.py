@@ -152,11 +152,11 @@ def test_first_trials_that_fail_alike_end_the_study(studies) -> None:
 
     result = studies.run(objective, domains=X, trials=50)
     assert result.state is RunState.FAILED
-    assert result.reason.startswith("the first 2 trials failed alike: the script raised ValueError('gamma 0.")
+    assert result.reason.startswith("the first 2 trials failed in the same way: the script raised ValueError('gamma 0.")
     assert studies.states() == [F, F]
 
 
-def test_a_study_told_to_bear_failures_bears_those_that_are_alike(studies) -> None:
+def test_a_study_that_allows_more_failures_goes_on_after_equal_ones(studies) -> None:
     def objective(job, parameters):
         if job.spec.trial < 3:
             raise ValueError("not there")
@@ -215,7 +215,9 @@ def test_lost_trials_are_run_again_with_the_same_values_and_are_no_failures(stud
 def test_a_trial_that_is_always_lost_fails(studies) -> None:
     result = studies.run(lambda job, parameters: job.lose(), domains=X, trials=4)
     assert result.state is RunState.FAILED
-    assert result.reason == "the first 2 trials failed alike: the worker was killed (the trial was run 3 times)"
+    assert (
+        result.reason == "the first 2 trials failed in the same way: the worker was killed (the trial was run 3 times)"
+    )
     assert result.hint == "lower it"
     assert studies.states() == [F, F]
 
@@ -231,7 +233,9 @@ def test_a_study_without_a_success_has_failed(studies) -> None:
 
 def test_an_objective_that_is_never_reported(studies) -> None:
     result = studies.run(lambda job, p: 1.0, domains=X, objectives=("accurracy",), trials=50)
-    assert result.reason == "the first 2 trials failed alike: metric `accurracy` never reported; seen: accuracy"
+    assert (
+        result.reason == "the first 2 trials failed in the same way: metric `accurracy` never reported; seen: accuracy"
+    )
     assert result.hint == "did you mean 'accuracy'?"
     assert studies.states() == [F, F]
 
@@ -298,7 +302,7 @@ def test_the_timeout_ends_with_what_there_is(studies, done: int) -> None:
     result = studies.run(objective, domains=X, timeout=0.3)
     assert studies.states() == [S] * done + [K]
     assert result.state is (RunState.SUCCEEDED if done else RunState.FAILED)
-    assert result.reason == "timed out after 0.3 s" + ("" if done else " without a succeeded trial")
+    assert result.reason == "timed out after 0.3 s" + ("" if done else " without a successful trial")
 
 
 def test_a_trial_that_ends_well_while_it_is_stopped_counts(studies) -> None:
@@ -609,7 +613,7 @@ def warnings(studies) -> list[Noted]:
 def test_a_stopping_rule_without_steps_is_said_after_the_first_trial(studies, options) -> None:
     studies.run(lambda job, p: 0.5, **{"domains": X, "trials": 3, **options})
     (warning,) = warnings(studies)
-    assert "cannot end any trial early: trial 0 reported accuracy once" in warning.text
+    assert "cannot stop trials early: trial 0 reported accuracy only once" in warning.text
     assert "step=epoch" in warning.hint
     ended = [e.number for e in studies.events if isinstance(e, TrialChanged) and e.state is S]
     assert studies.events.index(warning) < [i for i, e in enumerate(studies.events) if e in studies.trials][1]

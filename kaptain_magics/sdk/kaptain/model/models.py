@@ -1,6 +1,7 @@
 """``Model``."""
 
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.model.model import Model, ModelMeta
+from kaptain_magics.model.contract.model import Model
+from kaptain_magics.model.meta import ModelMeta
 
 __all__ = ["Model", "ModelMeta", "Resources"]

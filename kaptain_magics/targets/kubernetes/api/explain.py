@@ -77,14 +77,14 @@ def _admission(message: str) -> Problem | None:
     if match := _MUST_SPECIFY.search(message):
         options = _options(match[1])
         return Problem(
-            f"the namespace's quota wants {' and '.join(sorted(options))} to be named",
+            f"the namespace's quota requires {' and '.join(sorted(options))} to be named",
             "add " + " ".join(sorted(options.values(), reverse=False)),
             lasting=True,
         )
     if match := _EXCEEDED.search(message.strip()):
         name, requested, used, limited = match.groups()
         return Problem(
-            f"quota {name} is used up: asked for {requested}, used are {used} of {limited}",
+            f"quota {name} exceeded: requested {requested}, used {used} of {limited}",
             _SMALLER,
             lasting=_more_than_all(requested, limited),
         )
@@ -210,7 +210,7 @@ def image_problem(image: str, message: str) -> Problem:
             lasting=True,
         )
     if "InvalidImageName" in message:
-        return Problem(f"{image!r} is no image name", "write repository:tag", lasting=True)
+        return Problem(f"{image!r} is not a valid image name", "write repository:tag", lasting=True)
     if _NO_IMAGE.search(message):
         return Problem(
             f"image {image} cannot be pulled: there is no such image", "check its name and tag", lasting=True

@@ -181,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         while size := self._chunk_size():
             pieces.append(self.rfile.read(size))
             if self.rfile.readline(3) != b"\r\n":
-                raise ValueError("a chunk does not end where it says")
+                raise ValueError("malformed chunk: its data does not end at its size")
         for _ in range(_TRAILERS):
             if not self.rfile.readline(_LINE).strip():
                 break

@@ -117,7 +117,7 @@ class Doctor:
             full = [what for what, limit in hard.items() if _at_limit(used.get(what, "0"), limit)]
             if full:
                 hint = f"wait until other work has ended, or remove it: %kaptain clean; {hint}".removesuffix("; ")
-            yield Check(f"quota {name}", not full, f"used{' up' if full else ''}: {text}", hint)
+            yield Check(f"quota {name}", not full, f"{'exhausted' if full else 'used'}: {text}", hint)
 
     def _image(self) -> Iterator[Check]:
         name = self._session.config.settings.get("base_image", "")
@@ -149,7 +149,7 @@ class Doctor:
         elif host.startswith(_LOCAL):
             hint = "name it by an address that the cluster's nodes reach"
             yield Check(
-                "storage for pods", False, f"pods cannot reach {endpoint}: it is this machine's own address", hint
+                "storage for pods", False, f"pods cannot reach {endpoint}: it is a local address of this machine", hint
             )
         else:
             yield Check("storage for pods", True, endpoint or "AWS")

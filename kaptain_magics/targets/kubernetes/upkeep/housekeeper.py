@@ -104,7 +104,7 @@ class Housekeeper:
             names.append(item.name)
             if item.name == name:
                 return [self._remove(item)]
-        hint = did_you_mean(name, names) or "kaptain.utils.list_all_resources() tells what there is"
+        hint = did_you_mean(name, names) or "kaptain.utils.list_all_resources() lists them"
         raise NotFoundError(
             f"there is no {proper} {name!r} of ours in namespace {self._session.cluster.namespace}", hint
         )

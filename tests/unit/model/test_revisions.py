@@ -16,7 +16,7 @@ from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import Direction, RunKind, RunState
 from kaptain_magics.errors import ModelError
 from kaptain_magics.model import Workspace
-from kaptain_magics.model.choosing import Choice, choose_revision
+from kaptain_magics.model.revisions import Choice, choose_revision
 from kaptain_magics.script import capture
 from kaptain_magics.state import Revision, RunFolder, RunRecord
 
@@ -161,7 +161,7 @@ def test_a_revision_by_its_beginning(workspace: Workspace) -> None:
         (RunState.FAILED, r"the last run \(train mnist-job-1, failed just now\) left no model", "%kaptain logs"),
         (RunState.STOPPED, r"the last run \(train mnist-job-1, stopped just now\) left no model", "%kaptain logs"),
         (RunState.SUCCEEDED, r"the last run \(train mnist-job-1, just now\) saved no model", "kaptain.save_model"),
-        (None, r"a train run is still in progress \(mnist-job-1, begun just now\)", "%kaptain attach"),
+        (None, r"a train run is still in progress \(mnist-job-1, started just now\)", "%kaptain attach"),
     ],
 )
 def test_an_older_model_is_never_deployed_without_a_word(

@@ -1,8 +1,8 @@
-"""What a deployment keeps of the endpoint that it replaces, in so many words; never where it listens."""
+"""The endpoint that a deployment replaces or gets a canary: what is kept of it, never where it listens."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +11,19 @@ import msgspec
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.names import endpoint_name
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import EndpointSpec, ImageSpec
+from kaptain_magics.core.specs import EndpointOptions, EndpointSpec, ImageSpec
 from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
-from kaptain_magics.model import planning
-from kaptain_magics.model.choosing import known_revisions
+from kaptain_magics.model.requests import variables_of
+from kaptain_magics.model.revisions import known_revisions, training_requirements
+from kaptain_magics.model.spelling import spelled
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
 _HERE = "127.0.0.1"
-_NUMBERS = ("workers", "autoscale", "min_replicas", "max_replicas")
-_RESOURCES = {
-    "cpu": ("cpu_request", "cpu_limit"),
-    "memory": ("memory_request", "memory_limit"),
-    "gpus": ("gpu_limit",),
-}
+_OF_THE_LINE = {"host", "port", "serving_config", "canary_percent", "replace", "timeout", "transformer", "cluster"}
+_RESOURCES = (("cpu_request", "cpu_limit"), ("memory_request", "memory_limit"), ("gpu_limit",))  # fields of an option
 
 
 def running_endpoint(workspace: Context, model_id: str) -> EndpointSpec | None:
@@ -82,8 +79,10 @@ def check_token(workspace: Context, token: bool) -> None:
         raise ServingError("endpoints on Kubernetes have no tokens", "leave --token out: only the cluster reaches them")
 
 
-def kept(workspace: Context, model_id: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Noted]]:
-    """Return options with those of the running endpoint where none are given, and what is to be said of it.
+def keep_options(
+    workspace: Context, model_id: str, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[Noted, ...]]:
+    """Return options with those of the running endpoint where none are given, and the notes that say which.
 
     Kept are protocol, resources, environment, processes, replicas, and an image and requirements that were named.
     The address, the signature and other options of the model server belong to the line that names them.
@@ -91,62 +90,60 @@ def kept(workspace: Context, model_id: str, given: Mapping[str, Any]) -> tuple[d
     Args:
         workspace: Where the endpoint is known.
         model_id: The model that is to be deployed.
-        given: What was asked for, by the names of ``plan_deployment``.
+        given: What was named, by the fields of ``DeploymentRequest``.
     """
     running = running_endpoint(workspace, model_id)
     if running is None or not (given.get("replace") or given.get("canary_percent") is not None):
-        return dict(given), []
-    full, said = dict(given), []
-    plain = EndpointSpec(name="", run_id="", model_id="", revision="", artifact_uri="", framework=running.framework)
-    if "protocol" not in given and running.protocol != plain.protocol:
-        full["protocol"] = running.protocol
-        said.append(f"--protocol {running.protocol}")
-    resources = _resources(given.get("resources") or Resources(), running.resources, said)
-    if resources != Resources():
-        full["resources"] = resources
-    for name in _NUMBERS:
-        value = getattr(running, name)
-        if name not in given and value != getattr(plain, name):
+        return dict(given), ()
+    full, said = dict(given), list[str]()
+    for name, value in _worth_keeping(workspace, model_id, running):
+        if name == "resources":
+            full[name], added = _merged(given.get(name, Resources()), value)
+            said += added
+        elif name not in given:
             full[name] = value
-            said.append(f"--{name.replace('_', '-')} {value}")
-    if not given.get("env") and (variables := planning.variables_of(running)):
-        full["env"] = variables
-        said += [f"--env {name}" for name in variables]
-    if "token" not in given and running.token and workspace.settings.target != "kubernetes":
-        full["token"] = True
-        said.append("--token")
-    if not given.get("requirements") and running.requirements not in _trained_with(workspace, model_id):
-        full["requirements"] = running.requirements
-        said.append(f"--requirements (lines: {len(running.requirements)})")
-    if not given.get("image") and running.image != ImageSpec(base_image=workspace.settings.base_image):
-        full["image"] = running.image
-        images = {"--base-image": running.image.base_image, "--image-name": running.image.image_name}
-        said += [f"{option} {image}" for option, image in images.items() if image]
+            said += spelled(name, value)
     notes = [Noted(text=f"kept from the running endpoint: {', '.join(said)}")] if said else []
-    dropped = [name for name in running.serving_config if name not in (given.get("serving_config") or {})]
+    dropped = [name for name in running.serving_config if name not in given.get("serving_config", {})]
     if dropped:
         options = ", ".join("--signature" if name == "signature" else f"--serving {name}" for name in dropped)
         text = f"not kept from the running endpoint: {options}"
         notes.append(Noted(text=text, warning=True, hint="name it in this line where the new revision needs it too"))
-    return full, notes
+    return full, tuple(notes)
 
 
-def _resources(asked: Resources, running: Resources, said: list[str]) -> Resources:
-    """Return the resources asked for with the running endpoint's where an option was not given."""
+def _worth_keeping(workspace: Context, model_id: str, running: EndpointSpec) -> Iterator[tuple[str, Any]]:
+    """Yield the options of an endpoint that somebody named, by the fields of a request."""
+    plain = EndpointOptions()
+    for name in EndpointOptions.__struct_fields__:
+        value = getattr(running, name)
+        if name in _OF_THE_LINE or value == getattr(plain, name):
+            continue
+        if name == "requirements" and value in _trained_with(workspace, model_id):
+            continue
+        if name == "image" and value == ImageSpec(base_image=workspace.settings.base_image):
+            continue
+        if name == "token" and workspace.settings.target == "kubernetes":
+            continue
+        yield name, value
+    if variables := variables_of(running):
+        yield "env", variables
+
+
+def _merged(named: Resources, running: Resources) -> tuple[Resources, list[str]]:
+    """Return the resources that were named with the running endpoint's for the other options, and those options."""
     changes: dict[str, Any] = {}
-    for option, fields in _RESOURCES.items():
-        before = {field: getattr(running, field) for field in fields if getattr(running, field)}
-        if before and not any(getattr(asked, field) for field in fields):
-            changes |= before
-            said.append(f"--{option} {list(before.values())[-1]}")
-    return msgspec.structs.replace(asked, **changes)
+    for fields in _RESOURCES:
+        if not any(getattr(named, field) for field in fields):
+            changes |= {field: getattr(running, field) for field in fields if getattr(running, field)}
+    return msgspec.structs.replace(named, **changes), spelled("resources", Resources(**changes))
 
 
 def _trained_with(workspace: Context, model_id: str) -> list[tuple[str, ...]]:
-    """Return requirements that nobody named: none, and those that the served revisions were trained with."""
+    """Return the requirements that the served revisions were trained with: nobody named them for the endpoint."""
     try:
         sources = workspace.registry.endpoint(endpoint_name(model_id)).sources.values()
     except NotFoundError:
-        sources = {}.values()
+        return []
     served = [revision for revision in known_revisions(workspace, model_id) if revision.uri in sources]
-    return [(), *(planning.training_requirements(workspace, revision) for revision in served)]
+    return [training_requirements(workspace, revision) for revision in served]

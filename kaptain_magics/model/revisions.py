@@ -89,6 +89,16 @@ def find_revision(model_id: str, known: Sequence[Revision], word: str) -> Revisi
     raise ModelError(f"{what} {word!r} of {model_id}", f"these are there, the newest first:\n{listed}")
 
 
+def training_requirements(workspace: Context, revision: Revision) -> tuple[str, ...]:
+    """Return the requirements of the job that made a revision, if its run is still there."""
+    with suppress(StateError):
+        record = workspace.folder(revision.run_id).record
+        job = record.job or (record.study.job if record.study is not None else None)
+        if revision.run_id and job is not None:
+            return job.requirements
+    return ()
+
+
 # ---- the best, or the newest ------------------------------------------------------------------------------------
 
 
@@ -169,7 +179,7 @@ def _warning(record: RunRecord, last: StateChanged, saved: bool, chosen: Revisio
     run, what = f"{record.kind} {record.name}", f"deploying {_short(chosen)} of {ago(chosen.created)}"
     ended = f"the last run ({run}, {last.state} {ago(last.time)})"
     if not last.state.terminal:
-        text = f"a {record.kind} run is still in progress ({record.name}, begun {ago(record.created)})"
+        text = f"a {record.kind} run is still in progress ({record.name}, started {ago(record.created)})"
         hint = f"%kaptain attach {record.run_id} waits for it; then deploy again"
     elif last.state is RunState.SUCCEEDED:
         text = f"the last run ({run}, {ago(last.time)}) saved no model"
@@ -199,8 +209,8 @@ def _at_uri(workspace: Context, model_uri: str, known: Sequence[Revision], trust
     code = next((name for name in sorted(manifest.files) if Path(name).suffix.lower() not in _DATA), "")
     if code and not trust and not _is_own(workspace, uri):
         raise ServingError(
-            f"{model_uri} is no model that was trained here, and {code} can run code when it is loaded",
-            "if you trust whoever made it, add --trust (trust=True); models saved as skops or ONNX hold no code",
+            f"{model_uri} was not trained here, and {code} can run code when it is loaded",
+            "if you trust its author, add --trust (trust=True); models saved as skops or ONNX contain no code",
         )
     given = Revision(
         revision=new_hex(32),

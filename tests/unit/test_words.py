@@ -47,9 +47,7 @@ NAMES = {
 }
 # rooms whose variables are still to be renamed
 PENDING = (
-    "config.py",
     "images/",
-    "model/",
     "processes/",
     "serving/",
     "supervisor/",

@@ -80,7 +80,7 @@ def test_the_better_of_trained_and_tuned_whichever_is_newer(workspace: Workspace
     assert told(choice) == (
         "deploying trained revision aa110000 (accuracy 0.97, 3 min ago) over tuned revision bb220000 "
         "(accuracy 0.95, 1 min ago): the better accuracy (maximize)\n"
-        "the newest all the same: --revision bb220000"
+        "to deploy the newest: --revision bb220000"
     )
     newer = save(workspace, "cc33", "tuned", accuracy=0.99)
     choice = choose_revision(workspace, MODEL)

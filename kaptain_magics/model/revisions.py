@@ -30,7 +30,7 @@ class Choice(NamedTuple):
 
 
 def choose_revision(
-    context: Context, model_id: str, model_uri: str = "", prefix: str = "", newest: bool = False, trust: bool = False
+    context: Context, model_id: str, model_uri: str = "", revision: str = "", newest: bool = False, trust: bool = False
 ) -> Choice:
     """Return the revision to deploy.
 
@@ -41,21 +41,21 @@ def choose_revision(
         context: Where the model is kept.
         model_id: The model.
         model_uri: URI or folder of a saved model.
-        prefix: A revision's id or its beginning.
+        revision: A revision's id or its beginning.
         newest: Take the newest whatever its metrics are: a canary tries what is new.
         trust: Whether a model of another's may run code when it is loaded.
 
     Raises:
-        ModelError: The model was never trained, or the prefix names no revision or several.
+        ModelError: The model was never trained, or the id names no revision or several.
         ServingError: Nothing complete is saved at the URI, or it is another's and may run code.
     """
     known = known_revisions(context, model_id)
-    if model_uri and prefix:
+    if model_uri and revision:
         raise ModelError("a revision and a model's URI exclude each other", "name one of them")
     if model_uri:
         return _at_uri(context, model_uri, known, trust)
-    if prefix:
-        named = find_revision(model_id, known, prefix)
+    if revision:
+        named = find_revision(model_id, known, revision)
         return Choice(named, (Noted(text=f"deploying {_described(named)}, as named"),))
     if not known:
         raise ModelError(

@@ -240,7 +240,7 @@ def test_a_stopped_study_goes_on(notebook: Notebook) -> None:
     resumed = notebook.run("%kaptain_tune dev/again --resume --trials 9")
     assert resumed.state is RunState.SUCCEEDED
     assert finished(resumed) == 9
-    assert "without algorithm" in str(notebook.error("%kaptain_tune dev/again --resume --algorithm grid"))
+    assert "so --algorithm cannot be given" in str(notebook.error("%kaptain_tune dev/again --resume --algorithm grid"))
 
 
 def test_a_study_is_resumed_by_its_run(notebook: Notebook) -> None:

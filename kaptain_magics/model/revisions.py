@@ -111,14 +111,14 @@ def _best(context: Context, known: Sequence[Revision]) -> tuple[Revision, Noted]
     if tuned is None or trained is None or not metric:
         return newest, _newest(known)
     other = trained if newest is tuned else tuned
-    own, its = _value(newest, metric), _value(other, metric)
-    if own is None or its is None:
-        lacking = _short(newest if own is None else other)
+    value, other_value = _value(newest, metric), _value(other, metric)
+    if value is None or other_value is None:
+        lacking = _short(newest if value is None else other)
         text = f"deploying {_described(newest, metric)}, the newest; it is not compared with {_described(other)}: "
         return newest, Noted(text=f"{text}{lacking} has no {metric}")
-    chosen, left = (other, newest) if direction.better(its, own) else (newest, other)
+    chosen, left = (other, newest) if direction.better(other_value, value) else (newest, other)
     text = f"deploying {_described(chosen, metric)} over {_described(left, metric)}"
-    if own == its:
+    if value == other_value:
         return chosen, Noted(text=f"{text}: as good, and newer")
     text += f": the better {metric} ({direction})"
     hint = f"to deploy the newest: --revision {newest.revision[:SHOWN]}" if chosen is other else ""

@@ -14,6 +14,7 @@ from kaptain_magics.core.specs import JobSpec, Script
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.api.client import Cluster
+from kaptain_magics.targets.kubernetes.jobs.job_record import JobRecord
 from tests.cluster.jobs import last, log, run
 from tests.cluster.rig import kubectl, target_config
 from tests.cluster.standins import TrainingStandIn, install, uninstall
@@ -59,7 +60,7 @@ def test_several_workers(
     assert f"{kind.lower()}." in said
     with TrainingStandIn(namespace):
         ref = target.submit(spec)
-        assert ref.data["kind"] == kind
+        assert JobRecord.of_ref(ref).kind == kind
         events = list(target.follow(ref))
         assert last(events).state is RunState.SUCCEEDED, events
         assert log(events) == "worker 0 of 2\n"

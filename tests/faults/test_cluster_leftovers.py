@@ -20,6 +20,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.api.client import Cluster
+from kaptain_magics.targets.kubernetes.jobs.job_record import JobRecord
 from tests.cluster.jobs import SLOW, job, last, log
 from tests.cluster.rig import BUCKET, eventually, fresh_namespace, ours, target_config
 from tests.seaweed import SeaweedFS
@@ -85,7 +86,7 @@ def test_a_job_is_found_again_after_its_supervisor_was_killed(target: Kubernetes
     process.stdout.close()
     found = target.find(spec.name)
     assert found is not None
-    assert found.data["container"] == ref.data["container"]
+    assert JobRecord.of_ref(found).container == JobRecord.of_ref(ref).container
     assert target.submit(spec).name == ref.name  # a second supervisor goes on with the first one's job
     rest = list(target.follow(found, max(event.cursor for event in events)))
     assert last(rest).state is RunState.SUCCEEDED
@@ -154,7 +155,7 @@ def test_what_others_made_is_left_alone(
     ref = other.submit(job(SLOW.format(10_000)))
     assert not any(ref.name in line for line in target.clean(force=True))
     assert any(ref.name in line for line in target.list_resources("Job"))
-    folder = other.session.config.home / "runs" / ref.data["run"]
+    folder = other.session.config.home / "runs" / JobRecord.of_ref(ref).run
     folder.mkdir(parents=True)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(folder / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE

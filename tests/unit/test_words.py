@@ -47,7 +47,8 @@ NAMES = {
 }
 # rooms whose variables are still to be renamed
 PENDING = (
-    "images/",
+    "config.py",
+    "model/",
     "processes/",
     "serving/",
     "supervisor/",

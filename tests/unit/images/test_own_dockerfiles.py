@@ -28,7 +28,7 @@ Serve = Callable[..., Server]
 def test_a_dockerfile_needs_an_engine(serve: Serve, tmp_path: Path) -> None:
     settings = {"docker_host": "unix:///nowhere.sock", "docker_config": str(tmp_path)}
     builder = ImageBuilder(f"{serve().address}/team/own:1", "FROM scratch\n", settings=settings, cache=tmp_path)
-    with pytest.raises(TargetError, match="needs a Docker engine"):
+    with pytest.raises(TargetError, match="a Dockerfile needs one"):
         run(builder.build_image)
 
 
@@ -51,7 +51,7 @@ def test_a_dockerfile_of_ones_own_is_built_pushed_and_skipped(
     published, lines = build()
     assert lines[0] == "Building Docker image."
     image = Reference.parse(name)
-    found = Registries(Access.of(pushed)).of(image).found(image)
+    found = Registries(Access.of(pushed)).of(image).digest_and_labels(image)
     assert found == (published.digest, {"checksum": published.checksum})
     assert build()[1] == [skipped(name)]
     (tmp_path / "set" / "a.txt").write_text("b")

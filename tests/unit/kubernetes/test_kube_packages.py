@@ -16,7 +16,13 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import JobSpec, Script
 from kaptain_magics.images.progress import silent
-from kaptain_magics.images.runtime_packages import bundle, fetch_runtime_packages, here, platform_name, versions_in
+from kaptain_magics.images.runtime_packages import (
+    bundle,
+    fetch_runtime_packages,
+    platform_name,
+    this_platform,
+    versions_in,
+)
 from kaptain_magics.images.wheels import Platform
 from kaptain_magics.runtime.requirements import OWN_PACKAGES, STORAGE_PACKAGES
 from kaptain_magics.storage import open_store
@@ -38,7 +44,7 @@ IMAGE = "127.0.0.1:9/nobody/bare:1"
 
 
 def own() -> Platform:
-    found = here()
+    found = this_platform()
     assert found is not None, "packages of this environment fit images of Linux with glibc only"
     return found
 

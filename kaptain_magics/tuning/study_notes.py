@@ -9,6 +9,32 @@ from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import Direction, RunState, TrialState
 from kaptain_magics.tuning.trial import objective_value
 
+_MAX_NOTES = 50  # different notes of trials that are shown
+
+
+class NoteFilter:
+    """Lets a note of the trials' jobs through once, whatever names and numbers are in it."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def is_new(self, note: Noted, job_name: str) -> bool:
+        """Whether no other trial has said so; takes note of it."""
+        parts = note.text.replace(job_name, "").split()
+        template = " ".join(part for part in parts if not any(letter.isdigit() for letter in part))
+        if template in self._seen or len(self._seen) >= _MAX_NOTES:
+            return False
+        self._seen.add(template)
+        return True
+
+
+def without_steps(spec: StudySpec, number: int) -> Noted:
+    """Return the warning that trial ``number`` gave the stopping rule nothing to decide by."""
+    name, rule = spec.objectives[0], spec.early_stopping or spec.algorithm
+    text = f"{rule} cannot stop trials early: trial {number} reported {name} only once, at its end"
+    hint = f"report it at every step, as with kaptain.log_metrics({{{name!r}: ...}}, step=epoch)"
+    return Noted(text=text, warning=True, hint=hint)
+
 
 class StudyWatch:
     """Passes a study's events on and adds a warning where its trials call for one; the same for every tuner.

@@ -181,8 +181,8 @@ class Settings:
         """Return the tracking URI with its password (a secret!), where the environment has it."""
         from kaptain_magics.core.secrets import without_login
 
-        there = (os.environ.get(name, "") for name in ("KAPTAIN_TRACKING_URI", "MLFLOW_TRACKING_URI"))
-        return next((uri for uri in there if uri and without_login(uri) == self.tracking_uri), self.tracking_uri)
+        uris = (os.environ.get(name, "") for name in ("KAPTAIN_TRACKING_URI", "MLFLOW_TRACKING_URI"))
+        return next((uri for uri in uris if uri and without_login(uri) == self.tracking_uri), self.tracking_uri)
 
     def as_texts(self) -> dict[str, str]:
         """Return the settings by name as texts, for a run's record."""

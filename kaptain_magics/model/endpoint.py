@@ -177,13 +177,13 @@ class Endpoint:
         Returns:
             Whether it was still there.
         """
-        there = True
+        existed = True
         try:
             self._target.undeploy(self.name)
         except NotFoundError:
-            there = False
+            existed = False
         self._workspace.registry.remove_endpoint(self.name)
-        return there
+        return existed
 
     def __repr__(self) -> str:
         status = self.status()

@@ -55,8 +55,8 @@ class Plan(Generic[_H]):
     def render(self) -> str:
         """Return what would be said and applied, secrets masked; nothing is started."""
         first = [say_objectives(self.spec.directed)] if isinstance(self.spec, StudySpec) else []
-        said = [" ".join(f"{note.text}. {note.hint}".rstrip(". ").split()) for note in self._noted()]
-        return "\n".join([*(f"# {line}" for line in [*first, *said]), self._workspace.target().render(self.spec)])
+        notes = [" ".join(f"{note.text}. {note.hint}".rstrip(". ").split()) for note in self._noted()]
+        return "\n".join([*(f"# {line}" for line in [*first, *notes]), self._workspace.target().render(self.spec)])
 
     def _check_gpus(self) -> None:
         spec = self.spec.job if isinstance(self.spec, StudySpec) else self.spec

@@ -17,6 +17,7 @@ from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.model.requests import variables_of
 from kaptain_magics.model.revisions import known_revisions, training_requirements
 from kaptain_magics.model.spelling import spelled
+from kaptain_magics.targets.base import ListensHere
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -42,24 +43,24 @@ def in_the_way(workspace: Context, name: str) -> bool:
     return True
 
 
-def listening_address(name: str, asked: str, running: EndpointSpec | None, canary: bool) -> str:
+def listening_address(name: str, stated: str, running: EndpointSpec | None, canary: bool) -> str:
     """Return the address that a deployment listens on.
 
     Args:
         name: The endpoint's name.
-        asked: The address that was named; empty for none.
+        stated: The address that was named; empty for none.
         running: The endpoint that is there.
         canary: Whether the revision gets requests through that endpoint, and so has no address of its own.
 
     Raises:
         ServingError: The endpoint listens elsewhere, so that its address would change without a word.
     """
-    if running is None or (asked and not canary):
-        return asked or _HERE
+    if running is None or (stated and not canary):
+        return stated or _HERE
     if canary:
-        if asked and asked != running.host:
+        if stated and stated != running.host:
             hint = "leave --host out, or replace the endpoint"
-            raise ServingError(f"a canary answers where {name} listens: {running.host}, not {asked}", hint)
+            raise ServingError(f"a canary answers where {name} listens: {running.host}, not {stated}", hint)
         return running.host
     if running.host != _HERE:
         raise ServingError(
@@ -75,8 +76,9 @@ def check_token(workspace: Context, token: bool) -> None:
     Raises:
         ServingError: One was asked for.
     """
-    if token and workspace.settings.target == "kubernetes":
-        raise ServingError("endpoints on Kubernetes have no tokens", "leave --token out: only the cluster reaches them")
+    if token and not isinstance(workspace.target(), ListensHere):
+        hint = "leave --token out: who may reach them is up to the cluster"
+        raise ServingError(f"endpoints of target {workspace.settings.target} have no tokens", hint)
 
 
 def keep_options(
@@ -95,15 +97,15 @@ def keep_options(
     running = running_endpoint(workspace, model_id)
     if running is None or not (given.get("replace") or given.get("canary_percent") is not None):
         return dict(given), ()
-    full, said = dict(given), list[str]()
+    full, kept_options = dict(given), list[str]()
     for name, value in _worth_keeping(workspace, model_id, running):
         if name == "resources":
             full[name], added = _merged(given.get(name, Resources()), value)
-            said += added
+            kept_options += added
         elif name not in given:
             full[name] = value
-            said += spelled(name, value)
-    notes = [Noted(text=f"kept from the running endpoint: {', '.join(said)}")] if said else []
+            kept_options += spelled(name, value)
+    notes = [Noted(text=f"kept from the running endpoint: {', '.join(kept_options)}")] if kept_options else []
     dropped = [name for name in running.serving_config if name not in given.get("serving_config", {})]
     if dropped:
         options = ", ".join("--signature" if name == "signature" else f"--serving {name}" for name in dropped)
@@ -123,7 +125,7 @@ def _worth_keeping(workspace: Context, model_id: str, running: EndpointSpec) -> 
             continue
         if name == "image" and value == ImageSpec(base_image=workspace.settings.base_image):
             continue
-        if name == "token" and workspace.settings.target == "kubernetes":
+        if name == "token" and not isinstance(workspace.target(), ListensHere):
             continue
         yield name, value
     if variables := variables_of(running):

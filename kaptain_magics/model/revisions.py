@@ -56,13 +56,13 @@ def choose_revision(
         return _at_uri(workspace, model_uri, known, trust)
     if word:
         named = find_revision(model_id, known, word)
-        return Choice(named, (Noted(text=f"deploying {_told(named)}, as named"),))
+        return Choice(named, (Noted(text=f"deploying {_description(named)}, as named"),))
     if not known:
         raise ModelError(
             f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}, or name --model-uri"
         )
-    chosen, said = (known[-1], _newest(known)) if newest else _best(workspace, known)
-    return Choice(chosen, (*_later_runs(workspace, model_id, chosen, known), said))
+    chosen, reason = (known[-1], _newest(known)) if newest else _best(workspace, known)
+    return Choice(chosen, (*_later_runs(workspace, model_id, chosen, known), reason))
 
 
 def known_revisions(workspace: Context, model_id: str) -> tuple[Revision, ...]:
@@ -79,13 +79,13 @@ def find_revision(model_id: str, known: Sequence[Revision], word: str) -> Revisi
     Raises:
         ModelError: It names none, or several; the hint lists what there is.
     """
-    found = [r for r in known if r.revision.startswith(word.lower())]
-    if len(found) == 1:
-        return found[0]
+    matching = [r for r in known if r.revision.startswith(word.lower())]
+    if len(matching) == 1:
+        return matching[0]
     if not known:
         raise ModelError(f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}")
-    listed = "\n".join(f"  {_told(r)}" for r in reversed(found or known))
-    what = f"{len(found)} revisions begin with" if found else "there is no revision"
+    listed = "\n".join(f"  {_description(r)}" for r in reversed(matching or known))
+    what = f"{len(matching)} revisions begin with" if matching else "there is no revision"
     raise ModelError(f"{what} {word!r} of {model_id}", f"these are there, the newest first:\n{listed}")
 
 
@@ -111,14 +111,14 @@ def _best(workspace: Context, known: Sequence[Revision]) -> tuple[Revision, Note
     if tuned is None or trained is None or not metric:
         return newest, _newest(known)
     other = trained if newest is tuned else tuned
-    mine, its = _value(newest, metric), _value(other, metric)
-    if mine is None or its is None:
-        lacking = _short(newest if mine is None else other)
-        text = f"deploying {_told(newest, metric)}, the newest; it is not compared with {_told(other)}: "
+    value, other_value = _value(newest, metric), _value(other, metric)
+    if value is None or other_value is None:
+        lacking = _short(newest if value is None else other)
+        text = f"deploying {_description(newest, metric)}, the newest; it is not compared with {_description(other)}: "
         return newest, Noted(text=f"{text}{lacking} has no {metric}")
-    chosen, left = (other, newest) if direction.better(its, mine) else (newest, other)
-    text = f"deploying {_told(chosen, metric)} over {_told(left, metric)}"
-    if mine == its:
+    chosen, left = (other, newest) if direction.better(other_value, value) else (newest, other)
+    text = f"deploying {_description(chosen, metric)} over {_description(left, metric)}"
+    if value == other_value:
         return chosen, Noted(text=f"{text}: as good, and newer")
     text += f": the better {metric} ({direction})"
     hint = f"the newest all the same: --revision {newest.revision[:SHOWN]}" if chosen is other else ""
@@ -137,7 +137,7 @@ def _objective(workspace: Context, tuned: Revision | None) -> tuple[str, Directi
 
 def _newest(known: Sequence[Revision]) -> Noted:
     of = f", the newest of {len(known)} revisions" if len(known) > 1 else ""
-    return Noted(text=f"deploying {_told(known[-1])}{of}")
+    return Noted(text=f"deploying {_description(known[-1])}{of}")
 
 
 def _value(revision: Revision, metric: str) -> float | None:
@@ -149,7 +149,7 @@ def _short(revision: Revision) -> str:
     return f"{revision.stage} revision {revision.revision[:SHOWN]}"
 
 
-def _told(revision: Revision, metric: str = "") -> str:
+def _description(revision: Revision, metric: str = "") -> str:
     """Return a revision with the metric that decides, or its first ones, and its age."""
     names = [metric] if metric in revision.metrics else list(revision.metrics)[:_METRICS]
     facts = [f"{name} {revision.metrics[name].latest:.5g}" for name in names] or ["no metrics"]
@@ -201,7 +201,7 @@ def _at_uri(workspace: Context, model_uri: str, known: Sequence[Revision], trust
         uri = _absolute(uri).as_uri()
     for revision in known:
         if revision.uri == uri:
-            return Choice(revision, (Noted(text=f"deploying {_told(revision)}, as named"),))
+            return Choice(revision, (Noted(text=f"deploying {_description(revision)}, as named"),))
     try:
         manifest = workspace.objects().manifest(uri)
     except KaptainError as error:

@@ -178,10 +178,10 @@ class Run:
             StateError: It does not end.
         """
         until = time.monotonic() + _STOP_PATIENCE
-        asked = False
+        requested = False
         while not self.state.terminal:
-            if not asked:
-                asked = self._signal(signal.SIGTERM)
+            if not requested:
+                requested = self._signal(signal.SIGTERM)
             if time.monotonic() > until:
                 self._end_by_force()
             time.sleep(0.02)

@@ -79,7 +79,7 @@ class Workspace(Context):
 
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints; one whose target cannot be reached says so in its reason."""
-        found = []
+        statuses = []
         for record in self.registry.endpoints():
             try:
                 status = self.serving(record.target).endpoint(record.name)
@@ -87,8 +87,8 @@ class Workspace(Context):
                 status = EndpointStatus(
                     name=record.name, state=EndpointState.FAILED, model_id=record.model_id, reason=error.message
                 )
-            found.append(status)
-        return found
+            statuses.append(status)
+        return statuses
 
     def endpoint(self, name: str) -> Endpoint:
         """Return an endpoint by its name or its model's id."""

@@ -24,16 +24,16 @@ def idle_workers(leave: bool = False) -> list[int]:
     Args:
         leave: Tell them to end; the sockets of those that were told are gone when this returns.
     """
-    found = []
+    workers = []
     if hasattr(os, "fork"):
         for path in sorted(worker_folder().iterdir()):
             if path.is_socket() and not path.suffix:  # others belong to servers
                 answer = _question(path, "status")
                 if answer.get("jobs") == 0:
-                    found.append(int(answer["pid"]))
+                    workers.append(int(answer["pid"]))
                     if leave:
                         _question(path, "leave")
-    return found
+    return workers
 
 
 def make_room(folder: Path, reserve: float | None, needed: int) -> str:

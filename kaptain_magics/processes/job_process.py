@@ -34,7 +34,7 @@ class Process:
         self.pid = pid
         self.exit: Exit | None = None
         self._connection = connection
-        self._heard = b""
+        self._answer = b""
         weakref.finalize(self, connection.close)  # a job that nobody watches ends, unless it is detached
 
     def wait(self, timeout: float) -> Exit | None:
@@ -44,9 +44,9 @@ class Process:
                 more = self._connection.recv(65536)
             except OSError:
                 more = b""
-            self._heard += more
-            if self._heard.endswith(b"\n"):
-                answer = json.loads(self._heard)
+            self._answer += more
+            if self._answer.endswith(b"\n"):
+                answer = json.loads(self._answer)
                 self.exit = Exit(answer["exit"], answer["rss"], answer["cpu"])
             elif not more:  # the worker was killed: nobody else waits for the job
                 self.kill(signal.SIGKILL)

@@ -35,8 +35,8 @@ def shortage(reserve: float | None, needed: int = 0, root: Path = Path("/")) -> 
     if not sizes or reserve == 0:
         return ""
     available, total = min(free for free, _ in sizes), min(whole for _, whole in sizes)
-    wanted = min(total * _SHARE, _MOST) if reserve is None else reserve
-    if available >= max(wanted, needed):
+    floor = min(total * _SHARE, _MOST) if reserve is None else reserve
+    if available >= max(floor, needed):
         return ""
     return f"only {available / 1e9:.1f} of {total / 1e9:.1f} GB of memory was available"
 

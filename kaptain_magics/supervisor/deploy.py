@@ -23,16 +23,16 @@ from kaptain_magics.targets.base import Cancellable, ServesInPlace, ServingTarge
 
 def run(context: Context) -> StateChanged:
     """Deploy the endpoint and return the run's last state; after a failure nothing new is left behind."""
-    asked = context.record.endpoint
-    assert asked is not None
+    requested = context.record.endpoint
+    assert requested is not None
     target = context.target
     if not isinstance(target, ServingTarget):
         raise TargetError(f"target {target.name} does not serve models", "deploy on another one with --on")
-    place = f"{context.settings.models_uri}/{asked.model_id}/deploy/{asked.revision}"
+    place = f"{context.settings.models_uri}/{requested.model_id}/deploy/{requested.revision}"
     context.say_first()
     context.note(f"Building deployment artifacts and uploading to {place}")
-    context.store.copy(asked.artifact_uri, place)
-    spec = place_serving_files(context.store, msgspec.structs.replace(asked, artifact_uri=place))
+    context.store.copy(requested.artifact_uri, place)
+    spec = place_serving_files(context.store, msgspec.structs.replace(requested, artifact_uri=place))
     context.note(f"Deploying model from {place}")
     last, serves = StateChanged(state=RunState.FAILED, reason="the target ended without reporting a final state"), False
     try:
@@ -64,11 +64,11 @@ def _events(context: Context, target: ServingTarget, spec: EndpointSpec) -> Iter
 
 def _trainer(context: Context, spec: EndpointSpec) -> JobSpec | None:
     """Return the job that made the revision, if its run is still there."""
-    asked = context.record.endpoint
-    assert asked is not None
+    requested = context.record.endpoint
+    assert requested is not None
     with contextlib.suppress(StateError):
         for revision in context.registry.model(spec.model_id).revisions:
-            if revision.uri == asked.artifact_uri:
+            if revision.uri == requested.artifact_uri:
                 record = RunFolder(context.folder.path.parent / revision.run_id).record
                 return record.job or (record.study.job if record.study is not None else None)
     return None
@@ -86,13 +86,13 @@ def _local_folder(context: Context, spec: EndpointSpec) -> Path:
 
 def _sources(context: Context, spec: EndpointSpec) -> dict[str, str]:
     """Return where the models were copied from: this one's, and beside a canary those of the revisions before."""
-    asked = context.record.endpoint
-    assert asked is not None
+    requested = context.record.endpoint
+    assert requested is not None
     before: dict[str, str] = {}
     if spec.canary_percent is not None:
         with contextlib.suppress(StateError):
             before = context.registry.endpoint(spec.name).sources
-    return {**before, spec.revision: asked.artifact_uri}
+    return {**before, spec.revision: requested.artifact_uri}
 
 
 def _remember(context: Context, target: ServingTarget, spec: EndpointSpec) -> None:
@@ -111,5 +111,5 @@ def _remember(context: Context, target: ServingTarget, spec: EndpointSpec) -> No
     address = status.cluster_url or status.url
     context.note(f"Model {spec.model_id} deployed successfully. Cluster URL: {address}")
     if status.headers:
-        where = "endpoint.token holds it, the line of endpoint.curl() takes it from the variable KAPTAIN_TOKEN"
-        context.note(f"Requests need a token: {where}.")
+        hint = "endpoint.token holds it, the line of endpoint.curl() takes it from the variable KAPTAIN_TOKEN"
+        context.note(f"Requests need a token: {hint}.")

@@ -33,17 +33,17 @@ def find_serving_files(
         path_of: Where a file of that name would be.
         modules: The model's own extra files; those of Python go along with a ``model_file``.
     """
-    found = dict(config)
+    serving_config = dict(config)
     for option in _SINGLE:
-        name = found.get(option, "")
+        name = serving_config.get(option, "")
         if name and not name.lstrip().startswith("{") and path_of(name).is_file():
-            found[option] = str(path_of(name))
-    names = [name.strip() for name in found.get(_SEVERAL, "").split(",") if name.strip()]
-    if "model_file" in found:
+            serving_config[option] = str(path_of(name))
+    names = [name.strip() for name in serving_config.get(_SEVERAL, "").split(",") if name.strip()]
+    if "model_file" in serving_config:
         names = names or [name for name in modules if name.endswith(".py")]
     if names:
-        found[_SEVERAL] = ",".join(str(path_of(name)) for name in names)
-    return found
+        serving_config[_SEVERAL] = ",".join(str(path_of(name)) for name in names)
+    return serving_config
 
 
 def place_serving_files(store: ObjectStore, spec: EndpointSpec) -> EndpointSpec:

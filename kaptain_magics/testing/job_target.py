@@ -113,8 +113,8 @@ class JobTargetSuite:
         source = f"import os\nprint([os.environ.get(name) for name in {THREAD_VARIABLES!r}])"
         half = Resources.simple(cpu="500m")
         assert outcome(target, rig.job(source, resources=half)).log == "['1', '1', '1', '1']\n"
-        said = outcome(target, rig.job(source, resources=half, env={"OMP_NUM_THREADS": "3"})).log
-        assert said == "['3', '1', '1', '1']\n"  # a person's own number is kept
+        log = outcome(target, rig.job(source, resources=half, env={"OMP_NUM_THREADS": "3"})).log
+        assert log == "['3', '1', '1', '1']\n"  # a person's own number is kept
 
     def test_hyperparameters_reach_the_command_line_and_assignments(self, rig: Rig, target: Target) -> None:
         source = """
@@ -188,8 +188,8 @@ class JobTargetSuite:
             MetadataUtil.record_metrics({"score": 0.5, "text": "0.75"})
         """
         done = outcome(target, rig.job(source, metric_names=("accuracy", "loss", "score", "text")))
-        found = {name: value for name, value, _ in metrics_of(done.events)}
-        assert found == {"accuracy": 0.25, "loss": 0.15, "score": 0.5, "text": 0.75}
+        reported = {name: value for name, value, _ in metrics_of(done.events)}
+        assert reported == {"accuracy": 0.25, "loss": 0.15, "score": 0.5, "text": 0.75}
         assert len(metrics_of(done.events)) == 4
         assert "accuracy=0.25\nepoch 1: loss=1.5e-1 other=3\n" in done.log
         assert "::kaptain::" not in done.log
@@ -283,11 +283,11 @@ class JobTargetSuite:
         ref = target.submit(job)
         command = [sys.executable, "-c", FOLLOWER, rig.name]
         command += [msgspec.json.encode(value, enc_hook=str).decode() for value in (rig.config, ref)]
-        found = subprocess.run(
+        other = subprocess.run(
             [*command, "0"], capture_output=True, timeout=240, env={**os.environ, **rig.environment}, check=False
         )
-        assert found.returncode == 0, found.stderr.decode()
-        events: list[Event] = [msgspec.json.decode(line, type=AnyEvent) for line in found.stdout.splitlines()]
+        assert other.returncode == 0, other.stderr.decode()
+        events: list[Event] = [msgspec.json.decode(line, type=AnyEvent) for line in other.stdout.splitlines()]
         assert_stream(events)
         assert states_of(events)[-1] is RunState.SUCCEEDED
         assert log_of(job, events) == "".join(f"shared {i}\n" for i in range(20))

@@ -128,9 +128,9 @@ def ask(status: EndpointStatus, rows: Any) -> list[int]:
     """Return the numbers of the revisions that answered, after checking their answers."""
     array = np.asarray(rows, dtype=np.float64)
     sums = array.sum(axis=1)
-    found = infer(status.url, status.headers, {"x": array})["predict"]
-    marks = (found - sums) / STEP
-    assert np.array_equal(marks, np.round(marks)), (found, sums)
+    answer = infer(status.url, status.headers, {"x": array})["predict"]
+    marks = (answer - sums) / STEP
+    assert np.array_equal(marks, np.round(marks)), (answer, sums)
     return [int(mark) for mark in marks]
 
 
@@ -187,11 +187,11 @@ class ServingTargetSuite:
         with suppress(NotFoundError):
             target.undeploy(name)
 
-    def shared(self, rig: ServingRig, traffic: dict[str, int], wanted: dict[int, int]) -> bool:
+    def shared(self, rig: ServingRig, traffic: dict[str, int], shares: dict[int, int]) -> bool:
         """Whether the revisions have the shares that were asked for, or come as near as the target can."""
-        asked = {f"{number:032x}": percent for number, percent in wanted.items()}
-        near = all(abs(traffic.get(revision, 0) - percent) <= rig.points for revision, percent in asked.items())
-        return near and set(traffic) == set(asked) and sum(traffic.values()) == 100
+        expected = {f"{number:032x}": percent for number, percent in shares.items()}
+        near = all(abs(traffic.get(revision, 0) - percent) <= rig.points for revision, percent in expected.items())
+        return near and set(traffic) == set(expected) and sum(traffic.values()) == 100
 
     def deploy(self, target: ServingTarget, spec: EndpointSpec) -> EndpointStatus:
         events = list(target.deploy(spec))
@@ -288,14 +288,14 @@ class ServingTargetSuite:
             assert after.url == status.url
             assert self.shared(serving_rig, after.traffic, {1: 70, 2: 30})
             before = target.endpoint(name).requests
-            found = Counter(ask(status, [[1.0, n]])[0] for n in range(100))
-            assert 15 <= found[2] <= 45, found
-            assert found[1] + found[2] == 100
+            answers = Counter(ask(status, [[1.0, n]])[0] for n in range(100))
+            assert 15 <= answers[2] <= 45, answers
+            assert answers[1] + answers[2] == 100
             asking.more()
             target.set_traffic(name, 60)
             assert self.shared(serving_rig, target.endpoint(name).traffic, {1: 40, 2: 60})
-            found = Counter(ask(status, [[1.0, n]])[0] for n in range(100))
-            assert 40 <= found[2] <= 80, found
+            answers = Counter(ask(status, [[1.0, n]])[0] for n in range(100))
+            assert 40 <= answers[2] <= 80, answers
             if serving_rig.counts:
                 counts = target.endpoint(name).requests
                 assert all(counts[revision] > before[revision] for revision in counts)
@@ -376,14 +376,14 @@ class ServingTargetSuite:
     ) -> None:
         status = self.deploy(target, serving_rig.spec(name, 1, SLOW))
         ask(status, [[1, 2]])
-        found: list[Any] = []
-        thread = threading.Thread(target=lambda: found.append(ask(status, [[1, 2]])))
+        answers: list[Any] = []
+        thread = threading.Thread(target=lambda: answers.append(ask(status, [[1, 2]])))
         thread.start()
         if serving_rig.counts:
             thread.join(0.5)
         target.undeploy(name)
         thread.join(60)
-        assert found == [[0]]
+        assert answers == [[0]]
 
     def test_names_that_are_not_there(self, target: ServingTarget) -> None:
         for call in (target.endpoint, target.undeploy):

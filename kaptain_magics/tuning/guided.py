@@ -62,20 +62,20 @@ class OptunaSearch:
         self._space, self._direction, self._sampler, self._seed = space, direction, sampler, seed
         self._distributions = {name: _distribution(axis) for name, axis in space.axes.items()}
         self._study: optuna.Study | None = None
-        self._asked: dict[int, Trial] = {}
+        self._running: dict[int, Trial] = {}
         self._earlier: list[FrozenTrial] = []
 
     def ask(self, number: int) -> dict[str, Value] | None:
         """Return the hyperparameters of trial ``number``."""
         if self._study is None:
             self._study = self._open(number)
-        trial = self._asked[number] = self._study.ask(self._distributions)
+        trial = self._running[number] = self._study.ask(self._distributions)
         return self._space.values(trial.params)
 
     def tell(self, trial: TrialChanged, value: float | None) -> None:
         """Give the sampler an ended trial; one that it did not propose is kept as an earlier one."""
         state = optuna.trial.TrialState.FAIL if value is None else _STATES[trial.state]
-        proposed = self._asked.pop(trial.number, None)
+        proposed = self._running.pop(trial.number, None)
         if proposed is None:
             self._remember(trial, state, value)
         elif self._study is not None:

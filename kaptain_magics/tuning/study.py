@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,10 +24,10 @@ from kaptain_magics.core.events import Event, LogWritten, MetricReported, Noted,
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError
-from kaptain_magics.files import open_append, private_folder
 from kaptain_magics.targets.base import Target
 from kaptain_magics.tuning.algorithms import make_search, make_stopper
 from kaptain_magics.tuning.checks import check_study
+from kaptain_magics.tuning.study_notes import NoteFilter, without_steps
 from kaptain_magics.tuning.trial import Trial, objective_value, same_but_for_numbers
 
 _TICK = 0.1  # seconds between looks at ``stopping`` and the clock
@@ -35,7 +36,6 @@ _DEFAULT_FAILED_TRIALS = 4  # unless more failures than by default are allowed
 _STOP_TIMEOUT = 60.0  # seconds that stopped trials have to end
 _ABANDON_TIMEOUT = 10.0  # the same after an error of this process
 _MAX_RERUNS = 2  # times that a trial is run again whose job was lost by no fault of its script
-_MAX_NOTES = 50  # different notes of trials that are passed on
 _ALPHABET = string.ascii_lowercase + string.digits
 
 _Message = tuple[Trial, Event | BaseException]
@@ -90,7 +90,27 @@ def run_study(
     return _Loop(spec, target, emit, stopping, folder, upload_base).run(earlier)
 
 
+class _Outcome(NamedTuple):
+    state: RunState
+    reason: str
+    hint: str = ""
+
+
 class _Loop:
+    """A study that runs.
+
+    It is in one of three states:
+
+    * running: trials are started while the budget lasts. It ends when nothing runs and nothing is left to start.
+    * ending (``_end`` is set by a goal, failures, a stop or the timeout): nothing is started, the trials that run are
+      stopped. It ends when the last of them has said so, or ``_STOP_TIMEOUT`` later, when the rest counts as stopped.
+    * abandoned (this process had an error): the same with ``_ABANDON_TIMEOUT``; the search learns nothing any more.
+
+    Three clocks: ``_TICK`` bounds the wait for a trial's event, so that a stop is seen by then; ``_deadline`` is the
+    study's timeout while it is running, and the end of ``_STOP_TIMEOUT`` while it is ending. A trial has no clock of
+    its own: the job's timeout is the target's.
+    """
+
     def __init__(
         self,
         spec: StudySpec,
@@ -113,10 +133,10 @@ class _Loop:
         self._counts: dict[TrialState, int] = {}
         self._ended = self._failed = 0  # trials of this run, not of the one that it goes on with
         self._failure = self._failure_before = self._hint = ""  # of the last failures
-        self._notes: set[str] = set()
+        self._notes = NoteFilter()
         self._steps_checked = False
         self._exhausted = False
-        self._end: tuple[RunState, str, str] | None = None
+        self._end: _Outcome | None = None
         self._deadline = time.monotonic() + (spec.timeout or float("inf"))
 
     def run(self, earlier: Sequence[TrialChanged]) -> StudyResult:
@@ -128,8 +148,8 @@ class _Loop:
         except BaseException:
             self._abandon()
             raise
-        state, reason, hint = self._end or self._outcome()
-        return StudyResult(state=state, reason=reason, hint=hint, best=self._best, counts=self._counts)
+        end = self._end or self._outcome()
+        return StudyResult(state=end.state, reason=end.reason, hint=end.hint, best=self._best, counts=self._counts)
 
     def _replay(self, trial: TrialChanged) -> None:
         """Take over a trial of the study that this one goes on with."""
@@ -202,7 +222,7 @@ class _Loop:
                     if not isinstance(event, LogWritten):
                         self._inbox.put((trial, event))
                     elif event.text:
-                        _write_log(Path(trial.job.folder), event.text)
+                        trial.write_log(event.text)
                 lost = StateChanged(state=RunState.FAILED, reason=f"target {self._target.name} lost the job")
                 self._inbox.put((trial, lost))  # not looked at where the job's end came
             except KaptainError as error:
@@ -221,7 +241,7 @@ class _Loop:
         elif trial.state is not before:
             self._emit(trial.changed())
         elif isinstance(event, Noted):
-            self._note(trial, event)
+            self._pass_on(trial, event)
         elif isinstance(event, MetricReported) and self._stopper is not None and not trial.halted.is_set():
             step = trial.intermediate(event)
             if step is not None and self._stopper.report(trial.number, *step):
@@ -233,7 +253,7 @@ class _Loop:
             self._stopper.end(trial.number, TrialState.KILLED, None)
         shutil.rmtree(trial.job.folder, ignore_errors=True)
         text = f"Trial {trial.job.name} is run again with the same values: {trial.reason}"
-        self._note(trial, Noted(text=text, warning=True))
+        self._pass_on(trial, Noted(text=text, warning=True))
         self._launch(trial.number, trial.parameters, trial.lost_before + 1)
         self._emit(self._running[trial.number].changed())
 
@@ -265,10 +285,7 @@ class _Loop:
             return
         self._steps_checked = True
         if trial.steps < 2:
-            name, rule = self._spec.objectives[0], self._spec.early_stopping or self._spec.algorithm
-            text = f"{rule} cannot stop trials early: trial {trial.number} reported {name} only once, at its end"
-            hint = f"report it at every step, as with kaptain.log_metrics({{{name!r}: ...}}, step=epoch)"
-            self._emit(Noted(text=text, warning=True, hint=hint))
+            self._emit(without_steps(self._spec, trial.number))
 
     def _observed_value(self, trial: TrialChanged) -> float | None:
         """Return the value that the search and the stopping rule learn from an ended trial."""
@@ -327,7 +344,7 @@ class _Loop:
                 self._take(trial, StateChanged(state=RunState.STOPPED))
 
     def _end_study(self, state: RunState, reason: str, hint: str = "") -> None:
-        self._end = (state, reason, hint)
+        self._end = _Outcome(state, reason, hint)
         self._deadline = time.monotonic() + _STOP_TIMEOUT
         self._halt_all(reason)
 
@@ -360,12 +377,8 @@ class _Loop:
                 if isinstance(event, BaseException) or (isinstance(event, StateChanged) and event.state.terminal):
                     self._running.pop(trial.number, None)
 
-    def _note(self, trial: Trial, note: Noted) -> None:
-        """Pass on what a trial's job had to say, once for all trials, whatever names and numbers are in it."""
-        parts = note.text.replace(trial.job.name, "").split()
-        template = " ".join(part for part in parts if not any(letter.isdigit() for letter in part))
-        if template not in self._notes and len(self._notes) < _MAX_NOTES:
-            self._notes.add(template)
+    def _pass_on(self, trial: Trial, note: Noted) -> None:
+        if self._notes.is_new(note, trial.job.name):
             self._emit(note)
 
     def _announce_pending(self) -> None:
@@ -375,17 +388,11 @@ class _Loop:
                 trial.announced = True
                 self._emit(trial.changed())
 
-    def _outcome(self) -> tuple[RunState, str, str]:
+    def _outcome(self) -> _Outcome:
         """Return how a study ended that nothing cut short."""
         done = sum(count for state, count in self._counts.items() if state is not TrialState.KILLED)
         if self._best is None:
-            return RunState.FAILED, f"no trial succeeded: {self._failure or 'none reported the objective'}", self._hint
+            reason = f"no trial succeeded: {self._failure or 'none reported the objective'}"
+            return _Outcome(RunState.FAILED, reason, self._hint)
         what = "every combination was tried" if self._exhausted else "all trials are done"
-        return RunState.SUCCEEDED, f"{what}: {done}", ""
-
-
-def _write_log(folder: Path, text: str) -> None:
-    with contextlib.suppress(OSError):  # a full disk must not end a trial on a cluster
-        private_folder(folder)
-        with open_append(folder / "log.txt") as file:
-            file.write(text.encode("utf-8", "replace"))
+        return _Outcome(RunState.SUCCEEDED, f"{what}: {done}")

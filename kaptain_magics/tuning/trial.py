@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import threading
@@ -13,6 +14,7 @@ from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, Met
 from kaptain_magics.core.metric_lines import explain_missing
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState, TrialState
+from kaptain_magics.files import open_append, private_folder
 from kaptain_magics.targets.base import JobRef
 
 _SEEN_AT_MOST = 20  # names of metrics that are remembered for a message
@@ -126,6 +128,14 @@ class Trial:
     def _never_reported(self) -> tuple[str, str]:
         log = _end_of(Path(self.job.folder) / "log.txt")
         return explain_missing(self._objectives[0], log, [*self._metrics, *self._others])
+
+    def write_log(self, text: str) -> None:
+        """Append to the log in the trial's folder, for targets whose jobs do not write it there themselves."""
+        folder = Path(self.job.folder)
+        with contextlib.suppress(OSError):  # a full disk must not end a trial on a cluster
+            private_folder(folder)
+            with open_append(folder / "log.txt") as file:
+                file.write(text.encode("utf-8", "replace"))
 
     def changed(self, *, best: bool = False) -> TrialChanged:
         """Return the trial as an event."""

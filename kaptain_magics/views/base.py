@@ -16,7 +16,7 @@ from kaptain_magics.core.states import RunKind
 
 
 class RunRequest(Protocol):
-    """What was asked of a run, as far as the views need it (``state.RunRecord``)."""
+    """What a run was started for, as far as the views need it (``state.RunRecord``)."""
 
     @property
     def study(self) -> StudySpec | None:
@@ -52,7 +52,7 @@ class Followable(Protocol):
 
     @property
     def record(self) -> RunRequest:
-        """What was asked."""
+        """The study or endpoint that the run was started for, as far as the views draw it."""
 
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
         """Yield the run's events until it has ended, and ``None`` when nothing came for ``tick`` seconds."""

@@ -67,7 +67,7 @@ class CardDiff:
         self._lines = 0
 
     def parts(self, view: RunView) -> dict[str, Any]:
-        """Return them, ready for JSON."""
+        """Return the parts by name, as values that JSON can hold."""
         parts: dict[str, Any] = {"head": html.head(view, view.started), "body": "".join(html.body(view, live=True))}
         parts |= self._log(view)
         if isinstance(view, StudyView):

@@ -251,8 +251,8 @@ class Model(model.Model):
         workspace = config.workspace() if config is not None else Context()
         return cls(**load(workspace, model_uri), config=config, workspace=workspace)
 
-    def _workers(self, asked: int) -> int:
-        return asked if self.framework in DISTRIBUTED or asked < 1 else 1
+    def _workers(self, workers: int) -> int:
+        return workers if self.framework in DISTRIBUTED or workers < 1 else 1
 
 
 def _flags(args: Mapping[str, Any] | Sequence[str] | None) -> tuple[str, ...]:

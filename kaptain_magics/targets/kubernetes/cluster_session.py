@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,8 +18,9 @@ from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
 from kaptain_magics.targets.kubernetes.api.discovery import Discovery
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import labels
-from kaptain_magics.targets.kubernetes.manifests import secret_manifests as secrets
-from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, metadata, variable_files
+from kaptain_magics.targets.kubernetes.manifests.labels import Part, Tags
+from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, variable_files
+from kaptain_magics.targets.kubernetes.manifests.secret_manifests import binary_secret, pull_secret, secret
 from kaptain_magics.targets.kubernetes.pods.job_images import Images
 from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, Packages
 from kaptain_magics.targets.kubernetes.pods.payload import AUTHORITIES, Payload
@@ -30,17 +31,41 @@ if TYPE_CHECKING:
 PENDING_PATIENCE = 300.0  # seconds that something may keep a pod from starting
 
 
+class Secrets(NamedTuple):
+    """The secrets of a job or study; created first, removed at the end.
+
+    Attributes:
+        payload: Script and files, and the values of variables.
+        storage: Access to the object store, where the work uses one.
+        registry: The login of the image's registry, where there is one.
+    """
+
+    payload: Manifest
+    storage: Manifest | None = None
+    registry: Manifest | None = None
+
+    @property
+    def manifests(self) -> list[Manifest]:
+        """All of them."""
+        return [*filter(None, (self.storage, self.registry)), self.payload]
+
+    @property
+    def announced(self) -> tuple[str, ...]:
+        """Names of those whose creation and removal are said: all but the payload."""
+        return tuple(_name(secret) for secret in (self.storage, self.registry) if secret)
+
+
 class Objects(NamedTuple):
     """What makes up a piece of work on the cluster.
 
     Attributes:
-        secrets: Secrets; created first, removed at the end.
+        secrets: Its secrets.
         others: Services and the like, removed with the workload.
         workload: The job or experiment itself.
         payload: What its pods get.
     """
 
-    secrets: list[Manifest]
+    secrets: Secrets
     others: list[Manifest]
     workload: Manifest
     payload: Payload
@@ -48,7 +73,7 @@ class Objects(NamedTuple):
     @property
     def manifests(self) -> list[Manifest]:
         """All manifests in the order in which they are created."""
-        return [*self.secrets, *self.others, self.workload]
+        return [*self.secrets.manifests, *self.others, self.workload]
 
 
 class ClusterSession:
@@ -141,18 +166,23 @@ class ClusterSession:
         named = self.config.settings.get("image_pull_secrets", "").split(",")
         return tuple(filter(None, map(str.strip, named)))
 
-    def setup(self, job: JobSpec, **names: str) -> Setup:
-        """Return what a job's manifests need besides the spec."""
+    def setup(self, job: JobSpec, secrets: Secrets | None = None) -> Setup:
+        """Return what a job's manifests need besides the spec.
+
+        Args:
+            job: The job.
+            secrets: Its secrets; ``None`` where the manifests are not to be created.
+        """
         user = self.config.settings.get("run_as_user", str(USER))
+        storage, registry = (secrets.storage, secrets.registry) if secrets else (None, None)
+        own = (_name(registry),) if registry else ()
         return Setup(
             owner=self.owner,
             namespace=self.cluster.namespace,
             image=self.images.of(job),
-            pull_secrets=tuple(
-                filter(None, (names.get("registry", ""), *self.pull_secrets, *job.cluster.image_pull_secrets))
-            ),
-            payload=names["payload"],
-            storage=names.get("storage", ""),
+            pull_secrets=(*own, *self.pull_secrets, *job.cluster.image_pull_secrets),
+            payload=_name(secrets.payload) if secrets else "",
+            storage=_name(storage) if storage else "",
             service_account=job.cluster.service_account or self.config.settings.get("service_account", ""),
             user=int(user) if user.isdigit() else None,
             variables=(*job.env, *job.env_names),
@@ -160,38 +190,35 @@ class ClusterSession:
             ignore_disruption=self.discovery.ignores_disruption,
         )
 
-    def parts(self, job: JobSpec, made: Payload, run: str, **more: str) -> tuple[list[Manifest], Setup]:
-        """Return the secrets of a job or study, and the setup that names them.
+    def secrets(self, job: JobSpec, payload: Payload, tags: Tags) -> Secrets:
+        """Return the secrets of a job or study; the payload gets the files that this session adds.
 
         Args:
             job: The job, or the template of all trials.
-            made: What goes to the pods.
-            run: ``train`` or ``tune``.
-            **more: Labels of the secrets besides the usual ones.
+            payload: What goes to the pods.
+            tags: What the secrets are made for.
+
+        Raises:
+            TargetError: The model's place cannot be reached from pods.
         """
-        more = more or {"job": job.name}
         self._refuse_folders(job)
-        made.files[LISTED] = self.packages.listed(self.images.of(job), job.upload_uri, job.model_id)
-        names = {"payload": f"{run}-script-{new_hex(16)}"}
-        found: list[Manifest] = []
-
-        def about(name: str) -> Manifest:
-            setup = Setup(owner=self.owner, namespace=self.cluster.namespace, image="")
-            return metadata(setup, name, job.model_id, job.run_id, **more)
-
+        image = self.images.of(job)
+        payload.files[LISTED] = self.packages.listed(image, job.upload_uri, job.model_id)
         storage_env, authorities = self.storage if job.upload_uri.startswith("s3://") else ({}, b"")
         if authorities:
-            made.files[AUTHORITIES] = authorities
+            payload.files[AUTHORITIES] = authorities
+        storage = registry = None
         if storage_env:
-            names["storage"] = labels.new_secret_name(run)
-            found.append(secrets.secret(about(names["storage"]), storage_env))
-        config = self.images.credentials(self.images.of(job))
-        if config:
-            names["registry"] = labels.new_secret_name(f"{run}-registry")
-            found.append(secrets.pull_secret(about(names["registry"]), config))
-        files = made.files | variable_files(self.config.variables(job))
-        found.append(secrets.binary_secret(about(names["payload"]), files))
-        return found, self.setup(job, **names)
+            storage = secret(self._metadata(job, tags, Part.STORAGE), storage_env)
+        if login := self.images.credentials(image):
+            registry = pull_secret(self._metadata(job, tags, Part.REGISTRY), login)
+        files = payload.files | variable_files(self.config.variables(job))
+        return Secrets(binary_secret(self._metadata(job, tags, Part.PAYLOAD), files), storage, registry)
+
+    def _metadata(self, job: JobSpec, tags: Tags, part: Part) -> Manifest:
+        """Return the metadata of a secret; its name has the contract's form, such as ``train-d3adabf95994484a``."""
+        infix = {Part.PAYLOAD: "script-", Part.STORAGE: "", Part.REGISTRY: "registry-"}[part]
+        return tags.for_part(part).metadata(self.cluster.namespace, f"{job.phase}-{infix}{new_hex(16)}")
 
     def _refuse_folders(self, job: JobSpec) -> None:
         if job.upload_uri.startswith("file://"):
@@ -210,7 +237,7 @@ class ClusterSession:
         try:
             if objects.payload.work_uri:
                 self.store(objects.payload.work_uri).write(objects.payload.work_uri, objects.payload.work)
-            for manifest in (*objects.secrets, *objects.others):
+            for manifest in (*objects.secrets.manifests, *objects.others):
                 self.cluster.create(manifest)
                 made.append(manifest)
             workload = self.cluster.create(objects.workload)
@@ -244,9 +271,13 @@ class ClusterSession:
             with suppress(KaptainError):
                 self.store(uri).delete(uri)
 
-    def delete_secrets(self, names: str) -> Iterator[Event]:
+    def delete_secrets(self, names: Iterable[str]) -> Iterator[Event]:
         """Remove secrets and say so."""
-        for name in filter(None, names.split(",")):
+        for name in names:
             with suppress(KaptainError):
                 if self.cluster.delete("Secret", name):
                     yield Noted(text=f"Deleting secret {name} in namespace {self.cluster.namespace}.")
+
+
+def _name(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["name"])

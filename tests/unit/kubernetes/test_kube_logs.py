@@ -9,7 +9,6 @@ import pytest
 
 from kaptain_magics.core.events import Event, LogWritten, Noted, StateChanged
 from kaptain_magics.core.states import RunState
-from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes.api import log_stream
 from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.feed import Feed
@@ -17,6 +16,7 @@ from kaptain_magics.targets.kubernetes.api.feed_items import Piece
 from kaptain_magics.targets.kubernetes.api.log_stamps import Stamps
 from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.jobs.job_follower import JobFollower
+from kaptain_magics.targets.kubernetes.jobs.job_record import JobRecord
 from tests.unit.kubernetes.scripted_api import Answer, listing, pod, serve, silence, stamped
 
 __all__ = ["serve"]
@@ -126,8 +126,8 @@ def failed_job(message: str) -> dict[str, list[Answer]]:
 
 
 def follow(cluster: Any) -> list[Event]:
-    ref = JobRef(target="kubernetes", name="j", data={"kind": "Job", "container": "c"})
-    return list(JobFollower(cluster, ref, 0, 60.0, lambda *_: iter(())).events())
+    record = JobRecord(kind="Job", container="c")
+    return list(JobFollower(cluster, "j", record, 0, 60.0, lambda *_: iter(())).events())
 
 
 def test_a_failed_jobs_reason_does_not_depend_on_its_log(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,10 +27,10 @@ from kaptain_magics.targets.kubernetes.manifests import inferenceservice as kser
 from kaptain_magics.targets.kubernetes.manifests import secret_manifests as secrets
 from kaptain_magics.targets.kubernetes.manifests import server_manifests as serving
 from kaptain_magics.targets.kubernetes.manifests import workloads as jobs
-from kaptain_magics.targets.kubernetes.manifests.pod import Setup, metadata
+from kaptain_magics.targets.kubernetes.manifests.pod import Setup
 
 GOLDEN = Path(__file__).parent / "golden"
-KSERVE = Path(__file__).parents[2] / "cluster" / "crds" / "kserve.json"
+KSERVE = Path(__file__).parents[2] / "parts" / "cluster" / "crds" / "kserve.json"
 SETUP = Setup(
     owner="jane-0a1b2c3d",
     namespace="demo",
@@ -178,7 +178,8 @@ MADE: dict[str, Callable[[], Any]] = {
 
 
 def _about(name: str) -> Manifest:
-    return metadata(SETUP, name, "dev/mnist", "20211210-192931-a1b2c3", job="mnist-job-17921389")
+    part = labels.part_of({"metadata": {"name": name}})
+    return labels.Tags.of_job(SETUP.owner, job()).for_part(part).metadata(SETUP.namespace, name)
 
 
 def _fields(setup: Setup) -> dict[str, Any]:
@@ -384,7 +385,7 @@ def test_storage_annotations() -> None:
 
 
 def test_labels_are_valid_whatever_the_names(tmp_path: Path) -> None:
-    made = labels.labels("jane", "Dev/Größe_1!", "20211210-1929", job="x" * 80)
+    made = labels.Tags(owner="jane", model_id="Dev/Größe_1!", run_id="20211210-1929", job="x" * 80).labels
     assert all(0 < len(value) <= 63 for value in made.values())
     assert labels.value("-._a/b._-") == "a-b"
     one = labels.owner_name(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from kaptain_magics.core.domains import Double
 from kaptain_magics.core.events import Event, MetricSummary, Noted, TrialChanged
 from kaptain_magics.core.states import Direction, RunState, TrialState
-from kaptain_magics.tuning.watch import StudyWatch
+from kaptain_magics.tuning.study_notes import StudyWatch
 
 
 def trial(number: int, state: TrialState = TrialState.SUCCEEDED, **metrics: float) -> TrialChanged:

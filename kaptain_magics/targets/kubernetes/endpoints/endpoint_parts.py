@@ -15,6 +15,7 @@ from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
 from kaptain_magics.targets.kubernetes.manifests import labels, pod
 from kaptain_magics.targets.kubernetes.manifests import secret_manifests as secrets
+from kaptain_magics.targets.kubernetes.manifests.labels import Part, Tags, part_of
 from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup
 from kaptain_magics.targets.kubernetes.manifests.server_manifests import server_options
 from kaptain_magics.targets.kubernetes.pods import payload
@@ -51,12 +52,10 @@ class EndpointParts:
     def __init__(self, session: ClusterSession) -> None:
         self._session = session
 
-    def metadata(self, endpoint: EndpointSpec, name: str) -> Manifest:
-        """Return the metadata of an object of the endpoint."""
-        setup = Setup(owner=self._session.owner, namespace=self._session.cluster.namespace, image="")
-        return pod.metadata(
-            setup, name, endpoint.model_id, endpoint.run_id, endpoint=endpoint.name, revision=endpoint.revision
-        )
+    def metadata(self, endpoint: EndpointSpec, name: str, part: Part | None = None) -> Manifest:
+        """Return the metadata of an object of the endpoint; a secret says which part it is."""
+        tags = Tags.of_endpoint(self._session.owner, endpoint)
+        return (tags.for_part(part) if part else tags).metadata(self._session.cluster.namespace, name)
 
     def common(self, endpoint: EndpointSpec, annotations: dict[str, str] | None = None) -> list[Manifest]:
         """Return the secrets and the service account.
@@ -73,12 +72,14 @@ class EndpointParts:
                 "pods cannot get a model from a directory of this machine",
                 "set an S3 store that the cluster reaches: %config KaptainMagics.storage_uri = 's3://bucket/prefix'",
             )
-        storage = secrets.secret(self.metadata(endpoint, f"{endpoint.name}-secret"), self._session.storage[0])
+        about = self.metadata(endpoint, f"{endpoint.name}-secret", Part.STORAGE)
+        storage = secrets.secret(about, self._session.storage[0])
         storage["metadata"]["annotations"] |= annotations or {}
         found = [storage]
         config = self._credentials(self._image(endpoint))
         if config:
-            found.append(secrets.pull_secret(self.metadata(endpoint, f"{endpoint.name}-registry"), config))
+            about = self.metadata(endpoint, f"{endpoint.name}-registry", Part.REGISTRY)
+            found.append(secrets.pull_secret(about, config))
         account = {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
@@ -143,11 +144,12 @@ class EndpointParts:
             files[payload.AUTHORITIES] = self._session.storage[1]
         if endpoint.requirements:
             files["requirements.txt"] = "".join(f"{line}\n" for line in endpoint.requirements).encode()
-        return secrets.binary_secret(self.metadata(endpoint, setup.payload), files | self._variables(endpoint))
+        about = self.metadata(endpoint, setup.payload, Part.PAYLOAD)
+        return secrets.binary_secret(about, files | self._variables(endpoint))
 
     def variables_payload(self, endpoint: EndpointSpec, setup: Setup) -> Manifest:
         """Return the secret with the variables of an endpoint that another's server serves."""
-        return secrets.binary_secret(self.metadata(endpoint, setup.payload), self._variables(endpoint))
+        return secrets.binary_secret(self.metadata(endpoint, setup.payload, Part.PAYLOAD), self._variables(endpoint))
 
     def _variables(self, endpoint: EndpointSpec) -> dict[str, bytes]:
         return pod.variable_files(self._session.config.variables(endpoint))
@@ -166,7 +168,7 @@ class EndpointParts:
 
         yield from in_background(make)
 
-    def create(self, endpoint: EndpointSpec, objects: list[Manifest]) -> Iterator[Event]:
+    def create(self, objects: list[Manifest]) -> Iterator[Event]:
         """Create the objects, patch those that are shared with the revision before; after a failure nothing new stays.
 
         Raises:
@@ -176,7 +178,7 @@ class EndpointParts:
         try:
             for manifest in objects:
                 kind, name = manifest["kind"], manifest["metadata"]["name"]
-                shared = kind in _SHARED and not name.startswith(f"{endpoint.name}-server-")
+                shared = kind in _SHARED and not _of_one_deployment(manifest)
                 if shared and kind not in _SILENT:
                     yield Noted(text=f"Reading {_called(kind)} {name} in namespace {cluster.namespace}.")
                 if shared and cluster.get(kind, name) is not None:
@@ -207,6 +209,11 @@ class EndpointParts:
         for kind in ("Service", "ServiceAccount", "Secret"):
             for thing in self._session.cluster.list(kind, chosen):
                 self._session.cluster.delete(kind, thing["metadata"]["name"])
+
+
+def _of_one_deployment(manifest: Manifest) -> bool:
+    """Whether an object is of this deployment of the endpoint alone: the server with its options."""
+    return manifest["kind"] == "Secret" and part_of(manifest) is Part.PAYLOAD
 
 
 def server_name(endpoint: EndpointSpec) -> str:

@@ -34,6 +34,7 @@ from kaptain_magics.targets.kubernetes.endpoints.endpoint_parts import (
 from kaptain_magics.targets.kubernetes.endpoints.rollout import Rollout, settled
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests import server_manifests as serving
+from kaptain_magics.targets.kubernetes.manifests.labels import Part, part_of
 from kaptain_magics.targets.kubernetes.manifests.server_manifests import CANARY, PORT, STABLE
 
 _TICK = 0.5
@@ -79,7 +80,7 @@ class PlainServing:
         old += [d for d in before if _role(d) == CANARY]
         if endpoint.transformer:
             yield Noted(text="transformers need KServe, which does not serve this: it is ignored", warning=True)
-        yield from self._parts.create(endpoint, objects)
+        yield from self._parts.create(objects)
         try:
             end = yield from self._wait(endpoint)
             if end is None and endpoint.canary_percent is not None:
@@ -307,7 +308,7 @@ class PlainServing:
             for thing in cluster.list(kind, chosen):
                 cluster.delete(kind, _name(thing))
         for thing in cluster.list("Secret", chosen):
-            if _name(thing).startswith(f"{name}-server-"):
+            if part_of(thing) is Part.PAYLOAD:
                 cluster.delete("Secret", _name(thing))
         if last:
             self._parts.remove_common(name)

@@ -12,7 +12,6 @@ import msgspec
 from kaptain_magics.core.events import Event, Noted, StateChanged
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError
-from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
 from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
@@ -21,6 +20,7 @@ from kaptain_magics.targets.kubernetes.api.feed import Feed
 from kaptain_magics.targets.kubernetes.api.feed_items import Item, Piece, Trouble
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.api.log_stream import last_log
+from kaptain_magics.targets.kubernetes.jobs.job_record import JobRecord
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.pod import INIT
 from kaptain_magics.targets.output import OutputReader
@@ -39,7 +39,8 @@ class JobFollower:
 
     Args:
         cluster: The cluster.
-        ref: The job.
+        name: The job's name.
+        record: What is known of it.
         after: Bytes of the log that the caller has.
         patience: Seconds that something may keep a pod from starting before the job is given up.
         tidy: Removes what belongs to the ended job and yields what it did. It gets whether the job is to go too, and
@@ -47,13 +48,17 @@ class JobFollower:
     """
 
     def __init__(
-        self, cluster: Cluster, ref: JobRef, after: int, patience: float, tidy: Callable[[bool, str], Iterator[Event]]
+        self,
+        cluster: Cluster,
+        name: str,
+        record: JobRecord,
+        after: int,
+        patience: float,
+        tidy: Callable[[bool, str], Iterator[Event]],
     ) -> None:
-        self._cluster, self._ref, self._after = cluster, ref, after
+        self._cluster, self._name, self._record, self._after = cluster, name, record, after
         self._patience, self._tidy = patience, tidy
-        self._kind, self._container = ref.data["kind"], ref.data["container"]
-        self._names = tuple(filter(None, ref.data.get("metrics", "").split("\n")))
-        self._settings = msgspec.json.decode(ref.data.get("settings", "{}"))
+        self._kind, self._container = record.kind, record.container
         self._job: Manifest = {}
         self._pods: dict[str, Manifest] = {}
         self._gone: set[str] = set()
@@ -68,37 +73,38 @@ class JobFollower:
         self._blocked_since = 0.0
 
     def _reader_from(self, after: int) -> OutputReader:
-        upload_uri = self._ref.data.get("upload", "")
-        return OutputReader(self._names, after, upload_uri=upload_uri, settings=self._settings)
+        known = self._record
+        return OutputReader(known.metrics, after, upload_uri=known.upload_uri, settings=known.settings)
 
     def events(self) -> Iterator[Event]:
         """Yield the job's events until its end."""
-        job = self._cluster.get(self._kind, self._ref.name)
+        job = self._cluster.get(self._kind, self._name)
         if job is None:
             yield from self._tidy(False, "")
             yield StateChanged(
                 state=RunState.STOPPED,
-                reason=f"job {self._ref.name} is not on the cluster any more",
+                reason=f"job {self._name} is not on the cluster any more",
                 hint="run it again",
             )
             return
         self._job = job
-        if not self._after and "trial" not in self._ref.data:
+        if not self._after and not self._record.trial:
             yield from self._announce()
         with Feed(self._cluster) as feed:
-            feed.watch("job", self._kind, fields=f"metadata.name={self._ref.name}")
-            feed.watch("pods", "Pod", labels=f"{labels.JOB}={self._ref.name}")
-            feed.watch("events", "Event", fields=f"involvedObject.name={self._ref.name}")
+            feed.watch("job", self._kind, fields=f"metadata.name={self._name}")
+            feed.watch("pods", "Pod", labels=f"{labels.JOB}={self._name}")
+            feed.watch("events", "Event", fields=f"involvedObject.name={self._name}")
             end = yield from self._follow(feed)
         yield from self._tidy(end.state is not RunState.SUCCEEDED and not self._finished(), self._reader.fetched)
         yield end
 
     def _announce(self) -> Iterator[Event]:
         where = f"in namespace {self._cluster.namespace}."
-        for secret in filter(None, self._ref.data.get("secrets", "").split(",")):
+        for secret in self._record.secrets:
             yield Noted(text=f"Creating secret {secret} {where}")
-        yield Noted(text=f"Creating {self._kind.lower()} {self._ref.name} {where}")
-        if self._kind == "TrainJob" and "ttl" in self._ref.data and "ttlSecondsAfterFinished" not in self._job["spec"]:
+        yield Noted(text=f"Creating {self._kind.lower()} {self._name} {where}")
+        ttl_ignored = self._record.ttl_seconds is not None and "ttlSecondsAfterFinished" not in self._job["spec"]
+        if self._kind == "TrainJob" and ttl_ignored:
             text = "the TrainJobs of this cluster have no time to live: the ended job stays"
             yield Noted(text=text, warning=True, hint="have it removed at its end: force_cleanup=True")
         yield Noted(text="Waiting for Master Node Training Model to start...")
@@ -171,7 +177,7 @@ class JobFollower:
     def _look_at_pods(self) -> None:
         """Ask for the pods: the watch of the job may tell its end before that of the pods tells their beginning."""
         with suppress(KaptainError):
-            for pod in self._cluster.list("Pod", f"{labels.JOB}={self._ref.name}"):
+            for pod in self._cluster.list("Pod", f"{labels.JOB}={self._name}"):
                 self._pods[pod["metadata"]["uid"]] = pod
 
     def _trouble(self, trouble: Trouble) -> Generator[Event, None, StateChanged | None]:
@@ -187,7 +193,7 @@ class JobFollower:
         return StateChanged(
             state=RunState.FAILED,
             reason=f"the cluster did not answer for a long time ({message}); the job may still run there",
-            hint=f"when it answers again: kubectl get {self._kind.lower()} {self._ref.name}",
+            hint=f"when it answers again: kubectl get {self._kind.lower()} {self._name}",
         )
 
     def _watch_events(self, feed: Feed, pod: str) -> None:
@@ -226,7 +232,7 @@ class JobFollower:
             if not self._running:
                 self._running = True
                 yield StateChanged(state=RunState.RUNNING)
-                if "trial" not in self._ref.data:
+                if not self._record.trial:
                     yield Noted(text=f"Master Node Training Model started in pod: {name}.")
             return
 
@@ -242,7 +248,7 @@ class JobFollower:
             self._reader = self._reader_from(0)
             with suppress(KaptainError):
                 change = {"metadata": {"annotations": {LOG_BASE: f"{uid}:{self._base}"}}}
-                self._cluster.patch(self._kind, self._ref.name, change)
+                self._cluster.patch(self._kind, self._name, change)
         elif noted == uid:  # another reader has seen the change
             self._base = int(base)
             self._reader = self._reader_from(max(0, self._after - self._base))
@@ -269,7 +275,7 @@ class JobFollower:
         return any(explain.condition(self._job, end) for end in ends)
 
     def _nobody_there(self) -> StateChanged:
-        what = f"{self._kind.lower()} {self._ref.name}"
+        what = f"{self._kind.lower()} {self._name}"
         hint = f"see whether the controller of {self._kind} runs: kubectl describe {what}"
         return self._failed(Problem(f"the cluster has made no pod for {what} in {self._patience:g} s", hint))
 
@@ -321,20 +327,21 @@ class JobFollower:
             or StateChanged(
                 state=RunState.FAILED,
                 reason=f"the job failed: {failed.get('message') or failed.get('reason', 'without a reason')}",
-                hint=f"kubectl describe {self._kind.lower()} {self._ref.name}",
+                hint=f"kubectl describe {self._kind.lower()} {self._name}",
             )
         )
 
     def _overdue(self) -> bool:
         """Whether the job's time is up where nobody on the cluster looks at it: older Trainers have no deadline."""
-        limit = self._ref.data.get("timeout")
+        limit = self._record.timeout
         if self._kind != "TrainJob" or not limit or not self._pods:
             return False
         begun = min(datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) for pod in self._pods.values())
-        return time.time() - begun.timestamp() > float(limit)
+        return time.time() - begun.timestamp() > limit
 
     def _timed_out(self) -> StateChanged:
-        reason = f"timed out after {self._ref.data.get('timeout', '?')} s"
+        limit = self._record.timeout
+        reason = "timed out" if limit is None else f"timed out after {limit:g} s"
         problem = self._problem()
         if problem is not None and not self._running:
             reason += f": {problem.sentence}"
@@ -364,7 +371,7 @@ class JobFollower:
 
     def _stop_reason(self) -> str:
         asked = STOPPED in self._job["metadata"].get("annotations", {})
-        return "stopped" if asked else f"job {self._ref.name} was deleted on the cluster"
+        return "stopped" if asked else f"job {self._name} was deleted on the cluster"
 
     def _problem(self) -> Problem | None:
         for uid, pod in self._pods.items():

@@ -10,7 +10,8 @@ from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import DomainError
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import labels
-from kaptain_magics.targets.kubernetes.manifests.pod import Setup, metadata
+from kaptain_magics.targets.kubernetes.manifests.labels import Tags
+from kaptain_magics.targets.kubernetes.manifests.pod import Setup
 
 TRIAL = "trialName"  # our name of the trial parameter that holds the trial's own name
 SEEDED = ("random", "tpe", "multivariate-tpe", "bayesianoptimization", "cmaes")  # algorithms that take a seed
@@ -61,7 +62,7 @@ def experiment(study: StudySpec, setup: Setup, workload: Manifest, container: st
     return {
         "apiVersion": "kubeflow.org/v1beta1",
         "kind": "Experiment",
-        "metadata": metadata(setup, study.name, study.model_id, study.run_id, study=study.name),
+        "metadata": Tags.of_study(setup.owner, study).metadata(setup.namespace, study.name),
         "spec": spec,
     }
 

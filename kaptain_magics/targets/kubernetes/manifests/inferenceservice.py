@@ -11,11 +11,11 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import ServingError
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.manifests.labels import Tags
 from kaptain_magics.targets.kubernetes.manifests.pod import (
     MOUNT,
     STORAGE_NAMES,
     Setup,
-    metadata,
     our_container,
     own_environment,
     pod_security,
@@ -66,14 +66,7 @@ def inference_service(endpoint: EndpointSpec, setup: Setup, mode: str) -> Manife
             "KServe has canaries in its serverless mode only",
             "have Knative installed, or serve without KServe: %config KaptainMagics.cluster_serving = 'plain'",
         )
-    about = metadata(
-        setup,
-        endpoint.name,
-        endpoint.model_id,
-        endpoint.run_id,
-        endpoint=endpoint.name,
-        revision=endpoint.revision,
-    )
+    about = Tags.of_endpoint(setup.owner, endpoint).metadata(setup.namespace, endpoint.name)
     about["annotations"][MODE] = mode
     spec: Manifest = {"predictor": _predictor(endpoint, setup, mode)}
     if endpoint.transformer:

@@ -6,10 +6,15 @@ import getpass
 import hashlib
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 
+import msgspec
+
 from kaptain_magics.core.names import new_hex, sanitize
+from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.files import locked, write_whole
+from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "kaptain"
@@ -22,8 +27,18 @@ ENDPOINT = "kaptain-magics/endpoint"
 REVISION = "kaptain-magics/revision"
 ROLE = "kaptain-magics/role"  # of an endpoint's pods: stable or canary
 
+PART = "kaptain-magics/part"  # of a secret
+
 MODEL_ID = "kaptain-magics/model-id"  # annotation: the model's id as it was written
 EVERYTHING = f"{MANAGED_BY}={MANAGER}"
+
+
+class Part(StrEnum):
+    """What a secret is for."""
+
+    PAYLOAD = "payload"  # script or server with its files, the values of variables
+    STORAGE = "storage"  # access to the object store
+    REGISTRY = "registry"  # to pull the image with
 
 
 def owner_name(home: Path, setting: str = "") -> str:
@@ -62,24 +77,75 @@ def short(run_id: str) -> str:
     return hashlib.sha256(run_id.encode()).hexdigest()[:8]
 
 
-def labels(owner: str, model_id: str, run_id: str, **more: str) -> dict[str, str]:
-    """Return the labels of an object.
+class Tags(msgspec.Struct, frozen=True, kw_only=True):
+    """What an object was made for; becomes its labels, by which it is found and cleaned up.
 
-    Args:
+    Attributes:
         owner: The owner's label value.
-        model_id: The model's id.
-        run_id: The run's id.
-        **more: Further labels by the lower-case name of this module's constant: ``job="mnist-job-1"``.
+        model_id: The model.
+        run_id: The run.
+        job: The job that it belongs to.
+        study: The study that it belongs to.
+        endpoint: The endpoint that it belongs to.
+        revision: The model's revision that an endpoint's object serves.
+        part: What a secret is for.
     """
-    made = {MANAGED_BY: MANAGER, OWNER: owner, MODEL: sanitize(model_id), RUN: value(run_id)}
-    return made | {f"kaptain-magics/{name}": value(text) for name, text in more.items()}
+
+    owner: str
+    model_id: str
+    run_id: str
+    job: str = ""
+    study: str = ""
+    endpoint: str = ""
+    revision: str = ""
+    part: str = ""
+
+    @classmethod
+    def of_job(cls, owner: str, job: JobSpec) -> Tags:
+        """Return the tags of what a job is made of."""
+        return cls(owner=owner, model_id=job.model_id, run_id=job.run_id, job=job.name)
+
+    @classmethod
+    def of_study(cls, owner: str, study: StudySpec) -> Tags:
+        """Return the tags of what a study is made of."""
+        return cls(owner=owner, model_id=study.model_id, run_id=study.run_id, study=study.name)
+
+    @classmethod
+    def of_endpoint(cls, owner: str, endpoint: EndpointSpec) -> Tags:
+        """Return the tags of what an endpoint is made of."""
+        named = {"endpoint": endpoint.name, "revision": endpoint.revision}
+        return cls(owner=owner, model_id=endpoint.model_id, run_id=endpoint.run_id, **named)
+
+    def for_part(self, part: Part) -> Tags:
+        """Return the tags of a secret of these."""
+        return msgspec.structs.replace(self, part=part.value)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels."""
+        further = {JOB: self.job, STUDY: self.study, ENDPOINT: self.endpoint, PART: self.part}
+        named = {name: value(text) for name, text in further.items() if text}
+        if self.endpoint:
+            named[REVISION] = value(self.revision)
+        return {MANAGED_BY: MANAGER, OWNER: self.owner, MODEL: sanitize(self.model_id), RUN: value(self.run_id)} | named
+
+    def metadata(self, namespace: str, name: str) -> Manifest:
+        """Return the metadata of an object."""
+        annotations = {MODEL_ID: self.model_id}
+        return {"name": name, "namespace": namespace, "labels": self.labels, "annotations": annotations}
+
+
+def part_of(secret: Manifest) -> Part:
+    """Return what a secret of ours is for."""
+    about = secret["metadata"]
+    named = (about.get("labels") or {}).get(PART)
+    if named:
+        return Part(named)
+    if re.search(r"^(train|tune)-script-|-server-[0-9a-f]{8}$", about["name"]):  # names before there was the label
+        return Part.PAYLOAD
+    return Part.REGISTRY if "-registry" in about["name"] else Part.STORAGE
 
 
 def selector(wanted: Mapping[str, str]) -> str:
     """Return a label selector that asks for all of ``wanted``."""
     return ",".join(f"{name}={text}" for name, text in wanted.items())
-
-
-def new_secret_name(phase: str) -> str:
-    """Return the name of a job's secret in the contract's form: ``train-d3adabf95994484a``."""
-    return f"{phase}-{new_hex(16)}"

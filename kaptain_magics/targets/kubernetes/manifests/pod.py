@@ -11,7 +11,7 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.runtime.threads import thread_limits
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
-from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.manifests.labels import MODEL_ID, Tags
 
 MOUNT = "/opt/kaptain"  # the payload: start.py, program.json, archives
 ROOT = "/home/kaptain"  # an empty volume to work in
@@ -66,24 +66,13 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     further: dict[str, str] = {}
 
 
-def metadata(setup: Setup, name: str, model_id: str, run_id: str, /, **more: str) -> Manifest:
-    """Return an object's metadata with the labels that it is found by."""
-    return {
-        "name": name,
-        "namespace": setup.namespace,
-        "labels": labels.labels(setup.owner, model_id, run_id, **more),
-        "annotations": {labels.MODEL_ID: model_id},
-    }
-
-
-def job_template(job: JobSpec, setup: Setup, env: Mapping[str, str] | None = None, /, **more: str) -> Manifest:
+def job_template(job: JobSpec, setup: Setup, env: Mapping[str, str] | None = None) -> Manifest:
     """Return the pod template of a job.
 
     Args:
         job: The job.
-        setup: Its surroundings.
+        setup: What its manifests need besides.
         env: Further environment variables of the container.
-        **more: Further labels.
     """
     main: dict[str, Any] = {
         **our_container(job.framework.value, setup, job.resources),
@@ -107,14 +96,14 @@ def job_template(job: JobSpec, setup: Setup, env: Mapping[str, str] | None = Non
         {"name": "payload", "secret": {"secretName": setup.payload}},
         {"name": "work", "emptyDir": {}},
     ]
-    return {"metadata": template_metadata(job, setup, **more), "spec": pod}
+    return {"metadata": template_metadata(job, setup), "spec": pod}
 
 
-def template_metadata(job: JobSpec, setup: Setup, /, **more: str) -> Manifest:
+def template_metadata(job: JobSpec, setup: Setup) -> Manifest:
     """Return the metadata of a job's pods: labels to find them, no service mesh."""
     return {
-        "labels": labels.labels(setup.owner, job.model_id, job.run_id, **more) | {"sidecar.istio.io/inject": "false"},
-        "annotations": {"sidecar.istio.io/inject": "false", labels.MODEL_ID: job.model_id},
+        "labels": Tags.of_job(setup.owner, job).labels | {"sidecar.istio.io/inject": "false"},
+        "annotations": {"sidecar.istio.io/inject": "false", MODEL_ID: job.model_id},
     }
 
 

@@ -9,12 +9,12 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.manifests.labels import Tags
 from kaptain_magics.targets.kubernetes.manifests.pod import (
     MOUNT,
     ROOT,
     STORAGE_PATIENCE,
     Setup,
-    metadata,
     our_container,
     own_environment,
     pod_spec,
@@ -24,6 +24,7 @@ from kaptain_magics.targets.kubernetes.manifests.pod import (
 PORT = 8080
 FOLDER = f"{ROOT}/model"
 CONTAINER = "kaptain-container"
+TERMINATION_LOG = "/dev/termination-log"  # what is written there stands in the container's state
 FETCH = "storage-initializer"  # name of the init container
 STABLE, CANARY = "stable", "canary"
 REPLICAS = "kaptain-magics/replicas"  # annotation of a Deployment: replicas at least and at most
@@ -53,6 +54,7 @@ def server_options(endpoint: EndpointSpec, folder: str = FOLDER) -> str:
         "workers": endpoint.workers,
         "insecure": True,  # the service has an address in the cluster only, as KServe's have
         "drain_seconds": _DRAIN,
+        "failure": TERMINATION_LOG,
     }
     return json.dumps(options)
 
@@ -67,7 +69,7 @@ def deployment(endpoint: EndpointSpec, setup: Setup, name: str, role: str) -> Ma
         role: ``STABLE`` or ``CANARY``.
     """
     at_most = endpoint.max_replicas or endpoint.min_replicas
-    about = _metadata(endpoint, setup, name)
+    about = Tags.of_endpoint(setup.owner, endpoint).metadata(setup.namespace, name)
     about["labels"][labels.ROLE] = role
     about["annotations"] |= {
         REPLICAS: f"{endpoint.min_replicas}-{max(at_most, endpoint.min_replicas)}",
@@ -136,7 +138,7 @@ def service(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(endpoint, setup, endpoint.name),
+        "metadata": Tags.of_endpoint(setup.owner, endpoint).metadata(setup.namespace, endpoint.name),
         "spec": {
             "selector": {labels.ENDPOINT: endpoint.name, labels.ROLE: "server"},
             "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
@@ -172,14 +174,3 @@ def autoscaler(deployment: Manifest, api_version: str) -> Manifest | None:
         "metadata": {"name": about["name"], "namespace": about["namespace"], "labels": kept},
         "spec": spec,
     }
-
-
-def _metadata(endpoint: EndpointSpec, setup: Setup, name: str) -> Manifest:
-    return metadata(
-        setup,
-        name,
-        endpoint.model_id,
-        endpoint.run_id,
-        endpoint=endpoint.name,
-        revision=endpoint.revision,
-    )

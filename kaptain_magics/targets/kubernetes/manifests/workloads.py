@@ -6,7 +6,8 @@ import math
 
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.targets.kubernetes.api.kinds import KINDS, Manifest
-from kaptain_magics.targets.kubernetes.manifests.pod import STORAGE_NAMES, Setup, job_template, metadata, requirements
+from kaptain_magics.targets.kubernetes.manifests.labels import Tags
+from kaptain_magics.targets.kubernetes.manifests.pod import STORAGE_NAMES, Setup, job_template, requirements
 
 RENDEZVOUS = 29500  # port of the first worker that the others meet at
 RUNTIMES = {"pytorch": "torch-distributed", "tensorflow": "plainml-distributed"}
@@ -16,7 +17,7 @@ PATCHES = ("runtimePatches", "podTemplateOverrides")  # fields of TrainJob, the 
 
 def batch_job(job: JobSpec, setup: Setup) -> Manifest:
     """Return a Job of one worker that is never started a second time by a failure of the script."""
-    spec: Manifest = {"backoffLimit": 0, "template": job_template(job, setup, job=job.name)}
+    spec: Manifest = {"backoffLimit": 0, "template": job_template(job, setup)}
     if setup.ignore_disruption:
         disrupted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
         spec["podFailurePolicy"] = {"rules": [disrupted]}
@@ -25,7 +26,7 @@ def batch_job(job: JobSpec, setup: Setup) -> Manifest:
 
 def indexed_job(job: JobSpec, setup: Setup) -> list[Manifest]:
     """Return an Indexed Job of several workers, and the service by which they find each other."""
-    template = job_template(job, setup, {"KAPTAIN_WORKERS": str(job.workers)}, job=job.name)
+    template = job_template(job, setup, {"KAPTAIN_WORKERS": str(job.workers)})
     template["spec"]["subdomain"] = job.name
     spec = {
         "backoffLimit": 0,
@@ -37,7 +38,7 @@ def indexed_job(job: JobSpec, setup: Setup) -> list[Manifest]:
     service = {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(setup, job.name, job.model_id, job.run_id, job=job.name),
+        "metadata": Tags.of_job(setup.owner, job).metadata(setup.namespace, job.name),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
@@ -72,7 +73,7 @@ def train_job(job: JobSpec, setup: Setup, style: str = PATCHES[0]) -> Manifest:
         setup: Its surroundings.
         style: The field by which this version of Trainer lets a pod be changed, of ``PATCHES``.
     """
-    template = job_template(job, setup, {"KAPTAIN_WORKERS": str(job.workers)}, job=job.name)
+    template = job_template(job, setup, {"KAPTAIN_WORKERS": str(job.workers)})
     pod = template["spec"]
     main = pod["containers"][0]
     trainer: Manifest = {
@@ -111,7 +112,7 @@ def _object(kind: str, job: JobSpec, setup: Setup, spec: Manifest) -> Manifest:
     return {
         "apiVersion": KINDS[kind].api_version,
         "kind": kind,
-        "metadata": metadata(setup, job.name, job.model_id, job.run_id, job=job.name),
+        "metadata": Tags.of_job(setup.owner, job).metadata(setup.namespace, job.name),
         "spec": spec,
     }
 
@@ -130,7 +131,7 @@ def _run_policy(job: JobSpec) -> Manifest:
 
 
 def _replica(job: JobSpec, setup: Setup, replicas: int, container: str) -> Manifest:
-    template = job_template(job, setup, job=job.name)
+    template = job_template(job, setup)
     template["spec"]["containers"][0]["name"] = container  # the operator looks for this name
     template["spec"].pop("restartPolicy")
     return {"replicas": replicas, "restartPolicy": "Never", "template": template}

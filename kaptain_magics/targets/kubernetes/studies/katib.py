@@ -21,7 +21,7 @@ from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.images.progress import CancelledError, silent
 from kaptain_magics.targets.background import in_background
-from kaptain_magics.targets.base import StudyRef
+from kaptain_magics.targets.base import StudyRef, Tuner
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import ApiError
 from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
@@ -35,6 +35,7 @@ from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import KubernetesJobs, 
 from kaptain_magics.targets.kubernetes.jobs.job_follower import STOPPED
 from kaptain_magics.targets.kubernetes.manifests import experiment as manifests
 from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.manifests.labels import Part, Tags, part_of
 from kaptain_magics.targets.kubernetes.pods import payload
 
 NUMBER = "kaptain-magics/number"  # annotation of a Trial
@@ -66,14 +67,19 @@ class KatibTuner:
         self._waiting: set[str] = set()  # studies whose image has to be built first
         self._stopped: set[str] = set()
 
+    def expected(self) -> Tuner:
+        """Return what runs studies by the setting ``cluster_tuner``: ``auto``, ``katib`` or ``jobs``."""
+        setting = self._session.config.settings.get("cluster_tuner", "auto")
+        return {"jobs": Tuner.OURS, "katib": Tuner.KATIB}.get(setting, Tuner.EITHER)
+
     def can_tune(self, study: StudySpec) -> bool:
         """Whether Katib is there, has the algorithm, and is not ruled out by ``cluster_tuner = jobs``."""
-        allowed = self._session.config.settings.get("cluster_tuner", "auto") != "jobs"
+        allowed = self.expected() is not Tuner.OURS
         return allowed and Algorithm(study.algorithm).in_katib and self._session.discovery.has("Experiment")
 
     def objects(self, study: StudySpec) -> Objects:
         """Return everything that a study is made of."""
-        made = payload.for_study(study)
+        files = payload.for_study(study)
         base = study.job.upload_uri.rsplit("/", 2)[0]
         further = {"KAPTAIN_TRIAL_PARAMETERS": manifests.trial_parameters(study), "KAPTAIN_COLLECTOR": "1"}
         job = msgspec.structs.replace(
@@ -84,8 +90,8 @@ class KatibTuner:
             phase="tune",
             upload_uri=f"{base}/trials/{study.name}/{_NAME}" if study.job.upload_uri else "",
         )
-        found, setup = self._session.parts(job, made, "tune", study=study.name)
-        setup = msgspec.structs.replace(setup, further=further)
+        secrets = self._session.secrets(job, files, Tags.of_study(self._session.owner, study))
+        setup = msgspec.structs.replace(self._session.setup(job, secrets), further=further)
         *others, workload = self._jobs.workload(job, setup)
         if others:
             raise TargetError(
@@ -94,7 +100,7 @@ class KatibTuner:
             )
         container = main_container(job, workload["kind"])
         template = json.loads(json.dumps(workload).replace(_NAME, manifests.placeholder(manifests.TRIAL)))
-        return Objects(found, [], manifests.experiment(study, setup, template, container), made)
+        return Objects(secrets, [], manifests.experiment(study, setup, template, container), files)
 
     def start(self, study: StudySpec) -> StudyRef:
         """Create the Experiment, or leave that to ``follow_study`` where an image has to be built first.
@@ -138,13 +144,13 @@ class KatibTuner:
                 if self._session.discovery.has(kind):
                     for job in cluster.list(kind, chosen):
                         cluster.delete(kind, job["metadata"]["name"])
-        secrets: list[str] = []
+        secrets: list[Manifest] = []
         with suppress(KaptainError):
-            secrets = [thing["metadata"]["name"] for thing in cluster.list("Secret", chosen)]
-        yield from self._session.delete_secrets(
-            ",".join(name for name in secrets if not name.startswith("tune-script"))
-        )
-        for name in secrets:
+            secrets = cluster.list("Secret", chosen)
+        payloads = [thing["metadata"]["name"] for thing in secrets if part_of(thing) is Part.PAYLOAD]
+        others = [thing["metadata"]["name"] for thing in secrets if part_of(thing) is not Part.PAYLOAD]
+        yield from self._session.delete_secrets(others)
+        for name in payloads:
             with suppress(KaptainError):
                 cluster.delete("Secret", name)
         self._session.forget_objects(*payload.passing_objects(spec.job))

@@ -146,7 +146,7 @@ class Housekeeper:
         run, name = item.label(labels.RUN), item.label(labels.ENDPOINT)
         runs = {i.label(labels.RUN) for i in items if DEPLOYED in i.noted and i.label(labels.ENDPOINT) == name}
         by_kserve = any(i.kind == "InferenceService" and i.label(labels.ENDPOINT) == name for i in items)
-        shared = item.kind == "Secret" and not item.name.startswith(f"{name}-server-")
+        shared = item.kind == "Secret" and labels.part_of(item.thing) is not labels.Part.PAYLOAD
         return run in runs or shared or by_kserve
 
     def _alive(self, run: str) -> bool:

@@ -70,10 +70,10 @@ class ImageBuilder:
             settings={"Dockerfile": self._text, "platform": platform},
         )
         registry = registries.of(self._reference)
-        there = registry.found(self._reference, platform)
-        if there is not None and there[1].get(CHECKSUM) == checksum:
+        existing = registry.find(self._reference, platform)
+        if existing is not None and existing[1].get(CHECKSUM) == checksum:
             progress(skipping(self.image_name))
-            return Published(self.image_name, there[0], checksum, skipped=True)
+            return Published(self.image_name, existing[0], checksum, skipped=True)
         if not engine.answers():
             raise TargetError(
                 "a Dockerfile needs a Docker engine, and there is none",

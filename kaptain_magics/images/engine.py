@@ -145,26 +145,26 @@ class Engine:
         Raises:
             WorkloadError: The engine does not have it.
         """
-        found = self.image(name)
-        if found is None:
+        image = self.image(name)
+        if image is None:
             raise _image_missing(name)
-        return str(found.id)
+        return str(image.id)
 
     def image_labels(self, name: str) -> dict[str, str]:
         """Return an image's labels, none where the engine does not have it."""
-        found = self.image(name)
-        return dict(found.labels) if found is not None else {}
+        image = self.image(name)
+        return dict(image.labels) if image is not None else {}
 
     def image_digest(self, name: str, repository: str) -> str:
         """Return what an image is: the digest that its registry knows, else its id; empty where it is not there."""
-        found = self.image(name)
-        if found is None:
+        image = self.image(name)
+        if image is None:
             return ""
-        for known in found.attrs.get("RepoDigests") or ():
-            where, _, digest = str(known).partition("@")
-            if where == repository or where.endswith(f"/{repository}") or f"library/{where}" == repository:
+        for known in image.attrs.get("RepoDigests") or ():
+            name_part, _, digest = str(known).partition("@")
+            if name_part == repository or name_part.endswith(f"/{repository}") or f"library/{name_part}" == repository:
                 return digest
-        return str(found.id)
+        return str(image.id)
 
     def pull(self, name: str, progress: Progress) -> None:
         """Pull an image.
@@ -190,9 +190,9 @@ class Engine:
                         raise WorkloadError(f"image {name} cannot be pulled: {line['error']}", _PULL_HINT)
                     progress("")
             except errors.APIError as error:
-                said = " ".join(str(error.explanation or error).split())
+                text = " ".join(str(error.explanation or error).split())
                 raise WorkloadError(
-                    f"there is no image {name} here and it cannot be pulled: {said}", _PULL_HINT
+                    f"there is no image {name} here and it cannot be pulled: {text}", _PULL_HINT
                 ) from error
 
     @functools.cached_property
@@ -226,8 +226,8 @@ class Engine:
                 raise _image_missing(image) from error
             raise ContainerGoneError("the container was removed", "run it again") from error
         except errors.APIError as error:
-            said = " ".join(str(error.explanation or error).split())
-            raise explain_engine_error(said) from error
+            text = " ".join(str(error.explanation or error).split())
+            raise explain_engine_error(text) from error
         except (errors.DockerException, requests.RequestException, OSError) as error:
             if "permission denied" in str(error).lower():
                 raise explain_engine_error("permission denied") from error
@@ -249,13 +249,13 @@ def docker_platform(machine: str) -> str:
     return "linux/" + {"x86_64": "amd64", "aarch64": "arm64", "i686": "386"}.get(machine.lower(), machine.lower())
 
 
-def explain_engine_error(said: str) -> WorkloadError:
+def explain_engine_error(text: str) -> WorkloadError:
     """Return the error that stands for what an engine said."""
     for pattern, meaning, hint in _SENTENCES:
-        match = re.search(pattern, said, re.IGNORECASE)
+        match = re.search(pattern, text, re.IGNORECASE)
         if match is not None:
             return WorkloadError(meaning.format(*match.groups()), hint)
-    return WorkloadError(f"the Docker engine refused: {said}")
+    return WorkloadError(f"the Docker engine refused: {text}")
 
 
 def _image_missing(image: str) -> WorkloadError:
@@ -273,7 +273,7 @@ def _of_context() -> str:
         if name == "default":
             return ""
         digest = hashlib.sha256(name.encode()).hexdigest()
-        about = json.loads((folder / "contexts" / "meta" / digest / "meta.json").read_text())
-        return str(about["Endpoints"]["docker"]["Host"])
+        meta = json.loads((folder / "contexts" / "meta" / digest / "meta.json").read_text())
+        return str(meta["Endpoints"]["docker"]["Host"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # the files are the Docker command's own
         return ""

@@ -72,7 +72,7 @@ class EndpointContainers:
 
     # ---- making --------------------------------------------------------------------------------------------------
 
-    def start(self, spec: EndpointSpec, image: ReadyImage, model: Path, token: str, made: list[str]) -> Revision:
+    def start(self, spec: EndpointSpec, image: ReadyImage, model: Path, token: str, created: list[str]) -> Revision:
         """Start a server of a revision; it loads its model then.
 
         Args:
@@ -80,7 +80,7 @@ class EndpointContainers:
             image: The image.
             model: Folder of the model on this machine.
             token: The token that requests need, empty for none.
-            made: Gets the container's name as soon as it exists.
+            created: Gets the container's name as soon as it exists.
 
         Raises:
             TargetError: The engine refuses it.
@@ -103,7 +103,7 @@ class EndpointContainers:
             "env": container_settings.hidden_environment(given, {}, image.path),
         }
         entries = [entry._replace(path=f"model/{entry.path}") for entry in files_below(model)]
-        self._run(image, settings, options, entries, made)
+        self._run(image, settings, options, entries, created)
         return Revision(spec, name)
 
     def _server(self, spec: EndpointSpec, image: ReadyImage, name: str) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class EndpointContainers:
         return "\n\n".join([f"# serves {spec.artifact_uri}, copied to {MODEL}", *commands])
 
     def start_gate(
-        self, spec: EndpointSpec, image: ReadyImage, server: str, port: int, made: list[str]
+        self, spec: EndpointSpec, image: ReadyImage, server: str, port: int, created: list[str]
     ) -> tuple[str, int]:
         """Start the gate of an endpoint.
 
@@ -133,7 +133,7 @@ class EndpointContainers:
             image: The image.
             server: The server that it routes to.
             port: Port to publish where the endpoint names none, 0 for any.
-            made: Gets the container's name as soon as it exists.
+            created: Gets the container's name as soon as it exists.
 
         Returns:
             The gate's name and the port that it is published on.
@@ -141,7 +141,7 @@ class EndpointContainers:
         name = f"{self._prefix(spec.name)}-gate-{new_hex(4)}"
         settings = self._settings(spec, image, name, "gate", "kaptain_magics.serving.router")
         settings["ports"] = {f"{_PORT}/tcp": (spec.host, spec.port or port or None)}
-        self._run(image, settings, _gate_options(name, [server], 0), [], made)
+        self._run(image, settings, _gate_options(name, [server], 0), [], created)
         with self._engine.translate_errors():
             gate = self._get(name)
             self.ask(name, {"do": "status"}, "accepting", seconds=30.0)
@@ -178,7 +178,7 @@ class EndpointContainers:
         settings: dict[str, Any],
         options: dict[str, Any],
         entries: Iterable[Entry],
-        made: list[str],
+        created: list[str],
     ) -> None:
         client = self._engine.client
         labels = {k: settings["labels"][k] for k in ("kaptain.managed-by", "kaptain.owner", "kaptain.endpoint")}
@@ -187,7 +187,7 @@ class EndpointContainers:
                 self._volume(labels["kaptain.endpoint"]), labels={**labels, "kaptain.kind": "sockets"}
             )
             container = client.containers.create(image.id, **settings)
-        made.append(settings["name"])
+        created.append(settings["name"])
         options_file = Entry(f"{RUNTIME}/options.json", json.dumps(options).encode())
         files = [*runtime_entries(RUNTIME, serving=True), *entries, options_file]
         copy_in(self._engine, container, archive(files, FOLDER, [SOCKETS]))

@@ -51,7 +51,7 @@ def test_a_dockerfile_of_ones_own_is_built_pushed_and_skipped(
     published, lines = build()
     assert lines[0] == "Building Docker image."
     image = Reference.parse(name)
-    found = Registries(Access.of(pushed)).of(image).found(image)
+    found = Registries(Access.of(pushed)).of(image).find(image)
     assert found == (published.digest, {"checksum": published.checksum})
     assert build()[1] == [skipped(name)]
     (tmp_path / "set" / "a.txt").write_text("b")

@@ -45,7 +45,7 @@ def test_blobs_and_manifests_come_back_as_they_were(serve: Serve, tmp_path: Path
     known = Reference.parse(tiny.name)
     registry = registries(tmp_path).of(known)
     assert registry.digest_of(known) == tiny.digest
-    assert registry.found(known) == (tiny.digest, {"maker": "tests"})
+    assert registry.find(known) == (tiny.digest, {"maker": "tests"})
     assert registry.manifest(known).digest == tiny.digest
     image = reference(server)
     for size in (0, 1, 100_000, 20 << 20):
@@ -55,7 +55,7 @@ def test_blobs_and_manifests_come_back_as_they_were(serve: Serve, tmp_path: Path
         assert b"".join(registry.read_blob(image, digest)) == data
     assert not registry.has_blob(image, digest_of(b"never sent"))
     assert registry.digest_of(image) is None
-    assert registry.found(image) is None
+    assert registry.find(image) is None
     with pytest.raises(ImageError, match="there is no image"):
         registry.manifest(image)
 

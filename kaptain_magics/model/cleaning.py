@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kaptain_magics.core.names import check_model_id
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
-from kaptain_magics.targets.base import Cleanable
+from kaptain_magics.targets.base import Cleanable, ListensHere, ServingTarget
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -38,7 +38,7 @@ def clean(workspace: Context, force: bool) -> list[str]:
             lines.append(leftover.text)
         except (KaptainError, OSError) as error:  # the others go on
             lines.append(f"{leftover.text}: cannot be removed now: {error}")
-    for name in sorted({"local", workspace.settings.target, *(r.record.target for r in workspace.runs())}):
+    for name in _target_names(workspace):
         try:
             target = workspace.target(name)
             if isinstance(target, Cleanable):
@@ -100,13 +100,22 @@ def _folders(workspace: Context) -> Iterator[_Leftover]:
 
 def _unlisted(workspace: Context) -> Iterator[_Leftover]:
     """Endpoints of this machine whose deployment was killed when they served already and were not listed yet."""
-    if not (Path(workspace.settings.home) / "local" / "endpoints").is_dir():
-        return
     specs = [s.record.endpoint for s in workspace.runs() if not s.state.terminal]
     known = {e.name for e in workspace.registry.endpoints()} | {spec.name for spec in specs if spec is not None}
-    target = workspace.serving("local")
-    for name in [status.name for status in target.endpoints() if status.name not in known]:
-        yield _Leftover(f"endpoint {name}, whose deployment was killed", lambda n=name: target.undeploy(n))  # type: ignore[misc]
+    for target_name in _target_names(workspace):
+        target = None
+        with contextlib.suppress(KaptainError):  # ``clean`` says so itself
+            target = workspace.target(target_name)
+        if isinstance(target, ListensHere) and isinstance(target, ServingTarget):
+            for name in target.stored_endpoints():
+                if name not in known:
+                    text = f"endpoint {name}, whose deployment was killed"
+                    yield _Leftover(text, lambda t=target, n=name: t.undeploy(n))
+
+
+def _target_names(workspace: Context) -> list[str]:
+    """Return the targets that may have left something: this machine always, whose workers supervise the runs of all."""
+    return sorted({"local", workspace.settings.target, *(row.record.target for row in workspace.runs())})
 
 
 def _objects(workspace: Context) -> Iterator[_Leftover]:

@@ -17,6 +17,7 @@ from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.model.requests import variables_of
 from kaptain_magics.model.revisions import known_revisions, training_requirements
 from kaptain_magics.model.spelling import spelled
+from kaptain_magics.targets.base import ListensHere
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -75,8 +76,9 @@ def check_token(workspace: Context, token: bool) -> None:
     Raises:
         ServingError: One was asked for.
     """
-    if token and workspace.settings.target == "kubernetes":
-        raise ServingError("endpoints on Kubernetes have no tokens", "leave --token out: only the cluster reaches them")
+    if token and not isinstance(workspace.target(), ListensHere):
+        hint = "leave --token out: who may reach them is up to the cluster"
+        raise ServingError(f"endpoints of target {workspace.settings.target} have no tokens", hint)
 
 
 def keep_options(
@@ -123,7 +125,7 @@ def _worth_keeping(workspace: Context, model_id: str, running: EndpointSpec) -> 
             continue
         if name == "image" and value == ImageSpec(base_image=workspace.settings.base_image):
             continue
-        if name == "token" and workspace.settings.target == "kubernetes":
+        if name == "token" and not isinstance(workspace.target(), ListensHere):
             continue
         yield name, value
     if variables := variables_of(running):

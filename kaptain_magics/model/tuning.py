@@ -64,7 +64,8 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
     from kaptain_magics.core.algorithms import Algorithm
-    from kaptain_magics.tuning.checks import Tuner, check_study
+    from kaptain_magics.targets.base import expected_tuner
+    from kaptain_magics.tuning.checks import check_study
 
     given = msgspec.structs.replace(
         request.job, parameters={**request.job.parameters, **dict.fromkeys(request.domains, "")}
@@ -94,7 +95,7 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
         directions=dict(later_directions(objectives)),
         timeout=job.timeout,
     )
-    check_study(spec, Tuner.of(context.settings.target, context.settings.cluster_tuner))
+    check_study(spec, expected_tuner(context.target()))
     return spec
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from kaptain_magics.errors import KaptainError
 from kaptain_magics.runtime.variables import enter
 from kaptain_magics.serving.control import (
     ControlSocket,
@@ -21,10 +19,11 @@ from kaptain_magics.serving.control import (
     hold_state,
     take_listeners,
 )
+from kaptain_magics.serving.failure import clear_failure, report_failure
 from kaptain_magics.serving.http.auth import demand_token
 from kaptain_magics.serving.inference.metrics import Metrics
 from kaptain_magics.serving.process.options import Options, read_options
-from kaptain_magics.serving.process.server import Server, run_server
+from kaptain_magics.serving.process.server import Server, Setup, run_server
 from kaptain_magics.serving.process.workers import NOT_LOADED, Workers
 from kaptain_magics.sockets import listen_unix
 
@@ -42,78 +41,65 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     sys.dont_write_bytecode = True  # nothing may appear in the model's folder
+    failure = ""
     try:
         options = read_options(sys.argv[1:] if argv is None else argv)
+        failure = options.failure
+        clear_failure(failure)
         enter(options.env)
         token = os.environ.get("KAPTAIN_TOKEN", "")
         demand_token(options.host, token, options.insecure)
         with ExitStack() as stack:
-            return _serve(options, token, stack)
-    except KaptainError as error:
-        _tell(error)
+            setup = _listen(options, token, stack)
+            logger.info("listening on %s:%d", options.host, setup.public[0].getsockname()[1])
+            return _serve_alone(setup, stack) if options.workers == 1 else _serve_many(setup, stack)
+    except Exception as error:
+        report_failure(error, failure)
         return 1
 
 
-def _serve(options: Options, token: str, stack: ExitStack) -> int:
+def _listen(options: Options, token: str, stack: ExitStack) -> Setup:
+    """Open the listening sockets, or take them over, until ``stack`` is closed."""
     public = take_listeners(Path(options.handover)) if options.handover else [bind(options.host, options.port)]
     private = [listen_unix(Path(options.private))] if options.private else []
     for listener in (*public, *private):
         stack.enter_context(listener)
     if options.private:
         stack.callback(Path(options.private).unlink, missing_ok=True)
-    port = public[0].getsockname()[1]
     if options.state:
-        hold_state(Path(options.state), port, stack)
-    logger.info("listening on %s:%d", options.host, port)
-    metrics = Metrics(options.workers)
-    make = functools.partial(Server, options, token, public, private, metrics, options.workers == 1)
-    if options.workers == 1:
-        return _serve_alone(options, make, public, stack)
-    return _serve_many(options, make, public, private, metrics, stack)
+        hold_state(Path(options.state), public[0].getsockname()[1], stack)
+    return Setup(options, token, public, private, Metrics(options.workers))
 
 
-def _serve_alone(
-    options: Options, make: functools.partial[Server], public: list[socket.socket], stack: ExitStack
-) -> int:
+def _serve_alone(setup: Setup, stack: ExitStack) -> int:
     def attach(_: Server, handler: Handler) -> None:
-        if options.control:
-            control = ControlSocket(Path(options.control), handler, public)
+        if setup.options.control:
+            control = ControlSocket(Path(setup.options.control), handler, setup.public)
             stack.callback(control.close)
             control.start()
 
-    failure = run_server(make, attach)
-    if failure is not None:
-        _tell(failure)
-    return 0 if failure is None else 1
+    return 0 if _run(setup, attach) else 1
 
 
-def _serve_many(
-    options: Options,
-    make: functools.partial[Server],
-    public: list[socket.socket],
-    private: list[socket.socket],
-    metrics: Metrics,
-    stack: ExitStack,
-) -> int:
+def _serve_many(setup: Setup, stack: ExitStack) -> int:
     def serve_child(channel: socket.socket) -> int:
-        failure = run_server(make, lambda server, handler: answer_parent(channel, handler, server.stop))
-        if failure is not None:
-            _tell(failure)
-        return 0 if failure is None else NOT_LOADED
+        loaded = _run(setup, lambda server, handler: answer_parent(channel, handler, server.stop))
+        return 0 if loaded else NOT_LOADED
 
-    workers = Workers(options, metrics, [*public, *private], serve_child)
-    control = ControlSocket(Path(options.control), workers.command, public) if options.control else None
+    options = setup.options
+    workers = Workers(options, setup.metrics, [*setup.public, *setup.private], serve_child)
+    control = ControlSocket(Path(options.control), workers.command, setup.public) if options.control else None
     if control is not None:
         stack.callback(control.close)
     return workers.run(control)
 
 
-def _tell(error: BaseException) -> None:
-    """Write why the server ends: one line for what was foreseen, the whole traceback for the rest."""
-    if isinstance(error, KaptainError):
-        logger.error("%s", " - ".join(filter(None, (error.message, error.hint))))
-    else:
-        logger.error("the model cannot be loaded: %s: %s", type(error).__name__, error, exc_info=error)
+def _run(setup: Setup, attach: Callable[[Server, Handler], object]) -> bool:
+    """Run one server to its end; returns whether it could load its model."""
+    error = run_server(setup, attach)
+    if error is not None:
+        report_failure(error, setup.options.failure, "the model cannot be loaded")
+    return error is None
 
 
 if __name__ == "__main__":

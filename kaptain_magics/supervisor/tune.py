@@ -16,8 +16,8 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, ObjectMissingError
 from kaptain_magics.state import Revision, RunFolder
 from kaptain_magics.supervisor.context import Context
-from kaptain_magics.targets.base import NativeTuner, WarmStart
-from kaptain_magics.tuning.checks import Tuner, check_study, remarks
+from kaptain_magics.targets.base import NativeTuner, Tuner, WarmStart
+from kaptain_magics.tuning.checks import check_study, remarks
 from kaptain_magics.tuning.finish import best_trial, keep_best, remove_intermediates, trials_uri, tuned_uri
 from kaptain_magics.tuning.study import StudyResult, run_study
 from kaptain_magics.tuning.study_notes import StudyWatch

@@ -147,19 +147,20 @@ _SIGNALS = {
 }
 
 
-def explain(exit_code: int, log_tail: str) -> tuple[str, str]:
+def explain(exit_code: int, log_tail: str, what: str = "the script") -> tuple[str, str]:
     """Say why a process failed.
 
     Args:
         exit_code: Its exit code; negative, or above 128 in a container, for a signal.
         log_tail: The end of its log.
+        what: What it ran.
 
     Returns:
         The reason in one sentence and the hint (may be empty).
     """
     number = -exit_code if exit_code < 0 else exit_code - 128 if 128 < exit_code < 160 else 0
     if number and not (exit_code == 130 and "KeyboardInterrupt" in log_tail):
-        return f"the script was ended by signal {number} ({_SIGNALS.get(number, 'see `man 7 signal`')})", ""
+        return f"{what} was ended by signal {number} ({_SIGNALS.get(number, 'see `man 7 signal`')})", ""
     lines = [line for line in _COLOURS.sub("", log_tail).splitlines() if line.strip()]
     for place in reversed(range(max(0, len(lines) - 40), len(lines))):
         line = lines[place]
@@ -170,7 +171,7 @@ def explain(exit_code: int, log_tail: str) -> tuple[str, str]:
             return (match[2] or "").strip(), ""
         if match[1].startswith(_OURS) and match[2]:
             return match[2].strip(), lines[place + 1].strip() if place + 1 < len(lines) else ""
-        text = f"the script raised {match[1]}" + (f": {match[2].strip()}" if match[2] else "")
+        text = f"{what} raised {match[1]}" + (f": {match[2].strip()}" if match[2] else "")
         missing = _MODULE.search(line)
         if missing:
             name = missing[1].partition(".")[0]
@@ -179,6 +180,6 @@ def explain(exit_code: int, log_tail: str) -> tuple[str, str]:
             return text, "the script runs in a folder of its own: bring files along with --files PATH"
         return text, _FULL if "[Errno 28]" in line else ""
     if exit_code == _UNWRITTEN:
-        return "the script's output could not be written when it ended", _FULL
+        return f"{what}'s output could not be written when it ended", _FULL
     last = f": {lines[-1].strip()[:200]}" if lines else ""
-    return f"the script ended with exit code {exit_code}{last}", ""
+    return f"{what} ended with exit code {exit_code}{last}", ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 
 import msgspec
 
@@ -17,26 +16,12 @@ from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
+from kaptain_magics.targets.base import Tuner
 from kaptain_magics.tuning.algorithms import definition_of, read_stopping
 from kaptain_magics.tuning.hyperband import hyperband_resource
 from kaptain_magics.tuning.katib import SETTINGS, check_katib, katib_remarks
 from kaptain_magics.tuning.settings import read_settings
 from kaptain_magics.tuning.space import DiscreteAxis, axis_of
-
-
-class Tuner(StrEnum):
-    """What runs a study."""
-
-    OURS = "ours"  # the loop of this package, over any target's jobs
-    KATIB = "katib"
-    EITHER = "either"  # Katib where the cluster has it: known when the study starts
-
-    @classmethod
-    def of(cls, target: str, cluster_tuner: str) -> Tuner:
-        """Return what will run a study under these settings."""
-        if target != "kubernetes" or cluster_tuner == "jobs":
-            return cls.OURS
-        return cls.KATIB if cluster_tuner == "katib" else cls.EITHER
 
 
 def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:

@@ -6,16 +6,27 @@ from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.model.context import Context
 from kaptain_magics.model.contract.console import logger
-from kaptain_magics.targets.base import ClusterInventory, EndpointStatus
+from kaptain_magics.targets.base import ClusterInventory, EndpointStatus, ServingTarget, Target
 
 _KINDS = ("TFJob", "PyTorchJob", "TrainJob", "Job")
 
 
+_CLUSTER = "kubernetes"  # what the contract means by "the cluster", where the target of the settings is none
+
+
+def _cluster() -> Target:
+    target = Context().target()
+    return target if isinstance(target, ClusterInventory) else Context().target(_CLUSTER)
+
+
 def _inventory() -> ClusterInventory:
-    target = Context().target("kubernetes")
-    if not isinstance(target, ClusterInventory):
-        raise TargetError("this target has no cluster", "name one with --on kubernetes")
+    target = _cluster()
+    assert isinstance(target, ClusterInventory)
     return target
+
+
+def _serving() -> ServingTarget:
+    return Context().serving(_cluster().name)
 
 
 def _endpoint_line(endpoint: EndpointStatus) -> str:
@@ -51,7 +62,7 @@ def list_experiments() -> None:
 
 def list_inference_services() -> None:
     """Tell the endpoints, whether KServe serves them or plain Deployments."""
-    _tell([_endpoint_line(endpoint) for endpoint in Context().serving("kubernetes").endpoints()])
+    _tell([_endpoint_line(endpoint) for endpoint in _serving().endpoints()])
 
 
 def delete_resource(kind: str, name: str) -> None:
@@ -98,7 +109,7 @@ def delete_inference_service(name: str) -> None:
     Raises:
         NotFoundError: There is none of that name.
     """
-    serving = Context().serving("kubernetes")
+    serving = _serving()
     line = _endpoint_line(serving.endpoint(name))
     serving.undeploy(name)
     _tell([line])
@@ -116,7 +127,7 @@ def delete_experiments(force: bool = False) -> None:
 
 def delete_inference_services(force: bool = False) -> None:
     """Remove the endpoints that are not ready, with ``force`` all."""
-    serving = Context().serving("kubernetes")
+    serving = _serving()
     gone = [one for one in serving.endpoints() if force or one.state is not EndpointState.READY]
     for endpoint in gone:
         serving.undeploy(endpoint.name)

@@ -37,6 +37,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         hold: Do not accept on the public socket before the command ``accept``.
         patience: Seconds after which a held server that nobody commanded ends.
         state: File that is locked while the server lives and tells its process id and port; empty for none.
+        failure: File that gets the reason (``core.failures``) where the server ends by itself; empty for none.
         env: Environment variables that the server begins with (secrets!).
     """
 
@@ -60,6 +61,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     hold: bool = False
     patience: float = 600.0
     state: str = ""
+    failure: str = ""
     env: dict[str, str] = {}
 
     def __post_init__(self) -> None:

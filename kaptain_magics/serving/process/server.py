@@ -8,9 +8,9 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.errors import ServingError
@@ -40,33 +40,42 @@ logger = logging.getLogger("kaptain.serving")
 _UPLOAD = 600.0  # seconds that requests which are still coming in may take when another server has taken over
 
 
-class Server:
-    """A server process.
+class Setup(NamedTuple):
+    """What the processes of a server share.
 
-    Args:
+    Attributes:
         options: What it is told.
         token: The bearer token; empty for none.
         public: The public listening sockets.
         private: The private listening sockets.
         metrics: Where it counts.
-        eager: Whether to accept connections before the model is loaded; requests then get 503.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        token: str,
-        public: Sequence[socket.socket],
-        private: Sequence[socket.socket],
-        metrics: Metrics,
-        eager: bool = True,
-    ) -> None:
+    options: Options
+    token: str
+    public: list[socket.socket]
+    private: list[socket.socket]
+    metrics: Metrics
+
+
+class Server:
+    """A server process.
+
+    A single one accepts connections before its model is loaded, and answers 503 until then. One of several waits, so
+    that the kernel gives connections only to those that can answer.
+
+    Args:
+        setup: Its options, sockets and metrics.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        options, metrics = setup.options, setup.metrics
         self._options = options
-        self._gate = Gate(token, options.host)
-        self._public = public
-        self._private = private
+        self._gate = Gate(setup.token, options.host)
+        self._public = setup.public
+        self._private = setup.private
         self._metrics = metrics
-        self._eager = eager
+        self._eager = options.workers == 1
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._commanded = not options.hold
@@ -76,7 +85,7 @@ class Server:
         self._grpc: GrpcServer | None = None
         self._grpc_listens = False
         self._leaving = False
-        self._address = public[0].getsockname()
+        self._address = setup.public[0].getsockname()
         self._drain_seconds = options.drain_seconds
         self.failure: BaseException | None = None
         self.served = Served(options.model_name, options.version, options.limits, metrics)
@@ -233,11 +242,11 @@ def _make_grpc(served: Served, gate: Gate, limits: Limits, http: HttpServer) -> 
     return GrpcServer(served, gate, limits, http)
 
 
-def run_server(make: Callable[[], Server], attach: Callable[[Server, Handler], object]) -> BaseException | None:
+def run_server(setup: Setup, attach: Callable[[Server, Handler], object]) -> BaseException | None:
     """Run one server in this process to its end.
 
     Args:
-        make: Makes the server; called in its loop.
+        setup: Its options, sockets and metrics.
         attach: Called before it serves with the server and with what carries out commands, from any thread.
 
     Returns:
@@ -246,7 +255,7 @@ def run_server(make: Callable[[], Server], attach: Callable[[Server, Handler], o
 
     async def main() -> BaseException | None:
         loop = asyncio.get_running_loop()
-        server = make()
+        server = Server(setup)
         attach(server, lambda command: asyncio.run_coroutine_threadsafe(server.command(command), loop).result(30))
         await server.run()
         return server.failure

@@ -144,6 +144,8 @@ class Workers:
                 channel.close()
             self._metrics.use(worker)
             code = self._serve(theirs)
+        except Exception:
+            logger.exception("worker %d failed", worker)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

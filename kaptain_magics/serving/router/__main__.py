@@ -13,11 +13,10 @@ from typing import Any
 
 import msgspec
 
-from kaptain_magics.errors import ConfigError, KaptainError
+from kaptain_magics.errors import ConfigError
 from kaptain_magics.serving.control import ControlSocket, bind, hold_state, take_listeners
+from kaptain_magics.serving.failure import clear_failure, report_failure
 from kaptain_magics.serving.router.router import Router, RouterOptions
-
-logger = logging.getLogger("kaptain.serving")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,8 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    failure = ""
     try:
         options = _read_options(sys.argv[1:] if argv is None else argv)
+        failure = options.failure
+        clear_failure(failure)
         with ExitStack() as stack:
             handed = options.handover
             listeners = take_listeners(Path(handed)) if handed else [bind(options.host, options.port)]
@@ -40,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if options.state:
                 hold_state(Path(options.state), listeners[0].getsockname()[1], stack)
             asyncio.run(_route(options, listeners, stack))
-    except KaptainError as error:
-        logger.error("%s", error.message)
+    except Exception as error:
+        report_failure(error, failure, "the router failed")
         return 1
     return 0
 

@@ -41,6 +41,7 @@ class RouterOptions(msgspec.Struct, frozen=True, kw_only=True):
         port: Port to listen on where none is taken over.
         control: Path of the router's own control socket.
         state: File that is locked while the router lives; empty for none.
+        failure: File that gets the reason (``core.failures``) where the router ends by itself; empty for none.
         backends: Private sockets of the servers: the stable one, then the canary.
         percent: Percent of requests for the canary.
         drain_seconds: Seconds for requests in flight when the router ends.
@@ -54,6 +55,7 @@ class RouterOptions(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8080
     state: str = ""
+    failure: str = ""
     percent: int = 0
     drain_seconds: float = 30.0
     connections: int = 2_000

@@ -114,6 +114,10 @@ class DockerServing:
             headers=self._store.headers(name),
         )
 
+    def stored_endpoints(self) -> list[str]:
+        """Return the names of the endpoints in the state folder."""
+        return self._store.names()
+
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints of this target."""
         return [self.endpoint(name) for name in self._store.names()]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kaptain_magics.core.failures import Failure
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import KaptainError, ServingError
@@ -18,7 +20,7 @@ from kaptain_magics.images.tar_files import files_below
 from kaptain_magics.runtime.threads import thread_limits
 from kaptain_magics.targets.base import TargetConfig, without_values
 from kaptain_magics.targets.docker import container_settings as container_settings
-from kaptain_magics.targets.docker.container_files import archive, copy_in
+from kaptain_magics.targets.docker.container_files import archive, copy_in, copy_out
 from kaptain_magics.targets.docker.endpoint_record import EndpointRecord, Revision
 from kaptain_magics.targets.docker.ready_images import ReadyImage
 from kaptain_magics.targets.reading import explain
@@ -33,30 +35,10 @@ _PORT = 8080  # the gate's, inside
 _DRAIN = 30.0  # seconds for requests in flight when a server leaves
 _RESTART: Any = {"Name": "unless-stopped"}  # also after the engine or the machine was started again
 _LOOK = 2.0  # seconds that one look at a starting server may take
-_ASK = """
-import json, socket, sys, time
-path, line, until = sys.argv[1], sys.argv[2], time.monotonic() + float(sys.argv[3])
-while True:
-    answer = b""
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(15)
-            connection.connect(path)
-            connection.sendall(line.encode() + b"\\n")
-            while not answer.endswith(b"\\n"):
-                more = connection.recv(65536)
-                if not more:
-                    break
-                answer += more
-    except OSError:
-        pass
-    if answer and (len(sys.argv) < 5 or json.loads(answer).get(sys.argv[4])):
-        print(answer.decode())
-        break
-    if time.monotonic() > until:
-        sys.exit(3)
-    time.sleep(0.02)
-"""
+_STATE = f"{FOLDER}/state"  # a folder that the server may write to, whoever it runs as
+_FAILURE = f"{_STATE}/failure.json"  # why it ended by itself
+_HINT = "look at the model and at the requirements of its deployment"
+_ASK = f"{FOLDER}/{RUNTIME}/kaptain_magics/serving/ask.py"
 
 
 class EndpointContainers:
@@ -100,6 +82,7 @@ class EndpointContainers:
             "drain_seconds": _DRAIN,
             "private": _private(name),
             "control": _control(name),
+            "failure": _FAILURE,
             "env": container_settings.hidden_environment(given, {}, image.path),
         }
         entries = [entry._replace(path=f"model/{entry.path}") for entry in files_below(model)]
@@ -149,7 +132,7 @@ class EndpointContainers:
             gate.update(restart_policy=_RESTART)
             for bound in gate.attrs["NetworkSettings"]["Ports"].get(f"{_PORT}/tcp") or ():
                 return name, int(bound["HostPort"])
-        raise ServingError("the endpoint's gate did not start", self._last_words(name))
+        raise ServingError("the endpoint's gate did not start", self._why_ended(name).error)
 
     def _settings(self, spec: EndpointSpec, image: ReadyImage, name: str, kind: str, module: str) -> dict[str, Any]:
         user = container_settings.run_as(image.user, self._config.settings)
@@ -190,7 +173,7 @@ class EndpointContainers:
         created.append(settings["name"])
         options_file = Entry(f"{RUNTIME}/options.json", json.dumps(options).encode())
         files = [*runtime_entries(RUNTIME, serving=True), *entries, options_file]
-        copy_in(self._engine, container, archive(files, FOLDER, [SOCKETS]))
+        copy_in(self._engine, container, archive(files, FOLDER, [SOCKETS, _STATE]))
         with self._engine.translate_errors(image.name):
             container.start()
 
@@ -205,10 +188,10 @@ class EndpointContainers:
             key: Ask again until this is true in the answer ...
             seconds: ... for so long.
         """
-        words = [_control(name), json.dumps(command), str(seconds), *([key] if key else [])]
+        arguments = [_control(name), json.dumps(command), str(seconds), *([key] if key else [])]
         try:
             with self._engine.translate_errors():
-                status, said = self._get(name).exec_run(["python", "-I", "-c", _ASK, *words], stderr=False)
+                status, said = self._get(name).exec_run(["python", "-I", _ASK, *arguments], stderr=False)
             return dict(json.loads(said)) if status == 0 and isinstance(said, bytes) else {}
         except (KaptainError, ValueError):
             return {}
@@ -228,11 +211,11 @@ class EndpointContainers:
         while not self.ask(name, {"do": "status"}, "ready", _LOOK).get("ready"):
             check()
             if not self.runs(name):
-                message, _, hint = self._why_ended(name).partition(" - ")
-                raise ServingError(message, hint or "look at the model and at the requirements of its deployment")
+                failure = self._why_ended(name)
+                raise ServingError(failure.error, failure.hint or _HINT)
             if time.monotonic() > until:
                 raise ServingError(
-                    f"the model was not loaded in {seconds:g} s: {self._last_words(name)}", "raise --timeout"
+                    f"the model was not loaded in {seconds:g} s: {self._log_end(name)}", "raise --timeout"
                 )
         with self._engine.translate_errors():
             self._get(name).update(restart_policy=_RESTART)
@@ -263,32 +246,37 @@ class EndpointContainers:
     def why_not_ready(self, deployed: EndpointRecord) -> str:
         """Return why an endpoint does not answer; empty when it does."""
         if not self.runs(deployed.stable.server):
-            return f"its server ended: {self._why_ended(deployed.stable.server)}"
+            return f"its server ended: {self._why_ended(deployed.stable.server).error}"
         if not self.runs(deployed.gate):
             return "the gate that holds its port was ended: deploy it again with --replace"
         if not self.ask(deployed.stable.server, {"do": "status"}).get("ready"):
             return "its server does not answer"
         return ""
 
-    def _why_ended(self, name: str) -> str:
+    def _why_ended(self, name: str) -> Failure:
         try:
             with self._engine.translate_errors():
-                state = self._get(name).attrs["State"]
+                container = self._get(name)
         except ContainerGoneError:
-            return "its container was removed"
+            return Failure("its container was removed")
+        state = container.attrs["State"]
         if state.get("OOMKilled"):
-            return "out of memory: the server needed more than its limit - give it more with --memory"
-        words = self._last_words(name)
-        code = int(state.get("ExitCode", 0))
-        return words or explain(code, words)[0]
+            return Failure("out of memory: the server needed more than its limit", "give it more with --memory")
+        if (failure := self._failure(container)) is not None:
+            return failure
+        return Failure(self._log_end(name) or explain(int(state.get("ExitCode", 0)), "", "the server")[0])
 
-    def _last_words(self, name: str) -> str:
-        """Return the last error in a server's log, or its last lines, in one line."""
+    def _failure(self, container: Container) -> Failure | None:
+        """Return what a container wrote about its end."""
+        with suppress(KaptainError, OSError), tempfile.TemporaryDirectory() as folder:
+            copy_out(self._engine, container, _FAILURE, Path(folder))
+            return Failure.read((Path(folder) / Path(_FAILURE).name).read_bytes())
+        return None
+
+    def _log_end(self, name: str) -> str:
+        """Return the last lines of a container's log in one line."""
         with suppress(KaptainError), self._engine.translate_errors():
-            lines = self._get(name).logs(tail=200).decode("utf-8", "replace").splitlines()
-            errors = [line for line in lines if " ERROR " in line]
-            if errors:
-                return str(errors[-1].partition(" ERROR ")[2])
+            lines = self._get(name).logs(tail=20).decode("utf-8", "replace").splitlines()
             return " | ".join(line.strip() for line in lines[-3:] if line.strip())
         return ""
 
@@ -333,6 +321,7 @@ def _control(name: str) -> str:
 
 def _gate_options(name: str, servers: list[str], percent: int) -> dict[str, Any]:
     return {
+        "failure": _FAILURE,
         "host": "0.0.0.0",  # of the container; the engine publishes it where the endpoint says
         "port": _PORT,
         "control": _control(name),

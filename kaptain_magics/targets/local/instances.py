@@ -15,13 +15,16 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from kaptain_magics.core.failures import Failure
 from kaptain_magics.core.names import new_hex
+from kaptain_magics.errors import ServingError
 from kaptain_magics.files import Lock, open_append, private_folder, write_whole
 from kaptain_magics.sockets import can_listen, connect_unix, user_folder
 
 SERVER, ROUTER = "kaptain_magics.serving", "kaptain_magics.serving.router"
 
 _PATIENCE = 30.0  # seconds for requests in work when their server is followed by another one
+_LOOK = "look at the model and at the requirements of its deployment"
 _HUNG = 5.0  # seconds for a server that does not answer to leave before it is killed
 
 _T = TypeVar("_T", bound=msgspec.Struct)
@@ -85,6 +88,7 @@ class Instance:
         self.state = folder / "state.json"
         self.log = folder / "log.txt"
         self.options = folder / "options.json"
+        self.failure_file = folder / "failure.json"
         self.exit = folder / "exit.json"
         places = _read(self.options, _Places) or _Places()
         self.control = Path(places.control or folder / "control")
@@ -165,17 +169,22 @@ class Instance:
         for path in (self.control, self.private):
             path.unlink(missing_ok=True)
 
-    def last_words(self) -> str:
-        """Return the log's last error, or its last lines, in one line."""
+    @property
+    def failure(self) -> Failure | None:
+        """Why the process ended by itself, where it could say so."""
+        try:
+            return Failure.read(self.failure_file.read_bytes())
+        except OSError:
+            return None
+
+    def log_end(self) -> str:
+        """Return the log's last lines in one line."""
         try:
             with open(self.log, "rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 16384))
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
                 lines = file.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
-        errors = [line for line in lines if _STAMP.match(line) and " ERROR " in line]
-        if errors:
-            return errors[-1].partition(" ERROR ")[2]
         return " | ".join(_STAMP.sub("", line).strip() for line in lines[-3:] if line.strip())
 
 
@@ -218,7 +227,7 @@ class _Outliving:
         return self._code
 
 
-def wait_ready(instance: Instance, started: Started, until: float, cancelled: Callable[[], bool]) -> str:
+def wait_ready(instance: Instance, started: Started, until: float, cancelled: Callable[[], bool]) -> None:
     """Wait until a server has its model.
 
     Args:
@@ -227,20 +236,20 @@ def wait_ready(instance: Instance, started: Started, until: float, cancelled: Ca
         until: ``time.monotonic()`` at which to give up.
         cancelled: Asked now and then.
 
-    Returns:
-        Why it is not ready; empty when it is.
+    Raises:
+        ServingError: It ended, took too long, or the deployment was cancelled.
     """
     pause = 0.005
     while True:
         if instance.ask({"do": "status"}).get("ready"):
-            return ""
+            return
         code = started.poll()
         if code is not None:
-            return _why_ended(instance, code)
+            raise _ended(instance, code)
         if cancelled():
-            return "the deployment was stopped"
+            raise ServingError("the deployment was stopped", "deploy it again")
         if time.monotonic() > until:
-            return f"the model was not loaded in time: {instance.last_words()}"
+            raise ServingError(f"the model was not loaded in time: {instance.log_end()}", "raise --timeout")
         time.sleep(pause)
         pause = min(pause * 1.3, 0.05)
 
@@ -275,18 +284,22 @@ def _finish(instances: Sequence[Instance]) -> None:
             time.sleep(0.005)
 
 
-def _why_ended(instance: Instance, code: int) -> str:
-    words = instance.last_words()
+def _ended(instance: Instance, code: int) -> ServingError:
+    """Return the error for a server that ended before it was ready."""
+    failure, last = instance.failure, instance.log_end()
+    if failure is not None:
+        return ServingError(failure.error, failure.hint or _LOOK)
     if code < 0:
-        return f"the server was killed by {_signal_name(-code)}: {words}".rstrip(": ")
-    return words or f"the server ended with code {code}"
+        return ServingError(f"the server was killed by {_signal_name(-code)}: {last}".rstrip(": "), _LOOK)
+    return ServingError(f"the server ended with exit code {code}: {last}".rstrip(": "), _LOOK)
 
 
 def why_dead(instance: Instance) -> str:
     """Return why a server that had its requests is gone."""
-    words = instance.last_words()
+    failure, words, ended = instance.failure, instance.log_end(), instance.ended
+    if failure is not None:
+        return f"its server ended: {failure.error}"
     last = f"; its log ends with: {words}" if words else ""
-    ended = instance.ended
     if ended is None:
         return f"its server was killed, or the machine was restarted{last}"
     if ended.exit < 0:

@@ -140,6 +140,10 @@ class LocalServing:
             headers=self._store.headers(name),
         )
 
+    def stored_endpoints(self) -> list[str]:
+        """Return the names of the endpoints in the state folder."""
+        return self._store.names()
+
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints of this target."""
         statuses = []
@@ -246,14 +250,12 @@ class LocalServing:
             "hold": True,
             "patience": spec.timeout + 60.0,
             "state": str(instance.state),
+            "failure": str(instance.failure_file),
         }
         if "grpc_port" in spec.serving_config:
             options["grpc_port"] = int(spec.serving_config["grpc_port"])
         started = instance.start(self._launch, SERVER, options, environment(spec, token, self._variables(spec)), python)
-        reason = wait_ready(instance, started, time.monotonic() + spec.timeout, self._cancelled.is_set)
-        if reason:
-            message, _, hint = reason.partition(" - ")
-            raise ServingError(message, hint or "look at the model and at the requirements of its deployment")
+        wait_ready(instance, started, time.monotonic() + spec.timeout, self._cancelled.is_set)
         return Placed(spec, instance.folder.name)
 
     def _check(self, spec: EndpointSpec, deployed: Deployed | None) -> None:
@@ -286,7 +288,7 @@ class LocalServing:
             instance = self._traffic.instance(spec.name, placed.instance)
             if deployed is not None and spec.canary_percent is not None:
                 if not instance.ask({"do": "adopt"}):
-                    raise ServingError("the canary's server ended", instance.last_words())
+                    raise ServingError("the canary's server ended", instance.log_end())
                 self._traffic.route(spec.name, deployed, placed, spec.canary_percent)
                 return
             if deployed is not None:

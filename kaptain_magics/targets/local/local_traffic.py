@@ -52,7 +52,7 @@ class LocalTraffic:
         if "error" in answer:
             raise ServingError(str(answer["error"]), "name another port, or 0 for a free one")
         if not answer.get("accepting"):
-            raise ServingError("the server ended before it took its first request", instance.last_words())
+            raise ServingError("the server ended before it took its first request", instance.log_end())
         port = port_of(instance)
         connection = http.client.HTTPConnection(reachable(placed.spec.host), port, timeout=10)
         try:
@@ -82,16 +82,21 @@ class LocalTraffic:
             "handover": str(stable.control),
             "control": str(router.control),
             "state": str(router.state),
+            "failure": str(router.failure_file),
             "backends": backends,
             "percent": percent,
             "drain_seconds": DRAIN,
         }
         started = router.start(launch_process, ROUTER, options, base_environment(), sys.executable)
-        reason = wait_ready(router, started, time.monotonic() + 60.0, self._cancelled.is_set)
-        if reason or not router.ask({"do": "accept"}).get("accepting"):
+        try:
+            wait_ready(router, started, time.monotonic() + 60.0, self._cancelled.is_set)
+            if not router.ask({"do": "accept"}).get("accepting"):
+                raise ServingError("it does not accept requests")
+        except ServingError as error:
             router.end()
             router.remove()
-            raise ServingError(f"the router could not be started: {reason}", "deploy the canary again")
+            why = f"cannot start the canary's router: {error.message}"
+            raise ServingError(why, "deploy the canary again") from error
         return router
 
 
@@ -103,5 +108,5 @@ def port_of(instance: Instance) -> int:
     """
     info = instance.info
     if info is None:
-        raise ServingError("the server has not said where it listens", instance.last_words())
+        raise ServingError("the server has not said where it listens", instance.log_end())
     return info.port

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from kaptain_magics.core.failures import Failure
 from kaptain_magics.errors import ConfigError, IntegrityError, ObjectMissingError, ServingError
+from kaptain_magics.serving import ask
 from kaptain_magics.serving.loaders.base import find_file
 from kaptain_magics.serving.loaders.registry import read_signature
 from kaptain_magics.serving.process.artifact import verify_artifact
@@ -20,6 +22,14 @@ from kaptain_magics.serving.process.options import read_options
 from tests.servers import ADDER, JSON, ModelServer, predictor, tensor
 
 BODY = json.dumps({"inputs": [tensor("x", "FP64", [1, 2], [1, 2])]}).encode()
+
+
+FAILING = """
+from kaptain_magics.errors import ServingError
+class Model:
+    def __init__(self): {}
+    def predict(self, inputs): return inputs
+"""
 
 
 def digest(path: Path) -> str:
@@ -72,6 +82,41 @@ def test_a_predictor_that_leaves(tmp_path: Path) -> None:
 def test_several_workers_that_cannot_load(tmp_path: Path) -> None:
     log = fails(predictor(tmp_path / "m", "raise OSError('gone')"), "python", "--workers", "2")
     assert "OSError: gone" in log
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("source", "error", "hint"),
+    [
+        ("raise OSError('a - b ERROR c\\nd')", "the model cannot be loaded: OSError", ""),
+        ("raise ServingError('a - b', 'try - that')", "a - b", "try - that"),
+        ("raise ServingError('\u00e9' * 9000)", "\u00e9" * 750, ""),
+    ],
+)
+def test_a_failure_is_left_in_a_file(tmp_path: Path, source: str, error: str, hint: str, workers: str) -> None:
+    note = tmp_path / "failure.json"
+    note.write_text('{"error": "of an earlier start"}')
+    options = tmp_path / "options.json"
+    options.write_text(json.dumps({"failure": str(note)}))
+    fails(predictor(tmp_path / "m", FAILING.format(source)), "python", "--options", str(options), "--workers", workers)
+    failure = Failure.read(note.read_bytes())
+    assert failure is not None
+    assert failure.error.startswith(error)
+    assert failure.hint == hint
+    assert note.stat().st_size < 4096
+
+
+def test_a_server_that_can_start_has_no_failure(adder_folder: Path, tmp_path: Path) -> None:
+    note, control = tmp_path / "failure.json", tmp_path / "control"
+    note.write_text('{"error": "of an earlier start"}')
+    (tmp_path / "options.json").write_text(json.dumps({"failure": str(note), "control": str(control)}))
+    with ModelServer(adder_folder, "python", "--options", str(tmp_path / "options.json")):
+        assert Failure.read(note.read_bytes()) is None
+        asked = [sys.executable, "-I", ask.__file__, str(control), '{"do": "status"}', "0"]
+        answer = subprocess.run([*asked, "ready"], capture_output=True, check=True)
+        assert json.loads(answer.stdout)["ready"] is True
+        assert subprocess.run([*asked, "accepted"], check=False, stdout=subprocess.DEVNULL).returncode == 3
+    assert subprocess.run(asked, check=False).returncode == 3
 
 
 def test_a_model_that_is_not_the_saved_one(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ sys.exit(event.state != "succeeded")
     assert os.getsid(pid) == pid
 
     endless = predictor(tmp_path / "endless", FOREVER)
-    command[-1] = msgspec.json.encode(spec(endless, "b", replace=True, timeout=1.0)).decode()
+    command[-1] = msgspec.json.encode(spec(endless, "b", replace=True, timeout=60.0)).decode()
     deployer = subprocess.Popen(command)
     try:
         until(lambda: "b" in processes(tmp_path), 60, "second server")

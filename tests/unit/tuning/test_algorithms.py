@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,10 @@ from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
+from kaptain_magics.targets.base import TargetConfig, Tuner, expected_tuner, open_target
 from kaptain_magics.targets.kubernetes.manifests.experiment import SEEDED
 from kaptain_magics.tuning.algorithms import ALGORITHMS, make_search, make_stopper
-from kaptain_magics.tuning.checks import Tuner, check_study, combinations, fit_grid, remarks
+from kaptain_magics.tuning.checks import check_study, combinations, fit_grid, remarks
 from kaptain_magics.tuning.katib import takes_seed
 
 
@@ -209,8 +211,15 @@ def test_before_the_cluster_is_known_what_one_of_the_two_takes_is_let_through(st
         check_study(studies.spec(algorithm="tpe", domains=NUMBERS, algorithm_settings=settings), Tuner.EITHER)
     with pytest.raises(AlgorithmError, match="no setting 'x'"):
         check_study(studies.spec(algorithm="tpe", domains=NUMBERS, algorithm_settings={"x": "1"}), Tuner.EITHER)
-    tuners = [Tuner.of("local", "auto"), Tuner.of("kubernetes", "auto"), Tuner.of("kubernetes", "katib")]
-    assert [*tuners, Tuner.of("kubernetes", "jobs")] == [Tuner.OURS, Tuner.EITHER, Tuner.KATIB, Tuner.OURS]
+
+
+def test_a_target_says_what_will_run_a_study(tmp_path: Path) -> None:
+    def tuner_of(target: str, setting: str) -> Tuner:
+        config = TargetConfig(home=tmp_path, cache=tmp_path, settings={"cluster_tuner": setting})
+        return expected_tuner(open_target(target, config))
+
+    tuners = [tuner_of("local", "auto"), *(tuner_of("kubernetes", setting) for setting in ("auto", "katib", "jobs"))]
+    assert tuners == [Tuner.OURS, Tuner.EITHER, Tuner.KATIB, Tuner.OURS]
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import AlgorithmError
 from kaptain_magics.model import Workspace
 from kaptain_magics.script import capture
+from kaptain_magics.targets.base import Tuner
 from kaptain_magics.testing.algorithm import AlgorithmSuite, study
 from kaptain_magics.tuning.algorithms import algorithm_names, definition_of
-from kaptain_magics.tuning.checks import Tuner, check_study
+from kaptain_magics.tuning.checks import check_study
 from tests.distributions import install
 
 ENTRY_POINTS = """

@@ -6,30 +6,23 @@ the end of a traceback); for others it is the end of the log (``terminationMessa
 
 from __future__ import annotations
 
-import msgspec
-
+from kaptain_magics.core.failures import Failure
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.output import MARK
 from kaptain_magics.targets.reading import explain
 
 
-class _Failure(msgspec.Struct):
-    error: str
-    hint: str = ""
-
-
-def exit_reason(state: Manifest, log: str) -> tuple[str, str]:
+def exit_reason(state: Manifest, log: str, what: str = "the script") -> tuple[str, str]:
     """Return why a container's program failed, and the next step (may be empty).
 
     Args:
         state: The container's terminated state; its exit code is not 0.
         log: The end of its log; empty where it is not, or not wholly, known.
+        what: What it ran.
     """
     message = str(state.get("message") or "")
-    try:
-        failure = msgspec.json.decode(message, type=_Failure)
-    except msgspec.MsgspecError:
-        facts = MARK.decode()
-        text = "\n".join(line for line in message.splitlines() if not line.startswith(facts))
-        return explain(int(state["exitCode"]), log or text)
-    return failure.error, failure.hint
+    if (failure := Failure.read(message)) is not None:
+        return failure.error, failure.hint
+    facts = MARK.decode()
+    text = "\n".join(line for line in message.splitlines() if not line.startswith(facts))
+    return explain(int(state["exitCode"]), log or text, what)

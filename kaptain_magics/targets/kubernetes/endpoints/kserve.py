@@ -17,6 +17,7 @@ from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus
 from kaptain_magics.targets.kubernetes.api import explain
+from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
 from kaptain_magics.targets.kubernetes.api.feed import Feed
 from kaptain_magics.targets.kubernetes.api.feed_items import Change, Trouble
@@ -31,7 +32,6 @@ from kaptain_magics.targets.kubernetes.endpoints.endpoint_parts import (
     deployed_already,
     no_canary_yet,
 )
-from kaptain_magics.targets.kubernetes.endpoints.rollout import server_error
 from kaptain_magics.targets.kubernetes.manifests import inferenceservice as manifests
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.inferenceservice import RAW, SERVERLESS
@@ -189,10 +189,8 @@ class KServeServing:
                 memory = explain.memory_sentence(state, pod, name)
                 if memory:
                     return Problem(memory, "give it more with --memory", lasting=True)
-                said = server_error(last_log(self._session.cluster, pod, name))
-                code = state["exitCode"]
-                text = said[0] if said else f"container {name} of the server ended with exit code {code}"
-                return Problem(text, said[1] if said else "", lasting=True)
+                log = "" if state.get("message") else last_log(self._session.cluster, pod, name)
+                return Problem(*exit_reason(state, log, f"container {name} of the server"), lasting=True)
         return explain.pod_problem(pod)
 
     def _answers(self, endpoint: EndpointSpec, until: float) -> bool:

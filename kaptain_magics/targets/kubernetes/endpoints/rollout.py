@@ -92,8 +92,8 @@ class Rollout:
             if memory:
                 return StateChanged(state=RunState.FAILED, reason=memory, hint="give it more with --memory")
             code = int(state["exitCode"])
-            log = last_log(self._cluster, pod, container)
-            reason, hint = server_error(log) or exit_reason(state, log)
+            log = "" if state.get("message") else last_log(self._cluster, pod, container)
+            reason, hint = exit_reason(state, log, "the server")
             return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
         return None
 
@@ -102,18 +102,6 @@ class Rollout:
         hint = next((p.hint for p in self._problems.values() if p.hint), "give it more time with --timeout")
         reason = f"the endpoint was not ready after {self._endpoint.timeout:g} s" + (f": {why}" if why else "")
         return StateChanged(state=RunState.FAILED, reason=reason, hint=hint)
-
-
-def server_error(log: str) -> tuple[str, str] | None:
-    """Return sentence and hint of the server's own last error line."""
-    for line in reversed(log.splitlines()):
-        _, mark, said = line.partition(" ERROR ")
-        if mark:
-            sentence, _, hint = said.partition(" - ")
-            return sentence.strip(), hint.strip()
-        if line.startswith("kaptain: "):
-            return line.removeprefix("kaptain: ").strip(), ""
-    return None
 
 
 def settled(deployment: Manifest, replicas: int) -> bool:

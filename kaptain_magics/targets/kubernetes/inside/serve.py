@@ -32,8 +32,7 @@ def fetch(uri: str) -> int:
     try:
         download(connect(uri), uri, folder)
     except Exception as error:
-        sys.stderr.write(f"kaptain: the model cannot be brought from {uri}: {error}\n")
-        return 1
+        return int(start.fail(f"the model cannot be brought from {uri}: {error}", "look at the object store"))
     return 0
 
 
@@ -64,7 +63,7 @@ def prepare(arguments: list[str]) -> bool:
     if wanted.exists() and not done.exists():
         if start.install(wanted):
             lines = ", ".join(wanted.read_text("utf-8").split("\n")).strip(", ")
-            sys.stderr.write(f"kaptain: cannot install {lines}: use a base image that has them\n")
+            start.fail(f"cannot install {lines}", "use a base image that has them")
             return False
         done.touch()
         start.enter_environment(__file__, arguments)

@@ -24,6 +24,7 @@ from kaptain_magics.targets.kubernetes.manifests.pod import (
 PORT = 8080
 FOLDER = f"{ROOT}/model"
 CONTAINER = "kaptain-container"
+TERMINATION_LOG = "/dev/termination-log"  # what is written there stands in the container's state
 FETCH = "storage-initializer"  # name of the init container
 STABLE, CANARY = "stable", "canary"
 REPLICAS = "kaptain-magics/replicas"  # annotation of a Deployment: replicas at least and at most
@@ -53,6 +54,7 @@ def server_options(endpoint: EndpointSpec, folder: str = FOLDER) -> str:
         "workers": endpoint.workers,
         "insecure": True,  # the service has an address in the cluster only, as KServe's have
         "drain_seconds": _DRAIN,
+        "failure": TERMINATION_LOG,
     }
     return json.dumps(options)
 

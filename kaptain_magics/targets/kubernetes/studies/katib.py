@@ -21,7 +21,7 @@ from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.images.progress import CancelledError, silent
 from kaptain_magics.targets.background import in_background
-from kaptain_magics.targets.base import StudyRef
+from kaptain_magics.targets.base import StudyRef, Tuner
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import ApiError
 from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
@@ -67,9 +67,14 @@ class KatibTuner:
         self._waiting: set[str] = set()  # studies whose image has to be built first
         self._stopped: set[str] = set()
 
+    def expected(self) -> Tuner:
+        """Return what runs studies by the setting ``cluster_tuner``: ``auto``, ``katib`` or ``jobs``."""
+        setting = self._session.config.settings.get("cluster_tuner", "auto")
+        return {"jobs": Tuner.OURS, "katib": Tuner.KATIB}.get(setting, Tuner.EITHER)
+
     def can_tune(self, study: StudySpec) -> bool:
         """Whether Katib is there, has the algorithm, and is not ruled out by ``cluster_tuner = jobs``."""
-        allowed = self._session.config.settings.get("cluster_tuner", "auto") != "jobs"
+        allowed = self.expected() is not Tuner.OURS
         return allowed and Algorithm(study.algorithm).in_katib and self._session.discovery.has("Experiment")
 
     def objects(self, study: StudySpec) -> Objects:

@@ -51,13 +51,13 @@ class Bases:
         reference = Reference.parse(name)
         failure: ImageError | CredentialsError | None = None
         if self._use_engine and self._engine.answers():
-            local_digest = self._engine.image_digest(name, reference.repository)
-            if local_digest:
-                return Base(name, local_digest, in_engine=True)
-        try:
-            digest = self._registries.of(reference).digest_of(reference)
+            digest = self._engine.image_digest(name, reference.repository)
             if digest:
-                return Base(name, digest, in_engine=False)
+                return Base(name, digest, in_engine=True)
+        try:
+            in_registry = self._registries.of(reference).digest_of(reference)
+            if in_registry:
+                return Base(name, in_registry, in_engine=False)
         except (ImageError, CredentialsError) as error:
             failure = error
         reason = f": {failure.message}" if failure is not None else ""
@@ -92,20 +92,20 @@ def named_images(dockerfile: str) -> list[str]:
     stages: set[str] = {"scratch"}
     images: dict[str, None] = {}
 
-    def filled(match: re.Match[str]) -> str:
+    def substitute(match: re.Match[str]) -> str:
         return values.get(match[1] or match[2]) or match[3] or ""
 
     for line in re.sub(r"\\[ \t]*\n", " ", dockerfile).splitlines():
-        instruction, *words = line.split() or [""]
+        instruction, *arguments = line.split() or [""]
         names: list[str] = []
         if instruction.upper() == "ARG" and len(stages) == 1 and not images:
-            values |= {name: value.strip("\"'") for name, _, value in (word.partition("=") for word in words)}
+            values |= {name: value.strip("\"'") for name, _, value in (word.partition("=") for word in arguments)}
         elif instruction.upper() == "FROM":
-            plain = [word for word in words if not word.startswith("--")]
-            names = [_VARIABLE.sub(filled, word) for word in plain[:1]]
+            positional = [word for word in arguments if not word.startswith("--")]
+            names = [_VARIABLE.sub(substitute, word) for word in positional[:1]]
         elif instruction.upper() in ("COPY", "ADD", "RUN"):
-            names = re.findall(r"(?:^|\s)--(?:from=|mount=\S*?\bfrom=)([^\s,]+)", f" {' '.join(words)}")
+            names = re.findall(r"(?:^|\s)--(?:from=|mount=\S*?\bfrom=)([^\s,]+)", f" {' '.join(arguments)}")
         images |= {name: None for name in names if name and not name.isdigit() and name.lower() not in stages}
-        if instruction.upper() == "FROM" and len(plain) == 3 and plain[1].upper() == "AS":
-            stages.add(plain[2].lower())
+        if instruction.upper() == "FROM" and len(positional) == 3 and positional[1].upper() == "AS":
+            stages.add(positional[2].lower())
     return list(images)

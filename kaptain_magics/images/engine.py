@@ -74,7 +74,7 @@ class Engine:
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
-        named = settings.get("docker_host") or os.environ.get("DOCKER_HOST") or _of_context()
+        named = settings.get("docker_host") or os.environ.get("DOCKER_HOST") or _current_context_address()
         self.address = named or ("" if sys.platform == "win32" else "unix:///var/run/docker.sock")
         self._version = "auto"
         self._logins = Logins.under(settings)
@@ -93,7 +93,7 @@ class Engine:
     def connect(self, timeout: float = _TIMEOUT) -> DockerClient:
         """Open another connection, for a thread of its own."""
         if self._socket_missing:
-            raise self._away()
+            raise self._unreachable()
         import docker
         from docker.utils import kwargs_from_env
 
@@ -160,9 +160,9 @@ class Engine:
         image = self.image(name)
         if image is None:
             return ""
-        for known in image.attrs.get("RepoDigests") or ():
-            name_part, _, digest = str(known).partition("@")
-            if name_part == repository or name_part.endswith(f"/{repository}") or f"library/{name_part}" == repository:
+        for repo_digest in image.attrs.get("RepoDigests") or ():
+            known_as, _, digest = str(repo_digest).partition("@")
+            if known_as == repository or known_as.endswith(f"/{repository}") or f"library/{known_as}" == repository:
                 return digest
         return str(image.id)
 
@@ -190,9 +190,9 @@ class Engine:
                         raise WorkloadError(f"image {name} cannot be pulled: {line['error']}", _PULL_HINT)
                     progress("")
             except errors.APIError as error:
-                text = " ".join(str(error.explanation or error).split())
+                reason = " ".join(str(error.explanation or error).split())
                 raise WorkloadError(
-                    f"there is no image {name} here and it cannot be pulled: {text}", _PULL_HINT
+                    f"there is no image {name} here and it cannot be pulled: {reason}", _PULL_HINT
                 ) from error
 
     @functools.cached_property
@@ -226,18 +226,18 @@ class Engine:
                 raise _image_missing(image) from error
             raise ContainerGoneError("the container was removed", "run it again") from error
         except errors.APIError as error:
-            text = " ".join(str(error.explanation or error).split())
-            raise explain_engine_error(text) from error
+            reason = " ".join(str(error.explanation or error).split())
+            raise explain_engine_error(reason) from error
         except (errors.DockerException, requests.RequestException, OSError) as error:
             if "permission denied" in str(error).lower():
                 raise explain_engine_error("permission denied") from error
-            raise self._away() from error
+            raise self._unreachable() from error
 
     @property
     def _socket_missing(self) -> bool:
         return self.address.startswith("unix://") and not Path(self.address.removeprefix("unix://")).exists()
 
-    def _away(self) -> TargetError:
+    def _unreachable(self) -> TargetError:
         return TargetError(
             f"the Docker engine at {self.address or 'its usual address'} does not answer",
             "start it (systemctl start docker, or Docker Desktop), or name another one with DOCKER_HOST",
@@ -249,13 +249,13 @@ def docker_platform(machine: str) -> str:
     return "linux/" + {"x86_64": "amd64", "aarch64": "arm64", "i686": "386"}.get(machine.lower(), machine.lower())
 
 
-def explain_engine_error(text: str) -> WorkloadError:
+def explain_engine_error(reason: str) -> WorkloadError:
     """Return the error that stands for what an engine said."""
     for pattern, meaning, hint in _SENTENCES:
-        match = re.search(pattern, text, re.IGNORECASE)
+        match = re.search(pattern, reason, re.IGNORECASE)
         if match is not None:
             return WorkloadError(meaning.format(*match.groups()), hint)
-    return WorkloadError(f"the Docker engine refused: {text}")
+    return WorkloadError(f"the Docker engine refused: {reason}")
 
 
 def _image_missing(image: str) -> WorkloadError:
@@ -265,7 +265,7 @@ def _image_missing(image: str) -> WorkloadError:
     )
 
 
-def _of_context() -> str:
+def _current_context_address() -> str:
     """Return the address in the current context of the Docker command, empty when it is the usual one."""
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     try:
@@ -273,7 +273,7 @@ def _of_context() -> str:
         if name == "default":
             return ""
         digest = hashlib.sha256(name.encode()).hexdigest()
-        meta = json.loads((folder / "contexts" / "meta" / digest / "meta.json").read_text())
-        return str(meta["Endpoints"]["docker"]["Host"])
+        context = json.loads((folder / "contexts" / "meta" / digest / "meta.json").read_text())
+        return str(context["Endpoints"]["docker"]["Host"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # the files are the Docker command's own
         return ""

@@ -64,10 +64,10 @@ class Publisher:
                 return Published(recipe.image, "", checksum, skipped=True)
         else:
             registry = self._registries.of(target)
-            existing = registry.find(target, self._platform)
-            if existing is not None and existing[1].get(CHECKSUM) == checksum:
+            digest, labels = registry.digest_and_labels(target, self._platform) or ("", {})
+            if labels.get(CHECKSUM) == checksum:
                 progress(skipping(recipe.image))
-                return Published(recipe.image, existing[0], checksum, skipped=True)
+                return Published(recipe.image, digest, checksum, skipped=True)
         if self._by_engine(base):
             self._build(recipe, base, checksum, progress)
             if local_only:

@@ -11,7 +11,7 @@ import importlib.metadata
 import io
 import json
 import os
-import platform as this_machine
+import platform as machine_info
 import shutil
 import sys
 import tempfile
@@ -51,13 +51,13 @@ def platform_name(platform: Platform) -> str:
     return f"cp{python}-{platform.machine}-{'glibc' if platform.glibc else 'musl'}"
 
 
-def here() -> Platform | None:
+def this_platform() -> Platform | None:
     """Return the platform of this process; ``None`` where an image cannot have the same."""
-    libc, version = this_machine.libc_ver()
+    libc, version = machine_info.libc_ver()
     if sys.platform != "linux" or libc != "glibc" or sys.implementation.name != "cpython":
         return None
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return Platform(python, this_machine.machine(), int(version.split(".")[1]))
+    return Platform(python, machine_info.machine(), int(version.split(".")[1]))
 
 
 def fetch_runtime_packages(
@@ -70,7 +70,7 @@ def fetch_runtime_packages(
     """Have packages in a folder, in the versions of this environment.
 
     Args:
-        requirements: What is needed, with the bounds that do.
+        requirements: What is needed, with its bounds.
         platform: What it must fit.
         cache: Folder for things that can be made again.
         progress: Called while pip works.
@@ -79,7 +79,7 @@ def fetch_runtime_packages(
     Raises:
         ImageError: They cannot be had.
     """
-    dists = _closure(requirements)
+    dists = _distributions(requirements)
     brought = {name: dist for name, dist in dists.items() if name not in (installed or {})}
     if _fits(platform) and all(map(_portable, dists.values())):
         return _copied(brought, cache)
@@ -132,27 +132,27 @@ def versions_in(folder: Path) -> dict[str, str]:
     return {normalised(dist.metadata["Name"]): dist.version for dist in distributions}
 
 
-def _closure(requirements: Sequence[str]) -> dict[str, importlib.metadata.Distribution]:
+def _distributions(requirements: Sequence[str]) -> dict[str, importlib.metadata.Distribution]:
     """Return the distributions of this environment that are needed, by normalised name."""
     from packaging.requirements import Requirement
 
-    closure: dict[str, importlib.metadata.Distribution] = {}
+    distributions: dict[str, importlib.metadata.Distribution] = {}
     open_ends = [Requirement(line) for line in requirements]
     while open_ends:
         line = open_ends.pop()
         name = normalised(line.name)
-        if name in closure or (line.marker is not None and not line.marker.evaluate({"extra": ""})):
+        if name in distributions or (line.marker is not None and not line.marker.evaluate({"extra": ""})):
             continue
         try:
-            closure[name] = importlib.metadata.distribution(line.name)
+            distributions[name] = importlib.metadata.distribution(line.name)
         except importlib.metadata.PackageNotFoundError:
             if name not in OPTIONAL:
                 raise ImageError(
                     f"{line.name} is not installed beside this notebook", f"pip install {line.name}"
                 ) from None
             continue
-        open_ends += map(Requirement, closure[name].requires or ())
-    return dict(sorted(closure.items()))
+        open_ends += map(Requirement, distributions[name].requires or ())
+    return dict(sorted(distributions.items()))
 
 
 def _name(line: str) -> str:
@@ -162,8 +162,8 @@ def _name(line: str) -> str:
 
 
 def _fits(platform: Platform) -> bool:
-    own = here()
-    return own is not None and platform_name(own) == platform_name(platform)
+    ours = this_platform()
+    return ours is not None and platform_name(ours) == platform_name(platform)
 
 
 def _portable(dist: importlib.metadata.Distribution) -> bool:
@@ -194,8 +194,8 @@ def _files_of(dist: importlib.metadata.Distribution) -> Iterator[Entry]:
 
 def _copied(dists: Mapping[str, importlib.metadata.Distribution], cache: Path) -> Path:
     """Copy distributions of this environment into a folder."""
-    own = here()
-    parts = [*(f"{name}=={dist.version}" for name, dist in dists.items()), platform_name(own) if own else ""]
+    ours = this_platform()
+    parts = [*(f"{name}=={dist.version}" for name, dist in dists.items()), platform_name(ours) if ours else ""]
     folder = cache / "own" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     if folder.is_dir():
         return folder

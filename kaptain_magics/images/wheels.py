@@ -47,12 +47,12 @@ class Platform(NamedTuple):
         """The platform tags of wheels that fit, the best first."""
         if not self.glibc:
             return [f"musllinux_1_{minor}_{self.machine}" for minor in (2, 1)]
-        names = []
+        tags = []
         for minor in range(self.glibc, 4, -1):
-            names.append(f"manylinux_2_{minor}_{self.machine}")
+            tags.append(f"manylinux_2_{minor}_{self.machine}")
             if minor in _LEGACY:
-                names.append(f"{_LEGACY[minor]}_{self.machine}")
-        return [*names, f"linux_{self.machine}"]
+                tags.append(f"{_LEGACY[minor]}_{self.machine}")
+        return [*tags, f"linux_{self.machine}"]
 
 
 def install(

@@ -72,17 +72,17 @@ class Logins:
         helpers = config.get("credHelpers") or {}
         for name in names:
             if name in helpers:
-                return self._ask(str(helpers[name]), name)
+                return self._from_helper(str(helpers[name]), name)
         if config.get("credsStore"):
             for name in names:
-                login = self._ask(str(config["credsStore"]), name)
+                login = self._from_helper(str(config["credsStore"]), name)
                 if login is not None:
                     return login
         by_host = {_host(key): value for key, value in (config.get("auths") or {}).items()}
         for name in names:
-            helper = by_host.get(_host(name))
-            if helper:
-                return self._written(helper, registry)
+            entry = by_host.get(_host(name))
+            if entry:
+                return self._from_entry(entry, registry)
         return None
 
     def _config(self) -> Mapping[str, Any]:
@@ -96,7 +96,7 @@ class Logins:
             ) from None
         return config if isinstance(config, dict) else {}
 
-    def _written(self, entry: Mapping[str, str], registry: str) -> Login | None:
+    def _from_entry(self, entry: Mapping[str, str], registry: str) -> Login | None:
         if entry.get("identitytoken"):
             return Login(identity_token=entry["identitytoken"])
         if entry.get("username") and entry.get("password"):
@@ -111,7 +111,7 @@ class Logins:
             ) from None
         return Login(username, secret)
 
-    def _ask(self, helper: str, server: str) -> Login | None:
+    def _from_helper(self, helper: str, server: str) -> Login | None:
         program = shutil.which(f"docker-credential-{helper}")
         if program is None:
             raise CredentialsError(

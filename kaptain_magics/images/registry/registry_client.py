@@ -44,8 +44,8 @@ class Manifest(NamedTuple):
     @property
     def fields(self) -> dict[str, Any]:
         """Its content."""
-        document: dict[str, Any] = json.loads(self.body)
-        return document
+        content: dict[str, Any] = json.loads(self.body)
+        return content
 
     @property
     def is_index(self) -> bool:
@@ -84,10 +84,10 @@ class Registry:
         Raises:
             ImageError: There is no such image.
         """
-        result = self._manifest(image)
-        if result is None:
+        manifest = self._manifest(image)
+        if manifest is None:
             raise ImageError(f"there is no image {image}", "check its name and tag")
-        return result
+        return manifest
 
     def _manifest(self, image: Reference) -> Manifest | None:
         path = f"/v2/{image.repository}/manifests/{image.version}"
@@ -114,13 +114,12 @@ class Registry:
         manifest = self.manifest(image)
         if not manifest.is_index:
             return manifest
-        parts = platform.split("/")
+        requested = platform.split("/")
         offered = []
         for entry in manifest.fields.get("manifests", ()):
-            details = entry.get("platform", {})
-            has = [details.get("os", ""), details.get("architecture", ""), details.get("variant", "")]
+            has = [entry.get("platform", {}).get(key, "") for key in ("os", "architecture", "variant")]
             offered.append("/".join(filter(None, has)))
-            if has[: len(parts)] == parts:
+            if has[: len(requested)] == requested:
                 return self.manifest(image._replace(tag="", digest=entry["digest"]))
         raise ImageError(f"there is no {image} for {platform}", f"it is there for {', '.join(offered)}")
 
@@ -131,10 +130,10 @@ class Registry:
         body = answer.data[:_LARGEST_JSON]
         if f"sha256:{hashlib.sha256(body).hexdigest()}" != digest:
             raise ImageError(f"the configuration of {image} is damaged in the registry", "push the image again")
-        document: dict[str, Any] = json.loads(body)
-        return document
+        config: dict[str, Any] = json.loads(body)
+        return config
 
-    def find(self, image: Reference, platform: str = "linux/amd64") -> tuple[str, dict[str, str]] | None:
+    def digest_and_labels(self, image: Reference, platform: str = "linux/amd64") -> tuple[str, dict[str, str]] | None:
         """Return an image's digest and labels, ``None`` where it is not there."""
         manifest = self._manifest(image)
         if manifest is None:

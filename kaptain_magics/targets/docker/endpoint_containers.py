@@ -54,7 +54,7 @@ class EndpointContainers:
 
     # ---- making --------------------------------------------------------------------------------------------------
 
-    def start(self, spec: EndpointSpec, image: ReadyImage, model: Path, token: str, created: list[str]) -> Revision:
+    def start(self, spec: EndpointSpec, image: ReadyImage, model: Path, token: str, made: list[str]) -> Revision:
         """Start a server of a revision; it loads its model then.
 
         Args:
@@ -62,7 +62,7 @@ class EndpointContainers:
             image: The image.
             model: Folder of the model on this machine.
             token: The token that requests need, empty for none.
-            created: Gets the container's name as soon as it exists.
+            made: Gets the container's name as soon as it exists.
 
         Raises:
             TargetError: The engine refuses it.
@@ -86,7 +86,7 @@ class EndpointContainers:
             "env": container_settings.hidden_environment(given, {}, image.path),
         }
         entries = [entry._replace(path=f"model/{entry.path}") for entry in files_below(model)]
-        self._run(image, settings, options, entries, created)
+        self._run(image, settings, options, entries, made)
         return Revision(spec, name)
 
     def _server(self, spec: EndpointSpec, image: ReadyImage, name: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class EndpointContainers:
         return "\n\n".join([f"# serves {spec.artifact_uri}, copied to {MODEL}", *commands])
 
     def start_gate(
-        self, spec: EndpointSpec, image: ReadyImage, server: str, port: int, created: list[str]
+        self, spec: EndpointSpec, image: ReadyImage, server: str, port: int, made: list[str]
     ) -> tuple[str, int]:
         """Start the gate of an endpoint.
 
@@ -116,7 +116,7 @@ class EndpointContainers:
             image: The image.
             server: The server that it routes to.
             port: Port to publish where the endpoint names none, 0 for any.
-            created: Gets the container's name as soon as it exists.
+            made: Gets the container's name as soon as it exists.
 
         Returns:
             The gate's name and the port that it is published on.
@@ -124,7 +124,7 @@ class EndpointContainers:
         name = f"{self._prefix(spec.name)}-gate-{new_hex(4)}"
         settings = self._settings(spec, image, name, "gate", "kaptain_magics.serving.router")
         settings["ports"] = {f"{_PORT}/tcp": (spec.host, spec.port or port or None)}
-        self._run(image, settings, _gate_options(name, [server], 0), [], created)
+        self._run(image, settings, _gate_options(name, [server], 0), [], made)
         with self._engine.translate_errors():
             gate = self._get(name)
             self.ask(name, {"do": "status"}, "accepting", seconds=30.0)
@@ -161,7 +161,7 @@ class EndpointContainers:
         settings: dict[str, Any],
         options: dict[str, Any],
         entries: Iterable[Entry],
-        created: list[str],
+        made: list[str],
     ) -> None:
         client = self._engine.client
         labels = {k: settings["labels"][k] for k in ("kaptain.managed-by", "kaptain.owner", "kaptain.endpoint")}
@@ -170,7 +170,7 @@ class EndpointContainers:
                 self._volume(labels["kaptain.endpoint"]), labels={**labels, "kaptain.kind": "sockets"}
             )
             container = client.containers.create(image.id, **settings)
-        created.append(settings["name"])
+        made.append(settings["name"])
         options_file = Entry(f"{RUNTIME}/options.json", json.dumps(options).encode())
         files = [*runtime_entries(RUNTIME, serving=True), *entries, options_file]
         copy_in(self._engine, container, archive(files, FOLDER, [SOCKETS, _STATE]))

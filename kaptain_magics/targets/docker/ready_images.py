@@ -73,11 +73,11 @@ class ImageProvider:
         ready = self._local(base_image(image, self._config.settings))
         if ready is None or not requirements:
             return ready
-        known = self._complete.get((ready.id, *requirements))
-        if known is not None:
-            return known
-        inside = self._inspector.known(ready.id)
-        return ready if inside is not None and not inside.missing(requirements) else None
+        completed = self._complete.get((ready.id, *requirements))
+        if completed is not None:
+            return completed
+        contents = self._inspector.known(ready.id)
+        return ready if contents is not None and not contents.missing(requirements) else None
 
     def prepare(self, image: ImageSpec, requirements: Sequence[str], progress: Progress) -> ReadyImage:
         """Pull what is not in the engine and complete it with the packages that it lacks.

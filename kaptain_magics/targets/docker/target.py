@@ -46,8 +46,8 @@ class DockerTarget(DockerJobs, DockerServing):
             )
         )
         name = container_settings.base_image(_NO_IMAGE, self._config.settings)
-        is_present = self._images.find_ready(_NO_IMAGE, ()) is not None
-        checks.append(Check("base image", True, name if is_present else f"{name} is pulled when it is first used"))
+        in_engine = self._images.find_ready(_NO_IMAGE, ()) is not None
+        checks.append(Check("base image", True, name if in_engine else f"{name} is pulled when it is first used"))
         return checks
 
     def render(self, spec: JobSpec | EndpointSpec | StudySpec) -> str:
@@ -64,10 +64,10 @@ class DockerTarget(DockerJobs, DockerServing):
 
     def clean(self, force: bool = False) -> list[str]:
         """Find containers of ended and killed runs, forgotten servers and packages; with ``force`` remove them."""
-        own: dict[str, Any] = {"label": [f"kaptain.owner={container_settings.owner(self._config.home)}"]}
+        ours: dict[str, Any] = {"label": [f"kaptain.owner={container_settings.owner(self._config.home)}"]}
         with self._engine.translate_errors():
-            containers = self._engine.client.containers.list(all=True, filters=own, ignore_removed=True)
-            volumes = self._engine.client.volumes.list(filters={**own, "dangling": True})
+            containers = self._engine.client.containers.list(all=True, filters=ours, ignore_removed=True)
+            volumes = self._engine.client.volumes.list(filters={**ours, "dangling": True})
         lines = []
         for container in containers:
             if self._abandoned(container.labels):

@@ -99,6 +99,7 @@ def test_a_missing_library_is_named_with_its_pip_line(studies, monkeypatch, algo
         check_study(studies.spec(algorithm=algorithm, domains={"x": Double(0, 1), "y": Double(0, 1)}))
 
 
+@pytest.mark.interpreter
 def test_checking_a_study_imports_no_library() -> None:
     code = (
         "import sys\nfrom kaptain_magics.tuning import algorithms\nprint([a for a in algorithms.ALGORITHMS])\n"

@@ -97,12 +97,13 @@ class Instance:
     @classmethod
     def make(cls, endpoint: Path) -> Instance:
         """Return a new one with its folder."""
-        made = cls(endpoint / f"i-{new_hex(12)}")
-        private_folder(made.folder)
-        if not can_listen(made.folder):
+        instance = cls(endpoint / f"i-{new_hex(12)}")
+        private_folder(instance.folder)
+        if not can_listen(instance.folder):
             sockets = user_folder()
-            made.control, made.private = (sockets / f"{made.folder.name}.{kind}" for kind in ("control", "private"))
-        return made
+            name = instance.folder.name
+            instance.control, instance.private = (sockets / f"{name}.{kind}" for kind in ("control", "private"))
+        return instance
 
     def start(
         self, launch: Launch, module: str, options: Mapping[str, Any], env: Mapping[str, str], python: str

@@ -91,15 +91,15 @@ class LocalServing:
             yield from self._deploy(endpoint, turn)
 
     def _deploy(self, endpoint: EndpointSpec, turn: Callable[[], bool]) -> Iterator[Event]:
-        made: list[Instance] = []
+        instances: list[Instance] = []
         try:
             yield EndpointChanged(name=endpoint.name, state=EndpointState.PENDING)
             while not turn():
                 if self._cancelled.wait(0.02):
                     raise ServingError("the deployment was stopped", "deploy it again")
-            placed = self._start(endpoint, made)
+            placed = self._start(endpoint, instances)
             self._put(endpoint, placed)
-            made.clear()
+            instances.clear()
             status = self.endpoint(endpoint.name)
             yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
             yield StateChanged(state=RunState.SUCCEEDED)
@@ -109,7 +109,7 @@ class LocalServing:
             state = RunState.STOPPED if stopped else RunState.FAILED
             yield StateChanged(state=state, reason=error.message, hint=error.hint)
         finally:
-            self._end(made)
+            self._end(instances)
             if turn():
                 self._sweep(endpoint.name)
 
@@ -146,11 +146,11 @@ class LocalServing:
 
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints of this target."""
-        found = []
+        statuses = []
         for name in self._store.names():
             with suppress(NotFoundError):
-                found.append(self.endpoint(name))
-        return found
+                statuses.append(self.endpoint(name))
+        return statuses
 
     def server_log(self, name: str) -> str:
         """Return the log of the server that has the endpoint's requests."""
@@ -219,7 +219,7 @@ class LocalServing:
 
     # ---- starting a server -----------------------------------------------------------------------------------
 
-    def _start(self, spec: EndpointSpec, made: list[Instance]) -> Placed:
+    def _start(self, spec: EndpointSpec, instances: list[Instance]) -> Placed:
         """Start a server and wait until it has its model; it does not accept requests yet."""
         if sys.platform == "win32":
             raise TargetError("the local target cannot serve on Windows", "deploy with --on docker")
@@ -232,7 +232,7 @@ class LocalServing:
         token = self._store.token(spec)
         python = self._interpreter(spec)
         instance = Instance.make(self._folder / spec.name)
-        made.append(instance)
+        instances.append(instance)
         options: dict[str, Any] = {
             "model_name": spec.name,
             "folder": str(folder),

@@ -58,11 +58,11 @@ class StartedJob:
 
     def await_start(self) -> Iterator[Event]:
         """Wait until the job has started or is given up; yields a line where the imports take long."""
-        said = time.monotonic() + _SLOW_START
+        note_at = time.monotonic() + _SLOW_START
         while self.starting is not None and self.starting.is_alive():
             self.starting.join(_TICK)
-            if time.monotonic() > said and self.starting.is_alive():
-                said = float("inf")
+            if time.monotonic() > note_at and self.starting.is_alive():
+                note_at = float("inf")
                 names = ", ".join(imported_packages(self.spec.script.source))
                 if names:
                     yield Noted(text=f"The warm worker is importing {names}.")

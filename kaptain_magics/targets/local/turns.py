@@ -35,16 +35,16 @@ class Turns:
         """
         queue = self._folder / name
         private_folder(queue)
-        mine = Lock(queue / f"{order}-{new_hex(8)}")
+        ticket = Lock(queue / f"{order}-{new_hex(8)}")
         turn = self._deploying(name)
-        stack.callback(mine.path.unlink, missing_ok=True)
-        stack.callback(mine.release)
+        stack.callback(ticket.path.unlink, missing_ok=True)
+        stack.callback(ticket.release)
         stack.callback(turn.release)
         held = False
 
         def mine_now() -> bool:
             nonlocal held
-            if not held and mine.acquire() and not any(map(_waits, _before(mine.path))):
+            if not held and ticket.acquire() and not any(map(_waits, _before(ticket.path))):
                 held = turn.acquire()
             return held
 

@@ -73,14 +73,14 @@ class ImageContents(msgspec.Struct, frozen=True):
             if not text:
                 continue
             try:
-                wanted = Requirement(text)
+                requirement = Requirement(text)
             except InvalidRequirement:  # a path or an address: pip's to judge
                 lines.append(line)
                 continue
-            if wanted.marker is not None and not wanted.marker.evaluate(environment):
+            if requirement.marker is not None and not requirement.marker.evaluate(environment):
                 continue
-            version = self.installed.get(normalised(wanted.name))
-            if version is None or wanted.url or not wanted.specifier.contains(version, prereleases=True):
+            version = self.installed.get(normalised(requirement.name))
+            if version is None or requirement.url or not requirement.specifier.contains(version, prereleases=True):
                 lines.append(line)
         if lines and any("--hash" in line for line in requirements):
             return list(requirements)  # with hashes pip wants them all
@@ -117,15 +117,15 @@ class ImageInspector:
         Raises:
             TargetError: The image has no Python.
         """
-        found = self.known(image_id)
-        if found is not None:
-            return found
+        contents = self.known(image_id)
+        if contents is not None:
+            return contents
         from docker import errors
 
         client = engine.client
         with engine.translate_errors(name):
             try:
-                said = client.containers.run(
+                output = client.containers.run(
                     image_id,
                     entrypoint=["python", "-I", "-c", _LOOK],
                     network_mode="none",
@@ -136,7 +136,7 @@ class ImageInspector:
                 reason = str(error).splitlines()[-1][-200:]
                 hint = "use an image with Python 3.8 or later"
                 raise TargetError(f"Python in the image {name} does not start: {reason}", hint) from error
-        return self._remember(image_id, msgspec.convert(json.loads(said), ImageContents))
+        return self._remember(image_id, msgspec.convert(json.loads(output), ImageContents))
 
     def in_registry(self, registry: Registry, image: Reference, manifest: Manifest) -> ImageContents:
         """Read the names of the files in an image's layers.
@@ -144,9 +144,9 @@ class ImageInspector:
         Raises:
             ImageError: There is no Python in it, or a layer cannot be read.
         """
-        found = self.known(manifest.digest)
-        if found is not None:
-            return found
+        contents = self.known(manifest.digest)
+        if contents is not None:
+            return contents
         installed: dict[str, str] = {}
         pythons: list[str] = []
         musl = False
@@ -168,10 +168,10 @@ class ImageInspector:
         platform = Platform.of(python, config.get("architecture", "amd64"), musl)
         return self._remember(manifest.digest, ImageContents(python, platform.machine, platform.glibc, installed))
 
-    def _remember(self, digest: str, found: ImageContents) -> ImageContents:
+    def _remember(self, digest: str, contents: ImageContents) -> ImageContents:
         with suppress(StateError):
-            write_whole(self._note(digest), msgspec.json.encode(found))
-        return found
+            write_whole(self._note(digest), msgspec.json.encode(contents))
+        return contents
 
     def _note(self, digest: str) -> Path:
         return self._folder / f"{digest.rpartition(':')[2]}.json"

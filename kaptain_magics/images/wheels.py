@@ -47,12 +47,12 @@ class Platform(NamedTuple):
         """The platform tags of wheels that fit, the best first."""
         if not self.glibc:
             return [f"musllinux_1_{minor}_{self.machine}" for minor in (2, 1)]
-        found = []
+        tags = []
         for minor in range(self.glibc, 4, -1):
-            found.append(f"manylinux_2_{minor}_{self.machine}")
+            tags.append(f"manylinux_2_{minor}_{self.machine}")
             if minor in _LEGACY:
-                found.append(f"{_LEGACY[minor]}_{self.machine}")
-        return [*found, f"linux_{self.machine}"]
+                tags.append(f"{_LEGACY[minor]}_{self.machine}")
+        return [*tags, f"linux_{self.machine}"]
 
 
 def install(
@@ -100,8 +100,8 @@ def install(
 def _install(
     requirements: Sequence[str], platform: Platform, scratch: Path, progress: Progress, installed: Mapping[str, str]
 ) -> None:
-    wanted = scratch / "requirements.txt"
-    _write(wanted, requirements)
+    requirements_file = scratch / "requirements.txt"
+    _write(requirements_file, requirements)
     (scratch / "packages").mkdir()
     fits = ["--only-binary=:all:", "--implementation", "cp", "--python-version", platform.python]
     for tag in platform.tags:
@@ -109,25 +109,25 @@ def _install(
     command = ["install", "--quiet", "--no-input", "--no-warn-conflicts", "--no-compile", "--ignore-installed", *fits]
     command += ["--target", str(scratch / "packages")]
     if installed:
-        chosen = _resolve(command, wanted, platform, scratch, progress, installed)
+        chosen = _resolve(command, requirements_file, platform, scratch, progress, installed)
         lacked = {name for name, item in chosen.items() if _lacked(item, installed)}
         if not lacked:
             return
         kept = [line for line in requirements if (name := name_of(line)) not in chosen or name in lacked]
         drawn = [_line(chosen[name]) for name in sorted(lacked) if not chosen[name]["requested"]]
-        _write(wanted, [*kept, *drawn])
+        _write(requirements_file, [*kept, *drawn])
         _write(scratch / "chosen.txt", [f"{name}=={item['metadata']['version']}" for name, item in chosen.items()])
         command += ["--no-deps", "-c", str(scratch / "chosen.txt")]
-    status, said = _pip([*command, "-r", str(wanted)], progress)
+    status, output = _pip([*command, "-r", str(requirements_file)], progress)
     if status:
-        raise _failure(said, platform)
+        raise _failure(output, platform)
     shutil.rmtree(scratch / "packages" / "bin", ignore_errors=True)  # its scripts name this machine's Python
     _forget_origins(scratch / "packages")
 
 
 def _resolve(
     command: Sequence[str],
-    wanted: Path,
+    requirements_file: Path,
     platform: Platform,
     scratch: Path,
     progress: Progress,
@@ -136,27 +136,27 @@ def _resolve(
     """Return pip's report on every package that it would install, by normalised name; the image's versions first."""
     have, report = scratch / "constraints.txt", scratch / "report.json"
     _write(have, [f"{name}=={version}" for name, version in installed.items()])
-    resolve = [*command, "--dry-run", "--report", str(report), "-r", str(wanted)]
-    status, said = _pip([*resolve, "-c", str(have)], progress)
+    resolve = [*command, "--dry-run", "--report", str(report), "-r", str(requirements_file)]
+    status, output = _pip([*resolve, "-c", str(have)], progress)
     if status:  # the image's versions do not do
-        status, said = _pip(resolve, progress)
+        status, output = _pip(resolve, progress)
     if status:
-        raise _failure(said, platform)
+        raise _failure(output, platform)
     return {normalised(item["metadata"]["name"]): item for item in json.loads(report.read_bytes())["install"]}
 
 
 def _lacked(item: Mapping[str, Any], installed: Mapping[str, str]) -> bool:
-    found = item["metadata"]
-    return bool(item["is_direct"]) or installed.get(normalised(found["name"])) != found["version"]
+    metadata = item["metadata"]
+    return bool(item["is_direct"]) or installed.get(normalised(metadata["name"])) != metadata["version"]
 
 
 def _line(item: Mapping[str, Any]) -> str:
     """Return the line that asks for a package that another one needs: just what pip chose."""
-    found = item["metadata"]
+    metadata = item["metadata"]
     return (
-        f"{found['name']} @ {item['download_info']['url']}"
+        f"{metadata['name']} @ {item['download_info']['url']}"
         if item["is_direct"]
-        else f"{found['name']}=={found['version']}"
+        else f"{metadata['name']}=={metadata['version']}"
     )
 
 
@@ -177,11 +177,11 @@ def _pip(arguments: Sequence[str], progress: Progress) -> tuple[int, str]:
     return run_process([sys.executable, "-m", "pip", *arguments], progress)
 
 
-def _failure(said: str, platform: Platform) -> ImageError:
-    lines = [line.removeprefix("ERROR:").strip() for line in said.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR:").strip() for line in said.splitlines() if line.startswith("ERROR:")]
+def _failure(output: str, platform: Platform) -> ImageError:
+    lines = [line.removeprefix("ERROR:").strip() for line in output.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR:").strip() for line in output.splitlines() if line.startswith("ERROR:")]
     reason = without_passwords((errors or lines or ["pip said nothing"])[-1])
-    if "No module named pip" in said:
+    if "No module named pip" in output:
         return ImageError("pip is not installed beside this notebook", "python -m ensurepip")
     return ImageError(
         f"the requirements cannot be installed for Python {platform.python} on {platform.machine}: {reason}",

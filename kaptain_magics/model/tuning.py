@@ -50,9 +50,8 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
         job = msgspec.structs.replace(job, sent=sent, parameters={**taken, **job.parameters})
         notes += [Noted(text=line) for line in lines]
     request = msgspec.structs.replace(request, job=job)
-    spec, remark = fit_grid(build_study(context, model, request))
-    notes += [Noted(text=remark)] if isinstance(remark, str) else [remark] if remark else []
-    return StudyPlan(context, spec, job.sent, model.info, notes)
+    spec, fitted = fit_grid(build_study(context, model, request))
+    return StudyPlan(context, spec, job.sent, model.info, [*notes, *fitted])
 
 
 def build_study(context: Context, model: ModelName, request: TuningRequest) -> StudySpec:
@@ -123,8 +122,8 @@ def plan_resumption(context: Context, word: str, changes: Mapping[str, Any] | No
     run_id = new_run_id()
     job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(context.store.folder / run_id))
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
-    spec, remark = fit_grid(spec)
-    return StudyPlan(context, spec, model_info=folder.record.model_info, notes=[remark] if remark else [])
+    spec, notes = fit_grid(spec)
+    return StudyPlan(context, spec, model_info=folder.record.model_info, notes=notes)
 
 
 # ---- the run before ---------------------------------------------------------------------------------------------

@@ -124,13 +124,13 @@ def combinations(domains: Mapping[str, AnyDomain]) -> int | None:
     return product
 
 
-def fit_grid(spec: StudySpec) -> tuple[StudySpec, str]:
-    """Return the study with as many trials as its grid has combinations at most, and a sentence where it had more.
+def fit_grid(spec: StudySpec) -> tuple[StudySpec, list[Noted]]:
+    """Return the study with as many trials as its grid has combinations at most, and a note where it had more.
 
     Katib refuses a grid with fewer combinations than trials.
     """
     count = combinations(spec.domains) if spec.algorithm == Algorithm.GRID else None
     if count is None or count >= spec.trials:
-        return spec, ""
+        return spec, []
     text = f"The grid has {count} combinations: {count} trials instead of {spec.trials}."
-    return msgspec.structs.replace(spec, trials=count, parallel=min(spec.parallel, count)), text
+    return msgspec.structs.replace(spec, trials=count, parallel=min(spec.parallel, count)), [Noted(text=text)]

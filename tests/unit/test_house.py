@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.interpreter
 def test_arrows_run_down_only() -> None:
     # a process of its own: it configures the logging of the one that calls it
     code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
@@ -49,6 +52,7 @@ def _private_calls(tree: ast.Module) -> Iterator[str]:
             yield name
 
 
+@pytest.mark.interpreter
 def test_the_sdk_has_the_contracts_names() -> None:
     code = """
 from kaptain import envs

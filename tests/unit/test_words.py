@@ -48,7 +48,6 @@ NAMES = {
 # rooms whose variables are still to be renamed
 PENDING = (
     "config.py",
-    "images/",
     "model/",
     "processes/",
     "serving/",

@@ -94,8 +94,8 @@ class RegistryAuth:
         if answer.status != 200:
             raise self.refusal(answer, "GET", scope)
         try:
-            found = json.loads(answer.data)
-            return str(found.get("token") or found["access_token"])
+            content = json.loads(answer.data)
+            return str(content.get("token") or content["access_token"])
         except (ValueError, KeyError, AttributeError):
             raise CredentialsError(f"the login server of {self._registry} gave no token", "try docker login") from None
 

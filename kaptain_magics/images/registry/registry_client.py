@@ -44,8 +44,8 @@ class Manifest(NamedTuple):
     @property
     def fields(self) -> dict[str, Any]:
         """Its content."""
-        found: dict[str, Any] = json.loads(self.body)
-        return found
+        content: dict[str, Any] = json.loads(self.body)
+        return content
 
     @property
     def is_index(self) -> bool:
@@ -84,10 +84,10 @@ class Registry:
         Raises:
             ImageError: There is no such image.
         """
-        found = self._manifest(image)
-        if found is None:
+        manifest = self._manifest(image)
+        if manifest is None:
             raise ImageError(f"there is no image {image}", "check its name and tag")
-        return found
+        return manifest
 
     def _manifest(self, image: Reference) -> Manifest | None:
         path = f"/v2/{image.repository}/manifests/{image.version}"
@@ -111,16 +111,15 @@ class Registry:
         Raises:
             ImageError: There is no such image, or none for the platform.
         """
-        found = self.manifest(image)
-        if not found.is_index:
-            return found
-        wanted = platform.split("/")
+        manifest = self.manifest(image)
+        if not manifest.is_index:
+            return manifest
+        requested = platform.split("/")
         offered = []
-        for entry in found.fields.get("manifests", ()):
-            about = entry.get("platform", {})
-            has = [about.get("os", ""), about.get("architecture", ""), about.get("variant", "")]
+        for entry in manifest.fields.get("manifests", ()):
+            has = [entry.get("platform", {}).get(key, "") for key in ("os", "architecture", "variant")]
             offered.append("/".join(filter(None, has)))
-            if has[: len(wanted)] == wanted:
+            if has[: len(requested)] == requested:
                 return self.manifest(image._replace(tag="", digest=entry["digest"]))
         raise ImageError(f"there is no {image} for {platform}", f"it is there for {', '.join(offered)}")
 
@@ -131,10 +130,10 @@ class Registry:
         body = answer.data[:_LARGEST_JSON]
         if f"sha256:{hashlib.sha256(body).hexdigest()}" != digest:
             raise ImageError(f"the configuration of {image} is damaged in the registry", "push the image again")
-        found: dict[str, Any] = json.loads(body)
-        return found
+        config: dict[str, Any] = json.loads(body)
+        return config
 
-    def found(self, image: Reference, platform: str = "linux/amd64") -> tuple[str, dict[str, str]] | None:
+    def digest_and_labels(self, image: Reference, platform: str = "linux/amd64") -> tuple[str, dict[str, str]] | None:
         """Return an image's digest and labels, ``None`` where it is not there."""
         manifest = self._manifest(image)
         if manifest is None:

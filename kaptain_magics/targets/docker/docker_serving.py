@@ -57,21 +57,21 @@ class DockerServing:
         self._cancelled.clear()
         yield StateChanged(state=RunState.RUNNING)
         yield from _notes(endpoint)
-        made: list[str] = []
+        started: list[str] = []
         try:
             yield EndpointChanged(name=endpoint.name, state=EndpointState.PENDING)
             self._check(endpoint, self._store.find(endpoint.name))
-            wanted = (*endpoint.requirements, *SERVING_PACKAGES)
-            image = self._images.find_ready(endpoint.image, wanted)
+            requirements = (*endpoint.requirements, *SERVING_PACKAGES)
+            image = self._images.find_ready(endpoint.image, requirements)
             if image is None:
-                prepare = functools.partial(self._images.prepare, endpoint.image, wanted)
+                prepare = functools.partial(self._images.prepare, endpoint.image, requirements)
                 image = yield from in_background(prepare, self._cancelled.is_set)
             with _Model(endpoint, self._config) as folder:
-                placed = self._servers.start(endpoint, image, folder, self._store.token(endpoint), made)
+                placed = self._servers.start(endpoint, image, folder, self._store.token(endpoint), started)
             yield Noted(text=f"Waiting for the server of {endpoint.name} to load its model.")
             self._servers.wait_ready(placed.server, endpoint.timeout, self._stop_if_cancelled)
-            self._put(endpoint, placed, image, made)
-            made.clear()
+            self._put(endpoint, placed, image, started)
+            started.clear()
             status = self.endpoint(endpoint.name)
             yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
             yield StateChanged(state=RunState.SUCCEEDED)
@@ -83,7 +83,7 @@ class DockerServing:
             yield self._as_before(endpoint.name, error)
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
         finally:
-            self._servers.remove(made)
+            self._servers.remove(started)
             if self._store.find(endpoint.name) is None:
                 self._forget(endpoint.name)
 
@@ -150,7 +150,7 @@ class DockerServing:
 
     # ---- moving the requests -------------------------------------------------------------------------------------
 
-    def _put(self, spec: EndpointSpec, placed: Revision, image: ReadyImage, made: list[str]) -> None:
+    def _put(self, spec: EndpointSpec, placed: Revision, image: ReadyImage, started: list[str]) -> None:
         """Give a ready server its requests."""
         with self._turn(spec.name):
             deployed = self._store.find(spec.name)
@@ -162,7 +162,7 @@ class DockerServing:
                     self._settle(deployed, deployed.stable, placed, spec.canary_percent)
                 return
             gate, port = self._servers.start_gate(
-                spec, image, placed.server, deployed.port if deployed is not None else 0, made
+                spec, image, placed.server, deployed.port if deployed is not None else 0, started
             )
             self._store.write(spec.name, EndpointRecord(host=spec.host, port=port, gate=gate, stable=placed))
             if deployed is not None:

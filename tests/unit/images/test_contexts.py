@@ -47,6 +47,7 @@ def test_script_files_and_runtime_go_in(project: Path) -> None:
     assert not [path for path in found if "/model/" in path or "/targets/" in path]
 
 
+@pytest.mark.interpreter
 def test_the_runtime_needs_nothing_but_python(tmp_path: Path) -> None:
     for entry in runtime_entries("r"):
         path = tmp_path / entry.path

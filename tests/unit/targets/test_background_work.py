@@ -54,6 +54,7 @@ def _sleeping(ended: list[float]) -> Callable[[Progress], None]:
     return work
 
 
+@pytest.mark.interpreter
 def test_cancelling_ends_a_silent_process_at_once() -> None:
     ended: list[float] = []
     since = time.monotonic()

@@ -17,7 +17,7 @@ from kaptain_magics.errors import ImageError, KaptainError
 from kaptain_magics.files import write_whole
 from kaptain_magics.images.bases import image_platform
 from kaptain_magics.images.progress import Progress
-from kaptain_magics.images.runtime_packages import bundle, fetch_runtime_packages, here, platform_name
+from kaptain_magics.images.runtime_packages import bundle, fetch_runtime_packages, platform_name, this_platform
 from kaptain_magics.images.wheels import Platform
 from kaptain_magics.runtime.requirements import OPTIONAL, SERVING_PACKAGES, STORAGE_PACKAGES
 
@@ -73,7 +73,7 @@ class Packages:
         """Whether ``prepare`` has nothing to do that takes long."""
         if not uri.startswith("s3://") or (image, folder_of(uri, model_id), serving) in self._stored:
             return True
-        mine = here()
+        mine = this_platform()
         return mine is not None and all(platform_name(p) == platform_name(mine) for p in self._of(image)[0])
 
     def prepare(self, image: str, uri: str, model_id: str, progress: Progress, serving: bool = False) -> None:
@@ -94,7 +94,7 @@ class Packages:
             return
         platforms, known = self._of(image)
         found: Bundles = {}
-        mine = here()
+        mine = this_platform()
         told = False
         for platform_ in platforms:
             own = mine is not None and platform_name(mine) == platform_name(platform_)
@@ -160,7 +160,7 @@ class Packages:
     def _any(self) -> list[Platform]:
         """Return the platforms of images of today, this process's first."""
         architecture = image_platform(self._settings).split("/")[1]
-        mine = here()
+        mine = this_platform()
         others = [Platform.of(version, architecture) for version in _PYTHONS]
         if mine is None or mine.machine != others[0].machine:
             return others

@@ -23,6 +23,7 @@ from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, variabl
 from kaptain_magics.targets.kubernetes.manifests.secret_manifests import binary_secret, pull_secret, secret
 from kaptain_magics.targets.kubernetes.pods.job_images import Images
 from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, Packages
+from kaptain_magics.targets.kubernetes.pods.package_pruning import PackagePruner
 from kaptain_magics.targets.kubernetes.pods.payload import AUTHORITIES, Payload
 
 if TYPE_CHECKING:
@@ -140,6 +141,11 @@ class ClusterSession:
     def packages(self) -> Packages:
         """What pods need beside their images."""
         return Packages(self.config.cache, self.config.settings, self.store)
+
+    @functools.cached_property
+    def pruner(self) -> PackagePruner:
+        """What finds packages that nothing uses."""
+        return PackagePruner(self.cluster, self.owner, self.store)
 
     def ready(self, job: JobSpec) -> bool:
         """Whether nothing that takes long has to be made before the job is created."""

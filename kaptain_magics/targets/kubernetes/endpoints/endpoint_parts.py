@@ -19,7 +19,7 @@ from kaptain_magics.targets.kubernetes.manifests.labels import Part, Tags, part_
 from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup
 from kaptain_magics.targets.kubernetes.manifests.server_manifests import server_options
 from kaptain_magics.targets.kubernetes.pods import payload
-from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED
+from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, folder_of
 
 DEPLOYED = "kaptain-magics/deployed"  # annotation of what was ready once: no leftover of a killed run
 _SHARED = (
@@ -165,6 +165,8 @@ class EndpointParts:
 
         def make(progress: Progress) -> None:
             packages.prepare(image, uri, model_id, progress, serving=True)
+            used = packages.bundles(image, uri, model_id, serving=True)
+            self._session.pruner.record(folder_of(uri, model_id), server_name(endpoint), used)
 
         yield from in_background(make)
 

@@ -271,7 +271,8 @@ class KServeServing:
             """Draw by the shares of the traffic."""
             return sorted(names, key=lambda pod: random.random() ** (1 / max(share.get(pod, 0.0), 1e-9)), reverse=True)
 
-        listener = portforward.forward(cluster, name, pods, choose, PORT)
+        watched = {"Pod": {"labels": f"{_PODS}={name}"}, _KIND: {"fields": f"metadata.name={name}"}}
+        listener = portforward.forward(cluster, name, pods, choose, PORT, watched)
         return address(listener.address, name, protocol)
 
     def _ready_pods(self, name: str) -> list[Manifest]:

@@ -167,7 +167,8 @@ class PlainServing:
         def pods() -> list[str]:
             return sorted(_name(pod) for pod in self._ready_pods(name))
 
-        listener = portforward.forward(cluster, name, pods, portforward.take_turns(), PORT)
+        watched = {"Pod": {"labels": labels.selector({labels.ENDPOINT: name})}}
+        listener = portforward.forward(cluster, name, pods, portforward.take_turns(), PORT, watched)
         return address(listener.address, name, protocol)
 
     def _ready_pods(self, name: str) -> list[Manifest]:

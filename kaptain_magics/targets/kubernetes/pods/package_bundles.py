@@ -30,6 +30,8 @@ _LARGE = ("numpy",)  # in every image with a framework: only brought where its P
 _SHORT = 3.0  # seconds for a registry that is only asked for help
 _AGAIN = 3600.0  # seconds until an index or a registry that did not help is asked again
 
+_REFRESH = 86400.0  # seconds after which a bundle that is used again is written again: its age says its last use
+
 Bundles = dict[str, dict[str, list[str]]]
 
 
@@ -66,8 +68,12 @@ class Packages:
             serving: Whether the server is to run there.
         """
         wanted = wanted_of(serving) if uri.startswith("s3://") else {}
-        bundles = self._stored.get((image, folder_of(uri, model_id), serving), {})
+        bundles = self.bundles(image, uri, model_id, serving)
         return json.dumps({"wanted": wanted, "bundles": bundles, "optional": OPTIONAL}).encode()
+
+    def bundles(self, image: str, uri: str, model_id: str, serving: bool = False) -> Bundles:
+        """Return the bundles that ``prepare`` has put into the object store for such pods."""
+        return self._stored.get((image, folder_of(uri, model_id), serving), {})
 
     def ready(self, image: str, uri: str, model_id: str, serving: bool = False) -> bool:
         """Whether ``prepare`` has nothing to do that takes long."""
@@ -95,13 +101,15 @@ class Packages:
         platforms, known = self._of(image)
         found: Bundles = {}
         mine = this_platform()
-        told = False
+        announced = False
+        store = self._store(folder)
+        there = {f"{folder}/{entry.path}": entry.modified for entry in store.list(folder)}
         for platform_ in platforms:
             own = mine is not None and platform_name(mine) == platform_name(platform_)
             if not own and not known and self._noted("no-index"):
                 continue
-            if not own and not told:
-                told = True
+            if not own and not announced:
+                announced = True
                 progress(f"Bringing what Kaptain's runtime needs for the Python of image {image}.")
             for name, lines in wanted_of(serving).items():
                 if name in _LARGE and not known and not own:
@@ -116,8 +124,7 @@ class Packages:
                     break
                 packed = bundle(packages, self._cache)
                 place = f"{folder}/{name}-{platform_name(platform_)}-{packed.digest[:16]}.tar.gz"
-                store = self._store(place)
-                if not store.exists(place):
+                if there.get(place, 0.0) < time.time() - _REFRESH:
                     store.write(place, packed.path.read_bytes())
                 found.setdefault(name, {})[platform_name(platform_)] = [place, packed.digest]
         self._stored[image, folder, serving] = found
@@ -182,4 +189,9 @@ class Packages:
 def folder_of(uri: str, model_id: str) -> str:
     """Return the folder of the object store that packages are kept in, beside all models."""
     base, found, _ = uri.partition(f"/{model_id}/")
-    return f"{base if found else uri.rpartition('/')[0]}/.kaptain/packages"
+    return folder_below(base if found else uri.rpartition("/")[0])
+
+
+def folder_below(models_uri: str) -> str:
+    """Return the folder that packages are kept in beside the models of a store."""
+    return f"{models_uri.rstrip('/')}/.kaptain/packages"

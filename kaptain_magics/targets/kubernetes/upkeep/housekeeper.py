@@ -17,6 +17,7 @@ from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
 from kaptain_magics.targets.kubernetes.endpoints.endpoint_parts import DEPLOYED
 from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import JOB_KINDS
 from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.pods.package_bundles import folder_below
 
 WORKLOADS = (*JOB_KINDS, "Experiment", "InferenceService", "Deployment")
 PARTS = ("HorizontalPodAutoscaler", "Service", "ServiceAccount", "Secret", "ConfigMap")
@@ -123,7 +124,17 @@ class Housekeeper:
                 lines.append(self._remove(item) if force else item.line())
             except KaptainError as error:  # the others go on
                 lines.append(f"{item.line()}: cannot be removed now: {error.message}")
-        return lines
+        return lines + self._unused_packages(force)
+
+    def _unused_packages(self, force: bool) -> list[str]:
+        models = self._session.config.settings.get("storage_uri", "")
+        if not models.startswith("s3://"):
+            return []
+        folder, pruner = folder_below(models), self._session.pruner
+        try:
+            return [each.line for each in pruner.unused(folder) if not force or pruner.remove(folder, each)]
+        except KaptainError as error:
+            return [f"packages in {folder} cannot be looked at now: {error.message}"]
 
     def _leftovers(self) -> list[Item]:
         items = list(self.items(*WORKLOADS, *PARTS, ours_only=True))

@@ -127,10 +127,6 @@ class Registry:
 
         self.change_model(model_id, add)
 
-    def remove_model(self, model_id: str) -> None:
-        """Forget a model; its objects in the store are not touched."""
-        self._model_path(model_id).unlink(missing_ok=True)
-
     def endpoint(self, name: str) -> EndpointRecord:
         """Return an endpoint by its name or its model's id.
 

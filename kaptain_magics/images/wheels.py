@@ -21,7 +21,7 @@ from kaptain_magics.images.requirement_lines import local_files, name_of, normal
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "ppc64le": "ppc64le", "s390x": "s390x"}
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}  # by the minor version of glibc
-_OLDEST_GLIBC = 28  # minor version that images of today have at least
+_OLDEST_GLIBC = 28  # minor version of Debian 10 and RHEL 8: where an image cannot be asked, wheels must fit this
 
 
 class Platform(NamedTuple):
@@ -180,7 +180,7 @@ def _pip(arguments: Sequence[str], progress: Progress) -> tuple[int, str]:
 def _failure(output: str, platform: Platform) -> ImageError:
     lines = [line.removeprefix("ERROR:").strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in output.splitlines() if line.startswith("ERROR:")]
-    reason = without_passwords((errors or lines or ["pip said nothing"])[-1])
+    reason = without_passwords((errors or lines or ["pip gave no output"])[-1])
     if "No module named pip" in output:
         return ImageError("pip is not installed beside this notebook", "python -m ensurepip")
     return ImageError(

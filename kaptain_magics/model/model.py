@@ -47,7 +47,7 @@ class Configuration(Protocol):
 
 
 class Model:
-    """A model that can be trained, tuned, deployed and asked.
+    """A model that can be trained, tuned, deployed and queried.
 
     Args:
         id: Unique id; begin it with the stage, as in ``dev/mnist``.

@@ -41,14 +41,14 @@ class Run:
 
     Args:
         folder: The run's folder.
-        workspace: What it belongs to.
+        context: What it belongs to.
     """
 
     _failure: type[RunFailedError] = RunFailedError
 
-    def __init__(self, folder: RunFolder, workspace: Context) -> None:
+    def __init__(self, folder: RunFolder, context: Context) -> None:
         self.folder = folder
-        self._workspace = workspace
+        self._context = context
         self._read = 0
         self._metrics: dict[str, MetricSummary] = {}
         self._artifact_uri = ""
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """What was asked."""
+        """The run's record: its spec, target and settings."""
         return self.folder.record
 
     @property
@@ -178,10 +178,10 @@ class Run:
             StateError: It does not end.
         """
         until = time.monotonic() + _STOP_PATIENCE
-        requested = False
+        signalled = False
         while not self.state.terminal:
-            if not requested:
-                requested = self._signal(signal.SIGTERM)
+            if not signalled:
+                signalled = self._signal(signal.SIGTERM)
             if time.monotonic() > until:
                 self._end_by_force()
             time.sleep(0.02)
@@ -203,11 +203,11 @@ class Run:
         until = time.monotonic() + _LAST_PATIENCE
         while self.folder.lock.held_by_other():
             if time.monotonic() > until:
-                raise StateError(f"run {self.run_id} does not end", "%kaptain doctor looks for the cause")
+                raise StateError(f"run {self.run_id} could not be stopped", "%kaptain doctor checks the target")
             time.sleep(0.02)
         reason = f"stopped; its supervisor did not answer for {_STOP_PATIENCE:g} s and was killed"
         self.folder.settle(StateChanged(state=RunState.STOPPED, reason=reason))
-        target = self._workspace.target(self.target)
+        target = self._context.target(self.target)
         if isinstance(target, RunEnder):
             target.end_run(self.run_id)
         with contextlib.suppress(OSError, msgspec.MsgspecError):
@@ -256,7 +256,7 @@ class TrainingRun(Run):
             return {}
         except Exception as error:  # a value's own code may raise anything
             raise ScriptError(
-                f"what was fetched cannot be made here: {error}",
+                f"the fetched values cannot be loaded here: {error}",
                 "fetch data (numbers, arrays, tables), or have its class in a module that both sides import",
             ) from error
 
@@ -326,7 +326,7 @@ class Deployment(Run):
         Args:
             lines: How many lines of its end; ``None`` for the whole.
         """
-        target = self._workspace.target(self.target)
+        target = self._context.target(self.target)
         if not isinstance(target, ServerLogs):
             return ""
         text = target.server_log(self.name)
@@ -340,7 +340,7 @@ class Deployment(Run):
     @property
     def endpoint(self) -> Endpoint:
         """The endpoint that was deployed."""
-        return open_endpoint(self._workspace, self.record.name)
+        return open_endpoint(self._context, self.record.name)
 
 
 _RUN_TYPES: dict[RunKind, type[Run]] = {
@@ -350,7 +350,7 @@ _RUN_TYPES: dict[RunKind, type[Run]] = {
 }
 
 
-def open_run(folder: RunFolder, workspace: Context) -> Run:
+def open_run(folder: RunFolder, context: Context) -> Run:
     """Return the handle of a run.
 
     Raises:
@@ -358,4 +358,4 @@ def open_run(folder: RunFolder, workspace: Context) -> Run:
     """
     if not folder.path.exists():
         raise NotFoundError(f"there is no run {folder.run_id}", "%kaptain runs lists them")
-    return _RUN_TYPES[folder.record.kind](folder, workspace)
+    return _RUN_TYPES[folder.record.kind](folder, context)

@@ -47,8 +47,6 @@ NAMES = {
 }
 # rooms whose variables are still to be renamed
 PENDING = (
-    "config.py",
-    "model/",
     "processes/",
     "serving/",
     "supervisor/",

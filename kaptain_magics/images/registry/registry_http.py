@@ -15,7 +15,7 @@ from kaptain_magics.images.registry.registry_errors import network_reason
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
-_CONNECT, _READ = 10.0, 60.0  # seconds
+_CONNECT, _READ = 10.0, 60.0  # seconds; a registry may hash a large layer before it answers
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -136,7 +136,7 @@ class RegistryHttp:
 
 
 class _UnreachableError(Exception):
-    """No answer came."""
+    """No answer came: the connection failed, broke or timed out."""
 
 
 def _is_tls(error: Exception) -> bool:

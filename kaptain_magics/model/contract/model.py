@@ -25,7 +25,7 @@ DISTRIBUTED = (ModelFramework.PYTORCH, ModelFramework.TENSORFLOW, ModelFramework
 
 
 class Model(model.Model):
-    """A model that can be trained, tuned, deployed and asked.
+    """A model that can be trained, tuned, deployed and queried.
 
     Its calls wait and log what happens; the ``plan_…`` methods that it inherits return at once.
     """
@@ -192,7 +192,7 @@ class Model(model.Model):
 
         Raises:
             ModelError: There is nothing to deploy, or no such revision.
-            ServingError: An endpoint is there and ``replace`` was not asked for, or the deployment failed; what was
+            ServingError: An endpoint is there and ``replace`` is not set, or the deployment failed; what was
                 there before still serves.
         """
         request = DeploymentRequest(
@@ -265,7 +265,7 @@ def _resources(cpu: str | float | None, memory: str | None, gpus: int | None, re
     if resources is None:
         return Resources.simple(cpu, memory, gpus)
     if cpu is not None or memory is not None or gpus is not None:
-        raise ModelError("resources and cpu, memory or gpus exclude each other", "give either of them")
+        raise ModelError("resources and cpu, memory or gpus exclude each other", "give one or the other")
     return resources
 
 

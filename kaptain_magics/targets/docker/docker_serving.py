@@ -67,10 +67,10 @@ class DockerServing:
                 prepare = functools.partial(self._images.prepare, endpoint.image, requirements)
                 image = yield from in_background(prepare, self._cancelled.is_set)
             with _Model(endpoint, self._config) as folder:
-                placed = self._servers.start(endpoint, image, folder, self._store.token(endpoint), started)
+                revision = self._servers.start(endpoint, image, folder, self._store.token(endpoint), started)
             yield Noted(text=f"Waiting for the server of {endpoint.name} to load its model.")
-            self._servers.wait_ready(placed.server, endpoint.timeout, self._stop_if_cancelled)
-            self._put(endpoint, placed, image, started)
+            self._servers.wait_ready(revision.server, endpoint.timeout, self._stop_if_cancelled)
+            self._put(endpoint, revision, image, started)
             started.clear()
             status = self.endpoint(endpoint.name)
             yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
@@ -97,9 +97,9 @@ class DockerServing:
         spec = deployed.stable.spec
         reason = self._servers.why_not_ready(deployed)
         requests: dict[str, int] = {}
-        for placed in deployed.revisions:
-            answered = int(self._servers.ask(placed.server, {"do": "status"}).get("answered", 0))
-            requests[placed.spec.revision] = requests.get(placed.spec.revision, 0) + answered
+        for revision in deployed.revisions:
+            answered = int(self._servers.ask(revision.server, {"do": "status"}).get("answered", 0))
+            requests[revision.spec.revision] = requests.get(revision.spec.revision, 0) + answered
         return EndpointStatus(
             name=name,
             state=EndpointState.FAILED if reason else EndpointState.READY,
@@ -119,7 +119,7 @@ class DockerServing:
         return self._store.names()
 
     def endpoints(self) -> list[EndpointStatus]:
-        """Return all endpoints of this target."""
+        """Return the endpoints of this state folder; each is asked how it is."""
         return [self.endpoint(name) for name in self._store.names()]
 
     def set_traffic(self, name: str, canary_percent: int) -> None:
@@ -137,7 +137,7 @@ class DockerServing:
         """Remove the endpoint and its canary after their requests in flight are answered."""
         with self._turn(name):
             deployed = self._store.read(name)
-            self._servers.retire([deployed.gate, *(placed.server for placed in deployed.revisions)])
+            self._servers.retire([deployed.gate, *(revision.server for revision in deployed.revisions)])
             self._store.remove(name)
         self._forget(name)
 
@@ -146,25 +146,25 @@ class DockerServing:
         deployed = self._store.find(name) if name else None
         if deployed is None:
             return False
-        return not container or container in (deployed.gate, *(placed.server for placed in deployed.revisions))
+        return not container or container in (deployed.gate, *(revision.server for revision in deployed.revisions))
 
     # ---- moving the requests -------------------------------------------------------------------------------------
 
-    def _put(self, spec: EndpointSpec, placed: Revision, image: ReadyImage, started: list[str]) -> None:
-        """Give a ready server its requests."""
+    def _put(self, spec: EndpointSpec, revision: Revision, image: ReadyImage, started: list[str]) -> None:
+        """Give a ready server its requests: through the gate that is there, else through a new one on its port."""
         with self._turn(spec.name):
             deployed = self._store.find(spec.name)
             self._check(spec, deployed)
             if deployed is not None and self._servers.runs(deployed.gate) and spec.port in (0, deployed.port):
                 if spec.canary_percent is None:
-                    self._settle(deployed, placed, None, 0)
+                    self._settle(deployed, revision, None, 0)
                 else:
-                    self._settle(deployed, deployed.stable, placed, spec.canary_percent)
+                    self._settle(deployed, deployed.stable, revision, spec.canary_percent)
                 return
             gate, port = self._servers.start_gate(
-                spec, image, placed.server, deployed.port if deployed is not None else 0, started
+                spec, image, revision.server, deployed.port if deployed is not None else 0, started
             )
-            self._store.write(spec.name, EndpointRecord(host=spec.host, port=port, gate=gate, stable=placed))
+            self._store.write(spec.name, EndpointRecord(host=spec.host, port=port, gate=gate, stable=revision))
             if deployed is not None:
                 self._servers.retire([deployed.gate, *(old.server for old in deployed.revisions)])
 
@@ -181,8 +181,8 @@ class DockerServing:
         )
         self._servers.route(after)
         self._store.write(name, after)
-        stay = {placed.server for placed in after.revisions}
-        self._servers.retire([placed.server for placed in deployed.revisions if placed.server not in stay])
+        stay = {revision.server for revision in after.revisions}
+        self._servers.retire([revision.server for revision in deployed.revisions if revision.server not in stay])
 
     def _check(self, spec: EndpointSpec, deployed: EndpointRecord | None) -> None:
         alive = deployed is not None and not self._servers.why_not_ready(deployed)

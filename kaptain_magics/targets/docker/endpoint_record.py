@@ -40,7 +40,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def traffic(self) -> dict[str, int]:
-        """Percent of requests by revision."""
+        """Percent of requests by revision, 100 in all."""
         if self.canary is None:
             return {self.stable.spec.revision: 100}
         return {self.stable.spec.revision: 100 - self.percent, self.canary.spec.revision: self.percent}

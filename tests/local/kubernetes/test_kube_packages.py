@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +27,7 @@ from kaptain_magics.images.runtime_packages import (
 from kaptain_magics.images.wheels import Platform
 from kaptain_magics.runtime.requirements import OWN_PACKAGES, STORAGE_PACKAGES
 from kaptain_magics.storage import open_store
-from kaptain_magics.targets.kubernetes.pods import payload
+from kaptain_magics.targets.kubernetes.pods import package_bundles, payload
 from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, Packages, folder_of
 from tests.seaweed import SeaweedFS
 
@@ -69,6 +70,18 @@ def test_a_python_without_anything_saves_a_model(
     open_store(bucket, seaweed.env).write(f"{bucket}/first", b"makes the bucket")
     packages.prepare(IMAGE, job.upload_uri, job.model_id, silent)
     assert packages.ready(IMAGE, job.upload_uri, job.model_id)
+    folder, store = folder_of(job.upload_uri, job.model_id), open_store(bucket, seaweed.env)
+    before = store.list(folder)
+    again = Packages(tmp_path / "cache", AWAY, lambda uri: open_store(uri, seaweed.env))
+    again.prepare(IMAGE, job.upload_uri, job.model_id, silent)
+    assert store.list(folder) == before
+    monkeypatch.setattr(package_bundles, "_REFRESH", -1.0)  # each use makes it young, by which it stays
+    time.sleep(1.1)  # S3 tells seconds
+    Packages(tmp_path / "cache", AWAY, lambda uri: open_store(uri, seaweed.env)).prepare(
+        IMAGE, job.upload_uri, job.model_id, silent
+    )
+    assert [entry.path for entry in store.list(folder)] == [entry.path for entry in before]
+    assert all(new.modified > old.modified for new, old in zip(store.list(folder), before, strict=True))
     made = payload.for_job(job)
     made.files[LISTED] = packages.listed(IMAGE, job.upload_uri, job.model_id)
 

@@ -18,6 +18,9 @@ from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import Check
 from kaptain_magics.targets.kubernetes.api.client import Cluster
+from kaptain_magics.targets.kubernetes.manifests import labels
+from kaptain_magics.targets.kubernetes.pods import package_pruning
+from kaptain_magics.targets.kubernetes.pods.package_bundles import folder_below
 from tests.parts.cluster.rig import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
@@ -100,6 +103,30 @@ def test_what_a_killed_job_carried_is_removed_from_the_store(kernel_namespace: C
     workspace.clean(force=True)
     assert not store.exists(uri)
     assert store.exists(run.artifact_uri)
+
+
+def test_packages_stay_while_an_endpoint_uses_them(kernel_namespace: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace()
+    model = workspace.model("dev/keep")
+    run = model.plan_training(TrainingRequest(script=capture(SCRIPT), capture=Capture(model="clf"))).start()
+    assert run.wait(120) is RunState.SUCCEEDED, run.reason
+    endpoint = model.plan_deployment().start()
+    assert endpoint.wait(120) is RunState.SUCCEEDED, endpoint.reason
+    store, folder = workspace.objects(), folder_below(workspace.settings.models_uri)
+    unused, used = f"{folder}/serving-cp27-m68k-glibc-0.tar.gz", {entry.path for entry in store.list(folder)}
+    assert any(path.startswith("used-by/") for path in used)
+    store.write(unused, b"packages")
+    workspace.clean(force=True)
+    assert store.exists(unused)  # it is young
+    monkeypatch.setattr(package_pruning, "UNUSED", -1.0)
+    monkeypatch.setattr(package_pruning, "_SETTLED", -1.0)
+    assert any(unused in line for line in workspace.clean())
+    workspace.clean(force=True)
+    assert {entry.path for entry in store.list(folder)} == used
+    workspace.endpoint("dev-keep").undeploy()
+    eventually(lambda: not kernel_namespace.list("Secret", labels.EVERYTHING))
+    workspace.clean(force=True)
+    assert store.list(folder) == []
 
 
 def test_a_quota_that_is_used_up_is_found_by_the_doctor(kernel_namespace: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.api.client import Cluster
+from kaptain_magics.targets.kubernetes.endpoints import portforward
 from kaptain_magics.testing.serving_target import MARKED, STEP, ask
 from tests.parts.cluster.rig import BUCKET, eventually, target_config
 from tests.seaweed import SeaweedFS
@@ -105,3 +107,30 @@ def test_a_canary_without_room_for_its_share_is_taken_back(
     assert set(status.traffic) == {f"{1:032x}", f"{3:032x}"}
     assert ask(status, [[1, 2]]) == [1]
     target.undeploy("dev-canary")
+
+
+def test_the_forward_of_another_process_follows_a_swap(
+    target: KubernetesTarget, pod_storage: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked all the time, so that it has just looked which pods there are."""
+
+    def deploy(number: int) -> None:
+        folder = tmp_path / f"model{number}"
+        folder.mkdir()
+        (folder / "model.py").write_text(MARKED.format(mark=number * STEP))
+        uri = f"s3://{BUCKET}/served/{new_hex(32)}"
+        open_store(uri, pod_storage.env).put(folder, uri)
+        end = last(list(target.deploy(endpoint(uri, number, name="dev-swapped", replace=number > 1))))
+        assert end.state is RunState.SUCCEEDED, end
+
+    deploy(1)
+    other = target.endpoint("dev-swapped")
+    monkeypatch.setattr(portforward, "_known", {})  # what this process does is not told to that listener
+    with ThreadPoolExecutor(1) as pool:
+        for number in range(2, 6):
+            swap = pool.submit(deploy, number)
+            while not swap.done():
+                assert ask(other, [[1, 2]])[0] in (number - 1, number)
+            swap.result()
+            assert [ask(other, [[1, 2]]) for _ in range(20)] == [[number]] * 20
+    target.undeploy("dev-swapped")

@@ -248,7 +248,8 @@ class Model(model.Model):
         return cls(**load(workspace, model_uri), config=config, workspace=workspace)
 
     def _workers(self, workers: int) -> int:
-        return workers if self.framework.distributed or workers < 1 else 1
+        several = self.framework is not None and self.framework.distributed
+        return workers if several or workers < 1 else 1
 
 
 def _flags(args: Mapping[str, Any] | Sequence[str] | None) -> tuple[str, ...]:

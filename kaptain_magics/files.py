@@ -139,7 +139,7 @@ class Lock:
             os.close(descriptor)
 
 
-_BUSY = (errno.EACCES, errno.EAGAIN)  # what a lock answers that somebody else holds
+_BUSY = (errno.EACCES, errno.EAGAIN)  # errors of taking a lock that another process holds
 _QUERY_TIME = 0.2  # seconds in which a look may hold a lock up, where looking takes it for a moment
 
 if sys.platform == "win32":  # guarded: cannot be tested here

@@ -22,13 +22,13 @@ Cancelled = Callable[[], bool]
 
 
 class StartCancelledError(TargetError):
-    """A job was given up before it had started."""
+    """A job was cancelled before it started."""
 
     def __init__(self) -> None:
-        super().__init__("the job was given up before it had started", "run it again")
+        super().__init__("the job was cancelled before it started", "run it again")
 
 
-def ask(
+def request_job(
     connection: socket.socket,
     request: Mapping[str, Any],
     descriptors: Sequence[int],

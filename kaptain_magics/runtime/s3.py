@@ -177,7 +177,7 @@ class S3Transfer:
                 return digest
         try:
             return _Upload(self, source, target, size).run()
-        except NoUploadError:  # the server forgot it, or somebody else ended it
+        except NoUploadError:  # the server forgot it, or another client aborted it
             return _Upload(self, source, target, size).run()
 
 

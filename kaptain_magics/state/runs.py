@@ -318,7 +318,7 @@ class RunStore:
         return folder
 
     def folders(self) -> list[RunFolder]:
-        """Return all runs, the newest first."""
+        """Return the folders of all runs, the newest first; nothing of them is read yet."""
         try:
             names = sorted((e.name for e in os.scandir(self.folder) if e.is_dir()), reverse=True)
         except FileNotFoundError:

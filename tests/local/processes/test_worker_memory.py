@@ -110,7 +110,7 @@ def test_a_start_makes_room_and_notes_say_so(
     assert re.fullmatch(r"Ended \d idle warm workers?: only [\d.]+ of [\d.]+ GB of memory was available\.", ended)
     assert not kind.with_suffix("").exists()
     again = notes_of("import one")
-    assert any(text.startswith("The warm worker was ended, so its imports are done again: only") for text in again)
+    assert any(text.startswith("Importing again, since the warm worker was ended: only") for text in again)
 
 
 def test_a_bound_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,6 @@ class Followable(Protocol):
 class Mode(StrEnum):
     """How a run is drawn."""
 
-    TEXT = "text"  # printed lines: terminals, and whoever wants the tutorial's output
+    TEXT = "text"  # printed lines: terminals, and on request
     HTML = "html"  # a card that is replaced: notebooks whose front end may run no JavaScript
     WIDGET = "widget"  # a live card: notebooks in a browser

@@ -51,9 +51,6 @@ PENDING = (
     "serving/",
     "supervisor/",
     "targets/",
-    "testing/",
-    "tuning/",
-    "views/",
 )
 
 

@@ -17,7 +17,6 @@ from kaptain_magics.model import model
 from kaptain_magics.model.context import Context
 from kaptain_magics.model.contract.config import Config
 from kaptain_magics.model.contract.console import deploy_and_log, follow_and_log
-from kaptain_magics.model.meta import ModelMeta
 from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
 from kaptain_magics.model.runs import Deployment, Study, TrainingRun
 
@@ -285,6 +284,3 @@ def _cluster(ttl: int | None, cleanup: bool | None, delete: bool | None = None) 
         force_cleanup=bool(envs.FORCE_CLEANUP if cleanup is None else cleanup),
         delete_experiment=bool(envs.DELETE_EXPERIMENT if delete is None else delete),
     )
-
-
-__all__ = ["Model", "ModelMeta"]

@@ -34,7 +34,7 @@ def job_of(worker: WarmWorker, folder: Path) -> Process:
 
 
 def test_idle_workers_end_in_the_order_of_their_last_use(
-    workers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, workers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WarmWorker, "_make_room", lambda *_: None)  # this is about what workers do by themselves
     monkeypatch.setenv("KAPTAIN_WARM_RESERVE", "1e18")  # bytes; no machine has so many
@@ -59,7 +59,7 @@ def notes_of(source: str) -> list[str]:
 
 
 def test_a_start_makes_room_and_notes_say_so(
-    home: Path, workers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, workers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAPTAIN_WARM_RESERVE", "0")
     packages(tmp_path, monkeypatch, one="held = bytearray(50_000_000)", two="")

@@ -55,8 +55,8 @@ def test_a_study_takes_over_what_it_does_not_name() -> None:
     assert {name: getattr(full, name) for name in OPTIONS} == {**OPTIONS, **own}
     assert note.text == (
         'taken over from the last train run, demo-job-1: --args "--epochs 3", --files rows.csv, '
-        "--requirements (lines: 1), --cpu 2, --gpus 1, --env SHADE, --env DEMO_NAME, --model clf, --metric accuracy=score, "
-        "--send rows, --base-image python:3.11, --image-name demo"
+        "--requirements (lines: 1), --cpu 2, --gpus 1, --env SHADE, --env DEMO_NAME, "
+        "--model clf, --metric accuracy=score, --send rows, --base-image python:3.11, --image-name demo"
     )
     assert "dark" not in note.text
 

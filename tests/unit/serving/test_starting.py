@@ -88,7 +88,7 @@ def test_several_workers_that_cannot_load(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "error", "hint"),
     [
-        ("raise OSError('a - b ERROR c\\nd')", "the model cannot be loaded: OSError", ""),
+        ("raise OSError('a - b ERROR c\\nd')", "the model cannot be loaded: OSError: a - b ERROR c d", ""),
         ("raise ServingError('a - b', 'try - that')", "a - b", "try - that"),
         ("raise ServingError('\u00e9' * 9000)", "\u00e9" * 750, ""),
     ],
@@ -102,6 +102,7 @@ def test_a_failure_is_left_in_a_file(tmp_path: Path, source: str, error: str, hi
     failure = Failure.read(note.read_bytes())
     assert failure is not None
     assert failure.error.startswith(error)
+    assert "\n" not in failure.error
     assert failure.hint == hint
     assert note.stat().st_size < 4096
 

@@ -177,7 +177,7 @@ class GrpcServer:
         try:
             return self._messages[f"{name}Request"].FromString(message)
         except DecodeError:
-            raise RequestError(400, "the message is not one of the protocol") from None
+            raise RequestError(400, "malformed message") from None
 
     async def _pass_on(self, name: str, message: bytes, context: Any) -> bytes:
         kept = [(key, value) for key, value in context.invocation_metadata() or () if key == "authorization"]

@@ -83,10 +83,10 @@ def read_numbers(data: list[Any], dtype: np.dtype[Any], datatype: str, name: str
     if array.dtype.kind not in _TAKES[dtype.kind]:
         raise InferenceError(f"tensor {name!r}: data is not of datatype {datatype}")
     with np.errstate(over="ignore"):
-        made = array.astype(dtype)
-    if (np.isinf(made) if dtype.kind == "f" else made != array).any():
+        converted = array.astype(dtype)
+    if (np.isinf(converted) if dtype.kind == "f" else converted != array).any():
         raise InferenceError(f"tensor {name!r}: a value does not fit into {datatype}")
-    return made
+    return converted
 
 
 def _read_objects(array: Array, dtype: np.dtype[Any], datatype: str, name: str) -> Array:

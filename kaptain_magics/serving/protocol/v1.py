@@ -33,7 +33,7 @@ def read_instances(body: Body, input_name: str, take: Callable[[int], None]) -> 
     else:
         instances = read_json(body).get("instances")
     if not isinstance(instances, list) or not instances:
-        raise RequestError(400, "the request has no list of instances")
+        raise RequestError(400, "instances is missing, empty or not a list")
     if not any(isinstance(instance, dict) for instance in instances):
         return {input_name: _array(instances, "instances")}
     names = instances[0].keys() if isinstance(instances[0], dict) else ()

@@ -79,7 +79,7 @@ def read_request(body: Body, header_length: bytes | None, take: Callable[[int], 
     request = read_json(body) if len(body) <= LARGE else read_large_json(body)
     tensors = request.get("inputs")
     if not isinstance(tensors, list) or not tensors:
-        raise RequestError(400, "the request has no list of inputs")
+        raise RequestError(400, "inputs is missing or not a list")
     inputs: dict[str, Array] = {}
     place = 0
     for tensor in tensors:
@@ -92,7 +92,7 @@ def read_request(body: Body, header_length: bytes | None, take: Callable[[int], 
         raise RequestError(400, f"{len(raw) - place} bytes follow the last binary tensor")
     identity = request.get("id")
     if identity is not None and not isinstance(identity, str):
-        raise RequestError(400, "id is not a text")
+        raise RequestError(400, "id is not a string")
     parameters = _parameters(request)
     outputs, binary = _read_outputs(request.get("outputs"))
     all_binary = parameters.get("binary_data_output") is True

@@ -48,7 +48,7 @@ def fails(folder: Path, framework: str, *args: str, env: dict[str, str] | None =
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
-    assert "there is no folder" in fails(tmp_path / "none", "python")
+    assert "does not exist" in fails(tmp_path / "none", "python")
 
 
 def test_an_unknown_framework(adder_folder: Path) -> None:
@@ -158,10 +158,10 @@ def test_verified_folders(tmp_path: Path) -> None:
     with pytest.raises(ObjectMissingError, match="a is missing"):
         verify_artifact(folder, {})
     (tmp_path / "out").write_text("o")
-    with pytest.raises(IntegrityError, match="leads out"):
+    with pytest.raises(IntegrityError, match="points outside"):
         verify_artifact(folder, {"../out": digest(tmp_path / "out")})
     (folder / "a").symlink_to(tmp_path / "out")
-    with pytest.raises(IntegrityError, match="leads out"):
+    with pytest.raises(IntegrityError, match="points outside"):
         verify_artifact(folder, {"a": digest(tmp_path / "out")})
     (folder / "kaptain-manifest.json").write_text("{")
     with pytest.raises(IntegrityError, match="cannot be read"):

@@ -20,7 +20,14 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell; tests interrupt runs
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.seaweed", "tests.engine", "tests.cluster.rig", "tests.shell", "tests.workers"]
+pytest_plugins = [
+    "tests.seaweed",
+    "tests.engine",
+    "tests.parts.cluster.rig",
+    "tests.shell",
+    "tests.studies",
+    "tests.workers",
+]
 
 
 def absent(part: str, reason: str) -> None:

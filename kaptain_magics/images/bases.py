@@ -51,18 +51,18 @@ class Bases:
         reference = Reference.parse(name)
         failure: ImageError | CredentialsError | None = None
         if self._use_engine and self._engine.answers():
-            found = self._engine.image_digest(name, reference.repository)
-            if found:
-                return Base(name, found, in_engine=True)
-        try:
-            digest = self._registries.of(reference).digest_of(reference)
+            digest = self._engine.image_digest(name, reference.repository)
             if digest:
-                return Base(name, digest, in_engine=False)
+                return Base(name, digest, in_engine=True)
+        try:
+            in_registry = self._registries.of(reference).digest_of(reference)
+            if in_registry:
+                return Base(name, in_registry, in_engine=False)
         except (ImageError, CredentialsError) as error:
             failure = error
-        said = f": {failure.message}" if failure is not None else ""
+        reason = f": {failure.message}" if failure is not None else ""
         raise ImageError(
-            f"the base image {name} is neither in a Docker engine here nor in its registry{said}",
+            f"the base image {name} is neither in a Docker engine here nor in its registry{reason}",
             failure.hint if failure is not None else "check its name, or run docker login",
         ) from failure
 
@@ -90,22 +90,22 @@ def named_images(dockerfile: str) -> list[str]:
     """Return the images that a Dockerfile starts from or copies from, in order; its own stages are none."""
     values: dict[str, str] = {}
     stages: set[str] = {"scratch"}
-    found: dict[str, None] = {}
+    images: dict[str, None] = {}
 
-    def filled(match: re.Match[str]) -> str:
+    def substitute(match: re.Match[str]) -> str:
         return values.get(match[1] or match[2]) or match[3] or ""
 
     for line in re.sub(r"\\[ \t]*\n", " ", dockerfile).splitlines():
-        instruction, *words = line.split() or [""]
+        instruction, *arguments = line.split() or [""]
         names: list[str] = []
-        if instruction.upper() == "ARG" and len(stages) == 1 and not found:
-            values |= {name: value.strip("\"'") for name, _, value in (word.partition("=") for word in words)}
+        if instruction.upper() == "ARG" and len(stages) == 1 and not images:
+            values |= {name: value.strip("\"'") for name, _, value in (word.partition("=") for word in arguments)}
         elif instruction.upper() == "FROM":
-            plain = [word for word in words if not word.startswith("--")]
-            names = [_VARIABLE.sub(filled, word) for word in plain[:1]]
+            positional = [word for word in arguments if not word.startswith("--")]
+            names = [_VARIABLE.sub(substitute, word) for word in positional[:1]]
         elif instruction.upper() in ("COPY", "ADD", "RUN"):
-            names = re.findall(r"(?:^|\s)--(?:from=|mount=\S*?\bfrom=)([^\s,]+)", f" {' '.join(words)}")
-        found |= {name: None for name in names if name and not name.isdigit() and name.lower() not in stages}
-        if instruction.upper() == "FROM" and len(plain) == 3 and plain[1].upper() == "AS":
-            stages.add(plain[2].lower())
-    return list(found)
+            names = re.findall(r"(?:^|\s)--(?:from=|mount=\S*?\bfrom=)([^\s,]+)", f" {' '.join(arguments)}")
+        images |= {name: None for name in names if name and not name.isdigit() and name.lower() not in stages}
+        if instruction.upper() == "FROM" and len(positional) == 3 and positional[1].upper() == "AS":
+            stages.add(positional[2].lower())
+    return list(images)

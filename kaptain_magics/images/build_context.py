@@ -138,18 +138,18 @@ def runtime_entries(folder: str, serving: bool = False) -> list[Entry]:
 
     ours = Path(kaptain_magics.__file__).parent
     rooms = ["runtime", "serving", "core"] if serving else ["runtime"]
-    found = [(ours / name, f"kaptain_magics/{name}") for name in ("__init__.py", "errors.py", "files.py", "sockets.py")]
+    files = [(ours / name, f"kaptain_magics/{name}") for name in ("__init__.py", "errors.py", "files.py", "sockets.py")]
     for room in rooms:
-        found += [(path, f"kaptain_magics/{path.relative_to(ours).as_posix()}") for path in (ours / room).rglob("*.py")]
+        files += [(path, f"kaptain_magics/{path.relative_to(ours).as_posix()}") for path in (ours / room).rglob("*.py")]
     sdk = sdk_folder()
     if not serving:
         half = [sdk / "__init__.py", *(sdk / "platform").rglob("*.py")]
-        found += [(path, f"kaptain/{path.relative_to(sdk).as_posix()}") for path in half]
-    return [Entry(f"{folder}/{name}", path) for path, name in sorted(found, key=lambda item: item[1])]
+        files += [(path, f"kaptain/{path.relative_to(sdk).as_posix()}") for path in half]
+    return [Entry(f"{folder}/{name}", path) for path, name in sorted(files, key=lambda item: item[1])]
 
 
 def _folder(folder: Path, prefix: str, left_out: list[str] | None, above: tuple[str, ...]) -> Iterator[Entry]:
-    for item in sorted(os.scandir(folder), key=lambda found: found.name):
+    for item in sorted(os.scandir(folder), key=lambda entry: entry.name):
         name = f"{prefix}/{item.name}"
         if item.name in _SKIPPED or item.name.endswith(".pyc"):
             continue
@@ -178,5 +178,5 @@ def _sorted(entries: list[Entry]) -> tuple[Entry, ...]:
     entries.sort(key=lambda entry: entry.path)
     for one, next_one in itertools.pairwise(entries):
         if one.path == next_one.path:
-            raise ImageError(f"two files are to be {one.path} beside the script", "rename one of them")
+            raise ImageError(f"two files are named {one.path} in the image", "rename one of them")
     return tuple(entries)

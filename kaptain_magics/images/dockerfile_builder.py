@@ -70,13 +70,13 @@ class ImageBuilder:
             settings={"Dockerfile": self._text, "platform": platform},
         )
         registry = registries.of(self._reference)
-        there = registry.found(self._reference, platform)
-        if there is not None and there[1].get(CHECKSUM) == checksum:
+        digest, labels = registry.digest_and_labels(self._reference, platform) or ("", {})
+        if labels.get(CHECKSUM) == checksum:
             progress(skipping(self.image_name))
-            return Published(self.image_name, there[0], checksum, skipped=True)
+            return Published(self.image_name, digest, checksum, skipped=True)
         if not engine.answers():
             raise TargetError(
-                "a Dockerfile needs a Docker engine, and there is none",
+                "no Docker engine answers, and a Dockerfile needs one",
                 "start one, or describe the image with base image, files and requirements instead",
             )
         progress("Building Docker image.")

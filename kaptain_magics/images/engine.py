@@ -74,7 +74,7 @@ class Engine:
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
-        named = settings.get("docker_host") or os.environ.get("DOCKER_HOST") or _of_context()
+        named = settings.get("docker_host") or os.environ.get("DOCKER_HOST") or _current_context_address()
         self.address = named or ("" if sys.platform == "win32" else "unix:///var/run/docker.sock")
         self._version = "auto"
         self._logins = Logins.under(settings)
@@ -93,7 +93,7 @@ class Engine:
     def connect(self, timeout: float = _TIMEOUT) -> DockerClient:
         """Open another connection, for a thread of its own."""
         if self._socket_missing:
-            raise self._away()
+            raise self._unreachable()
         import docker
         from docker.utils import kwargs_from_env
 
@@ -145,26 +145,26 @@ class Engine:
         Raises:
             WorkloadError: The engine does not have it.
         """
-        found = self.image(name)
-        if found is None:
+        image = self.image(name)
+        if image is None:
             raise _image_missing(name)
-        return str(found.id)
+        return str(image.id)
 
     def image_labels(self, name: str) -> dict[str, str]:
         """Return an image's labels, none where the engine does not have it."""
-        found = self.image(name)
-        return dict(found.labels) if found is not None else {}
+        image = self.image(name)
+        return dict(image.labels) if image is not None else {}
 
     def image_digest(self, name: str, repository: str) -> str:
         """Return what an image is: the digest that its registry knows, else its id; empty where it is not there."""
-        found = self.image(name)
-        if found is None:
+        image = self.image(name)
+        if image is None:
             return ""
-        for known in found.attrs.get("RepoDigests") or ():
-            where, _, digest = str(known).partition("@")
-            if where == repository or where.endswith(f"/{repository}") or f"library/{where}" == repository:
+        for repo_digest in image.attrs.get("RepoDigests") or ():
+            known_as, _, digest = str(repo_digest).partition("@")
+            if known_as == repository or known_as.endswith(f"/{repository}") or f"library/{known_as}" == repository:
                 return digest
-        return str(found.id)
+        return str(image.id)
 
     def pull(self, name: str, progress: Progress) -> None:
         """Pull an image.
@@ -190,9 +190,9 @@ class Engine:
                         raise WorkloadError(f"image {name} cannot be pulled: {line['error']}", _PULL_HINT)
                     progress("")
             except errors.APIError as error:
-                said = " ".join(str(error.explanation or error).split())
+                reason = " ".join(str(error.explanation or error).split())
                 raise WorkloadError(
-                    f"there is no image {name} here and it cannot be pulled: {said}", _PULL_HINT
+                    f"there is no image {name} here and it cannot be pulled: {reason}", _PULL_HINT
                 ) from error
 
     @functools.cached_property
@@ -226,18 +226,18 @@ class Engine:
                 raise _image_missing(image) from error
             raise ContainerGoneError("the container was removed", "run it again") from error
         except errors.APIError as error:
-            said = " ".join(str(error.explanation or error).split())
-            raise explain_engine_error(said) from error
+            reason = " ".join(str(error.explanation or error).split())
+            raise explain_engine_error(reason) from error
         except (errors.DockerException, requests.RequestException, OSError) as error:
             if "permission denied" in str(error).lower():
                 raise explain_engine_error("permission denied") from error
-            raise self._away() from error
+            raise self._unreachable() from error
 
     @property
     def _socket_missing(self) -> bool:
         return self.address.startswith("unix://") and not Path(self.address.removeprefix("unix://")).exists()
 
-    def _away(self) -> TargetError:
+    def _unreachable(self) -> TargetError:
         return TargetError(
             f"the Docker engine at {self.address or 'its usual address'} does not answer",
             "start it (systemctl start docker, or Docker Desktop), or name another one with DOCKER_HOST",
@@ -249,13 +249,13 @@ def docker_platform(machine: str) -> str:
     return "linux/" + {"x86_64": "amd64", "aarch64": "arm64", "i686": "386"}.get(machine.lower(), machine.lower())
 
 
-def explain_engine_error(said: str) -> WorkloadError:
+def explain_engine_error(reason: str) -> WorkloadError:
     """Return the error that stands for what an engine said."""
     for pattern, meaning, hint in _SENTENCES:
-        match = re.search(pattern, said, re.IGNORECASE)
+        match = re.search(pattern, reason, re.IGNORECASE)
         if match is not None:
             return WorkloadError(meaning.format(*match.groups()), hint)
-    return WorkloadError(f"the Docker engine refused: {said}")
+    return WorkloadError(f"the Docker engine refused: {reason}")
 
 
 def _image_missing(image: str) -> WorkloadError:
@@ -265,7 +265,7 @@ def _image_missing(image: str) -> WorkloadError:
     )
 
 
-def _of_context() -> str:
+def _current_context_address() -> str:
     """Return the address in the current context of the Docker command, empty when it is the usual one."""
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     try:
@@ -273,7 +273,7 @@ def _of_context() -> str:
         if name == "default":
             return ""
         digest = hashlib.sha256(name.encode()).hexdigest()
-        about = json.loads((folder / "contexts" / "meta" / digest / "meta.json").read_text())
-        return str(about["Endpoints"]["docker"]["Host"])
+        context = json.loads((folder / "contexts" / "meta" / digest / "meta.json").read_text())
+        return str(context["Endpoints"]["docker"]["Host"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # the files are the Docker command's own
         return ""

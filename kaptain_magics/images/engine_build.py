@@ -21,8 +21,8 @@ from kaptain_magics.images.registry.reference import Reference
 from kaptain_magics.images.registry.registry_access import Access
 from kaptain_magics.images.tar_files import write_tar
 
-_IN_MEMORY = 32 << 20
-_TICK = 0.2
+_IN_MEMORY = 32 << 20  # bytes of a build context that are kept in memory
+_TICK = 0.2  # seconds between two calls of progress while a registry is waited for
 _AWAY = re.compile(
     r"refused|reset|no such host|timeout|timed out|EOF|unavailable|broken pipe|unreachable|bad gateway", re.I
 )
@@ -69,8 +69,8 @@ def build_image(
 
 def _write_context(sink: IO[bytes], text: str, parts: Mapping[str, Iterable[Entry]]) -> None:
     entries = [Entry("Dockerfile", text.encode())]
-    for folder, found in parts.items():
-        entries += [entry._replace(path=f"{folder}/{entry.path}".lstrip("/")) for entry in found]
+    for folder, files in parts.items():
+        entries += [entry._replace(path=f"{folder}/{entry.path}".lstrip("/")) for entry in files]
     try:
         write_tar(sink, entries, "")
     except OSError as error:
@@ -125,13 +125,13 @@ def _classic(engine: Engine, image: str, context: IO[bytes], progress: Progress,
             progress("")
 
 
-def _failed(said: Sequence[str]) -> ImageError:
-    lines = [line.strip() for line in said if line.strip()]
-    telling = [line for line in lines if re.match(r"(?:ERROR|error)[: ]", line)]
-    reason = without_passwords((telling or lines or ["the builder said nothing"])[-1])
-    known = explain_engine_error(reason)
-    if known.hint:
-        return ImageError(known.message, known.hint)
+def _failed(output: Sequence[str]) -> ImageError:
+    lines = [line.strip() for line in output if line.strip()]
+    error_lines = [line for line in lines if re.match(r"(?:ERROR|error)[: ]", line)]
+    reason = without_passwords((error_lines or lines or ["the builder gave no output"])[-1])
+    explained = explain_engine_error(reason)
+    if explained.hint:
+        return ImageError(explained.message, explained.hint)
     return ImageError(
         f"the image cannot be built: {reason}", "see the lines above; `docker system df` shows free space"
     )
@@ -146,6 +146,7 @@ def push_built(engine: Engine, image: str, access: Access, progress: Progress) -
     """
     reference = Reference.parse(image)
     login = access.logins.of(reference.registry)
+    # pushing -> pushed | refused | waiting (the registry is away) -> pushing, until the patience is over
     until, pause = time.monotonic() + access.patience, 1.0
     while True:
         failure = _push(engine, image, login.for_engine if login is not None else {}, progress)
@@ -161,7 +162,7 @@ def push_built(engine: Engine, image: str, access: Access, progress: Progress) -
 
 
 def _push(engine: Engine, image: str, login: Mapping[str, str], progress: Progress) -> str:
-    """Push once; returns what went wrong."""
+    """Push once; returns the engine's error, empty when it is done."""
     client = engine.client
     with engine.translate_errors(image):
         lines: Any = client.api.push(image, stream=True, decode=True, auth_config=dict(login))
@@ -172,16 +173,16 @@ def _push(engine: Engine, image: str, login: Mapping[str, str], progress: Progre
     return ""
 
 
-def _refused(said: str, image: Reference) -> ImageError | CredentialsError:
-    if re.search(r"unauthorized|denied|authentication|no basic auth", said, re.IGNORECASE):
+def _refused(failure: str, image: Reference) -> ImageError | CredentialsError:
+    if re.search(r"unauthorized|denied|authentication|no basic auth", failure, re.IGNORECASE):
         return CredentialsError(
             f"the registry {image.registry} does not let this login write {image.repository}",
             f"check the repository's name and your rights, or run docker login {image.registry}",
         )
-    if re.search(r"x509|HTTPS client", said):
+    if re.search(r"x509|HTTPS client", failure):
         return ImageError(
-            f"the Docker engine does not trust the registry {image.registry}: {said}",
+            f"the Docker engine does not trust the registry {image.registry}: {failure}",
             f"put its authority's certificate into /etc/docker/certs.d/{image.registry}/ca.crt at the engine, or "
             "push without the engine: KAPTAIN_IMAGE_BUILDER=none",
         )
-    return ImageError(f"the image cannot be pushed: {said}", "check the registry's name and the network")
+    return ImageError(f"the image cannot be pushed: {failure}", "check the registry's name and the network")

@@ -19,7 +19,7 @@ from kaptain_magics.images.registry.registry_client import Manifest, Registry
 from kaptain_magics.images.requirement_lines import bare, normalised
 from kaptain_magics.images.wheels import Platform
 
-_LOOK = """
+_PROBE = """
 import json, platform, re, sys
 from importlib import metadata
 found = {}
@@ -73,14 +73,14 @@ class ImageContents(msgspec.Struct, frozen=True):
             if not text:
                 continue
             try:
-                wanted = Requirement(text)
+                requirement = Requirement(text)
             except InvalidRequirement:  # a path or an address: pip's to judge
                 lines.append(line)
                 continue
-            if wanted.marker is not None and not wanted.marker.evaluate(environment):
+            if requirement.marker is not None and not requirement.marker.evaluate(environment):
                 continue
-            version = self.installed.get(normalised(wanted.name))
-            if version is None or wanted.url or not wanted.specifier.contains(version, prereleases=True):
+            version = self.installed.get(normalised(requirement.name))
+            if version is None or requirement.url or not requirement.specifier.contains(version, prereleases=True):
                 lines.append(line)
         if lines and any("--hash" in line for line in requirements):
             return list(requirements)  # with hashes pip wants them all
@@ -97,10 +97,10 @@ class ImageInspector:
     def __init__(self, cache: Path) -> None:
         self._folder = cache / "images"
 
-    def known(self, digest: str) -> ImageContents | None:
+    def cached(self, digest: str) -> ImageContents | None:
         """Return what is in an image if somebody has looked before."""
         with suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode(self._note(digest).read_bytes(), type=ImageContents)
+            return msgspec.json.decode(self._cache_file(digest).read_bytes(), type=ImageContents)
         return None
 
     def in_engine(
@@ -117,17 +117,17 @@ class ImageInspector:
         Raises:
             TargetError: The image has no Python.
         """
-        found = self.known(image_id)
-        if found is not None:
-            return found
+        contents = self.cached(image_id)
+        if contents is not None:
+            return contents
         from docker import errors
 
         client = engine.client
         with engine.translate_errors(name):
             try:
-                said = client.containers.run(
+                output = client.containers.run(
                     image_id,
-                    entrypoint=["python", "-I", "-c", _LOOK],
+                    entrypoint=["python", "-I", "-c", _PROBE],
                     network_mode="none",
                     remove=True,
                     labels=dict(labels or {}),
@@ -136,7 +136,7 @@ class ImageInspector:
                 reason = str(error).splitlines()[-1][-200:]
                 hint = "use an image with Python 3.8 or later"
                 raise TargetError(f"Python in the image {name} does not start: {reason}", hint) from error
-        return self._remember(image_id, msgspec.convert(json.loads(said), ImageContents))
+        return self._keep(image_id, msgspec.convert(json.loads(output), ImageContents))
 
     def in_registry(self, registry: Registry, image: Reference, manifest: Manifest) -> ImageContents:
         """Read the names of the files in an image's layers.
@@ -144,9 +144,9 @@ class ImageInspector:
         Raises:
             ImageError: There is no Python in it, or a layer cannot be read.
         """
-        found = self.known(manifest.digest)
-        if found is not None:
-            return found
+        contents = self.cached(manifest.digest)
+        if contents is not None:
+            return contents
         installed: dict[str, str] = {}
         pythons: list[str] = []
         musl = False
@@ -166,12 +166,12 @@ class ImageInspector:
         named = ".".join(env.get("PYTHON_VERSION", "").split(".")[:2])
         python = named if named in pythons else pythons[-1]  # a later layer's comes first on PATH
         platform = Platform.of(python, config.get("architecture", "amd64"), musl)
-        return self._remember(manifest.digest, ImageContents(python, platform.machine, platform.glibc, installed))
+        return self._keep(manifest.digest, ImageContents(python, platform.machine, platform.glibc, installed))
 
-    def _remember(self, digest: str, found: ImageContents) -> ImageContents:
+    def _keep(self, digest: str, contents: ImageContents) -> ImageContents:
         with suppress(StateError):
-            write_whole(self._note(digest), msgspec.json.encode(found))
-        return found
+            write_whole(self._cache_file(digest), msgspec.json.encode(contents))
+        return contents
 
-    def _note(self, digest: str) -> Path:
+    def _cache_file(self, digest: str) -> Path:
         return self._folder / f"{digest.rpartition(':')[2]}.json"

@@ -64,10 +64,10 @@ class Publisher:
                 return Published(recipe.image, "", checksum, skipped=True)
         else:
             registry = self._registries.of(target)
-            there = registry.found(target, self._platform)
-            if there is not None and there[1].get(CHECKSUM) == checksum:
+            digest, labels = registry.digest_and_labels(target, self._platform) or ("", {})
+            if labels.get(CHECKSUM) == checksum:
                 progress(skipping(recipe.image))
-                return Published(recipe.image, there[0], checksum, skipped=True)
+                return Published(recipe.image, digest, checksum, skipped=True)
         if self._by_engine(base):
             self._build(recipe, base, checksum, progress)
             if local_only:

@@ -51,7 +51,7 @@ def _files(line: str) -> Iterator[Path]:
         if path.is_file():
             yield path
         elif path.is_dir() and line.startswith("-"):
-            yield from sorted(found for found in path.iterdir() if found.suffix in (".whl", ".gz", ".zip"))
+            yield from sorted(file for file in path.iterdir() if file.suffix in (".whl", ".gz", ".zip"))
 
 
 def check_no_password(lines: Sequence[str]) -> None:

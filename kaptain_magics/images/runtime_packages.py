@@ -11,7 +11,7 @@ import importlib.metadata
 import io
 import json
 import os
-import platform as this_machine
+import platform as machine_info
 import shutil
 import sys
 import tempfile
@@ -51,17 +51,17 @@ def platform_name(platform: Platform) -> str:
     return f"cp{python}-{platform.machine}-{'glibc' if platform.glibc else 'musl'}"
 
 
-def here() -> Platform | None:
+def this_platform() -> Platform | None:
     """Return the platform of this process; ``None`` where an image cannot have the same."""
-    libc, version = this_machine.libc_ver()
+    libc, version = machine_info.libc_ver()
     if sys.platform != "linux" or libc != "glibc" or sys.implementation.name != "cpython":
         return None
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return Platform(python, this_machine.machine(), int(version.split(".")[1]))
+    return Platform(python, machine_info.machine(), int(version.split(".")[1]))
 
 
 def fetch_runtime_packages(
-    wanted: Sequence[str],
+    requirements: Sequence[str],
     platform: Platform,
     cache: Path,
     progress: Progress,
@@ -70,7 +70,7 @@ def fetch_runtime_packages(
     """Have packages in a folder, in the versions of this environment.
 
     Args:
-        wanted: What is needed, with the bounds that do.
+        requirements: What is needed, with its bounds.
         platform: What it must fit.
         cache: Folder for things that can be made again.
         progress: Called while pip works.
@@ -79,13 +79,13 @@ def fetch_runtime_packages(
     Raises:
         ImageError: They cannot be had.
     """
-    dists = _closure(wanted)
+    dists = _distributions(requirements)
     brought = {name: dist for name, dist in dists.items() if name not in (installed or {})}
     if _fits(platform) and all(map(_portable, dists.values())):
         return _copied(brought, cache)
-    direct = {_name(line) for line in wanted}
+    direct = {_name(line) for line in requirements}
     pins = [f"{name}=={dist.version}" for name, dist in dists.items() if installed is None or name in direct]
-    choices = [pins, list(wanted), [line for line in wanted if _name(line) not in OPTIONAL]]
+    choices = [pins, list(requirements), [line for line in requirements if _name(line) not in OPTIONAL]]
     failure: ImageError | None = None
     for lines in choices:  # this environment's versions first; an older Python may need others
         try:
@@ -94,7 +94,7 @@ def fetch_runtime_packages(
             failure = failure or error
     if _fits(platform) and all(dist.files is not None for dist in dists.values()):
         return _copied(brought, cache)
-    raise failure or ImageError(f"{', '.join(wanted)} cannot be downloaded", "use a base image that has them")
+    raise failure or ImageError(f"{', '.join(requirements)} cannot be downloaded", "use a base image that has them")
 
 
 def bundle(folder: Path, cache: Path) -> Bundle:
@@ -128,31 +128,31 @@ def bundle(folder: Path, cache: Path) -> Bundle:
 
 def versions_in(folder: Path) -> dict[str, str]:
     """Return the versions of the distributions in a folder, by normalised name."""
-    found = importlib.metadata.distributions(path=[str(folder)])
-    return {normalised(dist.metadata["Name"]): dist.version for dist in found}
+    distributions = importlib.metadata.distributions(path=[str(folder)])
+    return {normalised(dist.metadata["Name"]): dist.version for dist in distributions}
 
 
-def _closure(wanted: Sequence[str]) -> dict[str, importlib.metadata.Distribution]:
+def _distributions(requirements: Sequence[str]) -> dict[str, importlib.metadata.Distribution]:
     """Return the distributions of this environment that are needed, by normalised name."""
     from packaging.requirements import Requirement
 
-    found: dict[str, importlib.metadata.Distribution] = {}
-    open_ends = [Requirement(line) for line in wanted]
+    distributions: dict[str, importlib.metadata.Distribution] = {}
+    open_ends = [Requirement(line) for line in requirements]
     while open_ends:
         line = open_ends.pop()
         name = normalised(line.name)
-        if name in found or (line.marker is not None and not line.marker.evaluate({"extra": ""})):
+        if name in distributions or (line.marker is not None and not line.marker.evaluate({"extra": ""})):
             continue
         try:
-            found[name] = importlib.metadata.distribution(line.name)
+            distributions[name] = importlib.metadata.distribution(line.name)
         except importlib.metadata.PackageNotFoundError:
             if name not in OPTIONAL:
                 raise ImageError(
                     f"{line.name} is not installed beside this notebook", f"pip install {line.name}"
                 ) from None
             continue
-        open_ends += map(Requirement, found[name].requires or ())
-    return dict(sorted(found.items()))
+        open_ends += map(Requirement, distributions[name].requires or ())
+    return dict(sorted(distributions.items()))
 
 
 def _name(line: str) -> str:
@@ -162,8 +162,8 @@ def _name(line: str) -> str:
 
 
 def _fits(platform: Platform) -> bool:
-    mine = here()
-    return mine is not None and platform_name(mine) == platform_name(platform)
+    ours = this_platform()
+    return ours is not None and platform_name(ours) == platform_name(platform)
 
 
 def _portable(dist: importlib.metadata.Distribution) -> bool:
@@ -194,8 +194,8 @@ def _files_of(dist: importlib.metadata.Distribution) -> Iterator[Entry]:
 
 def _copied(dists: Mapping[str, importlib.metadata.Distribution], cache: Path) -> Path:
     """Copy distributions of this environment into a folder."""
-    mine = here()
-    parts = [*(f"{name}=={dist.version}" for name, dist in dists.items()), platform_name(mine) if mine else ""]
+    ours = this_platform()
+    parts = [*(f"{name}=={dist.version}" for name, dist in dists.items()), platform_name(ours) if ours else ""]
     folder = cache / "own" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     if folder.is_dir():
         return folder
@@ -220,7 +220,7 @@ def _copy(dist: importlib.metadata.Distribution, folder: Path) -> None:
         target = folder / entry.path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(entry.source), target)
-    about = next((entry.path for entry in entries if entry.path.endswith("/METADATA")), "")
-    if about:  # what is here now, for whoever reads the folder
-        record = folder / PurePosixPath(about).parent / "RECORD"
+    metadata = next((entry.path for entry in entries if entry.path.endswith("/METADATA")), "")
+    if metadata:  # what is here now, for whoever reads the folder
+        record = folder / PurePosixPath(metadata).parent / "RECORD"
         record.write_text("".join(f"{entry.path},,\n" for entry in entries), encoding="utf-8")

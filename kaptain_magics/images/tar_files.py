@@ -30,13 +30,13 @@ def write_tar(
         prefix: Folder that they go to, without a slash at either end.
         further: Further folders, as they are.
     """
-    made: set[str] = {""}
+    folders_written: set[str] = {""}
     with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as tar:
 
         def make_folder(path: str) -> None:
-            if path not in made:
+            if path not in folders_written:
                 make_folder(path.rpartition("/")[0])
-                made.add(path)
+                folders_written.add(path)
                 tar.addfile(folder_info(path, 0o775))
 
         make_folder(prefix)
@@ -56,7 +56,7 @@ def write_tar(
 
 
 def folder_info(path: str, mode: int) -> tarfile.TarInfo:
-    """Return the entry of a folder."""
+    """Return a folder's entry for an archive; ``path`` has no slash at either end."""
     info = tarfile.TarInfo(path)
     info.type, info.mode = tarfile.DIRTYPE, mode
     return info
@@ -64,10 +64,10 @@ def folder_info(path: str, mode: int) -> tarfile.TarInfo:
 
 def files_below(folder: Path) -> list[Entry]:
     """Return every file below a folder, links followed, compiled Python left out."""
-    found = []
+    entries = []
     for here, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__"]
         for name in names:
             path = Path(here) / name
-            found.append(Entry(path.relative_to(folder).as_posix(), path, os.access(path, os.X_OK)))
-    return found
+            entries.append(Entry(path.relative_to(folder).as_posix(), path, os.access(path, os.X_OK)))
+    return entries

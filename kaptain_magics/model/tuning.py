@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kaptain_magics.model.requests import TuningRequest
 
 CHANGEABLE = ("trials", "parallel", "failed_trials", "goal", "timeout")
-"""Options of a study that may be other than before when it goes on."""
+"""Options of a study that may change when it is resumed."""
 
 
 def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> StudyPlan:
@@ -50,9 +50,8 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
         job = msgspec.structs.replace(job, sent=sent, parameters={**taken, **job.parameters})
         notes += [Noted(text=line) for line in lines]
     request = msgspec.structs.replace(request, job=job)
-    spec, remark = fit_grid(build_study(context, model, request))
-    notes += [Noted(text=remark)] if isinstance(remark, str) else [remark] if remark else []
-    return StudyPlan(context, spec, job.sent, model.info, notes)
+    spec, fitted = fit_grid(build_study(context, model, request))
+    return StudyPlan(context, spec, job.sent, model.info, [*notes, *fitted])
 
 
 def build_study(context: Context, model: ModelName, request: TuningRequest) -> StudySpec:
@@ -64,7 +63,8 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
     from kaptain_magics.core.algorithms import Algorithm
-    from kaptain_magics.tuning.checks import Tuner, check_study
+    from kaptain_magics.targets.base import expected_tuner
+    from kaptain_magics.tuning.checks import check_study
 
     given = msgspec.structs.replace(
         request.job, parameters={**request.job.parameters, **dict.fromkeys(request.domains, "")}
@@ -94,7 +94,7 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
         directions=dict(later_directions(objectives)),
         timeout=job.timeout,
     )
-    check_study(spec, Tuner.of(context.settings.target, context.settings.cluster_tuner))
+    check_study(spec, expected_tuner(context.target()))
     return spec
 
 
@@ -122,8 +122,8 @@ def plan_resumption(context: Context, word: str, changes: Mapping[str, Any] | No
     run_id = new_run_id()
     job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(context.store.folder / run_id))
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
-    spec, remark = fit_grid(spec)
-    return StudyPlan(context, spec, model_info=folder.record.model_info, notes=[remark] if remark else [])
+    spec, notes = fit_grid(spec)
+    return StudyPlan(context, spec, model_info=folder.record.model_info, notes=notes)
 
 
 # ---- the run before ---------------------------------------------------------------------------------------------
@@ -148,7 +148,9 @@ def last_script(context: Context, model_id: str) -> JobSpec:
         context.registry.model(model_id)
     except NotFoundError as error:
         raise NotFoundError(f"{model_id} has never been trained here", error.hint) from None
-    raise NotFoundError(f"the script of {model_id} is gone with its runs", f"train it again: %kaptain_train {model_id}")
+    raise NotFoundError(
+        f"the script of {model_id} was deleted with its runs", f"train it again: %kaptain_train {model_id}"
+    )
 
 
 def sent_values(context: Context, before: JobSpec) -> dict[str, Any]:
@@ -163,7 +165,9 @@ def sent_values(context: Context, before: JobSpec) -> dict[str, Any]:
         return dict(pickle.loads((context.store.folder / before.run_id / "sent.pkl").read_bytes()))  # our own file
     except OSError as error:
         names = " ".join(f"--send {name}" for name in before.capture.send)
-        raise NotFoundError(f"the values that were sent to {before.name} are gone", f"add {names}") from error
+        raise NotFoundError(
+            f"the values that were sent to {before.name} were deleted with its run", f"add {names}"
+        ) from error
 
 
 def _inherited_values(
@@ -195,7 +199,7 @@ def _inherited_values(
         lines.append(f"Taken from the last run: {_spelled(given)}.")
     if without_best:
         names = ", ".join(without_best)
-        lines.append(f"Left as the script has it, for the last study found no best trial: {names}.")
+        lines.append(f"Unchanged from the script, because the last study has no best trial: {names}.")
     return given | tuned, tuple(lines)
 
 

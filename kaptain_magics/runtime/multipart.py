@@ -2,7 +2,7 @@
 
 An upload that was interrupted goes on where it ended: for that its parts must be listed, sent one by one and completed
 by hand. This is the only place that uses minio's private methods, which is why minio has an upper bound; the tests of
-``tests/faults/test_storage_faults.py`` and ``tests/unit/storage/test_stores.py`` make all of them on a real server.
+``tests/parts/s3/test_storage_faults.py`` and ``tests/parts/s3/test_stores.py`` make all of them on a real server.
 """
 
 from __future__ import annotations

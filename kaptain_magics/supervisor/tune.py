@@ -16,8 +16,8 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, ObjectMissingError
 from kaptain_magics.state import Revision, RunFolder
 from kaptain_magics.supervisor.context import Context
-from kaptain_magics.targets.base import NativeTuner, WarmStart
-from kaptain_magics.tuning.checks import Tuner, check_study, remarks
+from kaptain_magics.targets.base import NativeTuner, Tuner, WarmStart
+from kaptain_magics.tuning.checks import check_study, remarks
 from kaptain_magics.tuning.finish import best_trial, keep_best, remove_intermediates, trials_uri, tuned_uri
 from kaptain_magics.tuning.study import StudyResult, run_study
 from kaptain_magics.tuning.study_notes import StudyWatch
@@ -114,7 +114,7 @@ def _keep(context: Context, spec: StudySpec, best: TrialChanged) -> None:
     try:
         saved = keep_best(context.store, best, tuned_uri(_base(context, spec), spec))
     except ObjectMissingError as error:  # cleaned away since; the hyperparameters are still worth having
-        gone = f"the model of the best trial {best.name} is gone: {error.message}"
+        gone = f"the model of the best trial {best.name} is missing: {error.message}"
         context.emit(Noted(text=gone, warning=True, hint="train again with the best trial's hyperparameters"))
         return
     context.emit(saved)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -180,6 +181,14 @@ class ServesInPlace(Protocol):
 
 
 @runtime_checkable
+class ListensHere(Protocol):
+    """A serving target whose endpoints listen on this machine, can ask for a token and are in the state folder."""
+
+    def stored_endpoints(self) -> list[str]:
+        """Return the names of the endpoints in the state folder; asks no server."""
+
+
+@runtime_checkable
 class ServerLogs(Protocol):
     """A serving target whose servers' logs can be read."""
 
@@ -207,9 +216,20 @@ class StudyRef(JobRef, frozen=True, kw_only=True):
     """A study that a target runs by itself."""
 
 
+class Tuner(StrEnum):
+    """What runs the studies of a target."""
+
+    OURS = "ours"  # the loop of this package, over any target's jobs
+    KATIB = "katib"
+    EITHER = "either"  # Katib where the cluster has it: known when the study starts
+
+
 @runtime_checkable
 class NativeTuner(Protocol):
     """A target that tunes by itself, such as Katib."""
+
+    def expected_tuner(self) -> Tuner:
+        """Return what will run a study, as far as the settings say it; asks nobody."""
 
     def can_tune(self, study: StudySpec) -> bool:
         """Whether the tuner is there and has the study's algorithm."""
@@ -302,10 +322,15 @@ def present(names: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         if name not in os.environ:
             raise ConfigError(
-                f"{name}, which is passed on by its name, is not set in this environment",
+                f"--env {name} passes a variable on, but it is not set in this environment",
                 f"set it (os.environ[{name!r}] = getpass.getpass()), or pass another value with --env",
             )
     return names
+
+
+def expected_tuner(target: Target) -> Tuner:
+    """Return what will run a study on a target, as far as its settings say it."""
+    return target.expected_tuner() if isinstance(target, NativeTuner) else Tuner.OURS
 
 
 GROUP = "kaptain_magics.targets"  # of entry points

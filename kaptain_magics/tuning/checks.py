@@ -1,4 +1,4 @@
-"""The checks of a study: what could only fail is refused before anything starts, what would be passed over is said.
+"""The checks of a study: what could only fail is refused before anything starts, what would be ignored is noted.
 
 Everything here takes about a millisecond and imports no library.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 
 import msgspec
 
@@ -17,26 +16,12 @@ from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
+from kaptain_magics.targets.base import Tuner
 from kaptain_magics.tuning.algorithms import definition_of, read_stopping
 from kaptain_magics.tuning.hyperband import hyperband_resource
 from kaptain_magics.tuning.katib import SETTINGS, check_katib, katib_remarks
 from kaptain_magics.tuning.settings import read_settings
 from kaptain_magics.tuning.space import DiscreteAxis, axis_of
-
-
-class Tuner(StrEnum):
-    """What runs a study."""
-
-    OURS = "ours"  # the loop of this package, over any target's jobs
-    KATIB = "katib"
-    EITHER = "either"  # Katib where the cluster has it: known when the study starts
-
-    @classmethod
-    def of(cls, target: str, cluster_tuner: str) -> Tuner:
-        """Return what will run a study under these settings."""
-        if target != "kubernetes" or cluster_tuner == "jobs":
-            return cls.OURS
-        return cls.KATIB if cluster_tuner == "katib" else cls.EITHER
 
 
 def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
@@ -123,7 +108,7 @@ def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[Noted]:
 
 
 def combinations(domains: Mapping[str, AnyDomain]) -> int | None:
-    """Return how many combinations a grid has; ``None`` where it cannot be counted out."""
+    """Return how many combinations a grid has; ``None`` where they cannot be enumerated."""
     product = 1
     for domain in domains.values():
         match domain:
@@ -139,13 +124,13 @@ def combinations(domains: Mapping[str, AnyDomain]) -> int | None:
     return product
 
 
-def fit_grid(spec: StudySpec) -> tuple[StudySpec, str]:
-    """Return the study with as many trials as its grid has combinations at most, and a sentence where it had more.
+def fit_grid(spec: StudySpec) -> tuple[StudySpec, list[Noted]]:
+    """Return the study with as many trials as its grid has combinations at most, and a note where it had more.
 
     Katib refuses a grid with fewer combinations than trials.
     """
     count = combinations(spec.domains) if spec.algorithm == Algorithm.GRID else None
     if count is None or count >= spec.trials:
-        return spec, ""
+        return spec, []
     text = f"The grid has {count} combinations: {count} trials instead of {spec.trials}."
-    return msgspec.structs.replace(spec, trials=count, parallel=min(spec.parallel, count)), text
+    return msgspec.structs.replace(spec, trials=count, parallel=min(spec.parallel, count)), [Noted(text=text)]

@@ -17,7 +17,7 @@ from kaptain_magics.core.specs import JobSpec, Script
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.api.client import Cluster
-from tests.cluster.rig import eventually, target_config
+from tests.parts.cluster.rig import eventually, target_config
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.cluster]
 ROUNDS = 5

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from kaptain_magics import files
 if sys.argv[2] == "probes":
-    files._CAN_ASK = False
+    files._HAS_QUERY = False
 print("looking", flush=True)
 while True:
     files.Lock(Path(sys.argv[1])).held_by_other()
@@ -33,10 +33,11 @@ while True:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How a look is done: by a question, or by a shared lock where the system has no such question."""
     if request.param == "probes":
-        monkeypatch.setattr(files, "_CAN_ASK", False)
+        monkeypatch.setattr(files, "_HAS_QUERY", False)
     return str(request.param)
 
 
+@pytest.mark.interpreter
 def test_looks_never_refuse_a_lock(tmp_path: Path, way: str) -> None:
     path = tmp_path / "lock"
     path.touch()
@@ -79,6 +80,7 @@ def test_a_lock_that_nobody_refers_to_is_free(tmp_path: Path) -> None:
     assert not Lock(tmp_path / "lock").held_by_other()
 
 
+@pytest.mark.interpreter
 @pytest.mark.usefixtures("way")
 def test_a_lock_is_handed_over_without_a_gap_and_ends_with_its_holder(tmp_path: Path) -> None:
     ours, look = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")

@@ -47,16 +47,10 @@ NAMES = {
 }
 # rooms whose variables are still to be renamed
 PENDING = (
-    "config.py",
-    "images/",
-    "model/",
     "processes/",
     "serving/",
     "supervisor/",
     "targets/",
-    "testing/",
-    "tuning/",
-    "views/",
 )
 
 

@@ -69,9 +69,9 @@ def make_layer(entries: Iterable[Entry], prefix: str, comment: str) -> Layer:
             write_tar(plain, entries, prefix.strip("/"))
     except OSError as error:
         file.close()
-        where = f" of {error.filename}" if error.filename else ""
+        which = f" of {error.filename}" if error.filename else ""
         raise ImageError(
-            f"the image's layer cannot be written{where}: {error.strerror or error}", _hint(error)
+            f"the image's layer cannot be written{which}: {error.strerror or error}", _hint(error)
         ) from error
     file.seek(0)
     return Layer(

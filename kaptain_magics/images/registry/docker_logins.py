@@ -72,17 +72,17 @@ class Logins:
         helpers = config.get("credHelpers") or {}
         for name in names:
             if name in helpers:
-                return self._ask(str(helpers[name]), name)
+                return self._from_helper(str(helpers[name]), name)
         if config.get("credsStore"):
             for name in names:
-                login = self._ask(str(config["credsStore"]), name)
+                login = self._from_helper(str(config["credsStore"]), name)
                 if login is not None:
                     return login
         by_host = {_host(key): value for key, value in (config.get("auths") or {}).items()}
         for name in names:
-            found = by_host.get(_host(name))
-            if found:
-                return self._written(found, registry)
+            entry = by_host.get(_host(name))
+            if entry:
+                return self._from_entry(entry, registry)
         return None
 
     def _config(self) -> Mapping[str, Any]:
@@ -96,22 +96,22 @@ class Logins:
             ) from None
         return config if isinstance(config, dict) else {}
 
-    def _written(self, found: Mapping[str, str], registry: str) -> Login | None:
-        if found.get("identitytoken"):
-            return Login(identity_token=found["identitytoken"])
-        if found.get("username") and found.get("password"):
-            return Login(found["username"], found["password"])
-        if not found.get("auth"):
+    def _from_entry(self, entry: Mapping[str, str], registry: str) -> Login | None:
+        if entry.get("identitytoken"):
+            return Login(identity_token=entry["identitytoken"])
+        if entry.get("username") and entry.get("password"):
+            return Login(entry["username"], entry["password"])
+        if not entry.get("auth"):
             return None
         try:
-            username, _, secret = base64.b64decode(found["auth"], validate=True).decode().rstrip("\0").partition(":")
+            username, _, secret = base64.b64decode(entry["auth"], validate=True).decode().rstrip("\0").partition(":")
         except (binascii.Error, UnicodeDecodeError):
             raise CredentialsError(
                 f"the login of {registry} in {self.path} cannot be read", "run docker login again"
             ) from None
         return Login(username, secret)
 
-    def _ask(self, helper: str, server: str) -> Login | None:
+    def _from_helper(self, helper: str, server: str) -> Login | None:
         program = shutil.which(f"docker-credential-{helper}")
         if program is None:
             raise CredentialsError(
@@ -127,10 +127,10 @@ class Logins:
                 f"the credential helper {helper} does not answer: {type(error).__name__}", "try docker login"
             ) from None
         if done.returncode:
-            said = done.stdout.decode("utf-8", "replace").strip()
-            if "not found" in said.lower():
+            output = done.stdout.decode("utf-8", "replace").strip()
+            if "not found" in output.lower():
                 return None
-            raise CredentialsError(f"the credential helper {helper} failed: {said[:200]}", "try docker login")
+            raise CredentialsError(f"the credential helper {helper} failed: {output[:200]}", "try docker login")
         try:
             answer = json.loads(done.stdout)
             username, secret = str(answer["Username"]), str(answer["Secret"])

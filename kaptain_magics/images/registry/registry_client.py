@@ -25,7 +25,7 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 _ALL = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST))
 _PIECE = 8 << 20  # bytes that are sent at a time, and lost at most when a connection drops
 _TRIES = 6  # times that an upload is taken up again
-_LARGEST_JSON = 8 << 20
+_LARGEST_JSON = 8 << 20  # bytes of an image's configuration; those of today have some kilobytes
 
 
 class Manifest(NamedTuple):
@@ -43,9 +43,9 @@ class Manifest(NamedTuple):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Its content."""
-        found: dict[str, Any] = json.loads(self.body)
-        return found
+        """Its content, read from JSON."""
+        content: dict[str, Any] = json.loads(self.body)
+        return content
 
     @property
     def is_index(self) -> bool:
@@ -84,10 +84,10 @@ class Registry:
         Raises:
             ImageError: There is no such image.
         """
-        found = self._manifest(image)
-        if found is None:
+        manifest = self._manifest(image)
+        if manifest is None:
             raise ImageError(f"there is no image {image}", "check its name and tag")
-        return found
+        return manifest
 
     def _manifest(self, image: Reference) -> Manifest | None:
         path = f"/v2/{image.repository}/manifests/{image.version}"
@@ -97,7 +97,7 @@ class Registry:
         body = answer.data
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         if image.digest and image.digest != digest:
-            raise ImageError(f"the registry {self.name} sent another manifest than {image}", "do not use this registry")
+            raise ImageError(f"the registry {self.name} sent another manifest than {image}", "push the image again")
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         return Manifest(digest, media_type or json.loads(body).get("mediaType", ""), body)
 
@@ -111,18 +111,17 @@ class Registry:
         Raises:
             ImageError: There is no such image, or none for the platform.
         """
-        found = self.manifest(image)
-        if not found.is_index:
-            return found
-        wanted = platform.split("/")
+        manifest = self.manifest(image)
+        if not manifest.is_index:
+            return manifest
+        requested = platform.split("/")
         offered = []
-        for entry in found.fields.get("manifests", ()):
-            about = entry.get("platform", {})
-            has = [about.get("os", ""), about.get("architecture", ""), about.get("variant", "")]
+        for entry in manifest.fields.get("manifests", ()):
+            has = [entry.get("platform", {}).get(key, "") for key in ("os", "architecture", "variant")]
             offered.append("/".join(filter(None, has)))
-            if has[: len(wanted)] == wanted:
+            if has[: len(requested)] == requested:
                 return self.manifest(image._replace(tag="", digest=entry["digest"]))
-        raise ImageError(f"there is no {image} for {platform}", f"it is there for {', '.join(offered)}")
+        raise ImageError(f"there is no {image} for {platform}", f"its platforms: {', '.join(offered)}")
 
     def config(self, image: Reference, manifest: Manifest) -> dict[str, Any]:
         """Return the configuration of an image (its labels, environment, entry point ...)."""
@@ -131,10 +130,10 @@ class Registry:
         body = answer.data[:_LARGEST_JSON]
         if f"sha256:{hashlib.sha256(body).hexdigest()}" != digest:
             raise ImageError(f"the configuration of {image} is damaged in the registry", "push the image again")
-        found: dict[str, Any] = json.loads(body)
-        return found
+        config: dict[str, Any] = json.loads(body)
+        return config
 
-    def found(self, image: Reference, platform: str = "linux/amd64") -> tuple[str, dict[str, str]] | None:
+    def digest_and_labels(self, image: Reference, platform: str = "linux/amd64") -> tuple[str, dict[str, str]] | None:
         """Return an image's digest and labels, ``None`` where it is not there."""
         manifest = self._manifest(image)
         if manifest is None:
@@ -298,7 +297,7 @@ class Registries:
         self._known: dict[str, Registry] = {}
 
     def of(self, image: Reference) -> Registry:
-        """Return the registry of an image."""
+        """Return the client of an image's registry, the same for every image there."""
         return self._known.setdefault(image.registry, Registry(image.registry, self._access))
 
     def has_login(self, image: Reference) -> bool:

@@ -25,7 +25,7 @@ FETCHED = f"{FOLDER}/{RUNTIME}/fetched.pkl"
 MOUNTED = f"{FOLDER}/.mounted"  # where a volume with the packages that an image lacks is mounted
 MANAGED = {"kaptain.managed-by": "kaptain-magics"}
 
-_NOBODY = 65534
+_NOBODY = 65534  # where this process is root, or its system has no such numbers
 _SHARED_MEMORY = 1 << 30  # /dev/shm: data loaders with worker processes need more than the engine's 64 MB
 
 
@@ -105,18 +105,18 @@ def hardened() -> dict[str, Any]:
 
 def limits(resources: Resources) -> dict[str, Any]:
     """Return the settings for CPU, memory and GPUs."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if resources.cpu_limit is not None:
-        found["nano_cpus"] = int(quantity(resources.cpu_limit, "cpu") * 1e9)
+        settings["nano_cpus"] = int(quantity(resources.cpu_limit, "cpu") * 1e9)
     if resources.cpu_request is not None:
-        found["cpu_shares"] = max(2, int(quantity(resources.cpu_request, "cpu") * 1024))
+        settings["cpu_shares"] = max(2, int(quantity(resources.cpu_request, "cpu") * 1024))
     if resources.memory_bytes is not None:
-        found["mem_limit"] = found["memswap_limit"] = resources.memory_bytes
+        settings["mem_limit"] = settings["memswap_limit"] = resources.memory_bytes
     if resources.memory_request is not None:
-        found["mem_reservation"] = int(quantity(resources.memory_request, "memory"))
+        settings["mem_reservation"] = int(quantity(resources.memory_request, "memory"))
     if resources.gpu_limit:
-        found["device_requests"] = [{"Driver": "", "Count": resources.gpu_limit, "Capabilities": [["gpu"]]}]
-    return found
+        settings["device_requests"] = [{"Driver": "", "Count": resources.gpu_limit, "Capabilities": [["gpu"]]}]
+    return settings
 
 
 def run_as(image_user: str, settings: Mapping[str, str]) -> str:

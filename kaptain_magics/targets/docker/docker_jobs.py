@@ -22,7 +22,7 @@ from kaptain_magics.images.progress import CancelledError, Progress
 from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
 from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import JobRef, TargetConfig
-from kaptain_magics.targets.docker import container_settings as container_settings
+from kaptain_magics.targets.docker import container_settings
 from kaptain_magics.targets.docker.container_files import copy_artifact_out, copy_fetched_out, copy_in, job_archive
 from kaptain_magics.targets.docker.container_output import ContainerOutput
 from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 _TICK = 0.2  # seconds between looks at a silent job
-_PATIENCE = 5  # seconds between asking a job to end and ending it
+_PATIENCE = 5  # seconds between SIGTERM and SIGKILL of a job that is stopped
 _ENDED = ("exited", "dead")
 
 
-class _Job:
+class _WaitingJob:
     """A job of this process that waits for its image."""
 
     def __init__(self, spec: JobSpec) -> None:
@@ -58,7 +58,7 @@ class DockerJobs:
 
     def __init__(self, config: TargetConfig, engine: Engine, images: ImageProvider) -> None:
         self._config, self._engine, self._images = config, engine, images
-        self._waiting: dict[str, _Job] = {}
+        self._waiting: dict[str, _WaitingJob] = {}
 
     def submit(self, job: JobSpec) -> JobRef:
         """Start the job's container, or leave that to ``follow`` where an image or packages have to be made first."""
@@ -78,9 +78,9 @@ class DockerJobs:
         if job.image.image_name:
             ready = self._images.built(job)
         else:
-            ready = self._images.find_ready(job.image, _wanted(job))
+            ready = self._images.find_ready(job.image, _requirements_of(job))
         if ready is None:
-            self._waiting[job.name] = _Job(job)
+            self._waiting[job.name] = _WaitingJob(job)
         else:
             self._start(job, ready)
         return JobRef(target=self.name, name=job.name, data=data)
@@ -92,14 +92,14 @@ class DockerJobs:
         hidden = container_settings.hidden_environment(self._config.variables(job), access, image.path)
         with job_archive(job, image.built, hidden, authorities) as archive:
             with self._engine.translate_errors(image.name):
-                made = self._engine.client.containers.create(image.id, **settings)
+                container = self._engine.client.containers.create(image.id, **settings)
             try:
-                copy_in(self._engine, made, archive)
+                copy_in(self._engine, container, archive)
                 with self._engine.translate_errors(image.name):
-                    made.start()
+                    container.start()
             except BaseException:
                 with contextlib.suppress(Exception):  # the first error is the one to tell
-                    made.remove(force=True, v=True)
+                    container.remove(force=True, v=True)
                 raise
 
     def _settings(self, job: JobSpec, image_user: str) -> dict[str, Any]:
@@ -136,30 +136,30 @@ class DockerJobs:
             if last is not None:
                 yield last
                 return
-        noted = self._noted(job)
+        noted = self._noted_end(job)
         if noted is not None:
             yield noted
             return
         try:
-            found = self._container(job)
+            container = self._container(job)
         except ContainerGoneError:
             yield StateChanged(
                 state=RunState.FAILED,
-                reason="the job's container was removed, or was never made",
+                reason="the job's container was removed or never created",
                 hint="run it again",
             )
             return
         yield StateChanged(state=RunState.RUNNING)
-        yield from self._watch(job, found, after)
+        yield from self._watch(job, container, after)
 
-    def _prepare(self, waiting: _Job) -> Iterator[Event]:
+    def _prepare(self, waiting: _WaitingJob) -> Iterator[Event]:
         """Make image and packages, then start; yields a state only when the job has ended by that."""
         spec = waiting.spec
         make: Callable[[Progress], ReadyImage]
         if spec.image.image_name:
-            make = functools.partial(self._images.build, spec, _wanted(spec))
+            make = functools.partial(self._images.build, spec, _requirements_of(spec))
         else:
-            make = functools.partial(self._images.prepare, spec.image, _wanted(spec))
+            make = functools.partial(self._images.prepare, spec.image, _requirements_of(spec))
         try:
             image = yield from in_background(make, lambda: waiting.stopping)
             self._start(spec, image)
@@ -170,56 +170,58 @@ class DockerJobs:
         except KaptainError as error:
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
 
-    def _watch(self, job: JobRef, found: Container, after: int) -> Iterator[Event]:
+    def _watch(self, job: JobRef, container: Container, after: int) -> Iterator[Event]:
         names = tuple(filter(None, job.data.get("metrics", "").split("\n")))
         settings = msgspec.json.decode(job.data.get("settings", "{}"))
         reader = OutputReader(names, after, upload_uri=job.data["upload"], settings=settings)
-        deadline = _started(found) + float(job.data.get("timeout", "inf"))
-        with contextlib.closing(ContainerOutput(self._engine, str(found.id)).follow(_TICK)) as output:
+        deadline = _started(container) + float(job.data.get("timeout", "inf"))
+        # Running until its output ends, which is when the container has. A limit of time makes it end: the loop only
+        # asks for that, and goes on reading what the job says until then. An empty piece comes at every tick.
+        with contextlib.closing(ContainerOutput(self._engine, str(container.id)).follow(_TICK)) as output:
             for piece in output:
-                yield from self._meaning(found, reader.feed(piece))
+                yield from self._handled(container, reader.feed(piece))
                 if time.time() > deadline:
-                    self._end(job, found, "timeout")
-        yield from self._meaning(found, reader.finish())
-        last = self._last_state(job, found, reader.tail)
+                    self._end(job, container, "timeout")
+        yield from self._handled(container, reader.finish())
+        last = self._last_state(job, container, reader.tail)
         if "fetch" in job.data and last.state is RunState.SUCCEEDED:
             try:
-                copy_fetched_out(self._engine, found, reader.fetched, Path(job.data["folder"]))
+                copy_fetched_out(self._engine, container, reader.fetched, Path(job.data["folder"]))
             except KaptainError as error:
                 last = StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
         write_whole(Path(job.data["folder"]) / "end.json", msgspec.json.encode(last))
         with contextlib.suppress(TargetError), self._engine.translate_errors():
-            found.remove(force=True, v=True)
+            container.remove(force=True, v=True)
         yield last
 
-    def _meaning(self, found: Container, events: Iterator[Event]) -> Iterator[Event]:
+    def _handled(self, container: Container, events: Iterator[Event]) -> Iterator[Event]:
         for event in events:
             if isinstance(event, ArtifactSaved):
-                copy_artifact_out(self._engine, found, event)
+                copy_artifact_out(self._engine, container, event)
             yield event
 
-    def _last_state(self, job: JobRef, found: Container, tail: str) -> StateChanged:
+    def _last_state(self, job: JobRef, container: Container, tail: str) -> StateChanged:
         try:
             with self._engine.translate_errors():
-                found.wait(timeout=30)
-                found.reload()
+                container.wait(timeout=30)
+                container.reload()
         except ContainerGoneError:
             return StateChanged(
                 state=RunState.FAILED, reason="the job's container was removed while it ran", hint="run it again"
             )
-        state = found.attrs["State"]
+        state = container.attrs["State"]
         code = int(state["ExitCode"])
         code = 128 - code if 128 < code < 160 else code
-        asked = self._asked_to_end(job)
+        ended_for = self._why_ended(job)
         if code == 0:
             return StateChanged(state=RunState.SUCCEEDED, exit_code=0)
-        if asked == "timeout":
+        if ended_for == "timeout":
             limit = float(job.data["timeout"])
             reason, hint = f"timed out after {limit:g} s", "give it more time with --timeout"
-        elif asked:
+        elif ended_for:
             return StateChanged(state=RunState.STOPPED, reason="stopped", exit_code=code)
         elif state.get("OOMKilled"):
-            limit = found.attrs["HostConfig"].get("Memory") or 0
+            limit = container.attrs["HostConfig"].get("Memory") or 0
             at = f" of {limit / 1e6:.0f} MB" if limit else ""
             reason, hint = f"out of memory: the job needed more than its limit{at}", "give it more with --memory"
         elif state.get("Error") or (code == 127 and "exec python failed" in tail):
@@ -235,27 +237,27 @@ class DockerJobs:
         if waiting is not None:
             waiting.stopping = True
             return
-        if self._noted(job) is not None:
+        if self._noted_end(job) is not None:
             return
         with contextlib.suppress(ContainerGoneError):
             self._end(job, self._container(job), "stop")
 
-    def _end(self, job: JobRef, found: Container, why: str) -> None:
-        if self._asked_to_end(job):
+    def _end(self, job: JobRef, container: Container, reason: str) -> None:
+        if self._why_ended(job):
             return
         with self._engine.translate_errors():
-            found.reload()
-            if found.status in _ENDED:
+            container.reload()
+            if container.status in _ENDED:
                 return
-            write_whole(Path(job.data["folder"]) / "asked-to-end", why.encode())
-            found.stop(timeout=_PATIENCE)
+            write_whole(Path(job.data["folder"]) / "asked-to-end", reason.encode())
+            container.stop(timeout=_PATIENCE)
 
-    def _asked_to_end(self, job: JobRef) -> str:
+    def _why_ended(self, job: JobRef) -> str:
         with contextlib.suppress(OSError):
             return (Path(job.data["folder"]) / "asked-to-end").read_text()
         return ""
 
-    def _noted(self, job: JobRef) -> StateChanged | None:
+    def _noted_end(self, job: JobRef) -> StateChanged | None:
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             return msgspec.json.decode((Path(job.data["folder"]) / "end.json").read_bytes(), type=StateChanged)
         return None
@@ -265,14 +267,14 @@ class DockerJobs:
             return self._engine.client.containers.get(job.name)
 
 
-def _wanted(job: JobSpec) -> tuple[str, ...]:
+def _requirements_of(job: JobSpec) -> tuple[str, ...]:
     """Return the requirements of a job with those of the runtime itself."""
     return (*job.requirements, *(STORAGE_PACKAGES if job.upload_uri.startswith("s3://") else ()))
 
 
-def _started(found: Container) -> float:
+def _started(container: Container) -> float:
     """Return when the container was started, in seconds since 1970."""
-    text = str(found.attrs["State"]["StartedAt"])
+    text = str(container.attrs["State"]["StartedAt"])
     try:
         return datetime.fromisoformat(text[:19] + "+00:00").timestamp()
     except ValueError:

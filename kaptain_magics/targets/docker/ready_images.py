@@ -60,49 +60,49 @@ class ImageProvider:
         self._built: dict[tuple[object, ...], ReadyImage] = {}
         self._building = threading.Lock()
 
-    def find_ready(self, image: ImageSpec, wanted: Sequence[str]) -> ReadyImage | None:
+    def find_ready(self, image: ImageSpec, requirements: Sequence[str]) -> ReadyImage | None:
         """Return the image when nothing has to be made or fetched first.
 
         Args:
             image: The image.
-            wanted: Lines of a requirements file that it has to satisfy.
+            requirements: Lines of a requirements file that it has to satisfy.
 
         Raises:
             TargetError: The engine does not answer.
         """
-        found = self._local(base_image(image, self._config.settings))
-        if found is None or not wanted:
-            return found
-        known = self._complete.get((found.id, *wanted))
-        if known is not None:
-            return known
-        inside = self._inspector.known(found.id)
-        return found if inside is not None and not inside.missing(wanted) else None
+        ready = self._local(base_image(image, self._config.settings))
+        if ready is None or not requirements:
+            return ready
+        completed = self._complete.get((ready.id, *requirements))
+        if completed is not None:
+            return completed
+        contents = self._inspector.cached(ready.id)
+        return ready if contents is not None and not contents.missing(requirements) else None
 
-    def prepare(self, image: ImageSpec, wanted: Sequence[str], progress: Progress) -> ReadyImage:
+    def prepare(self, image: ImageSpec, requirements: Sequence[str], progress: Progress) -> ReadyImage:
         """Pull what is not in the engine and complete it with the packages that it lacks.
 
         Args:
             image: The image.
-            wanted: Lines of a requirements file that it has to satisfy.
+            requirements: Lines of a requirements file that it has to satisfy.
             progress: Gets lines for the reader, empty ones while work goes on.
 
         Raises:
             ImageError: The packages cannot be had.
             TargetError: The image cannot be had, or the engine does not answer.
         """
-        return self._completed(self._pulled(base_image(image, self._config.settings), progress), wanted, progress)
+        return self._completed(self._pulled(base_image(image, self._config.settings), progress), requirements, progress)
 
     def built(self, job: JobSpec) -> ReadyImage | None:
         """Return the image that was built for the job's script before, such as for another trial of its study."""
         return self._built.get(_recipe_of(job))
 
-    def build(self, job: JobSpec, wanted: Sequence[str], progress: Progress) -> ReadyImage:
+    def build(self, job: JobSpec, requirements: Sequence[str], progress: Progress) -> ReadyImage:
         """Build, push or find the image that the job names, and have it in the engine; one at a time.
 
         Args:
             job: The job.
-            wanted: Lines of a requirements file that the image has to satisfy.
+            requirements: Lines of a requirements file that the image has to satisfy.
             progress: Gets lines for the reader, empty ones while work goes on.
 
         Raises:
@@ -115,19 +115,19 @@ class ImageProvider:
         try:
             image = self.built(job)
             if image is None:
-                image = self._built[_recipe_of(job)] = self._build(job, wanted, progress)
+                image = self._built[_recipe_of(job)] = self._build(job, requirements, progress)
             return image
         finally:
             self._building.release()
 
-    def _build(self, job: JobSpec, wanted: Sequence[str], progress: Progress) -> ReadyImage:
+    def _build(self, job: JobSpec, requirements: Sequence[str], progress: Progress) -> ReadyImage:
         base = base_image(job.image, self._config.settings)
         name = with_tag(job.image.image_name, job.model_id, job.framework.value)
         parts = job.script.name, job.script.source, job.files, job.requirements
         published = self._publisher.publish(recipe(name, base, *parts, own=OWN_PACKAGES), progress, keep_in_engine=True)
         in_engine = self._engine.image_labels(name).get(CHECKSUM) == published.checksum
         image = self._pulled(name if in_engine else published.pinned, progress)._replace(built=True)
-        further = [line for line in wanted if line not in job.requirements]
+        further = [line for line in requirements if line not in job.requirements]
         return self._completed(image, further, progress)
 
     def _pulled(self, name: str, progress: Progress) -> ReadyImage:
@@ -140,12 +140,12 @@ class ImageProvider:
                 raise WorkloadError(f"image {name} was pulled but is not in the engine", "run it again")
         return image
 
-    def _completed(self, image: ReadyImage, wanted: Sequence[str], progress: Progress) -> ReadyImage:
-        if not wanted:
+    def _completed(self, image: ReadyImage, requirements: Sequence[str], progress: Progress) -> ReadyImage:
+        if not requirements:
             return image
         labels = {**MANAGED, "kaptain.owner": owner(self._config.home), "kaptain.kind": "look"}
         contents = self._inspector.in_engine(self._engine, image.name, image.id, labels)
-        missing = contents.missing(wanted)
+        missing = contents.missing(requirements)
         if missing:
             progress(f"Installing requirements that the image lacks: {shown(missing)}")
             fetch = fetch_runtime_packages if set(missing) <= set(OWN_PACKAGES) else install
@@ -153,7 +153,7 @@ class ImageProvider:
             volume = PackageVolume(folder, self._config.cache, self._config.home)
             volume.fill(self._engine, image.id)
             image = image._replace(volumes=volume.mounts)
-        self._complete[(image.id, *wanted)] = image
+        self._complete[(image.id, *requirements)] = image
         return image
 
     def _local(self, name: str) -> ReadyImage | None:

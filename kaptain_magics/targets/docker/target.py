@@ -11,7 +11,7 @@ from kaptain_magics.errors import TargetError
 from kaptain_magics.files import Lock
 from kaptain_magics.images.engine import ContainerGoneError, Engine
 from kaptain_magics.targets.base import Check, TargetConfig, without_values
-from kaptain_magics.targets.docker import container_settings as container_settings
+from kaptain_magics.targets.docker import container_settings
 from kaptain_magics.targets.docker.docker_jobs import DockerJobs
 from kaptain_magics.targets.docker.docker_serving import DockerServing
 from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
@@ -38,16 +38,16 @@ class DockerTarget(DockerJobs, DockerServing):
             info = self._engine.info
         except TargetError as error:
             return [Check("engine", False, error.message, error.hint)]
-        where = self._engine.address or "the usual address"
-        checks = [Check("engine", True, f"Docker {info.get('ServerVersion', '?')} at {where}")]
+        address = self._engine.address or "the usual address"
+        checks = [Check("engine", True, f"Docker {info.get('ServerVersion', '?')} at {address}")]
         checks.append(
             Check(
                 "limits", True, f"{info.get('NCPU', '?')} CPUs, {int(info.get('MemTotal', 0)) / 1e9:.1f} GB of memory"
             )
         )
         name = container_settings.base_image(_NO_IMAGE, self._config.settings)
-        there = self._images.find_ready(_NO_IMAGE, ()) is not None
-        checks.append(Check("base image", True, name if there else f"{name} is pulled when it is first used"))
+        in_engine = self._images.find_ready(_NO_IMAGE, ()) is not None
+        checks.append(Check("base image", True, name if in_engine else f"{name} is pulled when it is first used"))
         return checks
 
     def render(self, spec: JobSpec | EndpointSpec | StudySpec) -> str:
@@ -64,10 +64,10 @@ class DockerTarget(DockerJobs, DockerServing):
 
     def clean(self, force: bool = False) -> list[str]:
         """Find containers of ended and killed runs, forgotten servers and packages; with ``force`` remove them."""
-        mine: dict[str, Any] = {"label": [f"kaptain.owner={container_settings.owner(self._config.home)}"]}
+        ours: dict[str, Any] = {"label": [f"kaptain.owner={container_settings.owner(self._config.home)}"]}
         with self._engine.translate_errors():
-            containers = self._engine.client.containers.list(all=True, filters=mine, ignore_removed=True)
-            volumes = self._engine.client.volumes.list(filters={**mine, "dangling": True})
+            containers = self._engine.client.containers.list(all=True, filters=ours, ignore_removed=True)
+            volumes = self._engine.client.volumes.list(filters={**ours, "dangling": True})
         lines = []
         for container in containers:
             if self._abandoned(container.labels):

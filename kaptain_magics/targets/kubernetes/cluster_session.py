@@ -23,6 +23,7 @@ from kaptain_magics.targets.kubernetes.manifests.pod import USER, Setup, variabl
 from kaptain_magics.targets.kubernetes.manifests.secret_manifests import binary_secret, pull_secret, secret
 from kaptain_magics.targets.kubernetes.pods.job_images import Images
 from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, Packages
+from kaptain_magics.targets.kubernetes.pods.package_pruning import PackagePruner
 from kaptain_magics.targets.kubernetes.pods.payload import AUTHORITIES, Payload
 
 if TYPE_CHECKING:
@@ -141,6 +142,11 @@ class ClusterSession:
         """What pods need beside their images."""
         return Packages(self.config.cache, self.config.settings, self.store)
 
+    @functools.cached_property
+    def pruner(self) -> PackagePruner:
+        """What finds packages that nothing uses."""
+        return PackagePruner(self.cluster, self.owner, self.store)
+
     def ready(self, job: JobSpec) -> bool:
         """Whether nothing that takes long has to be made before the job is created."""
         return self.images.ready(job) and self.packages.ready(self.images.of(job), job.upload_uri, job.model_id)
@@ -233,16 +239,16 @@ class ClusterSession:
         Raises:
             TargetError: The server refused a part.
         """
-        made: list[Manifest] = []
+        created: list[Manifest] = []
         try:
             if objects.payload.work_uri:
                 self.store(objects.payload.work_uri).write(objects.payload.work_uri, objects.payload.work)
             for manifest in (*objects.secrets.manifests, *objects.others):
                 self.cluster.create(manifest)
-                made.append(manifest)
+                created.append(manifest)
             workload = self.cluster.create(objects.workload)
         except BaseException:
-            for manifest in made:
+            for manifest in created:
                 with suppress(KaptainError):
                     self.cluster.delete(manifest["kind"], manifest["metadata"]["name"])
             self.forget_objects(objects.payload.work_uri)
@@ -253,7 +259,7 @@ class ClusterSession:
             "name": workload["metadata"]["name"],
             "uid": workload["metadata"]["uid"],
         }
-        for manifest in made:
+        for manifest in created:
             change = {"metadata": {"ownerReferences": [owner]}}
             with suppress(ApiError):  # without it they are still found by their labels
                 self.cluster.patch(manifest["kind"], manifest["metadata"]["name"], change)

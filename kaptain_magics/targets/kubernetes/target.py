@@ -8,7 +8,7 @@ import msgspec
 
 from kaptain_magics.core.events import Event
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
-from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, TargetConfig, without_values
+from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, TargetConfig, Tuner, without_values
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
 from kaptain_magics.targets.kubernetes.endpoints.cluster_serving import KubernetesServing
@@ -92,6 +92,10 @@ class KubernetesTarget:
         self.jobs.stop(job)
 
     # ---- studies -------------------------------------------------------------------------------------------------
+
+    def expected_tuner(self) -> Tuner:
+        """Return what runs studies by the setting ``cluster_tuner``."""
+        return self.tuner.expected()
 
     def can_tune(self, study: StudySpec) -> bool:
         """Whether Katib is there and has the study's algorithm."""

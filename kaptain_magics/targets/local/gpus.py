@@ -27,15 +27,15 @@ class Gpus:
     Attributes:
         ids: The devices that a job may use, as the variable names them.
         variable: The environment variable that says which devices a process sees; empty where there is none.
-        looked: What was looked at, and what hides devices.
+        source: Where they were looked for, and what hides devices.
     """
 
     ids: tuple[str, ...]
     variable: str
-    looked: str
+    source: str
 
 
-def look(env: Mapping[str, str] | None = None, root: Path = Path("/")) -> Gpus:
+def find_gpus(env: Mapping[str, str] | None = None, root: Path = Path("/")) -> Gpus:
     """Look for GPUs.
 
     Args:
@@ -55,16 +55,16 @@ def look(env: Mapping[str, str] | None = None, root: Path = Path("/")) -> Gpus:
 
 
 def _nvidia(env: Mapping[str, str], root: Path) -> list[str]:
-    found = sorted(
+    devices = sorted(
         (path.name.removeprefix("nvidia") for path in (root / "dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()),
         key=int,
     )
-    tool = None if found else shutil.which("nvidia-smi", path=env.get("PATH"))
+    tool = None if devices else shutil.which("nvidia-smi", path=env.get("PATH"))
     if tool is not None:  # WSL has no device files
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=_PATIENCE, check=False).stdout
-            found = re.findall(r"^GPU (\d+):", listed, re.MULTILINE)
-    return found
+            devices = re.findall(r"^GPU (\d+):", listed, re.MULTILINE)
+    return devices
 
 
 def _amd(root: Path) -> list[str]:
@@ -77,29 +77,29 @@ def _amd(root: Path) -> list[str]:
     return [str(number) for number in range(gpus)]
 
 
-def _visible(env: Mapping[str, str], variable: str, found: list[str]) -> Gpus:
+def _visible(env: Mapping[str, str], variable: str, devices: list[str]) -> Gpus:
     """Leave out what the environment hides: the list ends at the first entry that names no device."""
     text = env.get(variable)
     if text is None:
-        return Gpus(tuple(found), variable, "the devices of this machine")
+        return Gpus(tuple(devices), variable, "the devices of this machine")
     ids: list[str] = []
     for entry in (part.strip() for part in text.split(",")):
-        if not (entry in found or entry.startswith(("GPU-", "MIG-"))):
+        if not (entry in devices or entry.startswith(("GPU-", "MIG-"))):
             break
         ids.append(entry)
-    return Gpus(tuple(ids), variable, f"{variable}={text!r}, {len(found)} on this machine")
+    return Gpus(tuple(ids), variable, f"{variable}={text!r}, {len(devices)} on this machine")
 
 
-def check(wanted: int, found: Gpus) -> None:
+def check_count(count: int, gpus: Gpus) -> None:
     """Refuse more GPUs than there are.
 
     Raises:
-        TargetError: There are fewer than ``wanted``.
+        TargetError: There are fewer than ``count``.
     """
-    if wanted > len(found.ids):
-        number = f"{len(found.ids)} GPU" + "s" * (len(found.ids) != 1) if found.ids else "no GPU"
+    if count > len(gpus.ids):
+        number = f"{len(gpus.ids)} GPU" + "s" * (len(gpus.ids) != 1) if gpus.ids else "no GPU"
         raise TargetError(
-            f"--gpus {wanted}, but this machine has {number}: {found.looked}",
+            f"--gpus {count}, but this machine has {number}: {gpus.source}",
             "leave --gpus out to run on the processor, or run where GPUs are, as with --on kubernetes",
         )
 
@@ -111,29 +111,29 @@ class Share:
         self._taken: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
 
-    def take(self, job: str, wanted: int, env: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    def take(self, job: str, count: int, env: Mapping[str, str]) -> tuple[dict[str, str], str]:
         """Choose the least used devices for a job.
 
         Args:
             job: The job's name.
-            wanted: How many it uses.
+            count: How many it uses.
             env: Its environment.
 
         Returns:
             The variables that show it those only, and a line where another job uses one of them too.
 
         Raises:
-            TargetError: There are fewer than ``wanted``.
+            TargetError: There are fewer than ``count``.
         """
-        found = look(env)
-        check(wanted, found)
+        gpus = find_gpus(env)
+        check_count(count, gpus)
         with self._lock:
             used = Counter(device for devices in self._taken.values() for device in devices)
-            chosen = tuple(sorted(found.ids, key=lambda device: used[device])[:wanted])
+            chosen = tuple(sorted(gpus.ids, key=lambda device: used[device])[:count])
             self._taken[job] = chosen
         shared = [device for device in chosen if used[device]]
         text = f"GPU {', '.join(shared)} is shared by trials: --parallel 1 gives it to one at a time" if shared else ""
-        return ({found.variable: ",".join(chosen)} if found.variable else {}), text
+        return ({gpus.variable: ",".join(chosen)} if gpus.variable else {}), text
 
     def give_back(self, job: str) -> None:
         """Note that a job has ended."""

@@ -12,13 +12,13 @@ def import_statements(source: str) -> list[str]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return []
-    found = []
+    statements = []
     for node in tree.body:
         if isinstance(node, ast.Import):
-            found += [ast.unparse(ast.Import([name])) for name in node.names]
+            statements += [ast.unparse(ast.Import([name])) for name in node.names]
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.append(ast.unparse(node))
-    return found
+            statements.append(ast.unparse(node))
+    return statements
 
 
 def is_standard(statement: str) -> bool:

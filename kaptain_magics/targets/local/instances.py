@@ -60,7 +60,7 @@ class ServerInfo(msgspec.Struct):
     port: int
 
 
-class _Places(msgspec.Struct):
+class _Sockets(msgspec.Struct):
     """Where a server was told to make its sockets."""
 
     control: str = ""
@@ -90,19 +90,20 @@ class Instance:
         self.options = folder / "options.json"
         self.failure_file = folder / "failure.json"
         self.exit = folder / "exit.json"
-        places = _read(self.options, _Places) or _Places()
-        self.control = Path(places.control or folder / "control")
-        self.private = Path(places.private or folder / "private")
+        sockets = _read(self.options, _Sockets) or _Sockets()
+        self.control = Path(sockets.control or folder / "control")
+        self.private = Path(sockets.private or folder / "private")
 
     @classmethod
     def make(cls, endpoint: Path) -> Instance:
         """Return a new one with its folder."""
-        made = cls(endpoint / f"i-{new_hex(12)}")
-        private_folder(made.folder)
-        if not can_listen(made.folder):
+        instance = cls(endpoint / f"i-{new_hex(12)}")
+        private_folder(instance.folder)
+        if not can_listen(instance.folder):
             sockets = user_folder()
-            made.control, made.private = (sockets / f"{made.folder.name}.{kind}" for kind in ("control", "private"))
-        return made
+            instance.control = sockets / f"{instance.folder.name}.control"
+            instance.private = sockets / f"{instance.folder.name}.private"
+        return instance
 
     def start(
         self, launch: Launch, module: str, options: Mapping[str, Any], env: Mapping[str, str], python: str

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,23 +59,23 @@ class LocalJobs:
         home = self._config.home
         free = shutil.disk_usage(home if home.exists() else Path.home()).free
         warm = CAN_FORK and self._warm
-        found = gpus.look()
+        devices = gpus.find_gpus()
         writable = os.access(home if home.exists() else home.parent, os.W_OK)
         return [
             Check("state folder", writable, str(home), "" if writable else "name another one with KAPTAIN_HOME"),
             Check("disk", free > 1 << 30, f"{free / 1e9:.1f} GB free", "" if free > 1 << 30 else "free some space"),
             Check("python", True, f"{sys.version.split()[0]} at {sys.executable}"),
-            Check("gpus", True, f"{len(found.ids)}: {found.looked}"),
+            Check("gpus", True, f"{len(devices.ids)}: {devices.source}"),
             Check("warm start", True, "jobs fork from a warm worker" if warm else "jobs start as fresh processes"),
         ]
 
-    def check_gpus(self, wanted: int) -> None:
+    def check_gpus(self, count: int) -> None:
         """Refuse more GPUs than this machine has.
 
         Raises:
             TargetError: It has fewer.
         """
-        gpus.check(wanted, gpus.look())
+        gpus.check_count(count, gpus.find_gpus())
 
     def render(self, spec: JobSpec | EndpointSpec | StudySpec) -> str:
         """Return the command that would run, as a shell would write it."""
@@ -98,14 +98,14 @@ class LocalJobs:
         """Start the job's process, or leave that to ``follow`` where an environment has to be made first."""
         folder = Path(job.folder)
         if job.resources.gpu_limit:
-            gpus.check(job.resources.gpu_limit, gpus.look({**os.environ, **job.env}))
-        self._jobs[job.name] = mine = StartedJob(job)
+            gpus.check_count(job.resources.gpu_limit, gpus.find_gpus({**os.environ, **job.env}))
+        self._jobs[job.name] = started = StartedJob(job)
         try:
             self._prepare(job, folder)
         except OSError as error:
             raise disk_error(error, folder) from error
         if not requirements_env.needed(job.requirements):
-            self._start_job(mine, sys.executable)
+            self._start_job(started, sys.executable)
         return JobRef(target=self.name, name=job.name, data={"folder": job.folder})
 
     def _prepare(self, job: JobSpec, folder: Path) -> None:
@@ -121,8 +121,8 @@ class LocalJobs:
                     _copy(source, shared / source.name)
                 (work / source.name).symlink_to(shared / source.name)
 
-    def _start_job(self, mine: StartedJob, python: str) -> None:
-        job = mine.spec
+    def _start_job(self, started: StartedJob, python: str) -> None:
+        job = started.spec
         folder = Path(job.folder)
         threads = threads_for(job.resources.cores, job.parallel)
         request: dict[str, Any] = {
@@ -136,7 +136,7 @@ class LocalJobs:
                 "fetched": str(folder / "fetched.pkl"),
                 "sent": _sent(job, folder),
             },
-            "env": self._environment(mine, threads),
+            "env": self._environment(started, threads),
             "cwd": str(folder / "work"),
             "exit_path": str(folder / "exit.json"),
             "threads": threads,
@@ -146,12 +146,12 @@ class LocalJobs:
         def start() -> Process:
             output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
-                return start_process(request, output, python=python, warm=worker, cancelled=mine.cancelled)
+                return start_process(request, output, python=python, warm=worker, cancelled=started.cancelled)
             finally:
                 os.close(output)
-                mine.notes = worker.take_notes() if worker is not None else []
+                started.notes += [Noted(text=text) for text in (worker.take_notes() if worker is not None else ())]
 
-        mine.begin(start)
+        started.begin(start)
 
     def warm_up(self, job: JobSpec) -> None:
         """Let the worker of such jobs import what they need while the caller does something else."""
@@ -170,8 +170,8 @@ class LocalJobs:
             self._workers[key] = WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
 
-    def _environment(self, mine: StartedJob, threads: int) -> dict[str, str]:
-        job = mine.spec
+    def _environment(self, started: StartedJob, threads: int) -> dict[str, str]:
+        job = started.spec
         env = {**os.environ, **self._config.storage_env}
         if env.get("MPLBACKEND", "").startswith("module://"):  # the notebook's own; a job has no notebook
             env["MPLBACKEND"] = "agg"
@@ -182,95 +182,98 @@ class LocalJobs:
             "KAPTAIN_FRAMEWORK": job.framework.value,
             "KAPTAIN_RUN_ID": job.run_id,
             "KAPTAIN_CHANNEL": f"file:{Path(job.folder) / 'channel.jsonl'}",
-            "KAPTAIN_JOB": mine.mark,
+            "KAPTAIN_JOB": started.mark,
             **({"KAPTAIN_TRIAL": str(job.trial)} if job.trial is not None else {}),
         }
         if job.resources.cores is not None:
             env = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **env}
         env |= self._config.variables(job)
         if job.resources.gpu_limit:
-            devices, mine.note = self._gpus.take(job.name, job.resources.gpu_limit, env)
+            devices, note = self._gpus.take(job.name, job.resources.gpu_limit, env)
             env |= devices
+            started.notes += [Noted(text=note, warning=True)] if note else []
         return env
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
-        """Yield the job's events; works in the process that submitted it and, by the job's files, in any other."""
-        folder = Path(job.data["folder"])
-        mine = self._jobs.get(job.name)
-        if mine is None:
-            yield from follow_files(folder, after)
+        """Yield the job's events; works in the process that submitted it and, by the job's files, in any other.
+
+        A job is installing (where it needs an environment), starting (its worker imports), running, and ended. Stop and
+        the run's time limit end each of them; a trial's time limit, and the memory's, count from running.
+        """
+        started = self._jobs.get(job.name)
+        if started is None:
+            yield from follow_files(Path(job.data["folder"]), after)
             return
-        reader = JobFiles(folder, mine.spec.metric_names, after, mine.spec.settings)
-        if mine.starting is None and not mine.stopping:
-            yield from self._launch_in_environment(mine)
-        yield from mine.await_start()
-        process = mine.process
-        if process is None:
-            self._jobs.pop(job.name, None)
-            self._gpus.give_back(job.name)
-            yield mine.never_started()
-            return
-        mine.started()
+        if started.starting is None and not started.stopping:
+            yield from self._launch_in_environment(started)
+        yield from started.await_start()
+        if started.process is None:
+            last = started.never_started()
+        else:
+            last = yield from self._follow_process(started, started.process, after)
+        self._jobs.pop(job.name, None)
+        self._gpus.give_back(job.name)
+        yield last
+
+    def _follow_process(
+        self, started: StartedJob, process: Process, after: int
+    ) -> Generator[Event, None, StateChanged]:
+        """Yield the events of a job that runs; returns how it has ended."""
+        job = started.spec
+        reader = JobFiles(Path(job.folder), job.metric_names, after, job.settings)
+        started.count_time()
         yield StateChanged(state=RunState.RUNNING)
-        for text in mine.notes:
-            yield Noted(text=text)
-        if mine.note:
-            yield Noted(text=mine.note, warning=True)
-        if mine.spec.workers > 1:
-            yield Noted(text=f"The local target runs one worker instead of {mine.spec.workers}.")
-        memory = MemoryWatch(process.pid, mine.spec.resources.memory_bytes)
+        yield from started.notes
+        if job.workers > 1:
+            yield Noted(text=f"The local target runs one worker instead of {job.workers}.")
+        memory = MemoryWatch(process.pid, job.resources.memory_bytes)
         timed_out = False
         while process.wait(_TICK) is None:
             yield from reader.news()
-            if mine.late:
-                timed_out = True
-                process.kill(signal.SIGKILL)
-            elif memory.exceeded():
+            timed_out = timed_out or started.overdue
+            if timed_out or memory.exceeded():
                 process.kill(signal.SIGKILL)
         yield from reader.news()
-        yield from reader.last_words()
-        self._jobs.pop(job.name, None)
-        self._gpus.give_back(job.name)
-        if mine.spec.trial is not None:
-            shutil.rmtree(folder / "work", ignore_errors=True)
+        yield from reader.rest()
+        if job.trial is not None:
+            shutil.rmtree(Path(job.folder) / "work", ignore_errors=True)
         assert process.exit is not None
         code = process.exit.code
         if code is None:  # there is no worker any more to end what the job has left
-            end_marked(mine.mark)
-        if code == 0 and not mine.stopping:
-            yield StateChanged(state=RunState.SUCCEEDED, exit_code=0)
-        elif mine.stopping:
-            yield StateChanged(state=RunState.STOPPED, reason=mine.reason or "stopped", exit_code=code)
-        elif timed_out:
-            yield mine.timed_out(code)
-        elif memory.reason:
-            yield StateChanged(state=RunState.FAILED, reason=memory.reason, hint=memory.hint, exit_code=code)
-        elif code is None:
+            end_marked(started.mark)
+        if started.stopping:
+            return StateChanged(state=RunState.STOPPED, reason=started.reason or "stopped", exit_code=code)
+        if code == 0:
+            return StateChanged(state=RunState.SUCCEEDED, exit_code=0)
+        if timed_out:
+            return started.timed_out(code)
+        if memory.reason:
+            return StateChanged(state=RunState.FAILED, reason=memory.reason, hint=memory.hint, exit_code=code)
+        if code is None:
             reason = "the worker that ran the job was killed from outside, often because memory ran out"
-            hint = "run it again" if mine.spec.trial is None else "where memory is short, lower --parallel"
-            yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, lost=True)
-        else:
-            reason, hint = explain(code, reader.tail())
-            yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
+            hint = "run it again" if job.trial is None else "where memory is short, lower --parallel"
+            return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, lost=True)
+        reason, hint = explain(code, reader.tail())
+        return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
 
-    def _launch_in_environment(self, mine: StartedJob) -> Iterator[Event]:
-        requirements = mine.spec.requirements
+    def _launch_in_environment(self, started: StartedJob) -> Iterator[Event]:
+        requirements = started.spec.requirements
         yield Noted(text="Installing requirements: " + without_passwords(", ".join(requirements)))
         try:
-            env = {**os.environ, **self._config.variables(mine.spec)}
-            python = requirements_env.prepare(requirements, self._config.cache, lambda: mine.stopping, env)
-            if not mine.stopping:
-                self._start_job(mine, python)
+            env = {**os.environ, **self._config.variables(started.spec)}
+            python = requirements_env.prepare(requirements, self._config.cache, lambda: started.stopping, env)
+            if not started.stopping:
+                self._start_job(started, python)
         except TargetError as error:
-            mine.reason, mine.hint = error.message, error.hint
+            started.reason, started.hint = error.message, error.hint
 
     def stop(self, job: JobRef) -> None:
         """Ask the job's processes to end, then end them."""
-        mine = self._jobs.get(job.name)
-        if mine is None:
+        started = self._jobs.get(job.name)
+        if started is None:
             return
-        mine.stopping = True
-        process = mine.process
+        started.stopping = True
+        process = started.process
         if process is None:
             return
         process.kill(signal.SIGTERM)

@@ -38,10 +38,10 @@ class MemoryWatch:
 
 
 def _members(group: int) -> list[int]:
-    found = []
+    members = []
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 if os.getpgid(int(entry.name)) == group:
-                    found.append(int(entry.name))
-    return found
+                    members.append(int(entry.name))
+    return members

@@ -65,6 +65,7 @@ def run(made: payload.Payload, folder: Path, **env: str) -> subprocess.Completed
     )
 
 
+@pytest.mark.interpreter
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
@@ -90,6 +91,7 @@ def test_our_own_failure_is_noted_with_its_hint(tmp_path: Path, monkeypatch: pyt
     assert exit_reason({"exitCode": 1, "message": note.read_text()}, "") == ("the store is away", "look at it")
 
 
+@pytest.mark.interpreter
 def test_a_script_runs_with_files_and_runtime(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("1,2")
     source = """
@@ -108,6 +110,7 @@ kaptain.log_metrics(accuracy=0.5)
     assert done.stderr == ""
 
 
+@pytest.mark.interpreter
 def test_a_trials_values_come_from_its_environment(tmp_path: Path) -> None:
     source = "import sys\nrate = 0.5\nkind = 'x'\nprint(sys.argv[1:], rate, kind)\n"
     template = job(source, bindings={"rate": Binding.ASSIGNMENT, "kind": Binding.ASSIGNMENT}, args=("--data", "a b"))
@@ -155,6 +158,7 @@ p.parse_args()
         assert tuple(program["argv"]) == msgspec.structs.replace(template, parameters=values).argv
 
 
+@pytest.mark.interpreter
 def test_a_missing_module_and_an_exit_code(tmp_path: Path) -> None:
     done = run(payload.for_job(job("import sys\nsys.exit(7)")), tmp_path)
     assert done.returncode == 7

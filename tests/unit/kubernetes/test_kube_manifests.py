@@ -30,7 +30,7 @@ from kaptain_magics.targets.kubernetes.manifests import workloads as jobs
 from kaptain_magics.targets.kubernetes.manifests.pod import Setup
 
 GOLDEN = Path(__file__).parent / "golden"
-KSERVE = Path(__file__).parents[2] / "cluster" / "crds" / "kserve.json"
+KSERVE = Path(__file__).parents[2] / "parts" / "cluster" / "crds" / "kserve.json"
 SETUP = Setup(
     owner="jane-0a1b2c3d",
     namespace="demo",

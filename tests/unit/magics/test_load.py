@@ -28,6 +28,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
+@pytest.mark.interpreter
 def test_load_ext_imports_nothing_but_the_magics_themselves() -> None:
     done = subprocess.run([sys.executable, "-c", _IMPORTS], capture_output=True, text=True, check=True, timeout=120)
     new = json.loads(done.stdout.splitlines()[-1])

@@ -166,6 +166,7 @@ def test_standard_output(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     assert json.loads(third.removeprefix(channel.MARK))["path"] == "/ü"
 
 
+@pytest.mark.interpreter
 def test_standard_output_keeps_the_order_of_prints() -> None:
     code = "import kaptain_magics.runtime.channel as c\nfor i in range(3):\n  print('line', i)\n  c.log_metrics(m=i)\n"
     env = {**os.environ, "KAPTAIN_CHANNEL": "stdout", "PYTHONPATH": str(ROOT)}
@@ -174,6 +175,7 @@ def test_standard_output_keeps_the_order_of_prints() -> None:
     assert shown == ["line 0", "m=0.0", "line 1", "m=1.0", "line 2", "m=2.0"]
 
 
+@pytest.mark.interpreter
 def test_many_threads_and_processes(lines: Any, tmp_path: Path) -> None:
     """Lines of all writers are whole, and none is lost."""
     code = "import kaptain_magics.runtime.channel as c\nfor i in range(500): c.log_metrics({'x' * 200: i}, step=i)"
@@ -188,6 +190,7 @@ def test_many_threads_and_processes(lines: Any, tmp_path: Path) -> None:
     assert len(lines()) == 2 * 500 + 3 * 500
 
 
+@pytest.mark.interpreter
 def test_a_fork_writes_to_the_channel_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAPTAIN_CHANNEL", f"file:{tmp_path / 'parent'}")
     channel.log_metrics(a=1)
@@ -210,6 +213,7 @@ c.log_metrics(c=3)
     assert names == {"one": ["a", "c"], "two": ["b"]}
 
 
+@pytest.mark.interpreter
 def test_imports_the_standard_library_only() -> None:
     code = (
         "import sys; before = set(sys.modules); import kaptain_magics.runtime.channel, kaptain_magics.runtime.export; "

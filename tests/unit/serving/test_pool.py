@@ -100,6 +100,7 @@ def test_every_kept_connection_may_be_stale(counting: list[Counting]) -> None:
     assert len(server.requests) >= 4
 
 
+@pytest.mark.interpreter
 def test_a_fork_has_connections_of_its_own(counting: list[Counting]) -> None:
     counting.append(server := Counting())
     assert get(server) == b"ok"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,10 @@ from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
+from kaptain_magics.targets.base import TargetConfig, Tuner, expected_tuner, open_target
 from kaptain_magics.targets.kubernetes.manifests.experiment import SEEDED
 from kaptain_magics.tuning.algorithms import ALGORITHMS, make_search, make_stopper
-from kaptain_magics.tuning.checks import Tuner, check_study, combinations, fit_grid, remarks
+from kaptain_magics.tuning.checks import check_study, combinations, fit_grid, remarks
 from kaptain_magics.tuning.katib import takes_seed
 
 
@@ -97,6 +99,7 @@ def test_a_missing_library_is_named_with_its_pip_line(studies, monkeypatch, algo
         check_study(studies.spec(algorithm=algorithm, domains={"x": Double(0, 1), "y": Double(0, 1)}))
 
 
+@pytest.mark.interpreter
 def test_checking_a_study_imports_no_library() -> None:
     code = (
         "import sys\nfrom kaptain_magics.tuning import algorithms\nprint([a for a in algorithms.ALGORITHMS])\n"
@@ -209,8 +212,15 @@ def test_before_the_cluster_is_known_what_one_of_the_two_takes_is_let_through(st
         check_study(studies.spec(algorithm="tpe", domains=NUMBERS, algorithm_settings=settings), Tuner.EITHER)
     with pytest.raises(AlgorithmError, match="no setting 'x'"):
         check_study(studies.spec(algorithm="tpe", domains=NUMBERS, algorithm_settings={"x": "1"}), Tuner.EITHER)
-    tuners = [Tuner.of("local", "auto"), Tuner.of("kubernetes", "auto"), Tuner.of("kubernetes", "katib")]
-    assert [*tuners, Tuner.of("kubernetes", "jobs")] == [Tuner.OURS, Tuner.EITHER, Tuner.KATIB, Tuner.OURS]
+
+
+def test_a_target_says_what_will_run_a_study(tmp_path: Path) -> None:
+    def tuner_of(target: str, setting: str) -> Tuner:
+        config = TargetConfig(home=tmp_path, cache=tmp_path, settings={"cluster_tuner": setting})
+        return expected_tuner(open_target(target, config))
+
+    tuners = [tuner_of("local", "auto"), *(tuner_of("kubernetes", setting) for setting in ("auto", "katib", "jobs"))]
+    assert tuners == [Tuner.OURS, Tuner.EITHER, Tuner.KATIB, Tuner.OURS]
 
 
 @pytest.mark.parametrize(
@@ -259,11 +269,11 @@ def test_a_grid_has_no_more_trials_than_combinations(studies) -> None:
     domains = {"n": Integer(1, 5, step=2), "x": Double(0, 1, step=0.5), "kind": Categorical(["a", "b"])}
     assert combinations(domains) == 18
     assert combinations({"x": Double(0, 1)}) is None
-    spec, said = fit_grid(studies.spec(algorithm="grid", domains={"n": domains["n"]}, trials=16, parallel=4))
+    spec, notes = fit_grid(studies.spec(algorithm="grid", domains={"n": domains["n"]}, trials=16, parallel=4))
     assert (spec.trials, spec.parallel) == (3, 3)
-    assert said == "The grid has 3 combinations: 3 trials instead of 16."
-    assert fit_grid(studies.spec(algorithm="grid", domains=domains, trials=6))[1] == ""
-    assert fit_grid(studies.spec(domains={"n": Integer(1, 3)}, trials=6))[1] == ""
+    assert [note.text for note in notes] == ["The grid has 3 combinations: 3 trials instead of 16."]
+    assert fit_grid(studies.spec(algorithm="grid", domains=domains, trials=6))[1] == []
+    assert fit_grid(studies.spec(domains={"n": Integer(1, 3)}, trials=6))[1] == []
 
 
 def test_the_manifest_gives_the_seed_to_those_that_take_one() -> None:

@@ -191,6 +191,7 @@ def test_the_mode_of_a_kernel(environment: dict[str, str], mode: Mode, monkeypat
     assert views.mode_here() is mode
 
 
+@pytest.mark.interpreter
 def test_a_terminal_shows_the_whole_story(home: Path) -> None:
     """A real terminal: the log as it came, the progress bar in place, colours kept, the result last."""
     stories.tuned(home)
@@ -222,6 +223,7 @@ def test_a_terminal_shows_the_whole_story(home: Path) -> None:
     assert any("best trial  mnist-tune-0174088b-" in line for line in lines)
 
 
+@pytest.mark.interpreter
 def test_following_imports_nothing_heavy(home: Path) -> None:
     code = (
         "import sys; from pathlib import Path; import kaptain_magics.views;"

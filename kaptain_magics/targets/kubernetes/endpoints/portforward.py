@@ -1,27 +1,32 @@
 """An address of this machine that leads to an endpoint's pods, for notebooks outside the cluster.
 
 The listener is on 127.0.0.1 and lives as long as this process. Every request is given a pod of its own choice, so that
-a canary gets its share and a pod that goes away takes no request with it; the streams to the pods are kept open.
+a canary gets its share and a pod that goes away takes no request with it; the streams to the pods are kept open. What
+the choice depends on is watched: another process may swap the revisions.
 """
 
 from __future__ import annotations
 
 import http.client
+import math
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any
 
 from kaptain_magics.errors import KaptainError
 from kaptain_magics.targets.kubernetes.api.client import Cluster
+from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed_items import Change
 from kaptain_magics.targets.kubernetes.api.pod_stream import PodConnection
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "host"}
-_FRESH = 1.0  # seconds for which a list of pods is good; a pod that ends answers for longer
+_FRESH = 1.0  # seconds for which a list of pods is good while no change is seen; a pod that ends answers for longer
 _IDLE = 4  # open streams that are kept for each pod
 _ATTEMPTS = 4
 _LINE = 8192  # bytes of a line between chunks
@@ -38,24 +43,41 @@ class Forward(ThreadingHTTPServer):
         pods: Returns the names of the pods that can answer now.
         choose: Puts them into the order in which they are tried for the next request.
         port: Their port.
+        watched: What changes when the choice does, by kind: ``labelSelector`` or ``fieldSelector`` as arguments of
+            ``Feed.watch``.
     """
 
     daemon_threads = True
     block_on_close = False
 
     def __init__(
-        self, cluster: Cluster, pods: Callable[[], list[str]], choose: Callable[[list[str]], list[str]], port: int
+        self,
+        cluster: Cluster,
+        pods: Callable[[], list[str]],
+        choose: Callable[[list[str]], list[str]],
+        port: int,
+        watched: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         self._cluster, self._pods, self._choose, self._port = cluster, pods, choose, port
         self._lock = threading.Lock()
         self._names: list[str] = []
-        self._asked = 0.0
+        self._looked_at = 0.0
         self._streams: dict[str, list[PodConnection]] = {}
         self.idle: set[socket.socket] = set()  # clients' connections between two requests
         self.closing = False
         threading.Thread(target=self.serve_forever, name=f"kaptain forward {self.address}", daemon=True).start()
+        if watched:
+            threading.Thread(target=self._watch, args=(watched,), name="kaptain pods", daemon=True).start()
+
+    def _watch(self, watched: Mapping[str, Mapping[str, str]]) -> None:
+        with Feed(self._cluster, patience=math.inf) as feed:
+            for kind, chosen in watched.items():
+                feed.watch(kind, kind, **chosen)
+            while not self.closing:
+                if isinstance(feed.next(_FRESH), Change):
+                    self.look_again()
 
     def close(self) -> None:
         """Stop listening; requests in flight are answered."""
@@ -99,10 +121,10 @@ class Forward(ThreadingHTTPServer):
 
     def _ready(self, again: bool) -> list[str]:
         with self._lock:
-            if again or time.monotonic() - self._asked > _FRESH:
+            if again or time.monotonic() - self._looked_at > _FRESH:
                 with suppress(KaptainError):
                     self._names = self._pods()
-                self._asked = time.monotonic()
+                self._looked_at = time.monotonic()
                 for gone in set(self._streams) - set(self._names):
                     for stream in self._streams.pop(gone):
                         stream.close()
@@ -122,9 +144,9 @@ class Forward(ThreadingHTTPServer):
         connection.close()
 
     def look_again(self) -> None:
-        """Ask for the pods anew before the next request."""
+        """Ask for the pods again before the next request."""
         with self._lock:
-            self._asked = 0.0
+            self._looked_at = 0.0
 
     def handle_error(self, *_: object) -> None:
         """Say nothing of clients that break off."""
@@ -205,29 +227,30 @@ def forward(
     pods: Callable[[], list[str]],
     choose: Callable[[list[str]], list[str]],
     port: int,
+    watched: Mapping[str, Mapping[str, str]],
 ) -> Forward:
     """Return this process's listener for an endpoint; it is made when there is none."""
     key = (cluster.host, cluster.namespace, name)
     with _guard:
         if key not in _known:
-            _known[key] = Forward(cluster, pods, choose, port)
+            _known[key] = Forward(cluster, pods, choose, port, watched)
         return _known[key]
 
 
 def look_again(cluster: Cluster, name: str) -> None:
-    """Let this process's listener for an endpoint, if there is one, ask for its pods anew."""
+    """Let this process's listener for an endpoint, if there is one, ask for its pods again."""
     with _guard:
-        found = _known.get((cluster.host, cluster.namespace, name))
-    if found is not None:
-        found.look_again()
+        listener = _known.get((cluster.host, cluster.namespace, name))
+    if listener is not None:
+        listener.look_again()
 
 
 def forget(cluster: Cluster, name: str) -> None:
     """Close this process's listener for an endpoint that was taken down."""
     with _guard:
-        found = _known.pop((cluster.host, cluster.namespace, name), None)
-    if found is not None:
-        found.close()
+        listener = _known.pop((cluster.host, cluster.namespace, name), None)
+    if listener is not None:
+        listener.close()
 
 
 def take_turns() -> Callable[[list[str]], list[str]]:

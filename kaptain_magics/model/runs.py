@@ -352,7 +352,7 @@ _RUN_TYPES: dict[RunKind, type[Run]] = {
 
 
 def open_run(folder: RunFolder, context: Context) -> Run:
-    """Return the handle of a run.
+    """Return the run of a folder, as an object of its kind.
 
     Raises:
         NotFoundError: The folder holds no run.

@@ -1,7 +1,7 @@
 """What the views are given.
 
 A view follows events and draws them; it starts, stops and changes nothing. Any object with the members of
-``Followable`` can be shown: the handles of ``model`` are, and so is a small class of a test.
+``Followable`` can be shown: the runs of ``model`` are, and so is a small class of a test.
 """
 
 from __future__ import annotations

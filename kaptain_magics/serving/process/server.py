@@ -100,7 +100,7 @@ class Server:
             self._listen()
         threading.Thread(target=self._load, name="loader", daemon=True).start()
         if self._options.hold:
-            self._loop.call_later(self._options.patience, self._lose_patience)
+            self._loop.call_later(self._options.patience, self._on_activation_timeout)
         await self._stop.wait()
         if self.failure is None:
             await asyncio.gather(self._drain_grpc(), self.http.drain(self._drain_seconds))
@@ -221,7 +221,7 @@ class Server:
         self.failure = error
         self._stop.set()
 
-    def _lose_patience(self) -> None:
+    def _on_activation_timeout(self) -> None:
         if not self._commanded:
             logger.warning("no activation command arrived in time; shutting down")
             self._stop.set()

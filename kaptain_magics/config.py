@@ -25,7 +25,7 @@ _PASSWORDS = {  # a setting's name: where its password belongs
     "tracking_uri": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment for a server; for a "
     "database set the whole URI there as KAPTAIN_TRACKING_URI, and clear the setting",
     "s3_endpoint": "put it into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
-    "": "settings are written down: take the login out of the address",
+    "": "settings are written to each run's record: take the login out of the address",
 }
 _RETIRED = ("log_lines",)  # settings of older versions, which records of runs and files may still have
 _PATHS = ("home", "cache", "docker_config", "registry_certificate")
@@ -170,7 +170,7 @@ class Settings:
         try:
             return msgspec.convert(values, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"a setting cannot be used: {error}", "see %config KaptainMagics") from error
+            raise ConfigError(f"invalid setting: {error}", "see %config KaptainMagics") from error
 
     @property
     def models_uri(self) -> str:
@@ -181,8 +181,8 @@ class Settings:
         """Return the tracking URI with its password (a secret!), where the environment has it."""
         from kaptain_magics.core.secrets import without_login
 
-        uris = (os.environ.get(name, "") for name in ("KAPTAIN_TRACKING_URI", "MLFLOW_TRACKING_URI"))
-        return next((uri for uri in uris if uri and without_login(uri) == self.tracking_uri), self.tracking_uri)
+        candidates = (os.environ.get(name, "") for name in ("KAPTAIN_TRACKING_URI", "MLFLOW_TRACKING_URI"))
+        return next((uri for uri in candidates if uri and without_login(uri) == self.tracking_uri), self.tracking_uri)
 
     def as_texts(self) -> dict[str, str]:
         """Return the settings by name as texts, for a run's record."""

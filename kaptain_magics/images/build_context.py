@@ -178,5 +178,5 @@ def _sorted(entries: list[Entry]) -> tuple[Entry, ...]:
     entries.sort(key=lambda entry: entry.path)
     for one, next_one in itertools.pairwise(entries):
         if one.path == next_one.path:
-            raise ImageError(f"two files are to be {one.path} beside the script", "rename one of them")
+            raise ImageError(f"two files are named {one.path} in the image", "rename one of them")
     return tuple(entries)

@@ -21,8 +21,8 @@ from kaptain_magics.images.registry.reference import Reference
 from kaptain_magics.images.registry.registry_access import Access
 from kaptain_magics.images.tar_files import write_tar
 
-_IN_MEMORY = 32 << 20
-_TICK = 0.2
+_IN_MEMORY = 32 << 20  # bytes of a build context that are kept in memory
+_TICK = 0.2  # seconds between two calls of progress while a registry is waited for
 _AWAY = re.compile(
     r"refused|reset|no such host|timeout|timed out|EOF|unavailable|broken pipe|unreachable|bad gateway", re.I
 )
@@ -128,7 +128,7 @@ def _classic(engine: Engine, image: str, context: IO[bytes], progress: Progress,
 def _failed(output: Sequence[str]) -> ImageError:
     lines = [line.strip() for line in output if line.strip()]
     error_lines = [line for line in lines if re.match(r"(?:ERROR|error)[: ]", line)]
-    reason = without_passwords((error_lines or lines or ["the builder said nothing"])[-1])
+    reason = without_passwords((error_lines or lines or ["the builder gave no output"])[-1])
     explained = explain_engine_error(reason)
     if explained.hint:
         return ImageError(explained.message, explained.hint)
@@ -146,6 +146,7 @@ def push_built(engine: Engine, image: str, access: Access, progress: Progress) -
     """
     reference = Reference.parse(image)
     login = access.logins.of(reference.registry)
+    # pushing -> pushed | refused | waiting (the registry is away) -> pushing, until the patience is over
     until, pause = time.monotonic() + access.patience, 1.0
     while True:
         failure = _push(engine, image, login.for_engine if login is not None else {}, progress)
@@ -161,7 +162,7 @@ def push_built(engine: Engine, image: str, access: Access, progress: Progress) -
 
 
 def _push(engine: Engine, image: str, login: Mapping[str, str], progress: Progress) -> str:
-    """Push once; returns what went wrong."""
+    """Push once; returns the engine's error, empty when it is done."""
     client = engine.client
     with engine.translate_errors(image):
         lines: Any = client.api.push(image, stream=True, decode=True, auth_config=dict(login))

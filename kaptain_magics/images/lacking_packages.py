@@ -42,7 +42,7 @@ def lacking_packages(contents: ImageContents, recipe: Recipe, cache: Path, progr
         try:
             folder = fetch_runtime_packages(own, contents.platform, cache, progress, installed)
         except ImageError as error:
-            progress(f"The image gets no {shown(own)}, which saving to S3 and serving need: {error.message}")
+            progress(f"{shown(own)} (for saving to S3 and serving) cannot be added to the image: {error.message}")
         else:
             present = {entry.path for entry in entries}
             entries += [entry for entry in files_below(folder) if entry.path not in present]

@@ -56,7 +56,7 @@ def write_tar(
 
 
 def folder_info(path: str, mode: int) -> tarfile.TarInfo:
-    """Return the entry of a folder."""
+    """Return a folder's entry for an archive; ``path`` has no slash at either end."""
     info = tarfile.TarInfo(path)
     info.type, info.mode = tarfile.DIRTYPE, mode
     return info

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kaptain_magics.errors import NotFoundError
 from kaptain_magics.magics.errors import usage_error
 from kaptain_magics.magics.grammar import Arguments
-from kaptain_magics.magics.options import CONTROL
+from kaptain_magics.magics.options import CONTROL, TUNE
 from kaptain_magics.magics.requests import check_capture, read_fields
 from kaptain_magics.magics.session import Session
 from kaptain_magics.magics.train import read_script
@@ -77,13 +77,12 @@ def _resumed(workspace: Workspace, model_id: str, arguments: Arguments, domains:
     """Return the plan that goes on with the model's last study."""
     from kaptain_magics.model.tuning import CHANGEABLE, plan_resumption
 
-    others = [name for name in arguments.options if name not in (*CHANGEABLE, *CONTROL, "resume")] + list(domains)
+    others = [f"--{o.name}" for o, _ in arguments.named() if o.key not in (*CHANGEABLE, *CONTROL, "resume")]
+    others += domains
     if others:
-        changeable = ", ".join(f"--{name.replace('_', '-')}" for name in CHANGEABLE)
-        raise usage_error(
-            f"--resume continues the study as it was, so {others[0].replace('_', '-')} cannot be given",
-            f"only {changeable} may change",
-        )
+        changeable = ", ".join(f"--{o.name}" for o in TUNE.options if o.key in CHANGEABLE)
+        what = f"--resume continues the study as it was, so {others[0]} cannot be given"
+        raise usage_error(what, f"only {changeable} may change")
     return plan_resumption(workspace, model_id, {n: v for n, v in arguments.options.items() if n in CHANGEABLE})
 
 

@@ -16,7 +16,7 @@ from kaptain_magics.targets.base import Cleanable, ListensHere, ServingTarget
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
-_CARRIED = ("work.tar.gz", "fetched.pkl")  # ends of the names of passing objects beside a model
+_CARRIED = ("work.tar.gz", "fetched.pkl")  # ends of the names of temporary objects beside a model
 _STARTING = 5.0  # seconds until the supervisor that puts a killed study in order is at work
 _TIDYING = 60.0  # seconds that it may take
 
@@ -26,21 +26,21 @@ class _Leftover(NamedTuple):
     remove: Callable[[], object]
 
 
-def clean(workspace: Context, force: bool) -> list[str]:
+def clean(context: Context, force: bool) -> list[str]:
     """Find what is left behind and, with ``force``, remove it; see ``Workspace.clean``."""
     if force:
-        _settle(workspace)
+        _settle(context)
     lines = []
-    for leftover in _leftovers(workspace):
+    for leftover in _leftovers(context):
         try:
             if force:
                 leftover.remove()
             lines.append(leftover.text)
         except (KaptainError, OSError) as error:  # the others go on
             lines.append(f"{leftover.text}: cannot be removed now: {error}")
-    for name in _target_names(workspace):
+    for name in _target_names(context):
         try:
-            target = workspace.target(name)
+            target = context.target(name)
             if isinstance(target, Cleanable):
                 lines += target.clean(force)
         except KaptainError as error:
@@ -48,49 +48,50 @@ def clean(workspace: Context, force: bool) -> list[str]:
     return lines
 
 
-def _leftovers(workspace: Context) -> Iterator[_Leftover]:
+def _leftovers(context: Context) -> Iterator[_Leftover]:
     """Yield all leftovers; where one place cannot be looked into, the others still are."""
     places = (
         ("folders", _folders),
         ("endpoints' folders", _unlisted),
         ("objects", _objects),
-        ("passing objects", _carried),
+        ("temporary objects", _carried),
     )
     for what, look in places:
-        leftovers = look(workspace)
+        leftovers = look(context)
         while True:
             try:
                 yield next(leftovers)
             except StopIteration:
                 break
             except (KaptainError, OSError) as error:
-                yield _Leftover(f"{what} cannot be looked at now: {error}", bool)
+                yield _Leftover(f"{what} cannot be checked now: {error}", bool)
                 break
 
 
-def _settle(workspace: Context) -> None:
+def _settle(context: Context) -> None:
     """Wait until killed studies are put in order: the best model is kept before anything of theirs is removed."""
     from kaptain_magics.supervisor.tune import TIDIED
 
     unfinished = (RunState.FAILED, RunState.STOPPED)
-    studies = [s.record.run_id for s in workspace.runs() if s.record.kind is RunKind.TUNE and s.state in unfinished]
-    for folder in map(workspace.folder, studies):
+    studies = [s.record.run_id for s in context.runs() if s.record.kind is RunKind.TUNE and s.state in unfinished]
+    # A study: no supervisor yet (5 s at most) -> supervisor at work (60 s at most) -> tidied, or given up.
+    for folder in map(context.folder, studies):
         begun, worked = time.monotonic(), False
         while not (folder.path / TIDIED).exists():
             working = folder.lock.held_by_other()
             if (worked and not working) or time.monotonic() - begun > (_TIDYING if working else _STARTING):
-                break  # it cannot be done now; ``workspace.runs()`` begins it again
+                break  # it cannot be done now; ``context.runs()`` begins it again
             worked = working
             time.sleep(0.02)
 
 
-def _folders(workspace: Context) -> Iterator[_Leftover]:
+def _folders(context: Context) -> Iterator[_Leftover]:
     """Working folders of runs that have ended; their logs and events stay."""
-    for folder in workspace.store.folders():
+    for folder in context.store.folders():
         try:
             ended = folder.last_state().state.terminal
         except StateError:
-            yield _Leftover(f"unreadable run {folder.run_id}", lambda f=folder: workspace.store.discard(f))  # type: ignore[misc]
+            yield _Leftover(f"unreadable run {folder.run_id}", lambda f=folder: context.store.discard(f))  # type: ignore[misc]
             continue
         for name in ("work", "trials", "files"):
             path = folder.path / name
@@ -98,14 +99,14 @@ def _folders(workspace: Context) -> Iterator[_Leftover]:
                 yield _Leftover(f"{name} folder of run {folder.run_id}", lambda p=path: shutil.rmtree(p, True))  # type: ignore[misc]
 
 
-def _unlisted(workspace: Context) -> Iterator[_Leftover]:
+def _unlisted(context: Context) -> Iterator[_Leftover]:
     """Endpoints of this machine whose deployment was killed when they served already and were not listed yet."""
-    specs = [s.record.endpoint for s in workspace.runs() if not s.state.terminal]
-    known = {e.name for e in workspace.registry.endpoints()} | {spec.name for spec in specs if spec is not None}
-    for target_name in _target_names(workspace):
+    specs = [s.record.endpoint for s in context.runs() if not s.state.terminal]
+    known = {e.name for e in context.registry.endpoints()} | {spec.name for spec in specs if spec is not None}
+    for target_name in _target_names(context):
         target = None
         with contextlib.suppress(KaptainError):  # ``clean`` says so itself
-            target = workspace.target(target_name)
+            target = context.target(target_name)
         if isinstance(target, ListensHere) and isinstance(target, ServingTarget):
             for name in target.stored_endpoints():
                 if name not in known:
@@ -113,16 +114,16 @@ def _unlisted(workspace: Context) -> Iterator[_Leftover]:
                     yield _Leftover(text, lambda t=target, n=name: t.undeploy(n))
 
 
-def _target_names(workspace: Context) -> list[str]:
+def _target_names(context: Context) -> list[str]:
     """Return the targets that may have left something: this machine always, whose workers supervise the runs of all."""
-    return sorted({"local", workspace.settings.target, *(row.record.target for row in workspace.runs())})
+    return sorted({"local", context.settings.target, *(row.record.target for row in context.runs())})
 
 
-def _objects(workspace: Context) -> Iterator[_Leftover]:
+def _objects(context: Context) -> Iterator[_Leftover]:
     """Models in the object store that nothing refers to: trials of ended studies, artifacts of past deployments."""
-    store, base = workspace.objects(), workspace.settings.models_uri
-    deployed = {e.spec.artifact_uri for e in workspace.registry.endpoints()}
-    for summary in workspace.runs():
+    store, base = context.objects(), context.settings.models_uri
+    deployed = {e.spec.artifact_uri for e in context.registry.endpoints()}
+    for summary in context.runs():
         record = summary.record
         if not summary.state.terminal:
             continue
@@ -143,10 +144,10 @@ def _is_id(model_id: str) -> bool:
         return False
 
 
-def _carried(workspace: Context) -> Iterator[_Leftover]:
+def _carried(context: Context) -> Iterator[_Leftover]:
     """Objects beside a model that carried files into a job or variables out of it; an ended run removes its own."""
-    store, base = workspace.objects(), workspace.settings.models_uri
-    jobs = [s.record.job for s in workspace.runs() if s.state.terminal]
+    store, base = context.objects(), context.settings.models_uri
+    jobs = [s.record.job for s in context.runs() if s.state.terminal]
     named = [job for job in jobs if job is not None and _is_id(job.model_id)]
     models = {job.upload_uri.rstrip("/") for job in named if job.upload_uri.startswith(f"{base}/")}
     for place in sorted({model.rpartition("/")[0] for model in models}):

@@ -9,7 +9,7 @@ from kaptain_magics.core.names import endpoint_name, new_hex, new_run_id
 from kaptain_magics.core.specs import EndpointOptions, EndpointSpec
 from kaptain_magics.errors import ServingError
 from kaptain_magics.model.plan import DeploymentPlan
-from kaptain_magics.model.replacing import check_token, in_the_way, listening_address, running_endpoint
+from kaptain_magics.model.replacing import blocks_deployment, check_token, listening_address, running_endpoint
 from kaptain_magics.model.requests import DeploymentRequest, literal_values, passed_on_names, without_secrets
 from kaptain_magics.model.revisions import choose_revision, training_requirements
 from kaptain_magics.targets.endpoint_store import check_canary
@@ -30,7 +30,7 @@ def plan_deployment(context: Context, model_id: str, request: DeploymentRequest)
         check_canary(request.canary_percent)
     choice = choose_revision(context, model_id, request.model_uri, request.revision, canary, request.trust)
     running = running_endpoint(context, model_id)
-    if running is not None and not request.replace and not canary and in_the_way(context, name):
+    if running is not None and not request.replace and not canary and blocks_deployment(context, name):
         hint = "add --replace (replace=True) to swap it without a refused request"
         raise ServingError(f"{name} is deployed already", hint)
     check_token(context, request.token)

@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
 
-def doctor(workspace: Context) -> list[Check]:
+def doctor(context: Context) -> list[Check]:
     """Look whether target and storage can be used; see ``Workspace.doctor``."""
     checks: list[Check] = []
     try:
-        checks += workspace.target().check()
+        checks += context.target().check()
     except KaptainError as error:
-        checks.append(Check(f"target {workspace.settings.target}", False, error.message, error.hint))
-    uri = workspace.settings.models_uri
+        checks.append(Check(f"target {context.settings.target}", False, error.message, error.hint))
+    uri = context.settings.models_uri
     try:
-        store = workspace.objects()
+        store = context.objects()
         probe = f"{uri}/.kaptain-probe"
         store.write(probe, b"ok")
         store.delete(probe)

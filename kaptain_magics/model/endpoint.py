@@ -46,13 +46,13 @@ class Endpoint:
     Args:
         name: The endpoint's name.
         target: The target that serves it.
-        workspace: What it belongs to.
+        context: What it belongs to.
     """
 
-    def __init__(self, name: str, target: ServingTarget, workspace: Context) -> None:
+    def __init__(self, name: str, target: ServingTarget, context: Context) -> None:
         self.name = name
-        self._target, self._workspace = target, workspace
-        self._key = (str(workspace.settings.home), target.name, name)
+        self._target, self._context = target, context
+        self._key = (str(context.settings.home), target.name, name)
 
     def status(self) -> EndpointStatus:
         """Return the endpoint as it is now."""
@@ -105,8 +105,8 @@ class Endpoint:
     def _known_address(self) -> tuple[str, dict[str, str]] | None:
         """Return the address that was looked up last, if the endpoint was not deployed again since."""
         known = _known.get(self._key)
-        version = self._workspace.registry.endpoint_version(self.name)
-        if known is None or known.version != version or known.settings != self._workspace.settings:
+        version = self._context.registry.endpoint_version(self.name)
+        if known is None or known.version != version or known.settings != self._context.settings:
             return None
         return known.status.url, known.status.headers
 
@@ -115,14 +115,14 @@ class Endpoint:
         from kaptain_magics.serving.client.predict import forget
 
         _known.pop(self._key, None)
-        version = self._workspace.registry.endpoint_version(self.name)  # before the status, which may be newer
+        version = self._context.registry.endpoint_version(self.name)  # before the status, which may be newer
         status = self.status()
         if status.state is not EndpointState.READY:
             why = f": {status.reason}" if status.reason else ""
             hint = status.hint or f"deploy it again: %kaptain_deploy {status.model_id} --replace"
             raise ServingError(f"endpoint {self.name} is {status.state}{why}", hint)
         forget(status.url)
-        _known[self._key] = _Known(version, self._workspace.settings, status)
+        _known[self._key] = _Known(version, self._context.settings, status)
         return status.url, status.headers
 
     @property
@@ -146,7 +146,7 @@ class Endpoint:
         return python(self.status(), self._inputs())
 
     def _inputs(self) -> tuple[TensorSpec, ...]:
-        """Return what the model takes; nothing where it does not tell, or does not answer now."""
+        """Return what the model takes; nothing where it does not say so, or does not answer now."""
         from kaptain_magics.serving.client.predict import describe
 
         try:
@@ -182,7 +182,7 @@ class Endpoint:
             self._target.undeploy(self.name)
         except NotFoundError:
             existed = False
-        self._workspace.registry.remove_endpoint(self.name)
+        self._context.registry.remove_endpoint(self.name)
         return existed
 
     def __repr__(self) -> str:
@@ -191,11 +191,11 @@ class Endpoint:
         return f"Endpoint {self.name}: {status.state} {address}".rstrip()
 
 
-def open_endpoint(workspace: Context, name: str) -> Endpoint:
+def open_endpoint(context: Context, name: str) -> Endpoint:
     """Return an endpoint by its name or its model's id.
 
     Raises:
         NotFoundError: There is none of that name.
     """
-    record = workspace.registry.endpoint(name)
-    return Endpoint(record.name, workspace.serving(record.target), workspace)
+    record = context.registry.endpoint(name)
+    return Endpoint(record.name, context.serving(record.target), context)

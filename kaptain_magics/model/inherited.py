@@ -1,4 +1,4 @@
-"""What a study takes over from the run whose script it searches, said in one line."""
+"""What a study takes over from the run whose script it searches, shown in one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kaptain_magics.core.specs import ImageSpec, JobOptions, JobSpec
 from kaptain_magics.model.requests import TrainingRequest, variables_of
 from kaptain_magics.model.spelling import spelled
 
-_OF_THE_LINE = ("timeout", "workers", "cluster")  # options of the run before that say nothing about its script
+_OF_THE_LINE = ("timeout", "workers", "cluster")  # not inherited: they fit one run, not the script
 _PLAIN = TrainingRequest()
 
 
@@ -33,17 +33,17 @@ def inherit(request: TrainingRequest, before: JobSpec) -> tuple[TrainingRequest,
         for name, value in known.items()
         if value and value != getattr(_PLAIN, name) and _is_plain(name, getattr(request, name))
     }
-    options = [text for name, value in changes.items() if name != "framework" for text in spelled(name, value)]
+    shown = [text for name, value in changes.items() if name != "framework" for text in spelled(name, value)]
     missing = {
         part: getattr(before.image, part)
         for part in ImageSpec.__struct_fields__
         if getattr(before.image, part) and not getattr(request.image, part)
     }
     changes["image"] = msgspec.structs.replace(request.image, **missing)
-    options += spelled("image", ImageSpec(**missing))
+    shown += spelled("image", ImageSpec(**missing))
     full = msgspec.structs.replace(request, script=before.script, **changes)
-    text = f"taken over from the last {before.phase} run, {before.name}: {', '.join(options)}"
-    return full, [Noted(text=text)] if options else []
+    text = f"taken over from the last {before.phase} run, {before.name}: {', '.join(shown)}"
+    return full, [Noted(text=text)] if shown else []
 
 
 def _is_plain(name: str, value: Any) -> bool:

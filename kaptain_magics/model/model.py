@@ -47,7 +47,7 @@ class Configuration(Protocol):
 
 
 class Model:
-    """A model that can be trained, tuned, deployed and asked.
+    """A model that can be trained, tuned, deployed and queried.
 
     Args:
         id: Unique id; begin it with the stage, as in ``dev/mnist``.
@@ -113,7 +113,7 @@ class Model:
 
     @property
     def model_name(self) -> ModelName:
-        """What the model is called."""
+        """The properties that a run's record keeps of the model."""
         return ModelName(self.id, self.name, self.description, self.version)
 
     # ---- plans: runs that are not started yet -----------------------------------------------------------------------

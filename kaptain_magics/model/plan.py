@@ -29,7 +29,7 @@ class Plan(Generic[_H]):
     """A run that has not been started.
 
     Args:
-        workspace: Where it would run.
+        context: Where it would run.
         spec: What would run.
         sent: Values of the notebook that the script finds as globals.
         model_info: The model's name, description and version.
@@ -38,30 +38,25 @@ class Plan(Generic[_H]):
 
     def __init__(
         self,
-        workspace: Context,
+        context: Context,
         spec: JobSpec | StudySpec | EndpointSpec,
         sent: Mapping[str, Any] | None = None,
         model_info: Mapping[str, str] | None = None,
         notes: Sequence[str | Noted] = (),
     ) -> None:
-        self._workspace, self.spec, self._sent, self._model_info = (
-            workspace,
-            spec,
-            dict(sent or {}),
-            dict(model_info or {}),
-        )
-        self.notes = notes
+        self._context, self.spec, self.notes = context, spec, notes
+        self._sent, self._model_info = dict(sent or {}), dict(model_info or {})
 
     def render(self) -> str:
         """Return what would be said and applied, secrets masked; nothing is started."""
         first = [say_objectives(self.spec.directed)] if isinstance(self.spec, StudySpec) else []
         notes = [" ".join(f"{note.text}. {note.hint}".rstrip(". ").split()) for note in self._noted()]
-        return "\n".join([*(f"# {line}" for line in [*first, *notes]), self._workspace.target().render(self.spec)])
+        return "\n".join([*(f"# {line}" for line in [*first, *notes]), self._context.target().render(self.spec)])
 
     def _check_gpus(self) -> None:
         spec = self.spec.job if isinstance(self.spec, StudySpec) else self.spec
         if spec.resources.gpu_limit:
-            target = self._workspace.target()
+            target = self._context.target()
             if isinstance(target, GpuTarget):
                 target.check_gpus(spec.resources.gpu_limit)
 
@@ -76,16 +71,16 @@ class Plan(Generic[_H]):
         pickled = _pickled(self._sent)
         self._check_gpus()
         record = self._record()
-        folder = self._workspace.store.create(record)
+        folder = self._context.store.create(record)
         try:
             if pickled:
                 write_whole(folder.path / "sent.pkl", pickled)
-            start(folder, self._workspace.secrets, self._workspace.settings.warm)
+            start(folder, self._context.secrets, self._context.settings.warm)
         except BaseException:
-            self._workspace.store.discard(folder)
+            self._context.store.discard(folder)
             raise
         # the record's kind decides the class, as the spec's class decides the kind
-        return open_run(folder, self._workspace)  # type: ignore[return-value]
+        return open_run(folder, self._context)  # type: ignore[return-value]
 
     def _noted(self) -> tuple[Noted, ...]:
         return tuple(Noted(text=note) if isinstance(note, str) else note for note in self.notes)
@@ -100,19 +95,19 @@ class Plan(Generic[_H]):
             kind=RunKind.TRAIN if job else RunKind.TUNE if study else RunKind.DEPLOY,
             name=spec.name,
             model_id=spec.model_id,
-            target=self._workspace.settings.target,
+            target=self._context.settings.target,
             created=time.time(),
             job=job,
             study=study,
             endpoint=endpoint,
-            settings=self._workspace.settings.as_texts(),
+            settings=self._context.settings.as_texts(),
             model_info={name: text for name, text in self._model_info.items() if text},
             notes=self._noted(),
         )
 
 
 class _Sender(pickle.Pickler):
-    """Pickles what a job can make again: it does not have the classes and functions of the notebook."""
+    """Pickles what a job can create again: it does not have the classes and functions of the notebook."""
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, type | types.FunctionType) and value.__module__ == "__main__":
@@ -128,7 +123,8 @@ def _pickled(values: Mapping[str, Any]) -> bytes:
             _Sender(io.BytesIO()).dump(value)
         except Exception as error:  # a value's own __reduce__ may raise anything
             raise ScriptError(
-                f"`{name}` cannot be sent: {error}", "make it in the cell, or send data instead of open things"
+                f"`{name}` cannot be sent: {error}",
+                "create it in the cell, or send plain data instead of open files and connections",
             ) from error
     return pickle.dumps(dict(values), protocol=pickle.HIGHEST_PROTOCOL)
 

@@ -22,24 +22,25 @@ from kaptain_magics.targets.base import ListensHere
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
-_HERE = "127.0.0.1"
+_LOOPBACK = "127.0.0.1"
+# Not kept: where it listens, what only fits one model, and how one deployment is carried out.
 _OF_THE_LINE = {"host", "port", "serving_config", "canary_percent", "replace", "timeout", "transformer", "cluster"}
 _RESOURCES = (("cpu_request", "cpu_limit"), ("memory_request", "memory_limit"), ("gpu_limit",))  # fields of an option
 
 
-def running_endpoint(workspace: Context, model_id: str) -> EndpointSpec | None:
+def running_endpoint(context: Context, model_id: str) -> EndpointSpec | None:
     """Return what a model's endpoint was deployed with last; ``None`` where it has none, or it was taken down."""
     name = endpoint_name(model_id)
-    return next((e.spec for e in workspace.registry.endpoints() if e.name == name), None)
+    return next((e.spec for e in context.registry.endpoints() if e.name == name), None)
 
 
-def in_the_way(workspace: Context, name: str) -> bool:
-    """Whether an endpoint that is listed stands in the way of a new one: one that failed does not."""
-    record = next((e for e in workspace.registry.endpoints() if e.name == name), None)
-    if record is None or record.target != workspace.settings.target:
+def blocks_deployment(context: Context, name: str) -> bool:
+    """Whether an endpoint must be replaced before one of its name can be deployed; one that failed need not be."""
+    record = next((e for e in context.registry.endpoints() if e.name == name), None)
+    if record is None or record.target != context.settings.target:
         return record is not None
     with suppress(KaptainError):
-        return workspace.serving(record.target).endpoint(name).state is not EndpointState.FAILED
+        return context.serving(record.target).endpoint(name).state is not EndpointState.FAILED
     return True
 
 
@@ -56,49 +57,47 @@ def listening_address(name: str, stated: str, running: EndpointSpec | None, cana
         ServingError: The endpoint listens elsewhere, so that its address would change without a word.
     """
     if running is None or (stated and not canary):
-        return stated or _HERE
+        return stated or _LOOPBACK
     if canary:
         if stated and stated != running.host:
             hint = "leave --host out, or replace the endpoint"
             raise ServingError(f"a canary answers where {name} listens: {running.host}, not {stated}", hint)
         return running.host
-    if running.host != _HERE:
+    if running.host != _LOOPBACK:
         raise ServingError(
             f"{name} listens on {running.host}, and no address is named for its replacement",
-            f"--host {running.host} (host=...) goes on listening there, --host {_HERE} closes it to other machines",
+            f"--host {running.host} (host=...) keeps listening there, --host {_LOOPBACK} closes it to other machines",
         )
-    return _HERE
+    return _LOOPBACK
 
 
-def check_token(workspace: Context, token: bool) -> None:
+def check_token(context: Context, token: bool) -> None:
     """Refuse a token where endpoints have none.
 
     Raises:
-        ServingError: One was asked for.
+        ServingError: One was requested.
     """
-    if token and not isinstance(workspace.target(), ListensHere):
+    if token and not isinstance(context.target(), ListensHere):
         hint = "leave --token out: who may reach them is up to the cluster"
-        raise ServingError(f"endpoints of target {workspace.settings.target} have no tokens", hint)
+        raise ServingError(f"endpoints of target {context.settings.target} have no tokens", hint)
 
 
-def keep_options(
-    workspace: Context, model_id: str, given: Mapping[str, Any]
-) -> tuple[dict[str, Any], tuple[Noted, ...]]:
+def keep_options(context: Context, model_id: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Noted, ...]]:
     """Return options with those of the running endpoint where none are given, and the notes that say which.
 
     Kept are protocol, resources, environment, processes, replicas, and an image and requirements that were named.
     The address, the signature and other options of the model server belong to the line that names them.
 
     Args:
-        workspace: Where the endpoint is known.
+        context: Where the endpoint is known.
         model_id: The model that is to be deployed.
         given: What was named, by the fields of ``DeploymentRequest``.
     """
-    running = running_endpoint(workspace, model_id)
+    running = running_endpoint(context, model_id)
     if running is None or not (given.get("replace") or given.get("canary_percent") is not None):
         return dict(given), ()
     full, kept_options = dict(given), list[str]()
-    for name, value in _worth_keeping(workspace, model_id, running):
+    for name, value in _worth_keeping(context, model_id, running):
         if name == "resources":
             full[name], added = _merged(given.get(name, Resources()), value)
             kept_options += added
@@ -114,18 +113,18 @@ def keep_options(
     return full, tuple(notes)
 
 
-def _worth_keeping(workspace: Context, model_id: str, running: EndpointSpec) -> Iterator[tuple[str, Any]]:
+def _worth_keeping(context: Context, model_id: str, running: EndpointSpec) -> Iterator[tuple[str, Any]]:
     """Yield the options of an endpoint that somebody named, by the fields of a request."""
     plain = EndpointOptions()
     for name in EndpointOptions.__struct_fields__:
         value = getattr(running, name)
         if name in _OF_THE_LINE or value == getattr(plain, name):
             continue
-        if name == "requirements" and value in _trained_with(workspace, model_id):
+        if name == "requirements" and value in _trained_with(context, model_id):
             continue
-        if name == "image" and value == ImageSpec(base_image=workspace.settings.base_image):
+        if name == "image" and value == ImageSpec(base_image=context.settings.base_image):
             continue
-        if name == "token" and not isinstance(workspace.target(), ListensHere):
+        if name == "token" and not isinstance(context.target(), ListensHere):
             continue
         yield name, value
     if variables := variables_of(running):
@@ -141,11 +140,11 @@ def _merged(named: Resources, running: Resources) -> tuple[Resources, list[str]]
     return msgspec.structs.replace(named, **changes), spelled("resources", Resources(**changes))
 
 
-def _trained_with(workspace: Context, model_id: str) -> list[tuple[str, ...]]:
+def _trained_with(context: Context, model_id: str) -> list[tuple[str, ...]]:
     """Return the requirements that the served revisions were trained with: nobody named them for the endpoint."""
     try:
-        sources = workspace.registry.endpoint(endpoint_name(model_id)).sources.values()
+        sources = context.registry.endpoint(endpoint_name(model_id)).sources.values()
     except NotFoundError:
         return []
-    served = [revision for revision in known_revisions(workspace, model_id) if revision.uri in sources]
-    return [training_requirements(workspace, revision) for revision in served]
+    served = [revision for revision in known_revisions(context, model_id) if revision.uri in sources]
+    return [training_requirements(context, revision) for revision in served]

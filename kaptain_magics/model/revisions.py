@@ -1,4 +1,4 @@
-"""Which saved revision of a model a deployment serves, and what is to be said about the choice."""
+"""Which saved revision of a model a deployment serves, and the notes that say why."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Choice(NamedTuple):
 
 
 def choose_revision(
-    workspace: Context, model_id: str, model_uri: str = "", word: str = "", newest: bool = False, trust: bool = False
+    context: Context, model_id: str, model_uri: str = "", revision: str = "", newest: bool = False, trust: bool = False
 ) -> Choice:
     """Return the revision to deploy.
 
@@ -38,61 +38,61 @@ def choose_revision(
     trained revision by the study's objective, where both report it. Else the newest.
 
     Args:
-        workspace: Where the model is kept.
+        context: Where the model is kept.
         model_id: The model.
         model_uri: URI or folder of a saved model.
-        word: A revision's id or its beginning.
+        revision: A revision's id or its beginning.
         newest: Take the newest whatever its metrics are: a canary tries what is new.
         trust: Whether a model of another's may run code when it is loaded.
 
     Raises:
-        ModelError: The model was never trained, or the word names no revision or several.
+        ModelError: The model was never trained, or the id names no revision or several.
         ServingError: Nothing complete is saved at the URI, or it is another's and may run code.
     """
-    known = known_revisions(workspace, model_id)
-    if model_uri and word:
+    known = known_revisions(context, model_id)
+    if model_uri and revision:
         raise ModelError("a revision and a model's URI exclude each other", "name one of them")
     if model_uri:
-        return _at_uri(workspace, model_uri, known, trust)
-    if word:
-        named = find_revision(model_id, known, word)
-        return Choice(named, (Noted(text=f"deploying {_description(named)}, as named"),))
+        return _at_uri(context, model_uri, known, trust)
+    if revision:
+        named = find_revision(model_id, known, revision)
+        return Choice(named, (Noted(text=f"deploying {_described(named)}, as named"),))
     if not known:
         raise ModelError(
             f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}, or name --model-uri"
         )
-    chosen, reason = (known[-1], _newest(known)) if newest else _best(workspace, known)
-    return Choice(chosen, (*_later_runs(workspace, model_id, chosen, known), reason))
+    chosen, note = (known[-1], _newest(known)) if newest else _best(context, known)
+    return Choice(chosen, (*_later_runs(context, model_id, chosen, known), note))
 
 
-def known_revisions(workspace: Context, model_id: str) -> tuple[Revision, ...]:
+def known_revisions(context: Context, model_id: str) -> tuple[Revision, ...]:
     """Return a model's revisions, the newest last; none of a model that is not known."""
     try:
-        return workspace.registry.model(model_id).revisions
+        return context.registry.model(model_id).revisions
     except NotFoundError:
         return ()
 
 
-def find_revision(model_id: str, known: Sequence[Revision], word: str) -> Revision:
+def find_revision(model_id: str, known: Sequence[Revision], prefix: str) -> Revision:
     """Return the revision that an id or its beginning names.
 
     Raises:
         ModelError: It names none, or several; the hint lists what there is.
     """
-    matching = [r for r in known if r.revision.startswith(word.lower())]
+    matching = [r for r in known if r.revision.startswith(prefix.lower())]
     if len(matching) == 1:
         return matching[0]
     if not known:
         raise ModelError(f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}")
-    listed = "\n".join(f"  {_description(r)}" for r in reversed(matching or known))
+    listed = "\n".join(f"  {_described(r)}" for r in reversed(matching or known))
     what = f"{len(matching)} revisions begin with" if matching else "there is no revision"
-    raise ModelError(f"{what} {word!r} of {model_id}", f"these are there, the newest first:\n{listed}")
+    raise ModelError(f"{what} {prefix!r} of {model_id}", f"available, the newest first:\n{listed}")
 
 
-def training_requirements(workspace: Context, revision: Revision) -> tuple[str, ...]:
+def training_requirements(context: Context, revision: Revision) -> tuple[str, ...]:
     """Return the requirements of the job that made a revision, if its run is still there."""
     with suppress(StateError):
-        record = workspace.folder(revision.run_id).record
+        record = context.folder(revision.run_id).record
         job = record.job or (record.study.job if record.study is not None else None)
         if revision.run_id and job is not None:
             return job.requirements
@@ -102,34 +102,34 @@ def training_requirements(workspace: Context, revision: Revision) -> tuple[str, 
 # ---- the best, or the newest ------------------------------------------------------------------------------------
 
 
-def _best(workspace: Context, known: Sequence[Revision]) -> tuple[Revision, Noted]:
+def _best(context: Context, known: Sequence[Revision]) -> tuple[Revision, Noted]:
     """Return the better of the newest tuned and the newest trained revision by the study's objective."""
     newest = known[-1]
     tuned = next((r for r in reversed(known) if r.stage == "tuned"), None)
     trained = next((r for r in reversed(known) if r.stage == "trained"), None)
-    metric, direction = _objective(workspace, tuned)
+    metric, direction = _objective(context, tuned)
     if tuned is None or trained is None or not metric:
         return newest, _newest(known)
     other = trained if newest is tuned else tuned
     value, other_value = _value(newest, metric), _value(other, metric)
     if value is None or other_value is None:
         lacking = _short(newest if value is None else other)
-        text = f"deploying {_description(newest, metric)}, the newest; it is not compared with {_description(other)}: "
+        text = f"deploying {_described(newest, metric)}, the newest; it is not compared with {_described(other)}: "
         return newest, Noted(text=f"{text}{lacking} has no {metric}")
     chosen, left = (other, newest) if direction.better(other_value, value) else (newest, other)
-    text = f"deploying {_description(chosen, metric)} over {_description(left, metric)}"
+    text = f"deploying {_described(chosen, metric)} over {_described(left, metric)}"
     if value == other_value:
         return chosen, Noted(text=f"{text}: as good, and newer")
     text += f": the better {metric} ({direction})"
-    hint = f"the newest all the same: --revision {newest.revision[:SHOWN]}" if chosen is other else ""
+    hint = f"to deploy the newest: --revision {newest.revision[:SHOWN]}" if chosen is other else ""
     return chosen, Noted(text=text, hint=hint)
 
 
-def _objective(workspace: Context, tuned: Revision | None) -> tuple[str, Direction]:
+def _objective(context: Context, tuned: Revision | None) -> tuple[str, Direction]:
     """Return the metric and the direction of a tuned revision's study; older versions wrote them down there only."""
     if tuned is not None and not tuned.objective:
         with suppress(StateError):
-            study = workspace.folder(tuned.run_id).record.study
+            study = context.folder(tuned.run_id).record.study
             if study is not None:
                 return study.objectives[0], study.direction
     return (tuned.objective, tuned.direction) if tuned is not None else ("", Direction.MAXIMIZE)
@@ -137,7 +137,7 @@ def _objective(workspace: Context, tuned: Revision | None) -> tuple[str, Directi
 
 def _newest(known: Sequence[Revision]) -> Noted:
     of = f", the newest of {len(known)} revisions" if len(known) > 1 else ""
-    return Noted(text=f"deploying {_description(known[-1])}{of}")
+    return Noted(text=f"deploying {_described(known[-1])}{of}")
 
 
 def _value(revision: Revision, metric: str) -> float | None:
@@ -149,7 +149,7 @@ def _short(revision: Revision) -> str:
     return f"{revision.stage} revision {revision.revision[:SHOWN]}"
 
 
-def _description(revision: Revision, metric: str = "") -> str:
+def _described(revision: Revision, metric: str = "") -> str:
     """Return a revision with the metric that decides, or its first ones, and its age."""
     names = [metric] if metric in revision.metrics else list(revision.metrics)[:_METRICS]
     facts = [f"{name} {revision.metrics[name].latest:.5g}" for name in names] or ["no metrics"]
@@ -159,10 +159,10 @@ def _description(revision: Revision, metric: str = "") -> str:
 # ---- runs that left nothing to deploy ----------------------------------------------------------------------------
 
 
-def _later_runs(workspace: Context, model_id: str, chosen: Revision, known: Sequence[Revision]) -> Iterator[Noted]:
+def _later_runs(context: Context, model_id: str, chosen: Revision, known: Sequence[Revision]) -> Iterator[Noted]:
     """Yield a warning where the model's last run left no model, or not its best one, or still goes on."""
     saved = {revision.run_id for revision in known}
-    for folder in workspace.store.folders():
+    for folder in context.store.folders():
         try:
             record = folder.record
         except StateError:
@@ -186,7 +186,7 @@ def _warning(record: RunRecord, last: StateChanged, saved: bool, chosen: Revisio
         hint = "save it in the script with kaptain.save_model(model), or name its variable with --model"
     elif saved:
         text = f"{ended} kept the best of its trials so far"
-        hint = f"%kaptain_tune {record.model_id} --resume goes on with it"
+        hint = f"%kaptain_tune {record.model_id} --resume continues it"
     else:
         text, hint = f"{ended} left no model", f"%kaptain logs {record.run_id} shows why"
     return Noted(text=f"{text}; {what}", warning=True, hint=hint)
@@ -195,19 +195,19 @@ def _warning(record: RunRecord, last: StateChanged, saved: bool, chosen: Revisio
 # ---- a saved model elsewhere -------------------------------------------------------------------------------------
 
 
-def _at_uri(workspace: Context, model_uri: str, known: Sequence[Revision], trust: bool) -> Choice:
+def _at_uri(context: Context, model_uri: str, known: Sequence[Revision], trust: bool) -> Choice:
     uri = model_uri.rstrip("/")
     if "://" not in uri:
         uri = _absolute(uri).as_uri()
     for revision in known:
         if revision.uri == uri:
-            return Choice(revision, (Noted(text=f"deploying {_description(revision)}, as named"),))
+            return Choice(revision, (Noted(text=f"deploying {_described(revision)}, as named"),))
     try:
-        manifest = workspace.objects().manifest(uri)
+        manifest = context.objects().manifest(uri)
     except KaptainError as error:
         raise ServingError(f"no model can be read at {model_uri}: {error.message}", error.hint) from error
     code = next((name for name in sorted(manifest.files) if Path(name).suffix.lower() not in _DATA), "")
-    if code and not trust and not _is_own(workspace, uri):
+    if code and not trust and not _is_own(context, uri):
         raise ServingError(
             f"{model_uri} was not trained here, and {code} can run code when it is loaded",
             "if you trust its author, add --trust (trust=True); models saved as skops or ONNX contain no code",
@@ -225,12 +225,12 @@ def _at_uri(workspace: Context, model_uri: str, known: Sequence[Revision], trust
     return Choice(given, (Noted(text=f"deploying the model that is saved at {uri}"),))
 
 
-def _is_own(workspace: Context, uri: str) -> bool:
+def _is_own(context: Context, uri: str) -> bool:
     """Whether a saved model was made here: a revision of any model, a deployed copy, or below the state folder."""
-    registry = workspace.registry
+    registry = context.registry
     known = {revision.uri for model in registry.models() for revision in model.revisions}
     known |= {endpoint.spec.artifact_uri for endpoint in registry.endpoints()}
-    return uri in known or uri.startswith(Path(workspace.settings.home).as_uri() + "/")
+    return uri in known or uri.startswith(Path(context.settings.home).as_uri() + "/")
 
 
 def _absolute(path: str) -> Path:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
 _STOP_PATIENCE = 60.0  # seconds for a supervisor to end its work, before it is ended
-_LAST_PATIENCE = 10.0  # seconds for its end then
+_LAST_PATIENCE = 10.0  # seconds for its process to end once it is killed
 
 
 class Run:
@@ -41,14 +41,14 @@ class Run:
 
     Args:
         folder: The run's folder.
-        workspace: What it belongs to.
+        context: What it belongs to.
     """
 
     _failure: type[RunFailedError] = RunFailedError
 
-    def __init__(self, folder: RunFolder, workspace: Context) -> None:
+    def __init__(self, folder: RunFolder, context: Context) -> None:
         self.folder = folder
-        self._workspace = workspace
+        self._context = context
         self._read = 0
         self._metrics: dict[str, MetricSummary] = {}
         self._artifact_uri = ""
@@ -56,12 +56,12 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """What was asked."""
+        """The run's record: its spec, target and settings."""
         return self.folder.record
 
     @property
     def run_id(self) -> str:
-        """The run's id."""
+        """The run's id: when it was started, and a random suffix; also its folder's name."""
         return self.folder.run_id
 
     @property
@@ -71,12 +71,12 @@ class Run:
 
     @property
     def model_id(self) -> str:
-        """The model's id."""
+        """The model's id, such as ``dev/mnist``."""
         return self.record.model_id
 
     @property
     def kind(self) -> RunKind:
-        """What the run does."""
+        """Whether it trains, tunes or deploys."""
         return self.record.kind
 
     @property
@@ -86,7 +86,7 @@ class Run:
 
     @property
     def framework(self) -> str:
-        """The model's framework."""
+        """The model's framework by name, such as ``sklearn``; empty when it is unknown."""
         return self._job.framework.value if self._job is not None else ""
 
     @property
@@ -96,7 +96,7 @@ class Run:
 
     @property
     def state(self) -> RunState:
-        """The state now."""
+        """The state now, read from the run's events each time."""
         return self.folder.last_state().state
 
     @property
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def hint(self) -> str:
-        """The next step after a failure."""
+        """What to do after a failure; empty otherwise."""
         return self.folder.last_state().hint
 
     @property
@@ -177,11 +177,12 @@ class Run:
         Raises:
             StateError: It does not end.
         """
+        # running -> SIGTERM sent (60 s at most) -> ended by its supervisor, or killed (10 s at most) and settled here
         until = time.monotonic() + _STOP_PATIENCE
-        requested = False
+        signalled = False
         while not self.state.terminal:
-            if not requested:
-                requested = self._signal(signal.SIGTERM)
+            if not signalled:
+                signalled = self._signal(signal.SIGTERM)
             if time.monotonic() > until:
                 self._end_by_force()
             time.sleep(0.02)
@@ -203,11 +204,11 @@ class Run:
         until = time.monotonic() + _LAST_PATIENCE
         while self.folder.lock.held_by_other():
             if time.monotonic() > until:
-                raise StateError(f"run {self.run_id} does not end", "%kaptain doctor looks for the cause")
+                raise StateError(f"run {self.run_id} could not be stopped", "%kaptain doctor checks the target")
             time.sleep(0.02)
         reason = f"stopped; its supervisor did not answer for {_STOP_PATIENCE:g} s and was killed"
         self.folder.settle(StateChanged(state=RunState.STOPPED, reason=reason))
-        target = self._workspace.target(self.target)
+        target = self._context.target(self.target)
         if isinstance(target, RunEnder):
             target.end_run(self.run_id)
         with contextlib.suppress(OSError, msgspec.MsgspecError):
@@ -244,7 +245,7 @@ class Run:
 
 
 class TrainingRun(Run):
-    """A training run."""
+    """A training run, with what ``--fetch`` brought back."""
 
     @property
     def fetched(self) -> dict[str, Any]:
@@ -256,13 +257,13 @@ class TrainingRun(Run):
             return {}
         except Exception as error:  # a value's own code may raise anything
             raise ScriptError(
-                f"what was fetched cannot be made here: {error}",
+                f"the fetched values cannot be loaded here: {error}",
                 "fetch data (numbers, arrays, tables), or have its class in a module that both sides import",
             ) from error
 
 
 class Study(Run):
-    """A search of hyperparameters."""
+    """A search of hyperparameters: its trials, and the best of them so far."""
 
     @property
     def trials(self) -> list[TrialChanged]:
@@ -316,7 +317,7 @@ class Study(Run):
 
 
 class Deployment(Run):
-    """The deployment of an endpoint."""
+    """The deployment of an endpoint; its log is the server's."""
 
     _failure = DeploymentFailedError
 
@@ -326,7 +327,7 @@ class Deployment(Run):
         Args:
             lines: How many lines of its end; ``None`` for the whole.
         """
-        target = self._workspace.target(self.target)
+        target = self._context.target(self.target)
         if not isinstance(target, ServerLogs):
             return ""
         text = target.server_log(self.name)
@@ -334,13 +335,13 @@ class Deployment(Run):
 
     @property
     def framework(self) -> str:
-        """The model's framework."""
+        """The model's framework by name, such as ``sklearn``; empty when it is unknown."""
         return self.record.endpoint.framework.value if self.record.endpoint is not None else ""
 
     @property
     def endpoint(self) -> Endpoint:
         """The endpoint that was deployed."""
-        return open_endpoint(self._workspace, self.record.name)
+        return open_endpoint(self._context, self.record.name)
 
 
 _RUN_TYPES: dict[RunKind, type[Run]] = {
@@ -350,12 +351,12 @@ _RUN_TYPES: dict[RunKind, type[Run]] = {
 }
 
 
-def open_run(folder: RunFolder, workspace: Context) -> Run:
-    """Return the handle of a run.
+def open_run(folder: RunFolder, context: Context) -> Run:
+    """Return the run of a folder, as an object of its kind.
 
     Raises:
         NotFoundError: The folder holds no run.
     """
     if not folder.path.exists():
         raise NotFoundError(f"there is no run {folder.run_id}", "%kaptain runs lists them")
-    return _RUN_TYPES[folder.record.kind](folder, workspace)
+    return _RUN_TYPES[folder.record.kind](folder, context)

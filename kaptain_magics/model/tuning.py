@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kaptain_magics.model.requests import TuningRequest
 
 CHANGEABLE = ("trials", "parallel", "failed_trials", "goal", "timeout")
-"""Options of a study that may be other than before when it goes on."""
+"""Options of a study that may change when it is resumed."""
 
 
 def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> StudyPlan:
@@ -148,7 +148,9 @@ def last_script(context: Context, model_id: str) -> JobSpec:
         context.registry.model(model_id)
     except NotFoundError as error:
         raise NotFoundError(f"{model_id} has never been trained here", error.hint) from None
-    raise NotFoundError(f"the script of {model_id} is gone with its runs", f"train it again: %kaptain_train {model_id}")
+    raise NotFoundError(
+        f"the script of {model_id} was deleted with its runs", f"train it again: %kaptain_train {model_id}"
+    )
 
 
 def sent_values(context: Context, before: JobSpec) -> dict[str, Any]:
@@ -163,7 +165,9 @@ def sent_values(context: Context, before: JobSpec) -> dict[str, Any]:
         return dict(pickle.loads((context.store.folder / before.run_id / "sent.pkl").read_bytes()))  # our own file
     except OSError as error:
         names = " ".join(f"--send {name}" for name in before.capture.send)
-        raise NotFoundError(f"the values that were sent to {before.name} are gone", f"add {names}") from error
+        raise NotFoundError(
+            f"the values that were sent to {before.name} were deleted with its run", f"add {names}"
+        ) from error
 
 
 def _inherited_values(
@@ -195,7 +199,7 @@ def _inherited_values(
         lines.append(f"Taken from the last run: {_spelled(given)}.")
     if without_best:
         names = ", ".join(without_best)
-        lines.append(f"Left as the script has it, for the last study found no best trial: {names}.")
+        lines.append(f"Unchanged from the script, because the last study has no best trial: {names}.")
     return given | tuned, tuple(lines)
 
 

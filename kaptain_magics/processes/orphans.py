@@ -38,15 +38,15 @@ def end_job(pid: int, mark: str, others: Container[int], alone: bool) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     doomed = (mark, "") if alone else (mark,)
-    begun = time.monotonic()
-    while mark and time.monotonic() < begun + _LONGEST:
+    started = time.monotonic()
+    while mark and time.monotonic() < started + _LONGEST:
         marks = {child: mark_of(child) for child in _children() if child not in others}
         marks = {child: its for child, its in marks.items() if _lives(child)}
         left = [child for child, its in marks.items() if its in doomed]
         for child in left:
             with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)
-        if not left and (None not in marks.values() or time.monotonic() > begun + _EXECUTING):
+        if not left and (None not in marks.values() or time.monotonic() > started + _EXECUTING):
             return
         time.sleep(0.001)
 

@@ -22,13 +22,13 @@ Cancelled = Callable[[], bool]
 
 
 class StartCancelledError(TargetError):
-    """A job was given up before it had started."""
+    """A job was cancelled before it started."""
 
     def __init__(self) -> None:
-        super().__init__("the job was given up before it had started", "run it again")
+        super().__init__("the job was cancelled before it started", "run it again")
 
 
-def ask(
+def request_job(
     connection: socket.socket,
     request: Mapping[str, Any],
     descriptors: Sequence[int],
@@ -111,7 +111,7 @@ def exchange(
         elif state:
             more = connection.recv(1)  # what follows is for whoever waits for the job's end
             if not more:
-                raise OSError("the worker hung up")
+                raise OSError("the worker closed the connection")
             answer += more
         elif cancelled():
             raise StartCancelledError

@@ -19,7 +19,7 @@ from typing import Any
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.processes.forked import LOCK_VARIABLE
 from kaptain_magics.processes.job_process import PlainProcess, Process
-from kaptain_magics.processes.protocol import Cancelled, StartCancelledError, ask
+from kaptain_magics.processes.protocol import Cancelled, StartCancelledError, request_job
 from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker, spawn_zygote
 
 _ATTEMPTS = 2  # to start a job from a warm worker, which may just be ending
@@ -67,7 +67,7 @@ def start_process(
         assert warm is not None
         try:
             connection = warm.connect(cancelled)
-            pid = ask(connection, request, descriptors, cancelled)
+            pid = request_job(connection, request, descriptors, cancelled)
         except StartCancelledError:
             raise
         except (OSError, ValueError, KaptainError):
@@ -86,9 +86,9 @@ def start_process(
         theirs.close()
     pid = None
     with contextlib.suppress(OSError, ValueError):
-        pid = ask(ours, request, descriptors, cancelled, worker)
+        pid = request_job(ours, request, descriptors, cancelled, worker)
     if pid is None:
-        raise TargetError("a process for the job could not be started", "%kaptain doctor looks for the cause")
+        raise TargetError("cannot start a process for the job", "run %kaptain doctor to find the cause")
     return Process(ours, pid)
 
 
@@ -110,5 +110,7 @@ def _start_plain(request: Mapping[str, Any], output: int, python: str, lock: int
             start_new_session=hasattr(os, "setsid"), pass_fds=() if lock is None else (lock,),
         )  # fmt: skip
     except OSError as error:
-        raise TargetError(f"a process for the job could not be started: {error}", "check the Python of --on") from error
+        raise TargetError(
+            f"cannot start a process for the job: {error}", f"check that {python} can be executed"
+        ) from error
     return PlainProcess(child, request.get("exit_path", ""))

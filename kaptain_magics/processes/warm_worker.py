@@ -118,7 +118,7 @@ class WarmWorker:
             before = json.loads(Path(f"{path}.json").read_bytes())  # what the last worker of this kind wrote down
             needed, ended = int(before["memory"]), str(before["ended"])
         if ended:
-            self._notes.append(f"The warm worker was ended, so its imports are done again: {ended}.")
+            self._notes.append(f"Importing again, since the warm worker was ended: {ended}.")
         retire(path.parent, self._idle)
         note = make_room(path.parent, self._reserve, needed)
         if note:
@@ -156,7 +156,7 @@ def spawn_zygote(
                 stderr=subprocess.DEVNULL, start_new_session=True, pass_fds=(theirs, *pass_fds),
             )  # fmt: skip
         except OSError as error:
-            raise TargetError(f"{python} cannot be started: {error}", "check that this Python exists") from error
+            raise TargetError(f"cannot start {python}: {error}", "check that this Python exists") from error
         finally:
             os.close(theirs)
         try:

@@ -92,7 +92,7 @@ class Zygote:
             self.selector.register(listener, selectors.EVENT_READ)
         self.waiting = 0
         if first is not None:
-            self._welcome(first)
+            self._await_request(first)
 
     def serve(self) -> None:
         """Serve until the worker may end.
@@ -112,13 +112,13 @@ class Zygote:
             for key, _ in ready:
                 quiet_since = time.monotonic()
                 if key.fileobj is self.listener:
-                    self._welcome(self.listener.accept()[0])
+                    self._await_request(self.listener.accept()[0])
                 elif key.fd == self.wakeup:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self.wakeup, 4096)
                     self._reap()
                 else:
-                    self._hear(key)
+                    self._on_readable(key)
             if self.jobs or self.waiting:
                 continue
             if time.monotonic() - quiet_since > self.idle or self._retired() or (not ready and self._gives_way()):
@@ -153,11 +153,11 @@ class Zygote:
         """Whether nobody can find this worker any more: there were too many, or it was told to leave."""
         return self.listener is not None and not _is_at(self.path, self.inode)
 
-    def _welcome(self, connection: socket.socket) -> None:
+    def _await_request(self, connection: socket.socket) -> None:
         self.waiting += 1
         self.selector.register(connection, selectors.EVENT_READ, None)
 
-    def _hear(self, key: selectors.SelectorKey) -> None:
+    def _on_readable(self, key: selectors.SelectorKey) -> None:
         connection = key.fileobj
         assert isinstance(connection, socket.socket)
         job: Job | None = key.data

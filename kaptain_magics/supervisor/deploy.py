@@ -1,4 +1,4 @@
-"""Supervises one deployment: artifacts into place, the target's work, the endpoint written down."""
+"""Supervises one deployment: artifacts into uri, the target's work, the endpoint written down."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def run(context: Context) -> StateChanged:
     target = context.target
     if not isinstance(target, ServingTarget):
         raise TargetError(f"target {target.name} does not serve models", "deploy on another one with --on")
-    place = f"{context.settings.models_uri}/{requested.model_id}/deploy/{requested.revision}"
+    uri = f"{context.settings.models_uri}/{requested.model_id}/deploy/{requested.revision}"
     context.say_first()
-    context.note(f"Building deployment artifacts and uploading to {place}")
-    context.store.copy(requested.artifact_uri, place)
-    spec = place_serving_files(context.store, msgspec.structs.replace(requested, artifact_uri=place))
-    context.note(f"Deploying model from {place}")
+    context.note(f"Building deployment artifacts and uploading to {uri}")
+    context.store.copy(requested.artifact_uri, uri)
+    spec = place_serving_files(context.store, msgspec.structs.replace(requested, artifact_uri=uri))
+    context.note(f"Deploying model from {uri}")
     last, serves = StateChanged(state=RunState.FAILED, reason="the target ended without reporting a final state"), False
     try:
         with context.ends_by(target.cancel) if isinstance(target, Cancellable) else contextlib.nullcontext():
@@ -49,7 +49,7 @@ def run(context: Context) -> StateChanged:
         last = StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
     if not serves:
         with contextlib.suppress(KaptainError):
-            context.store.delete(place)
+            context.store.delete(uri)
     return last
 
 

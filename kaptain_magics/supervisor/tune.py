@@ -114,7 +114,7 @@ def _keep(context: Context, spec: StudySpec, best: TrialChanged) -> None:
     try:
         saved = keep_best(context.store, best, tuned_uri(_base(context, spec), spec))
     except ObjectMissingError as error:  # cleaned away since; the hyperparameters are still worth having
-        gone = f"the model of the best trial {best.name} is gone: {error.message}"
+        gone = f"the model of the best trial {best.name} is missing: {error.message}"
         context.emit(Noted(text=gone, warning=True, hint="train again with the best trial's hyperparameters"))
         return
     context.emit(saved)

@@ -322,7 +322,7 @@ def present(names: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         if name not in os.environ:
             raise ConfigError(
-                f"{name}, which is passed on by its name, is not set in this environment",
+                f"--env {name} passes a variable on, but it is not set in this environment",
                 f"set it (os.environ[{name!r}] = getpass.getpass()), or pass another value with --env",
             )
     return names

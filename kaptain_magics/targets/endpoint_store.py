@@ -97,7 +97,9 @@ def check_deployment(spec: EndpointSpec, alive: bool) -> None:
     if spec.canary_percent is not None:
         check_canary(spec.canary_percent)
         if not alive:
-            raise ServingError(f"{spec.name} has no revision beside which a canary could run", "deploy one first")
+            raise ServingError(
+                f"{spec.name} is not deployed: a canary needs a running revision", "deploy it without --canary first"
+            )
     elif alive and not spec.replace:
         raise ServingError(f"{spec.name} is deployed already", "add --replace to swap it without a refused request")
 

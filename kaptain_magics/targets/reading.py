@@ -62,7 +62,7 @@ def place_fetched(path: Path, digest: str, folder: Path) -> None:
         IntegrityError: It is not what the job wrote.
     """
     if path.is_symlink() or not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-        raise IntegrityError("the variables to bring back are not what the job wrote", "run it again")
+        raise IntegrityError("the fetched variables do not match the checksum that the job reported", "run it again")
     path.chmod(0o600)
     os.replace(path, folder / "fetched.pkl")
 
@@ -162,15 +162,15 @@ def explain(exit_code: int, log_tail: str, what: str = "the script") -> tuple[st
     if number and not (exit_code == 130 and "KeyboardInterrupt" in log_tail):
         return f"{what} was ended by signal {number} ({_SIGNALS.get(number, 'see `man 7 signal`')})", ""
     lines = [line for line in _COLOURS.sub("", log_tail).splitlines() if line.strip()]
-    for place in reversed(range(max(0, len(lines) - 40), len(lines))):
-        line = lines[place]
+    for index in reversed(range(max(0, len(lines) - 40), len(lines))):
+        line = lines[index]
         match = _LAST_ERROR.match(line.strip())
         if match is None:
             continue
         if match[1] == "kaptain":
             return (match[2] or "").strip(), ""
         if match[1].startswith(_OURS) and match[2]:
-            return match[2].strip(), lines[place + 1].strip() if place + 1 < len(lines) else ""
+            return match[2].strip(), lines[index + 1].strip() if index + 1 < len(lines) else ""
         text = f"{what} raised {match[1]}" + (f": {match[2].strip()}" if match[2] else "")
         missing = _MODULE.search(line)
         if missing:
@@ -180,6 +180,6 @@ def explain(exit_code: int, log_tail: str, what: str = "the script") -> tuple[st
             return text, "the script runs in a folder of its own: bring files along with --files PATH"
         return text, _FULL if "[Errno 28]" in line else ""
     if exit_code == _UNWRITTEN:
-        return f"{what}'s output could not be written when it ended", _FULL
+        return f"{what}'s last output could not be written", _FULL
     last = f": {lines[-1].strip()[:200]}" if lines else ""
     return f"{what} ended with exit code {exit_code}{last}", ""

@@ -3,7 +3,7 @@
 ``job_target.JobTargetSuite`` says what a target does with a job, ``serving_target.ServingTargetSuite`` what it does
 with an endpoint. Both run against the real thing: a test module gives a fixture that opens the target, and a subclass
 of the suite. ``algorithm.AlgorithmSuite`` says what a search algorithm does: a subclass names it. Ours do it in
-``tests/conformance``.
+``tests/local/conformance`` and ``tests/unit/tuning``.
 """
 
 import pytest

@@ -34,18 +34,21 @@ def test_private_members_of_others_are_left_alone() -> None:
     calls = {
         (path.relative_to(package).as_posix(), name)
         for path in package.rglob("*.py")
-        for name in _private_calls(ast.parse(path.read_text("utf-8")))
+        for name in _private_members(ast.parse(path.read_text("utf-8")))
     }
     assert {place for place, _ in calls} == set(FENCED), sorted(calls)
 
 
-def _private_calls(tree: ast.Module) -> Iterator[str]:
-    """Yield the private methods that a module calls on anything but its own classes' objects."""
-    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+def _private_members(tree: ast.Module) -> Iterator[str]:
+    """Yield the private methods and attributes that a module uses of anything but its own classes' objects."""
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            own.add(node.attr)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute):
             continue
-        name, value = node.func.attr, node.func.value
+        name, value = node.attr, node.value
         base = value.func if isinstance(value, ast.Call) else value
         ours = isinstance(base, ast.Name) and base.id in OWN
         if name.startswith("_") and not name.startswith("__") and name not in OFFERED | own and not ours:

@@ -16,8 +16,8 @@ from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.registry.reference import Reference
 from kaptain_magics.images.registry.registry_client import OCI_MANIFEST, Manifest, Registries
 
-_EPOCH = "1970-01-01T00:00:00Z"
-_IN_MEMORY = 64 << 20
+_EPOCH = "1970-01-01T00:00:00Z"  # the same content gives the same digest at any time
+_IN_MEMORY = 64 << 20  # bytes of a base image's layer that are kept in memory on its way
 _OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 

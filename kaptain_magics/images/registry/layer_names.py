@@ -35,7 +35,15 @@ def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def names_in_layer(blob: Iterator[bytes], media_type: str) -> Iterator[str]:
-    """Yield the names in a layer."""
+    """Yield the names in a layer.
+
+    Args:
+        blob: The layer's bytes.
+        media_type: How it is compressed, as its manifest says.
+
+    Raises:
+        ImageError: It is compressed with zstd, or damaged.
+    """
     if media_type.endswith("zstd"):
         raise ImageError(
             "the base image's layers are compressed with zstd, which cannot be read here",

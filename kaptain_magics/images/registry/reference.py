@@ -35,7 +35,7 @@ class Reference(NamedTuple):
         """Read an image's name.
 
         Raises:
-            ImageError: It is none.
+            ImageError: It is not a valid name.
         """
         rest, _, digest = name.strip().partition("@")
         head, slash, tail = rest.partition("/")
@@ -53,7 +53,7 @@ class Reference(NamedTuple):
             or ("@" in name and not _DIGEST.fullmatch(digest))
         ):
             hint = "write [registry[:port]/]repository[:tag] in lower case, such as registry.example.com/team/mnist:1"
-            raise ImageError(f"{name!r} cannot be an image's name", hint)
+            raise ImageError(f"{name!r} is not a valid image name", hint)
         return cls(registry, repository, tag or ("" if digest else "latest"), digest)
 
     @property

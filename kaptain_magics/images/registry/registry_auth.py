@@ -74,7 +74,10 @@ class RegistryAuth:
         if urlsplit(realm).scheme != "https" and not (
             self._access.plain_allowed(self._registry) and urlsplit(realm).scheme == "http"
         ):
-            raise CredentialsError(f"the registry {self._registry} names no safe place to log in", "check its address")
+            raise CredentialsError(
+                f"the login server of {self._registry} does not use HTTPS: {urlsplit(realm).hostname or 'no address'}",
+                f"check the registry's name; KAPTAIN_INSECURE_REGISTRIES={self._registry} allows it",
+            )
         fields = {"service": challenge.get("service", ""), "scope": scope}
         headers: dict[str, str] = {}
         method, url = "GET", f"{realm}{'&' if '?' in realm else '?'}{urlencode(fields)}"

@@ -25,7 +25,7 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 _ALL = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST))
 _PIECE = 8 << 20  # bytes that are sent at a time, and lost at most when a connection drops
 _TRIES = 6  # times that an upload is taken up again
-_LARGEST_JSON = 8 << 20
+_LARGEST_JSON = 8 << 20  # bytes of an image's configuration; those of today have some kilobytes
 
 
 class Manifest(NamedTuple):
@@ -43,7 +43,7 @@ class Manifest(NamedTuple):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Its content."""
+        """Its content, read from JSON."""
         content: dict[str, Any] = json.loads(self.body)
         return content
 
@@ -97,7 +97,7 @@ class Registry:
         body = answer.data
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         if image.digest and image.digest != digest:
-            raise ImageError(f"the registry {self.name} sent another manifest than {image}", "do not use this registry")
+            raise ImageError(f"the registry {self.name} sent another manifest than {image}", "push the image again")
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         return Manifest(digest, media_type or json.loads(body).get("mediaType", ""), body)
 
@@ -121,7 +121,7 @@ class Registry:
             offered.append("/".join(filter(None, has)))
             if has[: len(requested)] == requested:
                 return self.manifest(image._replace(tag="", digest=entry["digest"]))
-        raise ImageError(f"there is no {image} for {platform}", f"it is there for {', '.join(offered)}")
+        raise ImageError(f"there is no {image} for {platform}", f"its platforms: {', '.join(offered)}")
 
     def config(self, image: Reference, manifest: Manifest) -> dict[str, Any]:
         """Return the configuration of an image (its labels, environment, entry point ...)."""
@@ -297,7 +297,7 @@ class Registries:
         self._known: dict[str, Registry] = {}
 
     def of(self, image: Reference) -> Registry:
-        """Return the registry of an image."""
+        """Return the client of an image's registry, the same for every image there."""
         return self._known.setdefault(image.registry, Registry(image.registry, self._access))
 
     def has_login(self, image: Reference) -> bool:

@@ -15,7 +15,7 @@ from kaptain_magics.images.registry.registry_errors import network_reason
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
-_CONNECT, _READ = 10.0, 60.0  # seconds
+_CONNECT, _READ = 10.0, 60.0  # seconds; a registry may hash a large layer before it answers
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -62,6 +62,8 @@ class RegistryHttp:
             CredentialsError: The login is missing, wrong or does not allow this.
             ImageError: The registry cannot be reached, or refuses the request.
         """
+        # An answer that is expected ends it. A 401 is answered once by a login. A connection that fails, or a busy
+        # registry, is tried again after a pause that doubles, until the patience is over; all else is a refusal.
         until = time.monotonic() + (self._access.patience if patience is None else patience)
         pause, authorized = 0.25, False
         while True:
@@ -136,7 +138,7 @@ class RegistryHttp:
 
 
 class _UnreachableError(Exception):
-    """No answer came."""
+    """No answer came: the connection failed, broke or timed out."""
 
 
 def _is_tls(error: Exception) -> bool:

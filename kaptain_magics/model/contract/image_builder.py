@@ -26,8 +26,8 @@ def build_image(job: JobSpec, settings: Settings, verbose: bool | None) -> bool:
             "the model has no image to build", "set image_name (repository[:tag]) and base_image"
         )
     parts = job.script.name, job.script.source, job.files, job.requirements
-    wanted_recipe = recipe(job.image.image_name, job.image.base_image, *parts, own=OWN_PACKAGES)
-    Publisher(Path(settings.cache), settings.as_texts()).publish(wanted_recipe, _logged(verbose))
+    image = recipe(job.image.image_name, job.image.base_image, *parts, own=OWN_PACKAGES)
+    Publisher(Path(settings.cache), settings.as_texts()).publish(image, _logged(verbose))
     return True
 
 

@@ -14,19 +14,19 @@ FILE = "model.json"
 _DERIVED = ("revision", "state")
 
 
-def save(workspace: Context, model_id: str, properties: Mapping[str, Any], path: str, overwrite: bool) -> None:
+def save(context: Context, model_id: str, properties: Mapping[str, Any], path: str, overwrite: bool) -> None:
     """Write a model's properties; see ``Model.save_as_json``."""
-    uri = path or f"{workspace.settings.models_uri}/{model_id}/{FILE}"
-    store = workspace.objects()
+    uri = path or f"{context.settings.models_uri}/{model_id}/{FILE}"
+    store = context.objects()
     if not overwrite and store.exists(uri):
         raise ModelExistsError(f"{uri} is there already", "pass overwrite=True to replace it")
     kept = {name: value for name, value in properties.items() if name not in _DERIVED}
     store.write(uri, json.dumps(kept, indent=2).encode())
 
 
-def load(workspace: Context, model_uri: str) -> dict[str, Any]:
+def load(context: Context, model_uri: str) -> dict[str, Any]:
     """Return a model's properties; see ``Model.load_from_json``."""
     uri = model_uri if model_uri.endswith(".json") else f"{model_uri.rstrip('/')}/{FILE}"
-    properties: dict[str, Any] = json.loads(workspace.objects().read(uri))
+    properties: dict[str, Any] = json.loads(context.objects().read(uri))
     framework = properties.pop("framework", None)
     return {**properties, "framework": ModelFramework.of(framework) if framework else None}

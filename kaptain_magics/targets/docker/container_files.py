@@ -25,7 +25,7 @@ from kaptain_magics.targets.reading import place_fetched
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-_IN_MEMORY = 16 << 20
+_IN_MEMORY = 16 << 20  # bytes of an archive that are kept in memory
 
 
 def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None, authorities: bytes = b"") -> IO[bytes]:
@@ -158,8 +158,11 @@ def copy_out(engine: Engine, container: Container, path: str, folder: Path) -> N
             for piece in pieces:
                 file.write(piece)
         file.seek(0)
-        with tarfile.open(fileobj=file) as tar:
-            tar.extractall(folder, filter="data")
+        try:
+            with tarfile.open(fileobj=file) as tar:
+                tar.extractall(folder, filter="data")  # no links out of it, no devices, no names above it
+        except tarfile.TarError as error:
+            raise TargetError(f"{path} of the container cannot be copied: {error}", "save plain files only") from error
 
 
 def copy_in(engine: Engine, container: Container, archive: IO[bytes]) -> None:

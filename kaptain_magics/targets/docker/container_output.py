@@ -6,13 +6,19 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.errors import TargetError
 from kaptain_magics.images.engine import ContainerGoneError, Engine
 
-_GATHER = 0.03  # seconds in which pieces are put together
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from urllib3 import BaseHTTPResponse
+
+_CONNECT = 60.0  # seconds for a connection; the log itself may be silent for as long as the job is
+_HEADER = 8  # bytes before a frame: its stream, three zeros, its size
+_GATHER = 0.03  # seconds in which pieces are put together: lines that are printed one by one are one event
 _PATIENCE = 60.0  # seconds that an engine may be away before the job counts as lost
 _GOING_ON = ("created", "running", "paused", "restarting")
 _QUEUED = 512  # pieces that wait for a slow reader at most
@@ -30,7 +36,7 @@ class ContainerOutput:
         self._engine, self._id = engine, container_id
         self._pieces: queue.Queue[bytes | TargetError | None] = queue.Queue(_QUEUED)
         self._closed = threading.Event()
-        self._stream: Any = None
+        self._response: Any = None
         self._seen = 0
         self._thread = threading.Thread(target=self._pump, name=f"log of {container_id[:12]}", daemon=True)
 
@@ -66,15 +72,19 @@ class ContainerOutput:
             self.close()
 
     def close(self) -> None:
-        """Stop reading."""
+        """Stop reading, and wait for the thread that does."""
         self._closed.set()
-        stream = self._stream
         with contextlib.suppress(Exception):  # a half-open connection may fail in any way when it is shut
-            stream.close()  # wakes the thread, which tidies up
+            self._response.raw.shutdown()  # wakes the thread, which closes it
         if self._thread.is_alive():
             self._thread.join(timeout=5.0)
 
     def _pump(self) -> None:
+        """Read until the container has ended, or the engine was away for ``_PATIENCE``.
+
+        Following a log ends when the container does, and also when the connection or the engine does: then the state
+        of the container decides whether to read on, from the first byte, past what was handed on before.
+        """
         away_since = 0.0
         while not self._closed.is_set():
             try:
@@ -95,12 +105,24 @@ class ContainerOutput:
                     return
             self._closed.wait(0.2)
 
-    def _read(self, client: Any, follow: bool) -> None:
-        """Read the log from its first byte and hand on what has not been seen."""
-        skip = self._seen
-        self._stream = client.api.logs(self._id, stdout=True, stderr=True, stream=True, follow=follow)
-        try:
-            for frame in self._stream:
+    def _read(self, client: DockerClient, follow: bool) -> None:
+        """Read the log from its first byte and hand on what has not been seen.
+
+        The request is made here and not by ``logs`` of the SDK, whose stream cannot be shut once the engine is gone.
+        """
+        import requests
+        from docker import errors
+
+        api, skip = client.api, self._seen
+        url = f"{api.base_url}/v{api.api_version}/containers/{self._id}/logs"
+        options = {"stdout": 1, "stderr": 1, "follow": int(follow)}
+        with api.get(url, params=options, stream=True, timeout=(_CONNECT, None)) as response:
+            try:
+                response.raise_for_status()
+            except requests.HTTPError as error:
+                raise errors.create_api_error_from_http_exception(error) from error
+            self._response = response
+            for frame in _frames(response.raw):
                 if skip >= len(frame):
                     skip -= len(frame)
                     continue
@@ -108,9 +130,6 @@ class ContainerOutput:
                 if not self._put(piece):
                     break
                 self._seen += len(piece)
-        finally:
-            with contextlib.suppress(Exception):
-                self._stream._response.close()  # the stream's own close leaves the socket open without an engine
 
     def _put(self, piece: bytes | TargetError | None) -> bool:
         while not self._closed.is_set():
@@ -118,3 +137,12 @@ class ContainerOutput:
                 self._pieces.put(piece, timeout=0.5)
                 return True
         return False
+
+
+def _frames(stream: BaseHTTPResponse) -> Iterator[bytes]:
+    """Yield the pieces of both output streams; a connection that breaks ends them."""
+    import urllib3
+
+    with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
+        while len(header := stream.read(_HEADER)) == _HEADER:
+            yield stream.read(int.from_bytes(header[4:], "big"))

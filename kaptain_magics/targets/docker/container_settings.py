@@ -25,7 +25,7 @@ FETCHED = f"{FOLDER}/{RUNTIME}/fetched.pkl"
 MOUNTED = f"{FOLDER}/.mounted"  # where a volume with the packages that an image lacks is mounted
 MANAGED = {"kaptain.managed-by": "kaptain-magics"}
 
-_NOBODY = 65534
+_NOBODY = 65534  # where this process is root, or its system has no such numbers
 _SHARED_MEMORY = 1 << 30  # /dev/shm: data loaders with worker processes need more than the engine's 64 MB
 
 

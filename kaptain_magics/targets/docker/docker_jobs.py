@@ -22,7 +22,7 @@ from kaptain_magics.images.progress import CancelledError, Progress
 from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
 from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import JobRef, TargetConfig
-from kaptain_magics.targets.docker import container_settings as container_settings
+from kaptain_magics.targets.docker import container_settings
 from kaptain_magics.targets.docker.container_files import copy_artifact_out, copy_fetched_out, copy_in, job_archive
 from kaptain_magics.targets.docker.container_output import ContainerOutput
 from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 _TICK = 0.2  # seconds between looks at a silent job
-_PATIENCE = 5  # seconds between asking a job to end and ending it
+_PATIENCE = 5  # seconds between SIGTERM and SIGKILL of a job that is stopped
 _ENDED = ("exited", "dead")
 
 
@@ -145,7 +145,7 @@ class DockerJobs:
         except ContainerGoneError:
             yield StateChanged(
                 state=RunState.FAILED,
-                reason="the job's container was removed, or was never made",
+                reason="the job's container was removed or never created",
                 hint="run it again",
             )
             return
@@ -175,6 +175,8 @@ class DockerJobs:
         settings = msgspec.json.decode(job.data.get("settings", "{}"))
         reader = OutputReader(names, after, upload_uri=job.data["upload"], settings=settings)
         deadline = _started(container) + float(job.data.get("timeout", "inf"))
+        # Running until its output ends, which is when the container has. A limit of time makes it end: the loop only
+        # asks for that, and goes on reading what the job says until then. An empty piece comes at every tick.
         with contextlib.closing(ContainerOutput(self._engine, str(container.id)).follow(_TICK)) as output:
             for piece in output:
                 yield from self._handled(container, reader.feed(piece))

@@ -1,4 +1,8 @@
-"""The containers of an endpoint: servers, and the gate before them."""
+"""The containers of an endpoint: a server for each revision, and the gate, which holds the port and routes to them.
+
+A gate or server is restarted by the engine only once it has been ready (``_RESTART``): until then its end is the
+deployment's failure, with the reason that it left in ``_FAILURE``.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from kaptain_magics.images.engine import ContainerGoneError, Engine
 from kaptain_magics.images.tar_files import files_below
 from kaptain_magics.runtime.threads import thread_limits
 from kaptain_magics.targets.base import TargetConfig, without_values
-from kaptain_magics.targets.docker import container_settings as container_settings
+from kaptain_magics.targets.docker import container_settings
 from kaptain_magics.targets.docker.container_files import archive, copy_in, copy_out
 from kaptain_magics.targets.docker.endpoint_record import EndpointRecord, Revision
 from kaptain_magics.targets.docker.ready_images import ReadyImage
@@ -54,7 +58,7 @@ class EndpointContainers:
 
     # ---- making --------------------------------------------------------------------------------------------------
 
-    def start(self, spec: EndpointSpec, image: ReadyImage, model: Path, token: str, made: list[str]) -> Revision:
+    def start(self, spec: EndpointSpec, image: ReadyImage, model: Path, token: str, created: list[str]) -> Revision:
         """Start a server of a revision; it loads its model then.
 
         Args:
@@ -62,7 +66,7 @@ class EndpointContainers:
             image: The image.
             model: Folder of the model on this machine.
             token: The token that requests need, empty for none.
-            made: Gets the container's name as soon as it exists.
+            created: Gets the container's name as soon as it exists.
 
         Raises:
             TargetError: The engine refuses it.
@@ -86,7 +90,7 @@ class EndpointContainers:
             "env": container_settings.hidden_environment(given, {}, image.path),
         }
         entries = [entry._replace(path=f"model/{entry.path}") for entry in files_below(model)]
-        self._run(image, settings, options, entries, made)
+        self._run(image, settings, options, entries, created)
         return Revision(spec, name)
 
     def _server(self, spec: EndpointSpec, image: ReadyImage, name: str) -> dict[str, Any]:
@@ -100,14 +104,12 @@ class EndpointContainers:
         gate["ports"] = {f"{_PORT}/tcp": (spec.host, spec.port)}
         server = self._server(spec, image, f"{self._prefix(spec.name)}-{spec.revision[:8]}")
         hidden = without_values(spec).env
-        commands = [
-            container_settings.as_command(image.name, gate),
-            container_settings.as_command(image.name, server, hidden),
-        ]
-        return "\n\n".join([f"# serves {spec.artifact_uri}, copied to {MODEL}", *commands])
+        run_gate = container_settings.as_command(image.name, gate)
+        run_server = container_settings.as_command(image.name, server, hidden)
+        return "\n\n".join([f"# serves {spec.artifact_uri}, copied to {MODEL}", run_gate, run_server])
 
     def start_gate(
-        self, spec: EndpointSpec, image: ReadyImage, server: str, port: int, made: list[str]
+        self, spec: EndpointSpec, image: ReadyImage, server: str, port: int, created: list[str]
     ) -> tuple[str, int]:
         """Start the gate of an endpoint.
 
@@ -116,7 +118,7 @@ class EndpointContainers:
             image: The image.
             server: The server that it routes to.
             port: Port to publish where the endpoint names none, 0 for any.
-            made: Gets the container's name as soon as it exists.
+            created: Gets the container's name as soon as it exists.
 
         Returns:
             The gate's name and the port that it is published on.
@@ -124,7 +126,7 @@ class EndpointContainers:
         name = f"{self._prefix(spec.name)}-gate-{new_hex(4)}"
         settings = self._settings(spec, image, name, "gate", "kaptain_magics.serving.router")
         settings["ports"] = {f"{_PORT}/tcp": (spec.host, spec.port or port or None)}
-        self._run(image, settings, _gate_options(name, [server], 0), [], made)
+        self._run(image, settings, _gate_options(name, [server], 0), [], created)
         with self._engine.translate_errors():
             gate = self._get(name)
             self.ask(name, {"do": "status"}, "accepting", seconds=30.0)
@@ -161,7 +163,7 @@ class EndpointContainers:
         settings: dict[str, Any],
         options: dict[str, Any],
         entries: Iterable[Entry],
-        made: list[str],
+        created: list[str],
     ) -> None:
         client = self._engine.client
         labels = {k: settings["labels"][k] for k in ("kaptain.managed-by", "kaptain.owner", "kaptain.endpoint")}
@@ -170,7 +172,7 @@ class EndpointContainers:
                 self._volume(labels["kaptain.endpoint"]), labels={**labels, "kaptain.kind": "sockets"}
             )
             container = client.containers.create(image.id, **settings)
-        made.append(settings["name"])
+        created.append(settings["name"])
         options_file = Entry(f"{RUNTIME}/options.json", json.dumps(options).encode())
         files = [*runtime_entries(RUNTIME, serving=True), *entries, options_file]
         copy_in(self._engine, container, archive(files, FOLDER, [SOCKETS, _STATE]))
@@ -191,8 +193,8 @@ class EndpointContainers:
         arguments = [_control(name), json.dumps(command), str(seconds), *([key] if key else [])]
         try:
             with self._engine.translate_errors():
-                status, said = self._get(name).exec_run(["python", "-I", _ASK, *arguments], stderr=False)
-            return dict(json.loads(said)) if status == 0 and isinstance(said, bytes) else {}
+                status, output = self._get(name).exec_run(["python", "-I", _ASK, *arguments], stderr=False)
+            return dict(json.loads(output)) if status == 0 and isinstance(output, bytes) else {}
         except (KaptainError, ValueError):
             return {}
 
@@ -226,7 +228,7 @@ class EndpointContainers:
         Raises:
             ServingError: It does not answer.
         """
-        servers = [placed.server for placed in deployed.revisions]
+        servers = [revision.server for revision in deployed.revisions]
         command = {"do": "route", "backends": [_private(name) for name in servers], "percent": deployed.percent}
         if not self.ask(deployed.gate, command):
             raise ServingError("the endpoint's gate does not answer", "deploy again, or undeploy first")
@@ -236,7 +238,7 @@ class EndpointContainers:
         copy_in(self._engine, gate, archive([Entry(f"{RUNTIME}/options.json", options)], FOLDER))
 
     def runs(self, name: str) -> bool:
-        """Whether a container runs."""
+        """Whether a container is there and running, which says nothing of its model."""
         try:
             with self._engine.translate_errors():
                 return str(self._get(name).status) == "running"
@@ -291,7 +293,7 @@ class EndpointContainers:
                 container.remove(force=True, v=True)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove containers at once."""
+        """Remove containers at once, without waiting for requests; what cannot be removed is left to ``clean``."""
         for name in names:
             with suppress(KaptainError), self._engine.translate_errors():
                 self._get(name).remove(force=True, v=True)

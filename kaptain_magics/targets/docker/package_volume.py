@@ -29,7 +29,7 @@ class PackageVolume:
 
     @property
     def mounts(self) -> dict[str, dict[str, str]]:
-        """How a container mounts it."""
+        """The volume read-only at ``MOUNTED``, as ``containers.create`` takes it."""
         return {self.name: {"bind": MOUNTED, "mode": "ro"}}
 
     def fill(self, engine: Engine, image_id: str) -> None:

@@ -11,7 +11,7 @@ from kaptain_magics.errors import TargetError
 from kaptain_magics.files import Lock
 from kaptain_magics.images.engine import ContainerGoneError, Engine
 from kaptain_magics.targets.base import Check, TargetConfig, without_values
-from kaptain_magics.targets.docker import container_settings as container_settings
+from kaptain_magics.targets.docker import container_settings
 from kaptain_magics.targets.docker.docker_jobs import DockerJobs
 from kaptain_magics.targets.docker.docker_serving import DockerServing
 from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage

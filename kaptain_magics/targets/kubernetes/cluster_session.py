@@ -239,16 +239,16 @@ class ClusterSession:
         Raises:
             TargetError: The server refused a part.
         """
-        made: list[Manifest] = []
+        created: list[Manifest] = []
         try:
             if objects.payload.work_uri:
                 self.store(objects.payload.work_uri).write(objects.payload.work_uri, objects.payload.work)
             for manifest in (*objects.secrets.manifests, *objects.others):
                 self.cluster.create(manifest)
-                made.append(manifest)
+                created.append(manifest)
             workload = self.cluster.create(objects.workload)
         except BaseException:
-            for manifest in made:
+            for manifest in created:
                 with suppress(KaptainError):
                     self.cluster.delete(manifest["kind"], manifest["metadata"]["name"])
             self.forget_objects(objects.payload.work_uri)
@@ -259,7 +259,7 @@ class ClusterSession:
             "name": workload["metadata"]["name"],
             "uid": workload["metadata"]["uid"],
         }
-        for manifest in made:
+        for manifest in created:
             change = {"metadata": {"ownerReferences": [owner]}}
             with suppress(ApiError):  # without it they are still found by their labels
                 self.cluster.patch(manifest["kind"], manifest["metadata"]["name"], change)

@@ -27,15 +27,15 @@ class Gpus:
     Attributes:
         ids: The devices that a job may use, as the variable names them.
         variable: The environment variable that says which devices a process sees; empty where there is none.
-        looked: What was looked at, and what hides devices.
+        source: Where they were looked for, and what hides devices.
     """
 
     ids: tuple[str, ...]
     variable: str
-    looked: str
+    source: str
 
 
-def look(env: Mapping[str, str] | None = None, root: Path = Path("/")) -> Gpus:
+def find_gpus(env: Mapping[str, str] | None = None, root: Path = Path("/")) -> Gpus:
     """Look for GPUs.
 
     Args:
@@ -90,16 +90,16 @@ def _visible(env: Mapping[str, str], variable: str, devices: list[str]) -> Gpus:
     return Gpus(tuple(ids), variable, f"{variable}={text!r}, {len(devices)} on this machine")
 
 
-def check(count: int, gpus: Gpus) -> None:
+def check_count(count: int, gpus: Gpus) -> None:
     """Refuse more GPUs than there are.
 
     Raises:
-        TargetError: There are fewer than ``wanted``.
+        TargetError: There are fewer than ``count``.
     """
     if count > len(gpus.ids):
         number = f"{len(gpus.ids)} GPU" + "s" * (len(gpus.ids) != 1) if gpus.ids else "no GPU"
         raise TargetError(
-            f"--gpus {count}, but this machine has {number}: {gpus.looked}",
+            f"--gpus {count}, but this machine has {number}: {gpus.source}",
             "leave --gpus out to run on the processor, or run where GPUs are, as with --on kubernetes",
         )
 
@@ -123,10 +123,10 @@ class Share:
             The variables that show it those only, and a line where another job uses one of them too.
 
         Raises:
-            TargetError: There are fewer than ``wanted``.
+            TargetError: There are fewer than ``count``.
         """
-        gpus = look(env)
-        check(count, gpus)
+        gpus = find_gpus(env)
+        check_count(count, gpus)
         with self._lock:
             used = Counter(device for devices in self._taken.values() for device in devices)
             chosen = tuple(sorted(gpus.ids, key=lambda device: used[device])[:count])

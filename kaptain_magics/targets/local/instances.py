@@ -60,7 +60,7 @@ class ServerInfo(msgspec.Struct):
     port: int
 
 
-class _Places(msgspec.Struct):
+class _Sockets(msgspec.Struct):
     """Where a server was told to make its sockets."""
 
     control: str = ""
@@ -90,9 +90,9 @@ class Instance:
         self.options = folder / "options.json"
         self.failure_file = folder / "failure.json"
         self.exit = folder / "exit.json"
-        places = _read(self.options, _Places) or _Places()
-        self.control = Path(places.control or folder / "control")
-        self.private = Path(places.private or folder / "private")
+        sockets = _read(self.options, _Sockets) or _Sockets()
+        self.control = Path(sockets.control or folder / "control")
+        self.private = Path(sockets.private or folder / "private")
 
     @classmethod
     def make(cls, endpoint: Path) -> Instance:
@@ -101,8 +101,8 @@ class Instance:
         private_folder(instance.folder)
         if not can_listen(instance.folder):
             sockets = user_folder()
-            name = instance.folder.name
-            instance.control, instance.private = (sockets / f"{name}.{kind}" for kind in ("control", "private"))
+            instance.control = sockets / f"{instance.folder.name}.control"
+            instance.private = sockets / f"{instance.folder.name}.private"
         return instance
 
     def start(

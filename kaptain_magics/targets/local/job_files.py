@@ -40,7 +40,7 @@ class JobFiles:
             yield from self._metrics.feed(piece)
         yield from self._grown(self._log_end - self._cut)
 
-    def last_words(self) -> Iterator[Event]:
+    def rest(self) -> Iterator[Event]:
         """Yield what stands in a last line without an end."""
         yield from self._grown(self._log_end)
         yield from self._metrics.finish()
@@ -81,7 +81,7 @@ def follow_files(folder: Path, after: int) -> Iterator[Event]:
         yield from reader.news()
         time.sleep(_TICK)
     yield from reader.news()
-    yield from reader.last_words()
+    yield from reader.rest()
     code = int(msgspec.json.decode(done.read_bytes())["exit"])
     if code == 0:
         yield StateChanged(state=RunState.SUCCEEDED, exit_code=0)

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +59,13 @@ class LocalJobs:
         home = self._config.home
         free = shutil.disk_usage(home if home.exists() else Path.home()).free
         warm = CAN_FORK and self._warm
-        devices = gpus.look()
+        devices = gpus.find_gpus()
         writable = os.access(home if home.exists() else home.parent, os.W_OK)
         return [
             Check("state folder", writable, str(home), "" if writable else "name another one with KAPTAIN_HOME"),
             Check("disk", free > 1 << 30, f"{free / 1e9:.1f} GB free", "" if free > 1 << 30 else "free some space"),
             Check("python", True, f"{sys.version.split()[0]} at {sys.executable}"),
-            Check("gpus", True, f"{len(devices.ids)}: {devices.looked}"),
+            Check("gpus", True, f"{len(devices.ids)}: {devices.source}"),
             Check("warm start", True, "jobs fork from a warm worker" if warm else "jobs start as fresh processes"),
         ]
 
@@ -75,7 +75,7 @@ class LocalJobs:
         Raises:
             TargetError: It has fewer.
         """
-        gpus.check(count, gpus.look())
+        gpus.check_count(count, gpus.find_gpus())
 
     def render(self, spec: JobSpec | EndpointSpec | StudySpec) -> str:
         """Return the command that would run, as a shell would write it."""
@@ -98,14 +98,14 @@ class LocalJobs:
         """Start the job's process, or leave that to ``follow`` where an environment has to be made first."""
         folder = Path(job.folder)
         if job.resources.gpu_limit:
-            gpus.check(job.resources.gpu_limit, gpus.look({**os.environ, **job.env}))
-        self._jobs[job.name] = started_job = StartedJob(job)
+            gpus.check_count(job.resources.gpu_limit, gpus.find_gpus({**os.environ, **job.env}))
+        self._jobs[job.name] = started = StartedJob(job)
         try:
             self._prepare(job, folder)
         except OSError as error:
             raise disk_error(error, folder) from error
         if not requirements_env.needed(job.requirements):
-            self._start_job(started_job, sys.executable)
+            self._start_job(started, sys.executable)
         return JobRef(target=self.name, name=job.name, data={"folder": job.folder})
 
     def _prepare(self, job: JobSpec, folder: Path) -> None:
@@ -121,8 +121,8 @@ class LocalJobs:
                     _copy(source, shared / source.name)
                 (work / source.name).symlink_to(shared / source.name)
 
-    def _start_job(self, started_job: StartedJob, python: str) -> None:
-        job = started_job.spec
+    def _start_job(self, started: StartedJob, python: str) -> None:
+        job = started.spec
         folder = Path(job.folder)
         threads = threads_for(job.resources.cores, job.parallel)
         request: dict[str, Any] = {
@@ -136,7 +136,7 @@ class LocalJobs:
                 "fetched": str(folder / "fetched.pkl"),
                 "sent": _sent(job, folder),
             },
-            "env": self._environment(started_job, threads),
+            "env": self._environment(started, threads),
             "cwd": str(folder / "work"),
             "exit_path": str(folder / "exit.json"),
             "threads": threads,
@@ -146,12 +146,12 @@ class LocalJobs:
         def start() -> Process:
             output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
-                return start_process(request, output, python=python, warm=worker, cancelled=started_job.cancelled)
+                return start_process(request, output, python=python, warm=worker, cancelled=started.cancelled)
             finally:
                 os.close(output)
-                started_job.notes = worker.take_notes() if worker is not None else []
+                started.notes += [Noted(text=text) for text in (worker.take_notes() if worker is not None else ())]
 
-        started_job.begin(start)
+        started.begin(start)
 
     def warm_up(self, job: JobSpec) -> None:
         """Let the worker of such jobs import what they need while the caller does something else."""
@@ -170,8 +170,8 @@ class LocalJobs:
             self._workers[key] = WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
 
-    def _environment(self, started_job: StartedJob, threads: int) -> dict[str, str]:
-        job = started_job.spec
+    def _environment(self, started: StartedJob, threads: int) -> dict[str, str]:
+        job = started.spec
         env = {**os.environ, **self._config.storage_env}
         if env.get("MPLBACKEND", "").startswith("module://"):  # the notebook's own; a job has no notebook
             env["MPLBACKEND"] = "agg"
@@ -182,95 +182,98 @@ class LocalJobs:
             "KAPTAIN_FRAMEWORK": job.framework.value,
             "KAPTAIN_RUN_ID": job.run_id,
             "KAPTAIN_CHANNEL": f"file:{Path(job.folder) / 'channel.jsonl'}",
-            "KAPTAIN_JOB": started_job.mark,
+            "KAPTAIN_JOB": started.mark,
             **({"KAPTAIN_TRIAL": str(job.trial)} if job.trial is not None else {}),
         }
         if job.resources.cores is not None:
             env = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **env}
         env |= self._config.variables(job)
         if job.resources.gpu_limit:
-            devices, started_job.note = self._gpus.take(job.name, job.resources.gpu_limit, env)
+            devices, note = self._gpus.take(job.name, job.resources.gpu_limit, env)
             env |= devices
+            started.notes += [Noted(text=note, warning=True)] if note else []
         return env
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
-        """Yield the job's events; works in the process that submitted it and, by the job's files, in any other."""
-        folder = Path(job.data["folder"])
-        started_job = self._jobs.get(job.name)
-        if started_job is None:
-            yield from follow_files(folder, after)
+        """Yield the job's events; works in the process that submitted it and, by the job's files, in any other.
+
+        A job is installing (where it needs an environment), starting (its worker imports), running, and ended. Stop and
+        the run's time limit end each of them; a trial's time limit, and the memory's, count from running.
+        """
+        started = self._jobs.get(job.name)
+        if started is None:
+            yield from follow_files(Path(job.data["folder"]), after)
             return
-        reader = JobFiles(folder, started_job.spec.metric_names, after, started_job.spec.settings)
-        if started_job.starting is None and not started_job.stopping:
-            yield from self._launch_in_environment(started_job)
-        yield from started_job.await_start()
-        process = started_job.process
-        if process is None:
-            self._jobs.pop(job.name, None)
-            self._gpus.give_back(job.name)
-            yield started_job.never_started()
-            return
-        started_job.started()
+        if started.starting is None and not started.stopping:
+            yield from self._launch_in_environment(started)
+        yield from started.await_start()
+        if started.process is None:
+            last = started.never_started()
+        else:
+            last = yield from self._follow_process(started, started.process, after)
+        self._jobs.pop(job.name, None)
+        self._gpus.give_back(job.name)
+        yield last
+
+    def _follow_process(
+        self, started: StartedJob, process: Process, after: int
+    ) -> Generator[Event, None, StateChanged]:
+        """Yield the events of a job that runs; returns how it has ended."""
+        job = started.spec
+        reader = JobFiles(Path(job.folder), job.metric_names, after, job.settings)
+        started.count_time()
         yield StateChanged(state=RunState.RUNNING)
-        for text in started_job.notes:
-            yield Noted(text=text)
-        if started_job.note:
-            yield Noted(text=started_job.note, warning=True)
-        if started_job.spec.workers > 1:
-            yield Noted(text=f"The local target runs one worker instead of {started_job.spec.workers}.")
-        memory = MemoryWatch(process.pid, started_job.spec.resources.memory_bytes)
+        yield from started.notes
+        if job.workers > 1:
+            yield Noted(text=f"The local target runs one worker instead of {job.workers}.")
+        memory = MemoryWatch(process.pid, job.resources.memory_bytes)
         timed_out = False
         while process.wait(_TICK) is None:
             yield from reader.news()
-            if started_job.late:
-                timed_out = True
-                process.kill(signal.SIGKILL)
-            elif memory.exceeded():
+            timed_out = timed_out or started.overdue
+            if timed_out or memory.exceeded():
                 process.kill(signal.SIGKILL)
         yield from reader.news()
-        yield from reader.last_words()
-        self._jobs.pop(job.name, None)
-        self._gpus.give_back(job.name)
-        if started_job.spec.trial is not None:
-            shutil.rmtree(folder / "work", ignore_errors=True)
+        yield from reader.rest()
+        if job.trial is not None:
+            shutil.rmtree(Path(job.folder) / "work", ignore_errors=True)
         assert process.exit is not None
         code = process.exit.code
         if code is None:  # there is no worker any more to end what the job has left
-            end_marked(started_job.mark)
-        if code == 0 and not started_job.stopping:
-            yield StateChanged(state=RunState.SUCCEEDED, exit_code=0)
-        elif started_job.stopping:
-            yield StateChanged(state=RunState.STOPPED, reason=started_job.reason or "stopped", exit_code=code)
-        elif timed_out:
-            yield started_job.timed_out(code)
-        elif memory.reason:
-            yield StateChanged(state=RunState.FAILED, reason=memory.reason, hint=memory.hint, exit_code=code)
-        elif code is None:
+            end_marked(started.mark)
+        if started.stopping:
+            return StateChanged(state=RunState.STOPPED, reason=started.reason or "stopped", exit_code=code)
+        if code == 0:
+            return StateChanged(state=RunState.SUCCEEDED, exit_code=0)
+        if timed_out:
+            return started.timed_out(code)
+        if memory.reason:
+            return StateChanged(state=RunState.FAILED, reason=memory.reason, hint=memory.hint, exit_code=code)
+        if code is None:
             reason = "the worker that ran the job was killed from outside, often because memory ran out"
-            hint = "run it again" if started_job.spec.trial is None else "where memory is short, lower --parallel"
-            yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, lost=True)
-        else:
-            reason, hint = explain(code, reader.tail())
-            yield StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
+            hint = "run it again" if job.trial is None else "where memory is short, lower --parallel"
+            return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, lost=True)
+        reason, hint = explain(code, reader.tail())
+        return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
 
-    def _launch_in_environment(self, started_job: StartedJob) -> Iterator[Event]:
-        requirements = started_job.spec.requirements
+    def _launch_in_environment(self, started: StartedJob) -> Iterator[Event]:
+        requirements = started.spec.requirements
         yield Noted(text="Installing requirements: " + without_passwords(", ".join(requirements)))
         try:
-            env = {**os.environ, **self._config.variables(started_job.spec)}
-            python = requirements_env.prepare(requirements, self._config.cache, lambda: started_job.stopping, env)
-            if not started_job.stopping:
-                self._start_job(started_job, python)
+            env = {**os.environ, **self._config.variables(started.spec)}
+            python = requirements_env.prepare(requirements, self._config.cache, lambda: started.stopping, env)
+            if not started.stopping:
+                self._start_job(started, python)
         except TargetError as error:
-            started_job.reason, started_job.hint = error.message, error.hint
+            started.reason, started.hint = error.message, error.hint
 
     def stop(self, job: JobRef) -> None:
         """Ask the job's processes to end, then end them."""
-        started_job = self._jobs.get(job.name)
-        if started_job is None:
+        started = self._jobs.get(job.name)
+        if started is None:
             return
-        started_job.stopping = True
-        process = started_job.process
+        started.stopping = True
+        process = started.process
         if process is None:
             return
         process.kill(signal.SIGTERM)

@@ -28,6 +28,7 @@ from kaptain_magics.targets.endpoint_store import (
     url_of,
 )
 from kaptain_magics.targets.local.deployed import Deployed, Placed
+from kaptain_magics.targets.local.endpoint_locks import EndpointLocks
 from kaptain_magics.targets.local.instances import (
     SERVER,
     Instance,
@@ -38,7 +39,6 @@ from kaptain_magics.targets.local.instances import (
 )
 from kaptain_magics.targets.local.local_traffic import DRAIN, LocalTraffic, port_of
 from kaptain_magics.targets.local.server_environment import artifact, environment, is_free
-from kaptain_magics.targets.local.turns import Turns
 
 _HUNG = 5.0  # seconds for a server to say that it lives, and for one that does not to leave before it is killed
 
@@ -63,7 +63,7 @@ class LocalServing:
         self._folder = config.home / "local" / "endpoints"
         self._variables = config.variables
         self._store = EndpointStore(self._folder, Deployed)
-        self._turns = Turns(config.home / "local" / "turns")
+        self._locks = EndpointLocks(config.home / "local" / "turns")
         self._launch = launch
         self._interpreter = interpreter
         self._cancelled = threading.Event()
@@ -85,21 +85,21 @@ class LocalServing:
         yield StateChanged(state=RunState.RUNNING)
         yield from _notes(endpoint)
         with ExitStack() as stack:
-            turn = self._turns.ask(endpoint.name, endpoint.run_id, stack)
+            turn = self._locks.queue(endpoint.name, endpoint.run_id, stack)
             if not turn():
-                yield Noted(text=f"Another deployment of {endpoint.name} is going on: this one follows it.")
+                yield Noted(text=f"Another deployment of {endpoint.name} is running: waiting for it to end.")
             yield from self._deploy(endpoint, turn)
 
     def _deploy(self, endpoint: EndpointSpec, turn: Callable[[], bool]) -> Iterator[Event]:
-        instances: list[Instance] = []
+        servers: list[Instance] = []
         try:
             yield EndpointChanged(name=endpoint.name, state=EndpointState.PENDING)
             while not turn():
                 if self._cancelled.wait(0.02):
                     raise ServingError("the deployment was stopped", "deploy it again")
-            placed = self._start(endpoint, instances)
+            placed = self._start(endpoint, servers)
             self._put(endpoint, placed)
-            instances.clear()
+            servers.clear()
             status = self.endpoint(endpoint.name)
             yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
             yield StateChanged(state=RunState.SUCCEEDED)
@@ -109,7 +109,7 @@ class LocalServing:
             state = RunState.STOPPED if stopped else RunState.FAILED
             yield StateChanged(state=state, reason=error.message, hint=error.hint)
         finally:
-            self._end(instances)
+            self._end(servers)
             if turn():
                 self._sweep(endpoint.name)
 
@@ -163,7 +163,7 @@ class LocalServing:
     def set_traffic(self, name: str, canary_percent: int) -> None:
         """Give the canary so many percent: 100 promotes it, 0 rolls it back."""
         check_percentage(canary_percent)
-        with self._turns.change(name):
+        with self._locks.traffic(name):
             deployed = self._store.read(name)
             if deployed.canary is None:
                 raise no_canary(name)
@@ -174,12 +174,12 @@ class LocalServing:
 
     def undeploy(self, name: str) -> None:
         """Remove the endpoint and its canary after their requests in flight are answered."""
-        with self._turns.change(name):
+        with self._locks.traffic(name):
             deployed = self._store.read(name)
             self._end([self._traffic.instance(name, i) for i in deployed.instances])
             self._store.remove(name)
-        with self._turns.alone(name) as alone:
-            if alone:
+        with self._locks.unless_deploying(name) as idle:
+            if idle:
                 self._end(self._unused(name))
                 shutil.rmtree(self._folder / name, ignore_errors=True)
 
@@ -187,8 +187,8 @@ class LocalServing:
         """Find what killed deployments left behind and, with ``force``, remove it; returns a line for each."""
         lines = []
         for name in sorted(path.name for path in self._folder.glob("*") if path.is_dir()):
-            with self._turns.alone(name) as alone, suppress(StateError):
-                if not alone:
+            with self._locks.unless_deploying(name) as idle, suppress(StateError):
+                if not idle:
                     continue
                 left = self._unused(name)
                 lines += [
@@ -219,7 +219,7 @@ class LocalServing:
 
     # ---- starting a server -----------------------------------------------------------------------------------
 
-    def _start(self, spec: EndpointSpec, instances: list[Instance]) -> Placed:
+    def _start(self, spec: EndpointSpec, servers: list[Instance]) -> Placed:
         """Start a server and wait until it has its model; it does not accept requests yet."""
         if sys.platform == "win32":
             raise TargetError("the local target cannot serve on Windows", "deploy with --on docker")
@@ -232,7 +232,7 @@ class LocalServing:
         token = self._store.token(spec)
         python = self._interpreter(spec)
         instance = Instance.make(self._folder / spec.name)
-        instances.append(instance)
+        servers.append(instance)
         options: dict[str, Any] = {
             "model_name": spec.name,
             "folder": str(folder),
@@ -282,7 +282,7 @@ class LocalServing:
 
     def _put(self, spec: EndpointSpec, placed: Placed) -> None:
         """Give a ready server its requests."""
-        with self._turns.change(spec.name):
+        with self._locks.traffic(spec.name):
             deployed = self._store.find(spec.name)
             self._check(spec, deployed)
             instance = self._traffic.instance(spec.name, placed.instance)

@@ -108,5 +108,5 @@ def port_of(instance: Instance) -> int:
     """
     info = instance.info
     if info is None:
-        raise ServingError("the server has not said where it listens", instance.log_end())
+        raise ServingError("the server has not reported its port", instance.log_end())
     return info.port

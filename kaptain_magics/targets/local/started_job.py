@@ -28,8 +28,8 @@ class StartedJob:
         self.mark = run_mark(spec.run_id) + new_hex(16)
         self.process: Process | None = None
         self.stopping = False
-        self.reason = self.hint = self.note = ""
-        self.notes: list[str] = []
+        self.reason = self.hint = ""
+        self.notes: list[Noted] = []  # for when it runs
         self.starting: threading.Thread | None = None
         self._error: BaseException | None = None
         self._limit = spec.timeout or float("inf")
@@ -69,25 +69,25 @@ class StartedJob:
         if self._error is not None:
             raise self._error
 
-    def started(self) -> None:
-        """Take note that the process runs now."""
+    def count_time(self) -> None:
+        """Begin to count a trial's time: its process runs now."""
         if self.spec.trial is not None:
             self._deadline = time.monotonic() + self._limit
 
     @property
-    def late(self) -> bool:
+    def overdue(self) -> bool:
         """Whether its time is up."""
         return time.monotonic() > self._deadline
 
     def cancelled(self) -> bool:
         """Whether a job that has not started yet never shall."""
-        return self.stopping or self.late
+        return self.stopping or self.overdue
 
     def never_started(self) -> StateChanged:
         """Return how a job has ended that has no process."""
         if self.stopping:
             return StateChanged(state=RunState.STOPPED, reason="stopped")
-        if self.late:
+        if self.overdue:
             return self.timed_out()
         return StateChanged(state=RunState.FAILED, reason=self.reason, hint=self.hint)
 

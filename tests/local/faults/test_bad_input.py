@@ -156,7 +156,7 @@ TRAIN = "%%kaptain_train dev/good --model clf\n" + MODEL
     [
         ("KAPTAIN_TARGET", "dockr", "did you mean 'docker'?"),
         ("KAPTAIN_ON_INTERRUPT", "wait", "write stop or detach"),
-        ("KAPTAIN_LOG_LINES", "many", "a setting cannot be used"),
+        ("KAPTAIN_PENDING_TIMEOUT", "many", "invalid setting"),
         ("KAPTAIN_HOME", "/dev/null/state", "cannot use /dev/null/state"),
         ("KAPTAIN_STORAGE_URI", "ftp://example.com/models", "ftp"),
         ("KAPTAIN_STORAGE_URI", "file:///dev/null/models", "/dev/null/models"),

@@ -102,8 +102,9 @@ def test_a_killed_worker_ends_its_job_with_a_reason_and_the_next_run_works(works
 KERNEL = """
 import sys, time
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.script import capture
-run = Workspace().model("dev/kill").plan_training(capture(sys.argv[1])).start()
+run = Workspace().model("dev/kill").plan_training(TrainingRequest(script=capture(sys.argv[1]))).start()
 print(run.run_id, flush=True)
 time.sleep(600)
 """

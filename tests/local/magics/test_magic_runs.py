@@ -81,7 +81,7 @@ def test_what_cannot_be_sent_or_brought_back_is_said_in_one_line(notebook: Noteb
         error = notebook.error(f"%%kaptain_train dev/send --send {name}\nprint(1)\n")
         assert f"`{name}` cannot be sent: the job does not have the notebook's" in str(error)
     error = notebook.error("%%kaptain_train dev/send --fetch k\nclass K:\n    pass\nk = K()\n")
-    assert "cannot be made here" in str(error)
+    assert "cannot be loaded here" in str(error)
     assert "kaptain_magics/model" not in capsys.readouterr().out
 
 
@@ -240,7 +240,7 @@ def test_a_stopped_study_goes_on(notebook: Notebook) -> None:
     resumed = notebook.run("%kaptain_tune dev/again --resume --trials 9")
     assert resumed.state is RunState.SUCCEEDED
     assert finished(resumed) == 9
-    assert "without algorithm" in str(notebook.error("%kaptain_tune dev/again --resume --algorithm grid"))
+    assert "so --algorithm cannot be given" in str(notebook.error("%kaptain_tune dev/again --resume --algorithm grid"))
 
 
 def test_a_study_is_resumed_by_its_run(notebook: Notebook) -> None:

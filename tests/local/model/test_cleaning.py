@@ -33,7 +33,7 @@ def test_one_that_cannot_be_removed_does_not_stop_the_others(monkeypatch: pytest
     assert lines[0].startswith("first: cannot be removed now: ")
     assert lines[1] == "second"
     assert removed == ["second"]
-    assert "cannot be looked at now" in lines[2]
+    assert "cannot be checked now" in lines[2]
 
 
 @pytest.mark.s3

@@ -209,12 +209,13 @@ os.umask(int(sys.argv[1], 8))
 os.nice(int(sys.argv[2]))
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[3]), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.script import capture
 source = '''
 import os, resource
 print(oct(os.umask(0)), os.nice(0), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 '''
-run = Workspace().model("dev/warm").plan_training(capture(source)).start()
+run = Workspace().model("dev/warm").plan_training(TrainingRequest(script=capture(source))).start()
 run.wait(60)
 print(run.log())
 """

@@ -14,6 +14,7 @@ from kaptain_magics.core.events import Noted
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import ConfigError
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.processes.job_process import Process
 from kaptain_magics.processes.memory import shortage
 from kaptain_magics.processes.start_process import start_process
@@ -92,7 +93,7 @@ def test_idle_workers_end_in_the_order_of_their_last_use(
 
 
 def notes_of(source: str) -> list[str]:
-    run = Workspace().model("dev/room").plan_training(capture(source)).start()
+    run = Workspace().model("dev/room").plan_training(TrainingRequest(script=capture(source))).start()
     assert run.wait(60) is RunState.SUCCEEDED, run.reason
     return [event.text for event in run.folder.events() if isinstance(event, Noted) and "memory" in event.text]
 
@@ -109,7 +110,7 @@ def test_a_start_makes_room_and_notes_say_so(
     assert re.fullmatch(r"Ended \d idle warm workers?: only [\d.]+ of [\d.]+ GB of memory was available\.", ended)
     assert not kind.with_suffix("").exists()
     again = notes_of("import one")
-    assert any(text.startswith("The warm worker was ended, so its imports are done again: only") for text in again)
+    assert any(text.startswith("Importing again, since the warm worker was ended: only") for text in again)
 
 
 def test_a_bound_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

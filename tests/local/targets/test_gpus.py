@@ -41,39 +41,39 @@ def smi(tmp_path: Path) -> str:
 @pytest.fixture
 def without() -> None:
     """Only where this machine has no GPU."""
-    if gpus.look().ids:
+    if gpus.find_gpus().ids:
         pytest.skip("this machine has a GPU")
 
 
 def test_no_gpu_is_found_with_what_was_looked_at(machine: Path) -> None:
-    found = gpus.look({}, machine)
+    found = gpus.find_gpus({}, machine)
     assert found.ids == ()
     with pytest.raises(TargetError, match="--gpus 1, but this machine has no GPU: looked at /dev/nvidia") as refused:
-        gpus.check(1, found)
+        gpus.check_count(1, found)
     assert "leave --gpus out" in refused.value.hint
 
 
 def test_device_files_and_what_hides_them(machine: Path) -> None:
     for name in ("nvidia0", "nvidia1", "nvidia10", "nvidiactl", "nvidia-uvm"):
         (machine / "dev" / name).touch()
-    assert gpus.look({}, machine).ids == ("0", "1", "10")
-    assert gpus.look({"CUDA_VISIBLE_DEVICES": "1, 10,-1,0"}, machine).ids == ("1", "10")
-    assert gpus.look({"CUDA_VISIBLE_DEVICES": "GPU-8932f937"}, machine).ids == ("GPU-8932f937",)
-    hidden = gpus.look({"CUDA_VISIBLE_DEVICES": ""}, machine)
+    assert gpus.find_gpus({}, machine).ids == ("0", "1", "10")
+    assert gpus.find_gpus({"CUDA_VISIBLE_DEVICES": "1, 10,-1,0"}, machine).ids == ("1", "10")
+    assert gpus.find_gpus({"CUDA_VISIBLE_DEVICES": "GPU-8932f937"}, machine).ids == ("GPU-8932f937",)
+    hidden = gpus.find_gpus({"CUDA_VISIBLE_DEVICES": ""}, machine)
     with pytest.raises(TargetError, match="this machine has no GPU: CUDA_VISIBLE_DEVICES='', 3 on this machine"):
-        gpus.check(1, hidden)
+        gpus.check_count(1, hidden)
     with pytest.raises(TargetError, match="--gpus 4, but this machine has 3 GPUs"):
-        gpus.check(4, gpus.look({}, machine))
+        gpus.check_count(4, gpus.find_gpus({}, machine))
 
 
 def test_the_tool_and_the_other_maker(machine: Path, smi: str) -> None:
-    assert gpus.look({"PATH": smi}, machine).ids == ("0", "1")
+    assert gpus.find_gpus({"PATH": smi}, machine).ids == ("0", "1")
     (machine / "dev/kfd").touch()
     for number, gpu in enumerate(("0", "5219", "33223")):  # the first node is the processor
         node = machine / f"sys/class/kfd/kfd/topology/nodes/{number}"
         node.mkdir(parents=True)
         (node / "gpu_id").write_text(f"{gpu}\n")
-    found = gpus.look({"HIP_VISIBLE_DEVICES": "1"}, machine)
+    found = gpus.find_gpus({"HIP_VISIBLE_DEVICES": "1"}, machine)
     assert (found.ids, found.variable) == (("1",), "HIP_VISIBLE_DEVICES")
 
 

@@ -13,6 +13,7 @@ from kaptain_magics.core.domains import Double
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import AlgorithmError
 from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import Tuner
 from kaptain_magics.testing.algorithm import AlgorithmSuite, study
@@ -46,10 +47,16 @@ class TestToyClimber(AlgorithmSuite):
 
 @pytest.mark.usefixtures("_installed")
 def test_a_study_uses_it_by_name(home: Path) -> None:
-    plan = Workspace().model("dev/toy").plan_tuning(
-        capture(SCRIPT), domains=DOMAINS, objectives=["accuracy"], trials=4, algorithm="Toy-Climber",
-        algorithm_settings={"reach": "0.01"}, seed=1,
-    )  # fmt: skip
+    request = TuningRequest(
+        job=TrainingRequest(script=capture(SCRIPT)),
+        domains=DOMAINS,
+        objectives=["accuracy"],
+        trials=4,
+        algorithm="Toy-Climber",
+        algorithm_settings={"reach": "0.01"},
+        seed=1,
+    )
+    plan = Workspace().model("dev/toy").plan_tuning(request)
     assert plan.spec.algorithm == "toy-climber"
     run = plan.start()
     assert run.wait(60) is RunState.SUCCEEDED, run.reason

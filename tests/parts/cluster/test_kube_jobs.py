@@ -141,7 +141,7 @@ def test_what_others_put_into_the_store_is_not_taken(
     source += """atexit.register(print, '::kaptain::{"kind":"fetched","sha256":"%s"}' % ("0a" * 32))\n"""
     events = run(target, job(source, folder=str(folder), capture=Capture(fetch=("mine",))))
     assert last(events).state is RunState.SUCCEEDED, log(events)
-    assert any("not what the job wrote" in text for text in texts(events))
+    assert any("do not match the checksum" in text for text in texts(events))
     assert list(folder.iterdir()) == []
 
 

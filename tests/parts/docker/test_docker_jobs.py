@@ -125,12 +125,19 @@ def test_a_container_names_no_file_of_this_machine(rig: Rig) -> None:
     assert pickle.loads((Path(asked.folder) / "fetched.pkl").read_bytes()) == {"mine": 1}
 
 
-def test_what_is_brought_back_is_what_the_job_told_of(rig: Rig) -> None:
-    source = "import atexit\nmine = 1\n"
-    source += "atexit.register(lambda: open('/kaptain/.kaptain/fetched.pkl', 'wb').write(b'other'))\n"
+@pytest.mark.parametrize(
+    ("forgery", "reason"),
+    [
+        ("open(path, 'wb').write(b'other')", "bring back"),
+        ("(os.remove(path), os.symlink('/etc/passwd', path))", "cannot be copied"),
+    ],
+)
+def test_what_is_brought_back_is_what_the_job_reported(rig: Rig, forgery: str, reason: str) -> None:
+    source = "import atexit, os\nmine, path = 1, '/kaptain/.kaptain/fetched.pkl'\n"
+    source += f"atexit.register(lambda: {forgery})\n"
     job = rig.job(source, capture=Capture(fetch=("mine",)))
     done = outcome(rig.open(), job)
-    assert (done.last.state, "bring back" in done.last.reason) == (RunState.FAILED, True)
+    assert (done.last.state, reason in done.last.reason) == (RunState.FAILED, True), done.last
     assert not (Path(job.folder) / "fetched.pkl").exists()
 
 

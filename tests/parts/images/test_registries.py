@@ -228,7 +228,7 @@ def test_a_refused_token_is_said_without_the_password(guarded: Server, docker_co
 def test_a_login_is_not_sent_to_an_unsafe_place() -> None:
     auth_client = RegistryAuth("registry.example.com", access(Path("/nowhere")))
     challenge = {"WWW-Authenticate": 'Bearer realm="http://thief.example.com/token"'}
-    with pytest.raises(CredentialsError, match="no safe place to log in"):
+    with pytest.raises(CredentialsError, match="does not use HTTPS"):
         auth_client.log_in(HTTPResponse(headers=challenge, status=401), "repository:a:pull", PoolManager())
 
 

@@ -96,7 +96,7 @@ def test_what_is_missing_twice_or_endless_is_said(project: Path) -> None:
     with pytest.raises(ImageError, match="there is no file or folder"):
         paths(project, "nothing")
     (project / "training.py").write_text("")
-    with pytest.raises(ImageError, match=r"two files are to be training\.py"):
+    with pytest.raises(ImageError, match=r"two files are named training\.py"):
         paths(project, "training.py")
     (project / "data" / "loop").symlink_to(project / "data")
     with pytest.raises(ImageError, match="a link to a folder that holds it"):

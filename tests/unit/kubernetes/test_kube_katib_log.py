@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kaptain_magics.core.metric_lines import explain_missing
-from kaptain_magics.targets.kubernetes.studies.katib import said_by_script
+from kaptain_magics.targets.kubernetes.studies.study_follower import script_lines
 
 LOG = """\
 I1125 10:31:02.123456      14 main.go:396] Trial Name: m-tune-1-abc
@@ -15,6 +15,6 @@ ValueError: no
 
 
 def test_the_scripts_lines_are_kept_and_the_collectors_are_not() -> None:
-    log = said_by_script(LOG)
+    log = script_lines(LOG)
     assert log == "fit\naccuracy: 0.93\nValueError: no\n"
     assert "this line looks like it: accuracy: 0.93" in explain_missing("accuracy", log)[0]

@@ -80,7 +80,7 @@ def test_the_better_of_trained_and_tuned_whichever_is_newer(workspace: Workspace
     assert told(choice) == (
         "deploying trained revision aa110000 (accuracy 0.97, 3 min ago) over tuned revision bb220000 "
         "(accuracy 0.95, 1 min ago): the better accuracy (maximize)\n"
-        "the newest all the same: --revision bb220000"
+        "to deploy the newest: --revision bb220000"
     )
     newer = save(workspace, "cc33", "tuned", accuracy=0.99)
     choice = choose_revision(workspace, MODEL)
@@ -138,15 +138,15 @@ def test_revisions_that_were_never_compared(workspace: Workspace) -> None:
 
 def test_a_revision_by_its_beginning(workspace: Workspace) -> None:
     with pytest.raises(ModelError, match="train it first"):
-        choose_revision(workspace, MODEL, word="aa")
+        choose_revision(workspace, MODEL, revision="aa")
     one, other = save(workspace, "aa11", accuracy=0.97), save(workspace, "aa22", accuracy=0.95)
     for word, revision in (("aa11", one), ("AA2", other), (one.revision, one)):
-        choice = choose_revision(workspace, MODEL, word=word)
+        choice = choose_revision(workspace, MODEL, revision=word)
         assert choice.revision == revision
         assert told(choice).endswith("as named")
     for word, said in (("aa", "2 revisions begin with 'aa'"), ("b", "there is no revision 'b'")):
         with pytest.raises(ModelError, match=said) as refused:
-            choose_revision(workspace, MODEL, word=word)
+            choose_revision(workspace, MODEL, revision=word)
         lines = refused.value.hint.splitlines()
         assert [line.split()[2] for line in lines[1:]] == ["aa220000", "aa110000"]
         assert "accuracy 0.95, just now" in lines[1]
@@ -181,7 +181,7 @@ def test_an_older_model_is_never_deployed_without_a_word(
     assert re.match(said, warning.text)
     assert hint in warning.hint
     assert not note.warning
-    assert len(choose_revision(workspace, MODEL, word="aa").notes) == 1  # it was named
+    assert len(choose_revision(workspace, MODEL, revision="aa").notes) == 1  # it was named
     last.lock.release()
 
 
@@ -189,7 +189,7 @@ def test_the_best_so_far_of_a_study_that_was_stopped_comes_with_a_warning(worksp
     save(workspace, "aa11", "tuned", run_id=ended(workspace, RunState.STOPPED).run_id, accuracy=0.9)
     warning, _ = choose_revision(workspace, MODEL).notes
     assert "stopped just now) kept the best of its trials so far; deploying tuned revision aa110000" in warning.text
-    assert warning.hint == "%kaptain_tune dev/mnist --resume goes on with it"
+    assert warning.hint == "%kaptain_tune dev/mnist --resume continues it"
 
 
 def test_ages() -> None:

@@ -98,7 +98,7 @@ class Cluster:
     def request(
         self,
         method: str,
-        where: str,
+        url_path: str,
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content: str = "application/json",
@@ -108,7 +108,7 @@ class Cluster:
 
         Args:
             method: HTTP method.
-            where: URL path.
+            url_path: URL path.
             query: URL parameters.
             body: What to send as JSON.
             content: Its media type.
@@ -124,7 +124,7 @@ class Cluster:
         pause, again = 0.1, False
         while True:
             try:
-                status, data = self._ask(method, where, query, body, content)
+                status, data = self._ask(method, url_path, query, body, content)
             except UnreachableError:
                 if time.monotonic() > until:
                     raise
@@ -133,7 +133,8 @@ class Cluster:
                     self._met = True
                     return json.loads(data) if data else {}
                 if status == 409 and again and method == "POST" and isinstance(body, dict):
-                    return self.request("GET", f"{where}/{body['metadata']['name']}")  # made before the answer was lost
+                    # created by an attempt whose answer was lost
+                    return self.request("GET", f"{url_path}/{body['metadata']['name']}")
                 passing = status in _PASSING or (status == 500 and b"etcd" in data)
                 if not passing or time.monotonic() > until:
                     raise api_error(status, data)
@@ -142,12 +143,12 @@ class Cluster:
             pause = min(pause * 1.6, 2.0)
 
     def _ask(
-        self, method: str, where: str, query: Mapping[str, str] | None, body: Any, content: str
+        self, method: str, url_path: str, query: Mapping[str, str] | None, body: Any, content: str
     ) -> tuple[int, bytes]:
         from urllib3.exceptions import HTTPError
 
         sent = json.dumps(body).encode() if body is not None else None
-        response = self.open(method, where, query, sent, content)
+        response = self.open(method, url_path, query, sent, content)
         try:
             return response.status, response.data
         except (HTTPError, OSError) as error:
@@ -158,7 +159,7 @@ class Cluster:
     def open(
         self,
         method: str,
-        where: str,
+        url_path: str,
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
         content: str = "application/json",
@@ -173,7 +174,7 @@ class Cluster:
         import urllib3
         from urllib3.exceptions import HTTPError
 
-        url = self.host + where + (f"?{urlencode(query)}" if query else "")
+        url = self.host + url_path + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": accept, "User-Agent": "kaptain-magics", **({"Content-Type": content} if body else {})}
         headers |= self.credentials()
         limit = urllib3.Timeout(connect=5.0, read=timeout)
@@ -203,12 +204,12 @@ class Cluster:
     def get(self, kind: str, name: str) -> Manifest | None:
         """Return an object, or ``None`` when it is not there."""
         try:
-            found: Manifest = self.request("GET", self.path(kind, name))
+            thing: Manifest = self.request("GET", self.path(kind, name))
         except ApiError as error:
             if error.code == 404:
                 return None
             raise
-        return found
+        return thing
 
     def list(self, kind: str, labels: str = "", fields: str = "") -> list[Manifest]:
         """Return the objects of a kind that the selectors choose; none where the kind itself is not there."""
@@ -223,9 +224,9 @@ class Cluster:
 
     def create(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
         """Create an object and return it as the server keeps it."""
-        where = self.path(manifest["kind"], api_version=manifest["apiVersion"])
-        made: Manifest = self.request("POST", where, {"dryRun": "All"} if dry_run else None, manifest)
-        return made
+        url_path = self.path(manifest["kind"], api_version=manifest["apiVersion"])
+        created: Manifest = self.request("POST", url_path, {"dryRun": "All"} if dry_run else None, manifest)
+        return created
 
     def put(self, manifest: Manifest) -> Manifest:
         """Create an object, or merge the manifest into the one that is there."""
@@ -262,8 +263,8 @@ class Cluster:
 
     def patch(self, kind: str, name: str, change: Mapping[str, Any], subresource: str = "") -> Manifest:
         """Merge a change into an object."""
-        where = self.path(kind, name, str(change.get("apiVersion", ""))) + (f"/{subresource}" if subresource else "")
-        changed: Manifest = self.request("PATCH", where, None, dict(change), MERGE)
+        url_path = self.path(kind, name, str(change.get("apiVersion", ""))) + (f"/{subresource}" if subresource else "")
+        changed: Manifest = self.request("PATCH", url_path, None, dict(change), MERGE)
         return changed
 
     def delete(self, kind: str, name: str, propagation: str = "Background", grace: int | None = None) -> bool:
@@ -281,9 +282,9 @@ class Cluster:
 
     def allowed(self, verb: str, kind: str, subresource: str = "") -> bool:
         """Ask the server whether this user may do something in this namespace."""
-        where = KINDS[kind]
-        group = where.api_version.rpartition("/")[0]
-        attributes = {"verb": verb, "group": group, "resource": where.plural, "namespace": self.namespace}
+        resource = KINDS[kind]
+        group = resource.api_version.rpartition("/")[0]
+        attributes = {"verb": verb, "group": group, "resource": resource.plural, "namespace": self.namespace}
         if subresource:
             attributes["subresource"] = subresource
         review = {

@@ -51,8 +51,8 @@ class Discovery:
 
     def has(self, kind: str) -> bool:
         """Whether the server knows a kind in the version used here."""
-        where = KINDS[kind]
-        return "/" not in where.api_version or where.plural in self._resources(where.api_version)
+        entry = KINDS[kind]
+        return "/" not in entry.api_version or entry.plural in self._resources(entry.api_version)
 
     @property
     def knative(self) -> bool:
@@ -69,14 +69,14 @@ class Discovery:
         """Whether a Job can leave evictions out of its failures (``podFailurePolicy``, from 1.26 on)."""
         return self.minor >= 26
 
-    def keeps(self, manifest: Manifest, *where: str) -> bool:
+    def keeps(self, manifest: Manifest, *field_path: str) -> bool:
         """Whether the server keeps a field of a manifest; older ones drop in silence what they do not know.
 
         Args:
             manifest: What would be created; nothing is.
-            *where: Keys down to the field.
+            *field_path: Keys down to the field.
         """
-        made: Any = self._cluster.create(manifest, dry_run=True)
-        for key in where:
-            made = (made or {}).get(key) if isinstance(made, dict) else None
-        return made is not None
+        kept: Any = self._cluster.create(manifest, dry_run=True)
+        for key in field_path:
+            kept = (kept or {}).get(key) if isinstance(kept, dict) else None
+        return kept is not None

@@ -56,9 +56,9 @@ def refusal(code: int, message: str) -> tuple[str, str]:
         return problem.sentence, problem.hint
     if match := _FORBIDDEN.search(message):
         user, verb, resource, _, namespace = match.groups()
-        where = f" in namespace {namespace}" if namespace else ""
+        in_namespace = f" in namespace {namespace}" if namespace else ""
         return (
-            f"{user} may not {verb} {resource}{where}",
+            f"{user} may not {verb} {resource}{in_namespace}",
             "ask the cluster's administrator for a role that allows it; %kaptain doctor lists all that is needed",
         )
     if match := _NO_NAMESPACE.search(message):
@@ -102,12 +102,12 @@ def _admission(message: str) -> Problem | None:
 def _options(resources: str) -> dict[str, str]:
     """Return what to add for every resource that a quota wants named: ``cpu,memory`` becomes the options."""
     known = {"cpu": "--cpu 0.5", "memory": "--memory 1G", "nvidia.com/gpu": "--gpus 1"}
-    found = {}
+    options = {}
     for name in resources.split(","):
         plain = name.strip().removeprefix("limits.").removeprefix("requests.")
         if plain:
-            found[plain] = known.get(plain, f"a limit range with a default for {plain}")
-    return found
+            options[plain] = known.get(plain, f"a limit range with a default for {plain}")
+    return options
 
 
 def _more_than_all(requested: str, limited: str) -> bool:
@@ -273,6 +273,6 @@ def condition(thing: Manifest, kind: str) -> Manifest | None:
     """Return the condition of a kind that is true now, if there is one."""
     for one in thing.get("status", {}).get("conditions") or ():
         if one.get("type") == kind and one.get("status") == "True":
-            found: Manifest = one
-            return found
+            true_one: Manifest = one
+            return true_one
     return None

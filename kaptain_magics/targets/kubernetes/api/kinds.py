@@ -49,9 +49,9 @@ KINDS = {
 
 def path(kind: str, namespace: str, name: str = "", api_version: str = "") -> str:
     """Return the URL path of a collection or, with a name, of an object in it."""
-    where = KINDS[kind]
-    version = api_version or where.api_version
+    entry = KINDS[kind]
+    version = api_version or entry.api_version
     parts = ["/apis" if "/" in version else "/api", version]
-    if where.namespaced:
+    if entry.namespaced:
         parts += ["namespaces", namespace]
-    return "/".join([*parts, where.plural, *([name] if name else [])])
+    return "/".join([*parts, entry.plural, *([name] if name else [])])

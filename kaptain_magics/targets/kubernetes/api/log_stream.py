@@ -128,9 +128,9 @@ def _last_lines(cluster: Cluster, pod: str, container: str, query: dict[str, str
 
 
 def _open(cluster: Cluster, pod: str, container: str, query: dict[str, str], quiet: float) -> BaseHTTPResponse:
-    where = f"{cluster.path('Pod', pod)}/log"
+    url_path = f"{cluster.path('Pod', pod)}/log"
     query = {"container": container, "timestamps": "true", **query}
-    return cluster.open("GET", where, query, timeout=quiet, accept="*/*")
+    return cluster.open("GET", url_path, query, timeout=quiet, accept="*/*")
 
 
 def _refuse(response: BaseHTTPResponse) -> None:

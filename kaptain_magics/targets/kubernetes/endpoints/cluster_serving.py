@@ -30,10 +30,10 @@ class KubernetesServing:
         self._kserve, self._plain = KServeServing(session), PlainServing(session)
 
     def _for_new(self) -> KServeServing | PlainServing:
-        wanted = self._session.config.settings.get("cluster_serving") or "auto"
-        if wanted not in ("auto", "kserve", "plain"):
-            raise ConfigError(f"cluster_serving {wanted!r} is unknown", "write auto, kserve or plain")
-        return self._kserve if wanted == "kserve" or (wanted == "auto" and self._has_kserve) else self._plain
+        setting = self._session.config.settings.get("cluster_serving") or "auto"
+        if setting not in ("auto", "kserve", "plain"):
+            raise ConfigError(f"cluster_serving {setting!r} is unknown", "write auto, kserve or plain")
+        return self._kserve if setting == "kserve" or (setting == "auto" and self._has_kserve) else self._plain
 
     @property
     def _has_kserve(self) -> bool:
@@ -41,12 +41,12 @@ class KubernetesServing:
 
     def _for(self, name: str) -> KServeServing | PlainServing:
         try:
-            there = self._has_kserve and self._session.cluster.get("InferenceService", name) is not None
+            by_kserve = self._has_kserve and self._session.cluster.get("InferenceService", name) is not None
         except ApiError as error:
             if error.code != 403:
                 raise
-            there = False  # what may not be read was not made by this user
-        return self._kserve if there else self._plain
+            by_kserve = False  # what may not be read was not made by this user
+        return self._kserve if by_kserve else self._plain
 
     def objects(self, endpoint: EndpointSpec) -> list[Manifest]:
         """Return everything that an endpoint is made of."""

@@ -72,14 +72,14 @@ class EndpointParts:
                 "pods cannot get a model from a directory of this machine",
                 "set an S3 store that the cluster reaches: %config KaptainMagics.storage_uri = 's3://bucket/prefix'",
             )
-        about = self.metadata(endpoint, f"{endpoint.name}-secret", Part.STORAGE)
-        storage = secrets.secret(about, self._session.storage[0])
+        metadata = self.metadata(endpoint, f"{endpoint.name}-secret", Part.STORAGE)
+        storage = secrets.secret(metadata, self._session.storage[0])
         storage["metadata"]["annotations"] |= annotations or {}
-        found = [storage]
+        manifests = [storage]
         config = self._credentials(self._image(endpoint))
         if config:
-            about = self.metadata(endpoint, f"{endpoint.name}-registry", Part.REGISTRY)
-            found.append(secrets.pull_secret(about, config))
+            metadata = self.metadata(endpoint, f"{endpoint.name}-registry", Part.REGISTRY)
+            manifests.append(secrets.pull_secret(metadata, config))
         account = {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
@@ -88,7 +88,7 @@ class EndpointParts:
         }
         if config:
             account["imagePullSecrets"] = [{"name": f"{endpoint.name}-registry"}]
-        return [*found, account]
+        return [*manifests, account]
 
     def _image(self, endpoint: EndpointSpec) -> str:
         """Return the image of our own server, empty where none is named."""
@@ -144,8 +144,8 @@ class EndpointParts:
             files[payload.AUTHORITIES] = self._session.storage[1]
         if endpoint.requirements:
             files["requirements.txt"] = "".join(f"{line}\n" for line in endpoint.requirements).encode()
-        about = self.metadata(endpoint, setup.payload, Part.PAYLOAD)
-        return secrets.binary_secret(about, files | self._variables(endpoint))
+        metadata = self.metadata(endpoint, setup.payload, Part.PAYLOAD)
+        return secrets.binary_secret(metadata, files | self._variables(endpoint))
 
     def variables_payload(self, endpoint: EndpointSpec, setup: Setup) -> Manifest:
         """Return the secret with the variables of an endpoint that another's server serves."""

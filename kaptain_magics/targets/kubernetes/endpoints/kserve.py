@@ -59,10 +59,10 @@ class KServeServing:
     @property
     def mode(self) -> str:
         """KServe's deployment mode: serverless where Knative is there (setting ``kserve_mode`` decides otherwise)."""
-        wanted = self._session.config.settings.get("kserve_mode", "").lower()
-        if wanted in ("raw", RAW.lower()):
+        setting = self._session.config.settings.get("kserve_mode", "").lower()
+        if setting in ("raw", RAW.lower()):
             return RAW
-        return SERVERLESS if wanted == SERVERLESS.lower() or self._session.discovery.knative else RAW
+        return SERVERLESS if setting == SERVERLESS.lower() or self._session.discovery.knative else RAW
 
     # ---- deploying -----------------------------------------------------------------------------------------------
 
@@ -72,9 +72,9 @@ class KServeServing:
         annotations = manifests.storage_annotations(env)
         trusted: list[Manifest] = []
         if authorities:  # for KServe's own initializer
-            about = self._parts.metadata(endpoint, f"{endpoint.name}-authorities")
-            trusted = [manifests.authorities(about, authorities)]
-            annotations[manifests.AUTHORITIES] = about["name"]
+            metadata = self._parts.metadata(endpoint, f"{endpoint.name}-authorities")
+            trusted = [manifests.authorities(metadata, authorities)]
+            annotations[manifests.AUTHORITIES] = metadata["name"]
         common = [*trusted, *self._parts.common(endpoint, annotations)]
         mode = endpoint.serving_config.get("deployment_mode", "") or self.mode
         own = manifests.own_server(endpoint)
@@ -140,7 +140,7 @@ class KServeServing:
         generation = int(kept["metadata"].get("generation", 1))
         earlier = _component(before or {}).get("latestCreatedRevision", "") if before else ""
         until = time.monotonic() + endpoint.timeout
-        told: dict[str, Problem] = {}
+        problems: dict[str, Problem] = {}
         seen: EndpointChanged | None = None
         with Feed(self._session.cluster) as feed:
             feed.watch("service", _KIND, fields=f"metadata.name={endpoint.name}")
@@ -165,7 +165,7 @@ class KServeServing:
                     if _is_ready(item.thing, generation, earlier):
                         if self._answers(endpoint, until):
                             return None
-                        return self._late(endpoint, told)
+                        return self._late(endpoint, problems)
                     problem = _failure(item.thing, generation)
                 elif isinstance(item, Change) and item.source == "pods" and not item.gone:
                     problem = self._pod_problem(item.thing, endpoint)
@@ -173,11 +173,11 @@ class KServeServing:
                     problem = explain.event_problem(item.thing)
                 if problem is not None and problem.lasting:
                     return StateChanged(state=RunState.FAILED, reason=problem.sentence, hint=problem.hint)
-                if problem is not None and problem.sentence not in told:
-                    told[problem.sentence] = problem
+                if problem is not None and problem.sentence not in problems:
+                    problems[problem.sentence] = problem
                     yield Noted(text=problem.sentence, warning=True, hint=problem.hint)
                 if time.monotonic() > until:
-                    return self._late(endpoint, told)
+                    return self._late(endpoint, problems)
 
     def _pod_problem(self, pod: Manifest, endpoint: EndpointSpec) -> Problem | None:
         if pod["metadata"].get("labels", {}).get(labels.RUN, "") not in ("", labels.value(endpoint.run_id)):
@@ -212,9 +212,9 @@ class KServeServing:
                 return False
             time.sleep(0.2)
 
-    def _late(self, endpoint: EndpointSpec, told: dict[str, Problem]) -> StateChanged:
-        why = f": {'; '.join(told)}" if told else ""
-        hint = next((p.hint for p in told.values() if p.hint), f"kubectl describe inferenceservice {endpoint.name}")
+    def _late(self, endpoint: EndpointSpec, problems: dict[str, Problem]) -> StateChanged:
+        why = f": {'; '.join(problems)}" if problems else ""
+        hint = next((p.hint for p in problems.values() if p.hint), f"kubectl describe inferenceservice {endpoint.name}")
         reason = f"the endpoint was not ready after {endpoint.timeout:g} s{why}"
         return StateChanged(state=RunState.FAILED, reason=reason, hint=hint)
 
@@ -222,20 +222,20 @@ class KServeServing:
 
     def endpoint(self, name: str) -> EndpointStatus:
         """Return an endpoint as it is now."""
-        found = self._session.cluster.get(_KIND, name)
-        if found is None:
+        service = self._session.cluster.get(_KIND, name)
+        if service is None:
             raise NotFoundError(
                 f"there is no endpoint {name!r} on the cluster", f"deploy it first: %kaptain_deploy {name}"
             )
-        return self._status(found)
+        return self._status(service)
 
     def endpoints(self) -> list[EndpointStatus]:
         """Return all endpoints."""
-        return [self._status(found) for found in self._session.cluster.list(_KIND, labels.EVERYTHING)]
+        return [self._status(service) for service in self._session.cluster.list(_KIND, labels.EVERYTHING)]
 
     def _status(self, service: Manifest) -> EndpointStatus:
-        about = service["metadata"]
-        name, noted = about["name"], about.get("annotations", {})
+        metadata = service["metadata"]
+        name, noted = metadata["name"], metadata.get("annotations", {})
         protocol = noted.get(PROTOCOL, "v2")
         ready = explain.condition(service, "Ready") is not None
         problem = None if ready else _failure(service, 0)
@@ -308,16 +308,16 @@ class KServeServing:
 
 def _change(now: Manifest, service: Manifest) -> None:
     """Give an InferenceService a new specification, with the one before a canary written down."""
-    about = now["metadata"]
-    noted, given = about.setdefault("annotations", {}), dict(service["metadata"]["annotations"])
+    metadata = now["metadata"]
+    noted, given = metadata.setdefault("annotations", {}), dict(service["metadata"]["annotations"])
     if "canaryTrafficPercent" not in service["spec"]["predictor"]:
         for name in (BASELINE, BASELINE_REVISION):
             noted.pop(name, None)
     elif BASELINE not in noted:
         given[BASELINE] = json.dumps(now["spec"]["predictor"])
-        given[BASELINE_REVISION] = about["labels"].get(labels.REVISION, "1")
-    about["annotations"] = noted | given
-    about["labels"] = about.get("labels", {}) | service["metadata"]["labels"]
+        given[BASELINE_REVISION] = metadata["labels"].get(labels.REVISION, "1")
+    metadata["annotations"] = noted | given
+    metadata["labels"] = metadata.get("labels", {}) | service["metadata"]["labels"]
     now["spec"] = service["spec"]
 
 
@@ -351,15 +351,15 @@ def _move_traffic(service: Manifest, percent: int) -> None:
 
 
 def _component(service: Manifest) -> dict[str, Any]:
-    found: dict[str, Any] = service.get("status", {}).get("components", {}).get("predictor", {})
-    return found
+    predictor: dict[str, Any] = service.get("status", {}).get("components", {}).get("predictor", {})
+    return predictor
 
 
 def _shares(service: Manifest) -> dict[str, int]:
     """Return the percentages by our revisions, the newest last."""
-    about = service["metadata"]
-    newest = about.get("labels", {}).get(labels.REVISION, "1")
-    before = about.get("annotations", {}).get(BASELINE_REVISION, "")
+    metadata = service["metadata"]
+    newest = metadata.get("labels", {}).get(labels.REVISION, "1")
+    before = metadata.get("annotations", {}).get(BASELINE_REVISION, "")
     shares: dict[str, int] = {}
     for part in sorted(_component(service).get("traffic") or (), key=lambda part: bool(part.get("latestRevision"))):
         revision = newest if part.get("latestRevision") else before
@@ -390,8 +390,8 @@ def _failure(service: Manifest, generation: int) -> Problem | None:
         return None
     model = status.get("modelStatus", {})
     if model.get("transitionStatus") in ("BlockedByFailedLoad", "InvalidSpec"):
-        said = model.get("lastFailureInfo", {})
-        text = " ".join(str(said.get("message") or said.get("reason") or "no reason given").split())
+        failure = model.get("lastFailureInfo", {})
+        text = " ".join(str(failure.get("message") or failure.get("reason") or "no reason given").split())
         return Problem(f"KServe cannot load the model: {text[:300]}", "see the server's log", lasting=True)
     for one in status.get("conditions") or ():
         if one.get("status") == "False" and one.get("message") and one.get("severity") != "Info":

@@ -61,10 +61,10 @@ class PlainServing:
         setup = self._parts.setup(endpoint)
         server = self._parts.server_payload(endpoint, setup, serving.FOLDER)
         role = STABLE if endpoint.canary_percent is None else CANARY
-        made = serving.deployment(endpoint, setup, f"{endpoint.name}-{_suffix(endpoint)}", role)
-        found = [*common, server, serving.service(endpoint, setup), made]
-        scaler = serving.autoscaler(made, self._session.discovery.autoscaling) if role == STABLE else None
-        return found + ([scaler] if scaler else [])
+        deployment = serving.deployment(endpoint, setup, f"{endpoint.name}-{_suffix(endpoint)}", role)
+        manifests = [*common, server, serving.service(endpoint, setup), deployment]
+        scaler = serving.autoscaler(deployment, self._session.discovery.autoscaling) if role == STABLE else None
+        return manifests + ([scaler] if scaler else [])
 
     def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
         """Bring a revision up, then take the one before away (or keep it beside a canary)."""
@@ -134,7 +134,7 @@ class PlainServing:
             name = deployment["metadata"]["labels"].get(labels.ENDPOINT)
             if name:
                 by_name.setdefault(name, []).append(deployment)
-        return [self._status(name, found) for name, found in sorted(by_name.items())]
+        return [self._status(name, deployments) for name, deployments in sorted(by_name.items())]
 
     def _status(self, name: str, deployments: list[Manifest]) -> EndpointStatus:
         main = next((d for d in deployments if _role(d) == STABLE), deployments[0])["metadata"]
@@ -277,14 +277,14 @@ class PlainServing:
     def undeploy(self, name: str) -> None:
         """Remove the endpoint; its servers answer what they have begun."""
         deployments = self._deployments(name)
-        there = bool(deployments) or self._session.cluster.get("Service", name) is not None
+        deployed = bool(deployments) or self._session.cluster.get("Service", name) is not None
         for deployment in deployments:
             self._remove_revision(name, deployment["metadata"]["labels"][labels.RUN])
         for scaler in self._session.cluster.list("HorizontalPodAutoscaler", labels.selector({labels.ENDPOINT: name})):
             self._session.cluster.delete("HorizontalPodAutoscaler", _name(scaler))
         self._parts.remove_common(name)
         portforward.forget(self._session.cluster, name)
-        if not there:  # what somebody else's deletion has left is removed all the same
+        if not deployed:  # what somebody else's deletion has left is removed all the same
             raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
 
     def _retire(self, name: str, deployments: list[Manifest]) -> None:

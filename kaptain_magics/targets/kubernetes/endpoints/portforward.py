@@ -63,7 +63,7 @@ class Forward(ThreadingHTTPServer):
         self._cluster, self._pods, self._choose, self._port = cluster, pods, choose, port
         self._lock = threading.Lock()
         self._names: list[str] = []
-        self._asked = 0.0
+        self._looked_at = 0.0
         self._streams: dict[str, list[PodConnection]] = {}
         self.idle: set[socket.socket] = set()  # clients' connections between two requests
         self.closing = False
@@ -121,10 +121,10 @@ class Forward(ThreadingHTTPServer):
 
     def _ready(self, again: bool) -> list[str]:
         with self._lock:
-            if again or time.monotonic() - self._asked > _FRESH:
+            if again or time.monotonic() - self._looked_at > _FRESH:
                 with suppress(KaptainError):
                     self._names = self._pods()
-                self._asked = time.monotonic()
+                self._looked_at = time.monotonic()
                 for gone in set(self._streams) - set(self._names):
                     for stream in self._streams.pop(gone):
                         stream.close()
@@ -146,7 +146,7 @@ class Forward(ThreadingHTTPServer):
     def look_again(self) -> None:
         """Ask for the pods again before the next request."""
         with self._lock:
-            self._asked = 0.0
+            self._looked_at = 0.0
 
     def handle_error(self, *_: object) -> None:
         """Say nothing of clients that break off."""
@@ -240,17 +240,17 @@ def forward(
 def look_again(cluster: Cluster, name: str) -> None:
     """Let this process's listener for an endpoint, if there is one, ask for its pods again."""
     with _guard:
-        found = _known.get((cluster.host, cluster.namespace, name))
-    if found is not None:
-        found.look_again()
+        listener = _known.get((cluster.host, cluster.namespace, name))
+    if listener is not None:
+        listener.look_again()
 
 
 def forget(cluster: Cluster, name: str) -> None:
     """Close this process's listener for an endpoint that was taken down."""
     with _guard:
-        found = _known.pop((cluster.host, cluster.namespace, name), None)
-    if found is not None:
-        found.close()
+        listener = _known.pop((cluster.host, cluster.namespace, name), None)
+    if listener is not None:
+        listener.close()
 
 
 def take_turns() -> Callable[[list[str]], list[str]]:

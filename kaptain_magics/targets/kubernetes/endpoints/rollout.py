@@ -33,7 +33,7 @@ class Rollout:
         self._cluster, self._endpoint = cluster, endpoint
         self._until = time.monotonic() + endpoint.timeout
         self._problems: dict[str, Problem] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def watch(self, feed: Feed) -> Generator[Event, None, StateChanged | None]:
         """Yield what happens until the revision is ready (``None``) or cannot be (its last state)."""
@@ -77,8 +77,8 @@ class Rollout:
         if problem.lasting:
             return StateChanged(state=RunState.FAILED, reason=problem.sentence, hint=problem.hint)
         self._problems[source] = problem
-        if problem.sentence not in self._told:
-            self._told.add(problem.sentence)
+        if problem.sentence not in self._reported:
+            self._reported.add(problem.sentence)
             yield Noted(text=problem.sentence, warning=True, hint=problem.hint)
         return None
 
@@ -108,5 +108,5 @@ def settled(deployment: Manifest, replicas: int) -> bool:
     """Whether a Deployment has so many replicas and all of them are ready."""
     status = deployment.get("status", {})
     seen = int(status.get("observedGeneration", 0)) >= int(deployment["metadata"].get("generation", 1))
-    wanted = int(deployment["spec"].get("replicas", 1)) == replicas
-    return seen and wanted and int(status.get("availableReplicas", 0)) >= replicas
+    has_spec = int(deployment["spec"].get("replicas", 1)) == replicas
+    return seen and has_spec and int(status.get("availableReplicas", 0)) >= replicas

@@ -21,11 +21,11 @@ def split(percent: int, at_least: int, at_most: int = MOST) -> tuple[int, int]:
     Returns:
         The fewest replicas that come within four points, else those that come nearest.
     """
-    wanted = percent / 100
+    share = percent / 100
     best, error = (max(1, at_least), 1), 1.0
     for total in range(max(1, at_least) + 1, max(at_most, at_least + 1) + 1):
-        canary = min(max(1, round(total * wanted)), total - max(1, at_least))
-        off = abs(canary / total - wanted)
+        canary = min(max(1, round(total * share)), total - max(1, at_least))
+        off = abs(canary / total - share)
         if off < error - 1e-9:
             best, error = (total - canary, canary), off
         if error <= _CLOSE_ENOUGH:
@@ -38,7 +38,7 @@ def shares(ready: Mapping[str, int]) -> dict[str, int]:
     total = sum(ready.values())
     if not total:
         return {}
-    found = {revision: count * 100 // total for revision, count in ready.items() if count}
-    largest = max(found, key=lambda revision: ready[revision])
-    found[largest] += 100 - sum(found.values())
-    return found
+    percent = {revision: count * 100 // total for revision, count in ready.items() if count}
+    largest = max(percent, key=lambda revision: ready[revision])
+    percent[largest] += 100 - sum(percent.values())
+    return percent

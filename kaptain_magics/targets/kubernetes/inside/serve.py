@@ -59,10 +59,10 @@ def prepare(arguments: list[str]) -> bool:
     if not start.LIB.exists():
         start.unpack(start.HERE / "lib.tar.gz", start.ROOT)
     start.use(str(start.LIB))
-    done, wanted = start.ROOT / "wanted-installed", start.HERE / "requirements.txt"
-    if wanted.exists() and not done.exists():
-        if start.install(wanted):
-            lines = ", ".join(wanted.read_text("utf-8").split("\n")).strip(", ")
+    done, requirements = start.ROOT / "wanted-installed", start.HERE / "requirements.txt"
+    if requirements.exists() and not done.exists():
+        if start.install(requirements):
+            lines = ", ".join(requirements.read_text("utf-8").split("\n")).strip(", ")
             start.fail(f"cannot install {lines}", "use a base image that has them")
             return False
         done.touch()

@@ -137,18 +137,18 @@ def complete(file: str, arguments: list[str]) -> bool:
         arguments: Its arguments, to begin again with in an environment that pip has made.
     """
     listed = HERE / "packages.json"
-    about = json.loads(listed.read_text("utf-8")) if listed.exists() else {"wanted": {}, "bundles": {}, "optional": []}
+    needs = json.loads(listed.read_text("utf-8")) if listed.exists() else {"wanted": {}, "bundles": {}, "optional": []}
     if PACKAGES.exists():
         use(str(PACKAGES))
     lacked: list[str] = []
     why: list[str] = []
     offers: set[str] = set()
-    for name, lines in about["wanted"].items():
+    for name, lines in needs["wanted"].items():
         missing = [line for line in lines if not _has(line)]
         if missing:
-            why.append(_bring(about["bundles"].get(name, {}).get(platform_name()), {_name(line) for line in missing}))
-            still = [line for line in missing if _name(line) not in about["optional"] and not _has(line)]
-            offers.update(about["bundles"].get(name, {}) if still else ())
+            why.append(_bring(needs["bundles"].get(name, {}).get(platform_name()), {_name(line) for line in missing}))
+            still = [line for line in missing if _name(line) not in needs["optional"] and not _has(line)]
+            offers.update(needs["bundles"].get(name, {}) if still else ())
             lacked += still
     if not lacked:
         return True
@@ -178,10 +178,10 @@ def _name(line: str) -> str:
 def _has(line: str) -> bool:
     """Whether a requirement such as ``minio>=7.2`` is satisfied."""
     try:
-        there = importlib.metadata.version(_name(line))
+        version = importlib.metadata.version(_name(line))
     except importlib.metadata.PackageNotFoundError:
         return importlib.util.find_spec(_name(line)) is not None
-    return _numbers(there) >= _numbers(line.partition(">=")[2])
+    return _numbers(version) >= _numbers(line.partition(">=")[2])
 
 
 def _numbers(version: str) -> list[int]:
@@ -326,11 +326,11 @@ def worker_environment(env: Any) -> dict[str, str]:
     count, index = env.get("KAPTAIN_WORKERS", ""), env.get("JOB_COMPLETION_INDEX", "")
     if count and index and "RANK" not in env and "TF_CONFIG" not in env:
         name = env["KAPTAIN_JOB_NAME"]
-        made = {"RANK": index, "WORLD_SIZE": count, "MASTER_ADDR": f"{name}-0.{name}", "MASTER_PORT": "29500"}
+        rendezvous = {"RANK": index, "WORLD_SIZE": count, "MASTER_ADDR": f"{name}-0.{name}", "MASTER_PORT": "29500"}
         hosts = [f"{name}-{number}.{name}:2222" for number in range(int(count))]
         cluster = {"chief": hosts[:1], "worker": hosts[1:]}
         task = {"type": "worker" if int(index) else "chief", "index": max(0, int(index) - 1)}
-        return made | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
+        return rendezvous | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
     torchrun = {"PET_NODE_RANK": "RANK", "PET_NNODES": "WORLD_SIZE"}
     torchrun |= {f"PET_{name}": name for name in ("MASTER_ADDR", "MASTER_PORT")}
     return {name: env[source] for source, name in torchrun.items() if source in env and name not in env}

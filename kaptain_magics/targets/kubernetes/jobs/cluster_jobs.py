@@ -156,12 +156,12 @@ class KubernetesJobs:
                 return
             record = JobRecord.of_ref(created)
         elif not record.kind:  # another process was to create it
-            found = self._find(name)
-            if found is None:
+            created_by_other = self._find(name)
+            if created_by_other is None:
                 reason = "the process that made the job's image or packages has ended before the job was created"
                 yield StateChanged(state=RunState.FAILED, reason=reason, hint="run it again")
                 return
-            record = msgspec.structs.replace(found, folder=record.folder)
+            record = msgspec.structs.replace(created_by_other, folder=record.folder)
 
         def tidy(remove: bool, digest: str) -> Iterator[Event]:
             return _quiet_if_trial(record, self._tidy(name, record, remove, digest))

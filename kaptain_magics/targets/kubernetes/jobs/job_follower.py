@@ -68,7 +68,7 @@ class JobFollower:
         self._log_ended = False
         self._log_is_whole = True
         self._running = False
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._watched: set[str] = set()
         self._blocked_since = 0.0
 
@@ -99,10 +99,10 @@ class JobFollower:
         yield end
 
     def _announce(self) -> Iterator[Event]:
-        where = f"in namespace {self._cluster.namespace}."
+        in_namespace = f"in namespace {self._cluster.namespace}."
         for secret in self._record.secrets:
-            yield Noted(text=f"Creating secret {secret} {where}")
-        yield Noted(text=f"Creating {self._kind.lower()} {self._name} {where}")
+            yield Noted(text=f"Creating secret {secret} {in_namespace}")
+        yield Noted(text=f"Creating {self._kind.lower()} {self._name} {in_namespace}")
         ttl_ignored = self._record.ttl_seconds is not None and "ttlSecondsAfterFinished" not in self._job["spec"]
         if self._kind == "TrainJob" and ttl_ignored:
             text = "the TrainJobs of this cluster have no time to live: the ended job stays"
@@ -208,8 +208,8 @@ class JobFollower:
 
     def _warn(self, problem: Problem) -> Iterator[Event]:
         self._blocked_since = self._blocked_since or time.monotonic()
-        if problem.sentence not in self._told:
-            self._told.add(problem.sentence)
+        if problem.sentence not in self._reported:
+            self._reported.add(problem.sentence)
             yield Noted(text=problem.sentence, warning=True, hint=problem.hint)
 
     # ---- the log -------------------------------------------------------------------------------------------------
@@ -259,8 +259,8 @@ class JobFollower:
 
     def _first_worker(self, pod: Manifest) -> bool:
         """Whether a pod is the one whose log and exit count."""
-        about = pod["metadata"]
-        named, noted = about.get("labels") or {}, about.get("annotations") or {}
+        metadata = pod["metadata"]
+        named, noted = metadata.get("labels") or {}, metadata.get("annotations") or {}
         if self._kind == "PyTorchJob":
             return str(named.get(_REPLICA)).lower() == "master"
         if self._kind == "TFJob":
@@ -370,14 +370,14 @@ class JobFollower:
         return None
 
     def _stop_reason(self) -> str:
-        asked = STOPPED in self._job["metadata"].get("annotations", {})
-        return "stopped" if asked else f"job {self._name} was deleted on the cluster"
+        stopped_by_us = STOPPED in self._job["metadata"].get("annotations", {})
+        return "stopped" if stopped_by_us else f"job {self._name} was deleted on the cluster"
 
     def _problem(self) -> Problem | None:
         for uid, pod in self._pods.items():
             if uid not in self._gone and (problem := explain.pod_problem(pod)):
                 return problem
-        return Problem("; ".join(sorted(self._told))) if self._told else None
+        return Problem("; ".join(sorted(self._reported))) if self._reported else None
 
     def _failed(self, problem: Problem, more: str = "") -> StateChanged:
         return StateChanged(state=RunState.FAILED, reason=problem.sentence + more, hint=problem.hint)

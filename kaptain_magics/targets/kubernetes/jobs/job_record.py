@@ -61,15 +61,15 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @classmethod
     def of_workload(cls, workload: Manifest) -> JobRecord | None:
         """Return the record of a job on the cluster; ``None`` for one that we have not created."""
-        about = workload["metadata"]
-        noted = about.get("annotations", {})
+        metadata = workload["metadata"]
+        noted = metadata.get("annotations", {})
         if RECORD in noted:
             record = msgspec.json.decode(noted[RECORD], type=cls)
         elif _TEXTS in noted:
             record = _of_texts(msgspec.json.decode(noted[_TEXTS], type=dict[str, str]))
         else:
             return None
-        return msgspec.structs.replace(record, namespace=about["namespace"], run=about["labels"][labels.RUN])
+        return msgspec.structs.replace(record, namespace=metadata["namespace"], run=metadata["labels"][labels.RUN])
 
     def ref(self, name: str) -> JobRef:
         """Return the reference of the job of that name."""

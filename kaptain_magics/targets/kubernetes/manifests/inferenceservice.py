@@ -66,15 +66,15 @@ def inference_service(endpoint: EndpointSpec, setup: Setup, mode: str) -> Manife
             "KServe has canaries in its serverless mode only",
             "have Knative installed, or serve without KServe: %config KaptainMagics.cluster_serving = 'plain'",
         )
-    about = Tags.of_endpoint(setup.owner, endpoint).metadata(setup.namespace, endpoint.name)
-    about["annotations"][MODE] = mode
+    metadata = Tags.of_endpoint(setup.owner, endpoint).metadata(setup.namespace, endpoint.name)
+    metadata["annotations"][MODE] = mode
     spec: Manifest = {"predictor": _predictor(endpoint, setup, mode)}
     if endpoint.transformer:
         spec["transformer"] = _transformer(endpoint, setup) | _pod_security(setup, mode)
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": about,
+        "metadata": metadata,
         "spec": spec,
     }
 
@@ -113,8 +113,8 @@ def _model(endpoint: EndpointSpec, setup: Setup) -> Manifest:
         model["runtime"] = runtime
     if setup.variables:
         model["env"] = variables({}, setup)
-    if wanted := requirements(endpoint.resources):
-        model["resources"] = wanted
+    if resources := requirements(endpoint.resources):
+        model["resources"] = resources
     return model
 
 
@@ -154,8 +154,8 @@ def _transformer(endpoint: EndpointSpec, setup: Setup) -> Manifest:
         "image": transformer["image_name"],
         "securityContext": _restricted(setup),
     }
-    if wanted := requirements(msgspec.structs.replace(endpoint.resources, gpu_limit=0)):
-        container["resources"] = wanted
+    if resources := requirements(msgspec.structs.replace(endpoint.resources, gpu_limit=0)):
+        container["resources"] = resources
     if transformer.get("args"):
         container["args"] = list(transformer["args"])
     volumes, mounts = [], []
@@ -172,23 +172,23 @@ def _transformer(endpoint: EndpointSpec, setup: Setup) -> Manifest:
     if source:
         field = "secretRef" if source["type"] == SECRET_KIND else "configMapRef"
         container["envFrom"] = [{field: {"name": source["name"]}}]
-    made: Manifest = {"containers": [container]}
+    component: Manifest = {"containers": [container]}
     if volumes:
-        made["volumes"] = volumes
-    return made
+        component["volumes"] = volumes
+    return component
 
 
-def authorities(about: Manifest, certificates: bytes) -> Manifest:
+def authorities(metadata: Manifest, certificates: bytes) -> Manifest:
     """Return the ConfigMap with certificates that KServe's storage initializer is to trust.
 
     Args:
-        about: Its metadata.
+        metadata: Its metadata.
         certificates: The certificates (PEM).
     """
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": about,
+        "metadata": metadata,
         "data": {"cabundle.crt": certificates.decode("ascii", "replace")},
     }
 
@@ -203,12 +203,12 @@ def storage_annotations(env: Mapping[str, str]) -> dict[str, str]:
     if not endpoint:
         return {}
     scheme, _, host = endpoint.rpartition("://")
-    made = {
+    annotations = {
         "serving.kserve.io/s3-endpoint": host,
         "serving.kserve.io/s3-usehttps": "0" if scheme == "http" else "1",
     }
     if env.get("AWS_REGION"):
-        made["serving.kserve.io/s3-region"] = env["AWS_REGION"]
+        annotations["serving.kserve.io/s3-region"] = env["AWS_REGION"]
     if env.get("S3_FORCE_PATH_STYLE", "").lower() == "true":
-        made["serving.kserve.io/s3-usevirtualbucket"] = "false"
-    return made
+        annotations["serving.kserve.io/s3-usevirtualbucket"] = "false"
+    return annotations

@@ -137,15 +137,15 @@ class Tags(msgspec.Struct, frozen=True, kw_only=True):
 
 def part_of(secret: Manifest) -> Part:
     """Return what a secret of ours is for."""
-    about = secret["metadata"]
-    named = (about.get("labels") or {}).get(PART)
+    metadata = secret["metadata"]
+    named = (metadata.get("labels") or {}).get(PART)
     if named:
         return Part(named)
-    if re.search(r"^(train|tune)-script-|-server-[0-9a-f]{8}$", about["name"]):  # names before there was the label
+    if re.search(r"^(train|tune)-script-|-server-[0-9a-f]{8}$", metadata["name"]):  # names before there was the label
         return Part.PAYLOAD
-    return Part.REGISTRY if "-registry" in about["name"] else Part.STORAGE
+    return Part.REGISTRY if "-registry" in metadata["name"] else Part.STORAGE
 
 
-def selector(wanted: Mapping[str, str]) -> str:
+def selector(chosen: Mapping[str, str]) -> str:
     """Return a label selector that asks for all of ``wanted``."""
-    return ",".join(f"{name}={text}" for name, text in wanted.items())
+    return ",".join(f"{name}={text}" for name, text in chosen.items())

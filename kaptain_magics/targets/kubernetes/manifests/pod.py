@@ -198,9 +198,9 @@ def our_container(name: str, setup: Setup, resources: Resources) -> Manifest:
             {"name": "work", "mountPath": ROOT},
         ],
     }
-    wanted = requirements(resources)
-    if wanted:
-        container["resources"] = wanted
+    named = requirements(resources)
+    if named:
+        container["resources"] = named
     return container
 
 

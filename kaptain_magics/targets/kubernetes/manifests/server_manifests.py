@@ -69,9 +69,9 @@ def deployment(endpoint: EndpointSpec, setup: Setup, name: str, role: str) -> Ma
         role: ``STABLE`` or ``CANARY``.
     """
     at_most = endpoint.max_replicas or endpoint.min_replicas
-    about = Tags.of_endpoint(setup.owner, endpoint).metadata(setup.namespace, name)
-    about["labels"][labels.ROLE] = role
-    about["annotations"] |= {
+    metadata = Tags.of_endpoint(setup.owner, endpoint).metadata(setup.namespace, name)
+    metadata["labels"][labels.ROLE] = role
+    metadata["annotations"] |= {
         REPLICAS: f"{endpoint.min_replicas}-{max(at_most, endpoint.min_replicas)}",
         FRAMEWORK: endpoint.framework.value,
         PROTOCOL: endpoint.protocol,
@@ -80,7 +80,7 @@ def deployment(endpoint: EndpointSpec, setup: Setup, name: str, role: str) -> Ma
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": about,
+        "metadata": metadata,
         "spec": {
             "replicas": max(1, endpoint.min_replicas),
             "selector": {"matchLabels": selector},
@@ -88,7 +88,7 @@ def deployment(endpoint: EndpointSpec, setup: Setup, name: str, role: str) -> Ma
             "progressDeadlineSeconds": max(1, math.ceil(endpoint.timeout)),
             "template": {
                 "metadata": {
-                    "labels": about["labels"] | {labels.ROLE: "server"},
+                    "labels": metadata["labels"] | {labels.ROLE: "server"},
                     "annotations": {labels.MODEL_ID: endpoint.model_id},
                 },
                 "spec": _server_pod(endpoint, setup),
@@ -153,12 +153,12 @@ def autoscaler(deployment: Manifest, api_version: str) -> Manifest | None:
         deployment: The Deployment, made here or read from the server.
         api_version: The version of the autoscaler that the server has.
     """
-    about = deployment["metadata"]
-    at_least, _, at_most = about["annotations"][REPLICAS].partition("-")
+    metadata = deployment["metadata"]
+    at_least, _, at_most = metadata["annotations"][REPLICAS].partition("-")
     if int(at_most) <= int(at_least):
         return None
     spec: Manifest = {
-        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": about["name"]},
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": metadata["name"]},
         "minReplicas": max(1, int(at_least)),
         "maxReplicas": int(at_most),
     }
@@ -167,10 +167,10 @@ def autoscaler(deployment: Manifest, api_version: str) -> Manifest | None:
     else:
         target = {"type": "Utilization", "averageUtilization": BUSY}
         spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
-    kept = {name: text for name, text in about["labels"].items() if name != labels.ROLE}
+    kept = {name: text for name, text in metadata["labels"].items() if name != labels.ROLE}
     return {
         "apiVersion": api_version,
         "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": about["name"], "namespace": about["namespace"], "labels": kept},
+        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "labels": kept},
         "spec": spec,
     }

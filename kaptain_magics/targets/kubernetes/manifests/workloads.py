@@ -82,8 +82,8 @@ def train_job(job: JobSpec, setup: Setup, style: str = PATCHES[0]) -> Manifest:
         "command": main["command"],
         "env": main["env"] + [_from_secret(name, setup) for name in STORAGE_NAMES if setup.storage],
     }
-    if wanted := requirements(job.resources):
-        trainer["resourcesPerNode"] = wanted
+    if resources := requirements(job.resources):
+        trainer["resourcesPerNode"] = resources
     node = {"name": "node", "volumeMounts": main["volumeMounts"], "securityContext": main["securityContext"]}
     patch: Manifest = {"volumes": pod["volumes"], "securityContext": pod["securityContext"], "containers": [node]}
     for name in ("serviceAccountName", "imagePullSecrets", "initContainers"):
@@ -97,10 +97,10 @@ def train_job(job: JobSpec, setup: Setup, style: str = PATCHES[0]) -> Manifest:
     return _object("TrainJob", job, setup, _limits(job) | spec)  # a Trainer that does not know a limit drops it
 
 
-def _patch(style: str, about: Manifest, pod: Manifest) -> Manifest:
+def _patch(style: str, metadata: Manifest, pod: Manifest) -> Manifest:
     if style == "podTemplateOverrides":
-        return {"targetJobs": [{"name": "node"}], "metadata": about, "spec": pod}
-    node = {"name": "node", "template": {"spec": {"template": {"metadata": about, "spec": pod}}}}
+        return {"targetJobs": [{"name": "node"}], "metadata": metadata, "spec": pod}
+    node = {"name": "node", "template": {"spec": {"template": {"metadata": metadata, "spec": pod}}}}
     return {"manager": "kaptain-magics", "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [node]}}}}
 
 

@@ -67,9 +67,9 @@ class Packages:
             model_id: The model.
             serving: Whether the server is to run there.
         """
-        wanted = wanted_of(serving) if uri.startswith("s3://") else {}
+        requirements = wanted_of(serving) if uri.startswith("s3://") else {}
         bundles = self.bundles(image, uri, model_id, serving)
-        return json.dumps({"wanted": wanted, "bundles": bundles, "optional": OPTIONAL}).encode()
+        return json.dumps({"wanted": requirements, "bundles": bundles, "optional": OPTIONAL}).encode()
 
     def bundles(self, image: str, uri: str, model_id: str, serving: bool = False) -> Bundles:
         """Return the bundles that ``prepare`` has put into the object store for such pods."""
@@ -79,8 +79,10 @@ class Packages:
         """Whether ``prepare`` has nothing to do that takes long."""
         if not uri.startswith("s3://") or (image, folder_of(uri, model_id), serving) in self._stored:
             return True
-        mine = this_platform()
-        return mine is not None and all(platform_name(p) == platform_name(mine) for p in self._of(image)[0])
+        own_platform = this_platform()
+        return own_platform is not None and all(
+            platform_name(p) == platform_name(own_platform) for p in self._of(image)[0]
+        )
 
     def prepare(self, image: str, uri: str, model_id: str, progress: Progress, serving: bool = False) -> None:
         """Make sure that the object store has what the pods of an image may lack.
@@ -99,13 +101,13 @@ class Packages:
         if not uri.startswith("s3://") or (image, folder, serving) in self._stored:
             return
         platforms, known = self._of(image)
-        found: Bundles = {}
-        mine = this_platform()
+        bundles: Bundles = {}
+        own_platform = this_platform()
         announced = False
         store = self._store(folder)
-        there = {f"{folder}/{entry.path}": entry.modified for entry in store.list(folder)}
+        stored = {f"{folder}/{entry.path}": entry.modified for entry in store.list(folder)}
         for platform_ in platforms:
-            own = mine is not None and platform_name(mine) == platform_name(platform_)
+            own = own_platform is not None and platform_name(own_platform) == platform_name(platform_)
             if not own and not known and self._noted("no-index"):
                 continue
             if not own and not announced:
@@ -124,10 +126,10 @@ class Packages:
                     break
                 packed = bundle(packages, self._cache)
                 place = f"{folder}/{name}-{platform_name(platform_)}-{packed.digest[:16]}.tar.gz"
-                if there.get(place, 0.0) < time.time() - _REFRESH:
+                if stored.get(place, 0.0) < time.time() - _REFRESH:
                     store.write(place, packed.path.read_bytes())
-                found.setdefault(name, {})[platform_name(platform_)] = [place, packed.digest]
-        self._stored[image, folder, serving] = found
+                bundles.setdefault(name, {})[platform_name(platform_)] = [place, packed.digest]
+        self._stored[image, folder, serving] = bundles
 
     def _of(self, image: str) -> tuple[list[Platform], bool]:
         """Return the platforms that an image may have, and whether it is known."""
@@ -167,11 +169,11 @@ class Packages:
     def _any(self) -> list[Platform]:
         """Return the platforms of images of today, this process's first."""
         architecture = image_platform(self._settings).split("/")[1]
-        mine = this_platform()
+        own_platform = this_platform()
         others = [Platform.of(version, architecture) for version in _PYTHONS]
-        if mine is None or mine.machine != others[0].machine:
+        if own_platform is None or own_platform.machine != others[0].machine:
             return others
-        return [mine, *(other for other in others if other.python != mine.python)]
+        return [own_platform, *(other for other in others if other.python != own_platform.python)]
 
     # What is away costs every process of ours seconds each time, so it is noted for a while.
 
@@ -188,8 +190,8 @@ class Packages:
 
 def folder_of(uri: str, model_id: str) -> str:
     """Return the folder of the object store that packages are kept in, beside all models."""
-    base, found, _ = uri.partition(f"/{model_id}/")
-    return folder_below(base if found else uri.rpartition("/")[0])
+    base, separator, _ = uri.partition(f"/{model_id}/")
+    return folder_below(base if separator else uri.rpartition("/")[0])
 
 
 def folder_below(models_uri: str) -> str:

@@ -59,8 +59,8 @@ def for_study(study: StudySpec) -> Payload:
     values = {name: _values(domain) for name, domain in study.domains.items()}
     search = {
         "bindings": bindings,
-        "values": {name: found for name, found in values.items() if found},
-        "words": {name: found for name, domain in study.domains.items() if (found := _words(job, name, domain))},
+        "values": {name: texts for name, texts in values.items() if texts},
+        "words": {name: texts for name, domain in study.domains.items() if (texts := _words(job, name, domain))},
         "last": [name for name in study.domains if job.script.follows_args(name)],
     }
     program = {"argv": list(job.argv), "assignments": job.assignments, "search": search}

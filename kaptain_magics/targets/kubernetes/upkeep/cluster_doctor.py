@@ -54,18 +54,18 @@ class Doctor:
             version = self._session.discovery.version
         except KaptainError as error:
             return [Check("cluster", False, error.message, error.hint)]
-        found = [Check("cluster", True, f"Kubernetes {version} at {cluster.host}, namespace {cluster.namespace}")]
+        checks = [Check("cluster", True, f"Kubernetes {version} at {cluster.host}, namespace {cluster.namespace}")]
         for look in (self._permissions, self._quota, self._image, self._storage, self._operators):
             try:
-                found += look()
+                checks += look()
             except KaptainError as error:
-                found.append(Check(look.__name__.strip("_"), False, error.message, error.hint))
-        return found
+                checks.append(Check(look.__name__.strip("_"), False, error.message, error.hint))
+        return checks
 
     def _permissions(self) -> Iterator[Check]:
-        for purpose, wanted in self._needs():
+        for purpose, needs in self._needs():
             missing = []
-            for name, verbs in wanted.items():
+            for name, verbs in needs.items():
                 denied = [verb for verb in verbs if not self._session.cluster.allowed(verb, *name.split("/"))]
                 if denied:
                     kind, _, part = name.partition("/")
@@ -129,14 +129,14 @@ class Doctor:
         reference = Reference.parse(name)
         try:
             registry = Registries(Access.of(self._session.config.settings)).of(reference)
-            found = "it is there" if registry.digest_of(reference, _REGISTRY) else "it is not there"
+            answer = "it is there" if registry.digest_of(reference, _REGISTRY) else "it is not there"
         except CredentialsError as error:
             yield Check("base image", False, f"{name}, {login}: {error.message}", error.hint)
             return
         except KaptainError as error:
-            found = f"from here it cannot be asked ({error.message})"
-        nodes = "" if found == "it is there" else "; only nodes that have the image can run it"
-        yield Check("base image", True, f"{name} from {reference.registry}, {login}: {found}{nodes}")
+            answer = f"from here it cannot be asked ({error.message})"
+        nodes = "" if answer == "it is there" else "; only nodes that have the image can run it"
+        yield Check("base image", True, f"{name} from {reference.registry}, {login}: {answer}{nodes}")
 
     def _storage(self) -> Iterator[Check]:
         endpoint = self._session.config.storage_env.get("S3_ENDPOINT", "")
@@ -163,10 +163,10 @@ class Doctor:
             ("TFJob", "TFJob", ""),
             ("TrainJob", "TrainJob", ""),
         ):
-            there = discovery.has(kind)
-            if there or without:
+            installed = discovery.has(kind)
+            if installed or without:
                 group = KINDS[kind].api_version
-                yield Check(name, True, f"there ({group})" if there else f"not there: {without}")
+                yield Check(name, True, f"installed ({group})" if installed else f"not installed: {without}")
 
 
 def _at_limit(used: str, limit: str) -> bool:

@@ -57,9 +57,9 @@ class Item(NamedTuple):
 
     def line(self) -> str:
         """Return the line that tells of it."""
-        made = datetime.fromisoformat(self.thing["metadata"]["creationTimestamp"]).timestamp()
+        created = datetime.fromisoformat(self.thing["metadata"]["creationTimestamp"]).timestamp()
         model = self.noted.get(labels.MODEL_ID) or self.label(labels.MODEL)
-        parts = [f"{self.kind.lower()}/{self.name}", self.state, f"model {model}" if model else "", _age(made)]
+        parts = [f"{self.kind.lower()}/{self.name}", self.state, f"model {model}" if model else "", _age(created)]
         return "  ".join(part for part in parts if part)
 
 
@@ -79,12 +79,12 @@ class Housekeeper:
         for kind in kinds or ALL:
             if kind in KINDS and self._session.discovery.has(kind):
                 try:
-                    found = self._session.cluster.list(kind, chosen)
+                    things = self._session.cluster.list(kind, chosen)
                 except ApiError as error:
                     if error.code != 403:
                         raise
                     continue  # what may not be listed was not made by this user either
-                yield from (Item(kind, thing) for thing in found)
+                yield from (Item(kind, thing) for thing in things)
 
     def list_resources(self, *kinds: str) -> list[str]:
         """Return a line for every object that was made by Kaptain, of these kinds or of all."""
@@ -140,15 +140,15 @@ class Housekeeper:
         items = list(self.items(*WORKLOADS, *PARTS, ours_only=True))
         endpoints = {i.label(labels.ENDPOINT) for i in items if DEPLOYED in i.noted} - {""}
         alive: dict[str, bool] = {}
-        found = []
+        leftovers = []
         for item in items:
             run = item.label(labels.RUN)
             if run not in alive:
                 alive[run] = bool(run) and self._alive(run)
             if alive[run] or (item.label(labels.ENDPOINT) in endpoints and self._belongs(item, items)):
                 continue
-            found.append(item)
-        return found
+            leftovers.append(item)
+        return leftovers
 
     def _belongs(self, item: Item, items: list[Item]) -> bool:
         """Whether something with an endpoint's label is part of what is deployed now."""
@@ -184,8 +184,8 @@ def _state(kind: str, thing: Manifest) -> str:
     return ""
 
 
-def _age(made: float) -> str:
-    seconds = max(0, int(time.time() - made))
+def _age(created: float) -> str:
+    seconds = max(0, int(time.time() - created))
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds // size} {unit} old"

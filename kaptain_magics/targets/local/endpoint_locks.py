@@ -12,7 +12,7 @@ from kaptain_magics.files import Lock, locked, private_folder
 _PATIENCE = 60.0  # seconds for another process that changes the same endpoint
 
 
-class Turns:
+class EndpointLocks:
     """Locks of endpoints, which a process loses only by its death.
 
     Args:
@@ -22,7 +22,7 @@ class Turns:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def ask(self, name: str, order: str, stack: ExitStack) -> Callable[[], bool]:
+    def queue(self, name: str, order: str, stack: ExitStack) -> Callable[[], bool]:
         """Line up for a deployment of an endpoint.
 
         Args:
@@ -33,25 +33,25 @@ class Turns:
         Returns:
             What tells whether it is the caller's turn by now.
         """
-        queue = self._folder / name
-        private_folder(queue)
-        ticket = Lock(queue / f"{order}-{new_hex(8)}")
+        line = self._folder / name
+        private_folder(line)
+        own = Lock(line / f"{order}-{new_hex(8)}")
         turn = self._deploying(name)
-        stack.callback(ticket.path.unlink, missing_ok=True)
-        stack.callback(ticket.release)
+        stack.callback(own.path.unlink, missing_ok=True)
+        stack.callback(own.release)
         stack.callback(turn.release)
         held = False
 
-        def mine_now() -> bool:
+        def is_our_turn() -> bool:
             nonlocal held
-            if not held and ticket.acquire() and not any(map(_waits, _before(ticket.path))):
+            if not held and own.acquire() and not any(map(_waits, _before(own.path))):
                 held = turn.acquire()
             return held
 
-        return mine_now
+        return is_our_turn
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[bool]:
+    def unless_deploying(self, name: str) -> Iterator[bool]:
         """Whether nobody deploys the endpoint; nobody begins to for the block then."""
         turn = self._deploying(name)
         got = turn.acquire()
@@ -60,7 +60,7 @@ class Turns:
         finally:
             turn.release()
 
-    def change(self, name: str) -> AbstractContextManager[None]:
+    def traffic(self, name: str) -> AbstractContextManager[None]:
         """Change for the block what gets the endpoint's requests.
 
         Raises:

@@ -196,7 +196,8 @@ class Server:
 
     async def _open_all(self, model: LoadedModel) -> None:
         if self._options.grpc_port is not None:
-            self._grpc = _make_grpc(self.served, self._gate, self._options.limits, self.http)
+            replaceable = bool(self._options.control)
+            self._grpc = _make_grpc(self.served, self._gate, self._options.limits, self.http, replaceable)
         if self._wanted:
             await self._start_grpc()
         self.served.open(model)
@@ -232,14 +233,14 @@ class Server:
             await end(self._drain_seconds)
 
 
-def _make_grpc(served: Served, gate: Gate, limits: Limits, http: HttpServer) -> GrpcServer:
+def _make_grpc(served: Served, gate: Gate, limits: Limits, http: HttpServer, replaceable: bool) -> GrpcServer:
     try:
         from kaptain_magics.serving.grpc.service import GrpcServer
     except ModuleNotFoundError as error:
         raise ServingError(
             f"the gRPC service needs {error.name}, which is not installed here", "pip install 'kaptain-magics[grpc]'"
         ) from None
-    return GrpcServer(served, gate, limits, http)
+    return GrpcServer(served, gate, limits, http, replaceable)
 
 
 def run_server(setup: Setup, attach: Callable[[Server, Handler], object]) -> BaseException | None:

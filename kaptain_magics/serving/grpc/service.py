@@ -76,9 +76,10 @@ class GrpcServer:
         gate: Who may ask.
         limits: Bounds of requests.
         http: The HTTP side, with whose large requests those of this side share a budget.
+        replaceable: Whether another server may follow this one; else connections may be of any age.
     """
 
-    def __init__(self, served: Served, gate: Gate, limits: Limits, http: HttpServer) -> None:
+    def __init__(self, served: Served, gate: Gate, limits: Limits, http: HttpServer, replaceable: bool) -> None:
         self._served = served
         self._http = http
         self._gate = gate
@@ -89,7 +90,8 @@ class GrpcServer:
         self._hurry = asyncio.Event()
         sizes = [("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", limits.body)]
         self._sizes = sizes
-        self._server = grpc.aio.server(options=[*sizes, ("grpc.max_connection_age_ms", int(_AGE * 1000))])
+        age = [("grpc.max_connection_age_ms", int(_AGE * 1000))] if replaceable else []
+        self._server = grpc.aio.server(options=[*sizes, *age])
         calls = {
             "ServerLive": self._live,
             "ServerReady": self._ready,

@@ -100,7 +100,7 @@ class Server:
             self._listen()
         threading.Thread(target=self._load, name="loader", daemon=True).start()
         if self._options.hold:
-            self._loop.call_later(self._options.patience, self._lose_patience)
+            self._loop.call_later(self._options.patience, self._on_activation_timeout)
         await self._stop.wait()
         if self.failure is None:
             await asyncio.gather(self._drain_grpc(), self.http.drain(self._drain_seconds))
@@ -196,7 +196,8 @@ class Server:
 
     async def _open_all(self, model: LoadedModel) -> None:
         if self._options.grpc_port is not None:
-            self._grpc = _make_grpc(self.served, self._gate, self._options.limits, self.http)
+            replaceable = bool(self._options.control)
+            self._grpc = _make_grpc(self.served, self._gate, self._options.limits, self.http, replaceable)
         if self._wanted:
             await self._start_grpc()
         self.served.open(model)
@@ -221,7 +222,7 @@ class Server:
         self.failure = error
         self._stop.set()
 
-    def _lose_patience(self) -> None:
+    def _on_activation_timeout(self) -> None:
         if not self._commanded:
             logger.warning("no activation command arrived in time; shutting down")
             self._stop.set()
@@ -232,14 +233,14 @@ class Server:
             await end(self._drain_seconds)
 
 
-def _make_grpc(served: Served, gate: Gate, limits: Limits, http: HttpServer) -> GrpcServer:
+def _make_grpc(served: Served, gate: Gate, limits: Limits, http: HttpServer, replaceable: bool) -> GrpcServer:
     try:
         from kaptain_magics.serving.grpc.service import GrpcServer
     except ModuleNotFoundError as error:
         raise ServingError(
             f"the gRPC service needs {error.name}, which is not installed here", "pip install 'kaptain-magics[grpc]'"
         ) from None
-    return GrpcServer(served, gate, limits, http)
+    return GrpcServer(served, gate, limits, http, replaceable)
 
 
 def run_server(setup: Setup, attach: Callable[[Server, Handler], object]) -> BaseException | None:

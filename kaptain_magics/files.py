@@ -139,8 +139,8 @@ class Lock:
             os.close(descriptor)
 
 
-_BUSY = (errno.EACCES, errno.EAGAIN)  # what a lock answers that somebody else holds
-_QUERY_TIME = 0.2  # seconds in which a look may hold a lock up, where looking takes it for a moment
+_BUSY = (errno.EACCES, errno.EAGAIN)  # errors of taking a lock that another process holds
+_QUERY_TIME = 0.2  # seconds to try again where a query takes the lock for a moment; it holds it for microseconds
 
 if sys.platform == "win32":  # guarded: cannot be tested here
 
@@ -201,7 +201,7 @@ else:
 
 
 def _take_between_queries(take: Callable[[], object]) -> bool:
-    """Take a lock that others may hold for the moment of a look."""
+    """Take a lock that others may hold for the moment of a query."""
     until = time.monotonic() + _QUERY_TIME
     while True:
         try:

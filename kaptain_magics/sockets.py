@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kaptain_magics.errors import TargetError
 
-_LONGEST = 100  # bytes of a socket's address; the kernel's limit is 108 on Linux and 104 elsewhere
+_LONGEST = 100  # bytes of a socket's address; the kernel's limit is 108 on Linux and 104 on macOS and the BSDs
 _DESCRIPTORS = Path("/proc/self/fd")
 
 

@@ -124,6 +124,14 @@ class SeaweedFS:
             self._process.wait(30)
             self._process = None
 
+    def turn_away(self, connections: int, timeout: float = 60.0) -> None:
+        """Close so many connections at the port of a killed server, as a proxy without its backend would."""
+        host, port = self.endpoint.removeprefix("http://").rsplit(":", 1)
+        with socket.create_server((host, int(port))) as listener:
+            listener.settimeout(timeout)
+            for _ in range(connections):
+                listener.accept()[0].close()
+
     def suspend(self) -> None:
         """Make the server silent: connections stay open, nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)

@@ -46,6 +46,10 @@ class Double(Domain, frozen=True, tag="double"):
 
     Raises:
         DomainError: The bounds are reversed or not numbers, or the options exclude each other.
+
+    Example:
+        >>> Double(1e-4, 1e-1, log=True).contains(0.01)
+        True
     """
 
     min: float
@@ -76,6 +80,10 @@ class Integer(Domain, frozen=True, tag="integer"):
 
     Raises:
         DomainError: The bounds are reversed or not whole numbers, or the options exclude each other.
+
+    Example:
+        >>> Integer(1, 10).contains(2.5)
+        False
     """
 
     min: int
@@ -128,6 +136,10 @@ class Discrete(Domain, frozen=True, tag="discrete"):
 
     Raises:
         DomainError: The list is empty, has duplicates, or a value is not a number.
+
+    Example:
+        >>> Discrete(["16", 32]).values
+        ('16', 32)
     """
 
     values: tuple[Value, ...]
@@ -159,6 +171,10 @@ class Categorical(Domain, frozen=True, tag="categorical"):
 
     Raises:
         DomainError: The list is empty or has duplicates.
+
+    Example:
+        >>> Categorical(["relu", None]).values
+        ('relu', 'None')
     """
 
     values: tuple[Value, ...]

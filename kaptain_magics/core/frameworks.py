@@ -48,6 +48,11 @@ class ModelFramework(StrEnum):
         """Return the names of our own frameworks and of all others that are installed."""
         return plugins.names(GROUP, cls)
 
+    @property
+    def distributed(self) -> bool:
+        """Whether the library itself trains with several workers."""
+        return self in (ModelFramework.PYTORCH, ModelFramework.TENSORFLOW, ModelFramework.MXNET)
+
     @classmethod
     def _missing_(cls, value: object) -> ModelFramework | None:
         """Make a member for a name that is not ours: a record must be readable where its distribution is not."""

@@ -37,7 +37,7 @@ _COUNTER = (
 )
 _HEAD = rf"{_B}(?:{_BAR})?(?:{_TIME})?(?:{_LEVEL})?(?:{_COUNTER}){{0,3}}"
 _END = rf"{_B}\r?"
-_LONGEST = 4096  # bytes of a line that is looked at
+_LONGEST = 4096  # bytes of a line that is searched: longer ones are data, and would make the expressions slow
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
 _NEARLY = 200  # characters of a line that a message shows
 _SEEN_AT_MOST = 20  # names of metrics that a message lists

@@ -62,7 +62,7 @@ def endpoint_name(model_id: str) -> str:
 
 
 def new_hex(digits: int = 8) -> str:
-    """Return that many random hexadecimal digits."""
+    """Return that many random hexadecimal digits, from the operating system: names that others cannot guess."""
     return secrets.token_hex((digits + 1) // 2)[:digits]
 
 

@@ -36,7 +36,7 @@ class Objective(msgspec.Struct, frozen=True):
 
     Attributes:
         name: The metric's name.
-        direction: Whether it is to grow or to shrink.
+        direction: Whether it is maximized or minimized.
     """
 
     name: str
@@ -46,7 +46,11 @@ class Objective(msgspec.Struct, frozen=True):
 def infer(name: str) -> Direction:
     """Return the direction that the words of a metric's name stand for.
 
-    ``val_loss``, ``RMSE`` and ``error_rate`` are to shrink; ``neg_log_loss`` and everything else are to grow.
+    ``val_loss``, ``RMSE`` and ``error_rate`` are minimized; ``neg_log_loss`` and everything else are maximized.
+
+    Example:
+        >>> infer("val_loss"), infer("accuracy")
+        (<Direction.MINIMIZE: 'minimize'>, <Direction.MAXIMIZE: 'maximize'>)
     """
     words = {word.lower() for word in _WORD.findall(name)}
     negated = bool(words & _NEGATED)

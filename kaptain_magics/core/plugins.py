@@ -40,7 +40,7 @@ def names(group: str, own: Iterable[str]) -> list[str]:
 
 
 def load(group: str, own: Mapping[str, str], name: str, what: str, error: type[KaptainError] = ConfigError) -> Any:
-    """Import what a name stands for; ours go first, so that nobody else can take their names.
+    """Import what a name stands for; ours go first, so that no other distribution can take their names.
 
     Args:
         group: Name of the entry points' group.

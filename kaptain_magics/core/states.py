@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class RunKind(StrEnum):
-    """What a run does."""
+    """What a run does: trains a model, searches its hyperparameters, or serves it."""
 
     TRAIN = "train"
     TUNE = "tune"
@@ -45,7 +45,7 @@ class TrialState(StrEnum):
 
 
 class EndpointState(StrEnum):
-    """The life of an endpoint."""
+    """The life of an endpoint: ``READY`` and ``FAILED`` may alternate, ``STOPPED`` is the end."""
 
     PENDING = "pending"
     READY = "ready"
@@ -54,7 +54,7 @@ class EndpointState(StrEnum):
 
 
 class Direction(StrEnum):
-    """Whether the primary objective is to grow or to shrink."""
+    """Whether the first objective is maximized or minimized."""
 
     MAXIMIZE = "maximize"
     MINIMIZE = "minimize"

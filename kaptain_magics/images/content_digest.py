@@ -39,7 +39,6 @@ class FileDigests:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: dict[str, _Known] = {}
-        self._used: dict[str, _Known] = {}
         self._new = False
         with suppress(OSError, msgspec.MsgspecError):
             self._known = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, _Known])

@@ -19,7 +19,7 @@ from kaptain_magics.images.registry.registry_client import Manifest, Registry
 from kaptain_magics.images.requirement_lines import bare, normalised
 from kaptain_magics.images.wheels import Platform
 
-_LOOK = """
+_PROBE = """
 import json, platform, re, sys
 from importlib import metadata
 found = {}
@@ -97,10 +97,10 @@ class ImageInspector:
     def __init__(self, cache: Path) -> None:
         self._folder = cache / "images"
 
-    def known(self, digest: str) -> ImageContents | None:
+    def cached(self, digest: str) -> ImageContents | None:
         """Return what is in an image if somebody has looked before."""
         with suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode(self._note(digest).read_bytes(), type=ImageContents)
+            return msgspec.json.decode(self._cache_file(digest).read_bytes(), type=ImageContents)
         return None
 
     def in_engine(
@@ -117,7 +117,7 @@ class ImageInspector:
         Raises:
             TargetError: The image has no Python.
         """
-        contents = self.known(image_id)
+        contents = self.cached(image_id)
         if contents is not None:
             return contents
         from docker import errors
@@ -127,7 +127,7 @@ class ImageInspector:
             try:
                 output = client.containers.run(
                     image_id,
-                    entrypoint=["python", "-I", "-c", _LOOK],
+                    entrypoint=["python", "-I", "-c", _PROBE],
                     network_mode="none",
                     remove=True,
                     labels=dict(labels or {}),
@@ -136,7 +136,7 @@ class ImageInspector:
                 reason = str(error).splitlines()[-1][-200:]
                 hint = "use an image with Python 3.8 or later"
                 raise TargetError(f"Python in the image {name} does not start: {reason}", hint) from error
-        return self._remember(image_id, msgspec.convert(json.loads(output), ImageContents))
+        return self._keep(image_id, msgspec.convert(json.loads(output), ImageContents))
 
     def in_registry(self, registry: Registry, image: Reference, manifest: Manifest) -> ImageContents:
         """Read the names of the files in an image's layers.
@@ -144,7 +144,7 @@ class ImageInspector:
         Raises:
             ImageError: There is no Python in it, or a layer cannot be read.
         """
-        contents = self.known(manifest.digest)
+        contents = self.cached(manifest.digest)
         if contents is not None:
             return contents
         installed: dict[str, str] = {}
@@ -166,12 +166,12 @@ class ImageInspector:
         named = ".".join(env.get("PYTHON_VERSION", "").split(".")[:2])
         python = named if named in pythons else pythons[-1]  # a later layer's comes first on PATH
         platform = Platform.of(python, config.get("architecture", "amd64"), musl)
-        return self._remember(manifest.digest, ImageContents(python, platform.machine, platform.glibc, installed))
+        return self._keep(manifest.digest, ImageContents(python, platform.machine, platform.glibc, installed))
 
-    def _remember(self, digest: str, contents: ImageContents) -> ImageContents:
+    def _keep(self, digest: str, contents: ImageContents) -> ImageContents:
         with suppress(StateError):
-            write_whole(self._note(digest), msgspec.json.encode(contents))
+            write_whole(self._cache_file(digest), msgspec.json.encode(contents))
         return contents
 
-    def _note(self, digest: str) -> Path:
+    def _cache_file(self, digest: str) -> Path:
         return self._folder / f"{digest.rpartition(':')[2]}.json"

@@ -109,20 +109,20 @@ def _install(
     command = ["install", "--quiet", "--no-input", "--no-warn-conflicts", "--no-compile", "--ignore-installed", *fits]
     command += ["--target", str(scratch / "packages")]
     if installed:
-        chosen = _resolve(command, requirements_file, platform, scratch, progress, installed)
-        lacked = {name for name, item in chosen.items() if _lacked(item, installed)}
-        if not lacked:
+        resolved = _resolve(command, requirements_file, platform, scratch, progress, installed)
+        lacking = {name for name, item in resolved.items() if _is_lacking(item, installed)}
+        if not lacking:
             return
-        kept = [line for line in requirements if (name := name_of(line)) not in chosen or name in lacked]
-        drawn = [_line(chosen[name]) for name in sorted(lacked) if not chosen[name]["requested"]]
-        _write(requirements_file, [*kept, *drawn])
-        _write(scratch / "chosen.txt", [f"{name}=={item['metadata']['version']}" for name, item in chosen.items()])
+        kept = [line for line in requirements if (name := name_of(line)) not in resolved or name in lacking]
+        dependencies = [_pinned_line(resolved[name]) for name in sorted(lacking) if not resolved[name]["requested"]]
+        _write(requirements_file, [*kept, *dependencies])
+        _write(scratch / "chosen.txt", [f"{name}=={item['metadata']['version']}" for name, item in resolved.items()])
         command += ["--no-deps", "-c", str(scratch / "chosen.txt")]
     status, output = _pip([*command, "-r", str(requirements_file)], progress)
     if status:
         raise _failure(output, platform)
     shutil.rmtree(scratch / "packages" / "bin", ignore_errors=True)  # its scripts name this machine's Python
-    _forget_origins(scratch / "packages")
+    _remove_origins(scratch / "packages")
 
 
 def _resolve(
@@ -134,10 +134,10 @@ def _resolve(
     installed: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return pip's report on every package that it would install, by normalised name; the image's versions first."""
-    have, report = scratch / "constraints.txt", scratch / "report.json"
-    _write(have, [f"{name}=={version}" for name, version in installed.items()])
+    constraints, report = scratch / "constraints.txt", scratch / "report.json"
+    _write(constraints, [f"{name}=={version}" for name, version in installed.items()])
     resolve = [*command, "--dry-run", "--report", str(report), "-r", str(requirements_file)]
-    status, output = _pip([*resolve, "-c", str(have)], progress)
+    status, output = _pip([*resolve, "-c", str(constraints)], progress)
     if status:  # the image's versions do not do
         status, output = _pip(resolve, progress)
     if status:
@@ -145,12 +145,12 @@ def _resolve(
     return {normalised(item["metadata"]["name"]): item for item in json.loads(report.read_bytes())["install"]}
 
 
-def _lacked(item: Mapping[str, Any], installed: Mapping[str, str]) -> bool:
+def _is_lacking(item: Mapping[str, Any], installed: Mapping[str, str]) -> bool:
     metadata = item["metadata"]
     return bool(item["is_direct"]) or installed.get(normalised(metadata["name"])) != metadata["version"]
 
 
-def _line(item: Mapping[str, Any]) -> str:
+def _pinned_line(item: Mapping[str, Any]) -> str:
     """Return the line that asks for a package that another one needs: just what pip chose."""
     metadata = item["metadata"]
     return (
@@ -164,7 +164,7 @@ def _write(path: Path, lines: Sequence[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _forget_origins(packages: Path) -> None:
+def _remove_origins(packages: Path) -> None:
     """Remove what pip notes of where a package came from: a path of this machine, or an address that is private."""
     for origin in packages.glob("*.dist-info/direct_url.json"):
         origin.unlink()

@@ -12,7 +12,7 @@ from kaptain_magics.magics.session import Session
 if TYPE_CHECKING:
     from kaptain_magics.model import Workspace
 
-_ROWS = 20
+_ROWS = 20  # runs that a list shows without --limit
 
 
 def overview(workspace: Workspace) -> None:

@@ -13,14 +13,19 @@ _MODEL = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)*")
 
 
 def text(value: str) -> str:
-    """Read anything but nothing."""
+    """Read a text that is not blank."""
     if not value.strip():
         raise ValueError("write a value")
     return value
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Return a reader of whole numbers."""
+    """Return a reader of whole numbers.
+
+    Args:
+        least: The smallest number that is allowed.
+        most: The largest one; ``None`` for no bound.
+    """
     bounds = f"from {least} to {most}" if most is not None else f"of at least {least}"
 
     def read(value: str) -> int:
@@ -83,7 +88,7 @@ def variables(value: str) -> tuple[str, ...]:
 
 
 def listed(value: str) -> tuple[str, ...]:
-    """Read texts between commas."""
+    """Read texts between commas, such as ``a,b``; blanks around them do not count."""
     parts = tuple(part.strip() for part in value.split(","))
     if not all(parts):
         raise ValueError("write names between commas, without empty ones")
@@ -126,7 +131,7 @@ def environment(value: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def words(value: str) -> tuple[str, ...]:
-    """Read a command line."""
+    """Read a command line, split as a POSIX shell splits it."""
     import shlex
 
     try:
@@ -136,5 +141,5 @@ def words(value: str) -> tuple[str, ...]:
 
 
 def percent(value: str) -> int:
-    """Read a percentage."""
+    """Read a percentage from 0 to 100, with or without its sign."""
     return whole(0, 100)(value.removesuffix("%"))

@@ -74,6 +74,7 @@ def _settle(context: Context) -> None:
 
     unfinished = (RunState.FAILED, RunState.STOPPED)
     studies = [s.record.run_id for s in context.runs() if s.record.kind is RunKind.TUNE and s.state in unfinished]
+    # A study: no supervisor yet (5 s at most) -> supervisor at work (60 s at most) -> tidied, or given up.
     for folder in map(context.folder, studies):
         begun, worked = time.monotonic(), False
         while not (folder.path / TIDIED).exists():

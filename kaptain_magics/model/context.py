@@ -52,7 +52,7 @@ class Context:
         return open_store(self.settings.models_uri, storage_environment(self.settings, self.secrets))
 
     def folder(self, run_id: str) -> RunFolder:
-        """Return the folder of a run."""
+        """Return the folder of a run; it need not exist."""
         return RunFolder(self.store.folder / run_id)
 
     def runs(self) -> list[RunSummary]:

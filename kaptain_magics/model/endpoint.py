@@ -146,7 +146,7 @@ class Endpoint:
         return python(self.status(), self._inputs())
 
     def _inputs(self) -> tuple[TensorSpec, ...]:
-        """Return what the model takes; nothing where it does not tell, or does not answer now."""
+        """Return what the model takes; nothing where it does not say so, or does not answer now."""
         from kaptain_magics.serving.client.predict import describe
 
         try:

@@ -11,7 +11,7 @@ from kaptain_magics.core.specs import ImageSpec, JobOptions, JobSpec
 from kaptain_magics.model.requests import TrainingRequest, variables_of
 from kaptain_magics.model.spelling import spelled
 
-_OF_THE_LINE = ("timeout", "workers", "cluster")  # options of the run before that say nothing about its script
+_OF_THE_LINE = ("timeout", "workers", "cluster")  # not inherited: they fit one run, not the script
 _PLAIN = TrainingRequest()
 
 

@@ -113,7 +113,7 @@ class Model:
 
     @property
     def model_name(self) -> ModelName:
-        """What the model is called."""
+        """The properties that a run's record keeps of the model."""
         return ModelName(self.id, self.name, self.description, self.version)
 
     # ---- plans: runs that are not started yet -----------------------------------------------------------------------

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
 _LOOPBACK = "127.0.0.1"
+# Not kept: where it listens, what only fits one model, and how one deployment is carried out.
 _OF_THE_LINE = {"host", "port", "serving_config", "canary_percent", "replace", "timeout", "transformer", "cluster"}
 _RESOURCES = (("cpu_request", "cpu_limit"), ("memory_request", "memory_limit"), ("gpu_limit",))  # fields of an option
 

@@ -186,7 +186,7 @@ def _warning(record: RunRecord, last: StateChanged, saved: bool, chosen: Revisio
         hint = "save it in the script with kaptain.save_model(model), or name its variable with --model"
     elif saved:
         text = f"{ended} kept the best of its trials so far"
-        hint = f"%kaptain_tune {record.model_id} --resume goes on with it"
+        hint = f"%kaptain_tune {record.model_id} --resume continues it"
     else:
         text, hint = f"{ended} left no model", f"%kaptain logs {record.run_id} shows why"
     return Noted(text=f"{text}; {what}", warning=True, hint=hint)

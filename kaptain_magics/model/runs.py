@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
 _STOP_PATIENCE = 60.0  # seconds for a supervisor to end its work, before it is ended
-_LAST_PATIENCE = 10.0  # seconds for its end then
+_LAST_PATIENCE = 10.0  # seconds for its process to end once it is killed
 
 
 class Run:
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        """The run's id."""
+        """The run's id: when it was started, and a random suffix; also its folder's name."""
         return self.folder.run_id
 
     @property
@@ -71,12 +71,12 @@ class Run:
 
     @property
     def model_id(self) -> str:
-        """The model's id."""
+        """The model's id, such as ``dev/mnist``."""
         return self.record.model_id
 
     @property
     def kind(self) -> RunKind:
-        """What the run does."""
+        """Whether it trains, tunes or deploys."""
         return self.record.kind
 
     @property
@@ -86,7 +86,7 @@ class Run:
 
     @property
     def framework(self) -> str:
-        """The model's framework."""
+        """The model's framework by name, such as ``sklearn``; empty when it is unknown."""
         return self._job.framework.value if self._job is not None else ""
 
     @property
@@ -96,7 +96,7 @@ class Run:
 
     @property
     def state(self) -> RunState:
-        """The state now."""
+        """The state now, read from the run's events each time."""
         return self.folder.last_state().state
 
     @property
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def hint(self) -> str:
-        """The next step after a failure."""
+        """What to do after a failure; empty otherwise."""
         return self.folder.last_state().hint
 
     @property
@@ -177,6 +177,7 @@ class Run:
         Raises:
             StateError: It does not end.
         """
+        # running -> SIGTERM sent (60 s at most) -> ended by its supervisor, or killed (10 s at most) and settled here
         until = time.monotonic() + _STOP_PATIENCE
         signalled = False
         while not self.state.terminal:
@@ -244,7 +245,7 @@ class Run:
 
 
 class TrainingRun(Run):
-    """A training run."""
+    """A training run, with what ``--fetch`` brought back."""
 
     @property
     def fetched(self) -> dict[str, Any]:
@@ -262,7 +263,7 @@ class TrainingRun(Run):
 
 
 class Study(Run):
-    """A search of hyperparameters."""
+    """A search of hyperparameters: its trials, and the best of them so far."""
 
     @property
     def trials(self) -> list[TrialChanged]:
@@ -316,7 +317,7 @@ class Study(Run):
 
 
 class Deployment(Run):
-    """The deployment of an endpoint."""
+    """The deployment of an endpoint; its log is the server's."""
 
     _failure = DeploymentFailedError
 
@@ -334,7 +335,7 @@ class Deployment(Run):
 
     @property
     def framework(self) -> str:
-        """The model's framework."""
+        """The model's framework by name, such as ``sklearn``; empty when it is unknown."""
         return self.record.endpoint.framework.value if self.record.endpoint is not None else ""
 
     @property
@@ -351,7 +352,7 @@ _RUN_TYPES: dict[RunKind, type[Run]] = {
 
 
 def open_run(folder: RunFolder, context: Context) -> Run:
-    """Return the handle of a run.
+    """Return the run of a folder, as an object of its kind.
 
     Raises:
         NotFoundError: The folder holds no run.

@@ -38,7 +38,7 @@ class Workspace(Context):
         return open_run(self.store.find(word), self)
 
     def stop(self, word: str) -> Run:
-        """End a run that goes on and return it."""
+        """End a run that is in progress, wait for its end and return it."""
         run = self.run(word)
         run.stop()
         return run
@@ -50,7 +50,7 @@ class Workspace(Context):
         return plan_resumption(self, word).start()
 
     def render(self, word: str) -> str:
-        """Return what was applied for a run."""
+        """Return what a run applied (its manifests, or its spec), secrets masked."""
         record = self.run(word).record
         spec = record.job or record.study or record.endpoint
         assert spec is not None
@@ -59,7 +59,7 @@ class Workspace(Context):
     # ---- models and endpoints ----------------------------------------------------------------------------------
 
     def models(self) -> list[ModelRecord]:
-        """Return all models by id."""
+        """Return the records of all models, ordered by id."""
         return self.registry.models()
 
     def deployed(self, model_id: str) -> dict[str, int]:

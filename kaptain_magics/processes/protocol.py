@@ -111,7 +111,7 @@ def exchange(
         elif state:
             more = connection.recv(1)  # what follows is for whoever waits for the job's end
             if not more:
-                raise OSError("the worker hung up")
+                raise OSError("the worker closed the connection")
             answer += more
         elif cancelled():
             raise StartCancelledError

@@ -40,6 +40,13 @@ def emit(fact: Mapping[str, Any]) -> bool:
 def log_metrics(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> None:
     """Report metrics: ``log_metrics(accuracy=0.97)`` or ``log_metrics({"val/loss": loss}, step=epoch)``.
 
+    Example:
+        A script that reports its loss after every epoch::
+
+            for epoch in range(10):
+                loss = train_one_epoch()
+                kaptain.log_metrics(loss=loss, step=epoch)
+
     Args:
         metrics: Values by name, for names that are not Python identifiers.
         step: The step or epoch that they belong to.

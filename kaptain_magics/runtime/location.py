@@ -63,7 +63,7 @@ class Location(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """The path in the file system."""
+        """The path in the file system; of use for a location without a bucket only."""
         return Path(self.key)
 
     def __truediv__(self, name: str) -> Location:

@@ -30,7 +30,7 @@ class Manifest(NamedTuple):
     created: float = 0.0
 
     def encode(self) -> bytes:
-        """Return it as JSON."""
+        """Return the content of the manifest's file: JSON with sorted keys."""
         fields = self._replace(created=self.created or time.time())._asdict()
         return (json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 

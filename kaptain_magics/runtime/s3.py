@@ -21,7 +21,7 @@ from kaptain_magics.runtime.s3_client import PARALLEL, NoBucketError, NoUploadEr
 
 T = TypeVar("T")
 PART = 8 << 20  # bytes of a part, and of the largest file that is sent as one
-_MOST_PARTS = 10_000
+_MOST_PARTS = 10_000  # S3 takes no more in one upload
 _WAITING = 2  # parts in memory beyond those in flight
 
 
@@ -177,7 +177,7 @@ class S3Transfer:
                 return digest
         try:
             return _Upload(self, source, target, size).run()
-        except NoUploadError:  # the server forgot it, or somebody else ended it
+        except NoUploadError:  # the server forgot it, or another client aborted it
             return _Upload(self, source, target, size).run()
 
 

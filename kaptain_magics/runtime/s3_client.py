@@ -113,6 +113,8 @@ class S3Client:
         Raises:
             TransferError: The server refused, or stayed away.
         """
+        # A server that has answered before is probably restarting and gets `_patience`; one that never has is probably
+        # misnamed and gets `_first`. Delays double and are drawn at random, so that parallel parts do not come at once.
         stopped = stopped or threading.Event()
         started = time.monotonic()
         delay = 0.05

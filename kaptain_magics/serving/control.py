@@ -194,9 +194,9 @@ def bind(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         with suppress(OSError):
             listener.close()
-        said = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise ServingError(
-            f"cannot listen on {host}:{port}: {said}", "name another port, or 0 for a free one"
+            f"cannot listen on {host}:{port}: {reason}", "name another port, or 0 for a free one"
         ) from error
     return listener
 
@@ -209,6 +209,6 @@ def hold_state(path: Path, port: int, stack: ExitStack) -> None:
     """
     lock = Lock(path)
     if not lock.acquire():
-        raise ServingError(f"{path} belongs to another server that lives", "deploy again")
+        raise ServingError(f"{path} belongs to another running server", "deploy again")
     stack.callback(lock.release)
     lock.write(orjson.dumps({"pid": os.getpid(), "port": port}) + b"\n")

@@ -44,4 +44,5 @@ def clear_failure(path: str) -> None:
 
 
 def _cut(text: str, size: int) -> str:
-    return text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
+    """Return a text in one line of at most so many bytes."""
+    return " ".join(text.split()).encode("utf-8", "replace")[:size].decode("utf-8", "ignore")

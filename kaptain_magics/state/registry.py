@@ -35,7 +35,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         hyperparameters: The values that it was made with.
         metrics: What was reported.
         objective: The metric that its study optimised, for ``tuned``.
-        direction: Whether the objective was to grow or to shrink.
+        direction: Whether the objective was maximized or minimized.
     """
 
     revision: str
@@ -107,7 +107,7 @@ class Registry:
         return record
 
     def models(self) -> list[ModelRecord]:
-        """Return all models by id."""
+        """Return all models, sorted by their ids."""
         return sorted(_read_all(self._models, ModelRecord), key=lambda m: m.model_id)
 
     def change_model(self, model_id: str, change: Callable[[ModelRecord], ModelRecord]) -> ModelRecord:
@@ -127,10 +127,6 @@ class Registry:
 
         self.change_model(model_id, add)
 
-    def remove_model(self, model_id: str) -> None:
-        """Forget a model; its objects in the store are not touched."""
-        self._model_path(model_id).unlink(missing_ok=True)
-
     def endpoint(self, name: str) -> EndpointRecord:
         """Return an endpoint by its name or its model's id.
 
@@ -144,7 +140,7 @@ class Registry:
         return record
 
     def endpoints(self) -> list[EndpointRecord]:
-        """Return all endpoints by name."""
+        """Return the records of all endpoints, sorted by name; a record does not say whether its server still runs."""
         return sorted(_read_all(self._endpoints, EndpointRecord), key=lambda e: e.name)
 
     def endpoint_version(self, name: str) -> tuple[int, int]:
@@ -156,11 +152,11 @@ class Registry:
         return written.st_ino, written.st_mtime_ns
 
     def save_endpoint(self, record: EndpointRecord) -> None:
-        """Write an endpoint down."""
+        """Write an endpoint's record, in the place of the one of the same name."""
         write_whole(self._endpoints / f"{record.name}.json", msgspec.json.encode(record))
 
     def remove_endpoint(self, name: str) -> None:
-        """Forget an endpoint."""
+        """Remove an endpoint's record; its servers are the target's to stop."""
         (self._endpoints / f"{endpoint_name(name)}.json").unlink(missing_ok=True)
 
     def _model_path(self, model_id: str) -> Path:

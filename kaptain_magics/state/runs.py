@@ -25,6 +25,8 @@ from kaptain_magics.files import Lock, disk_error, open_append, private_folder, 
 
 TEXT_AT_MOST = 64 * 1024  # bytes of log text in one event
 _TAIL = 64 * 1024  # bytes of the stream that are searched for its last state
+_SHORTEST_DELAY, _LONGEST_DELAY = 0.005, 0.05  # seconds between two looks; one takes 6 us where nothing is new
+_CHECK_INTERVAL = 1.0  # seconds of silence after which a reader looks whether the supervisor still lives
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
@@ -164,7 +166,9 @@ class RunFolder:
             The events in order, the terminal ``StateChanged`` last; it is made up (and written down, where the disk
             takes it) where the supervisor died without one.
         """
-        position, delay = _Position(), 0.005
+        # Three clocks: `delay` until the next look at the file, short after news and longer in silence; `checked`, when
+        # a silent run's supervisor was last looked for; `ticked`, when the caller last had a turn.
+        position, delay = _Position(), _SHORTEST_DELAY
         checked = ticked = time.monotonic()
         while True:
             has_news = False
@@ -174,8 +178,8 @@ class RunFolder:
                 if isinstance(event, StateChanged) and event.state.terminal:
                     return
             now = time.monotonic()
-            delay = 0.005 if has_news else min(delay * 1.2, 0.05)
-            if not has_news and now - checked > 1.0:
+            delay = _SHORTEST_DELAY if has_news else min(delay * 1.2, _LONGEST_DELAY)
+            if not has_news and now - checked > _CHECK_INTERVAL:
                 checked = now
                 unwritten = self.settle()
                 if unwritten is not None:
@@ -318,7 +322,7 @@ class RunStore:
         return folder
 
     def folders(self) -> list[RunFolder]:
-        """Return all runs, the newest first."""
+        """Return the folders of all runs, the newest first; nothing of them is read yet."""
         try:
             names = sorted((e.name for e in os.scandir(self.folder) if e.is_dir()), reverse=True)
         except FileNotFoundError:

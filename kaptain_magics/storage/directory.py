@@ -1,4 +1,4 @@
-"""The store in a directory."""
+"""The object store in a directory: objects are files, removed by renaming them away first."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class DirectoryStore(BaseStore):
             if path.is_symlink() or not path.is_dir():
                 path.unlink()
                 return
-            doomed = path.with_name(f"{PART}{os.urandom(6).hex()}")  # nobody sees it half deleted
+            doomed = path.with_name(f"{PART}{os.urandom(6).hex()}")  # no reader sees it half deleted
             os.replace(path, doomed)
             _remove_tree(doomed)
 
 
 def _remove_tree(folder: Path) -> None:
-    """Remove a folder, also when somebody still writes into it."""
+    """Remove a folder, also while another process still writes into it."""
     for _ in range(3):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():

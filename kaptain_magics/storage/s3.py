@@ -1,4 +1,4 @@
-"""The store in an S3 server."""
+"""The object store in an S3 server: what the transfer of jobs does not need is here (copying, deleting)."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ def follow_tracking(folder: RunFolder, tick: float | None = None) -> Iterator[No
     """
     if not is_tracked(folder):
         return
+    # Two clocks: `until`, when waiting is given up; `ticked`, when the caller last had a turn.
     until = time.monotonic() + _PATIENCE
     ticked = time.monotonic()
     while folder.lock.held_by_other():

@@ -230,7 +230,7 @@ class _RunLogger:
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
-    """Return the id of the experiment of that name, which may be made by somebody else at this moment."""
+    """Return the id of the experiment of that name, which another process may create at this moment."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)

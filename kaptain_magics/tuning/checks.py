@@ -1,4 +1,4 @@
-"""The checks of a study: what could only fail is refused before anything starts, what would be passed over is said.
+"""The checks of a study: what could only fail is refused before anything starts, what would be ignored is noted.
 
 Everything here takes about a millisecond and imports no library.
 """
@@ -108,7 +108,7 @@ def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[Noted]:
 
 
 def combinations(domains: Mapping[str, AnyDomain]) -> int | None:
-    """Return how many combinations a grid has; ``None`` where it cannot be counted out."""
+    """Return how many combinations a grid has; ``None`` where they cannot be enumerated."""
     product = 1
     for domain in domains.values():
         match domain:

@@ -24,7 +24,7 @@ def trials_uri(base: str, spec: StudySpec) -> str:
 
 
 def tuned_uri(base: str, spec: StudySpec) -> str:
-    """Return the folder for the study's best model: the same one whoever asks, so that there is never a second copy."""
+    """Return the folder for the study's best model; it depends on the run alone, so there is never a second copy."""
     return f"{base.rstrip('/')}/tuned/{uuid.uuid5(uuid.NAMESPACE_OID, spec.run_id).hex}"
 
 

@@ -86,7 +86,7 @@ class GaussianSearch:
             del self._known[min(range(_MAX_OBSERVATIONS // 2), key=lambda k: self._known[k][1])]
 
     def _propose(self, rng: np.random.Generator) -> Point | None:
-        """Return the point of greatest acquisition, or nothing where all values are the same."""
+        """Return the point of greatest acquisition, or ``None`` where all values are the same."""
         rows = np.array([row for row, _ in self._known])
         values = np.array([value for _, value in self._known])
         values /= np.abs(values).max() or 1.0

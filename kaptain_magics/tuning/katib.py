@@ -1,7 +1,7 @@
-"""What Katib's own algorithms take, refuse and pass over: they differ from those of the same name in this package.
+"""What Katib's own algorithms accept, refuse and ignore: they differ from those of the same name in this package.
 
-Katib says nothing of it where people look: a setting that it does not know makes the Experiment fail with "Suggestion
-has failed", and what it passes over is not said at all. Sources, in ``kubeflow/katib`` at 0.19, below
+Katib reports it where few people look: an unknown setting makes the Experiment fail with "Suggestion has failed", and
+nothing reports what is ignored. Sources, in ``kubeflow/katib`` at 0.19, below
 ``pkg/suggestion/v1beta1``: ``hyperopt/service.py``, ``optuna/service.py``, ``skopt/{service,base_service}.py``,
 ``goptuna/{service,converter}.go``, ``hyperband/service.py``, ``internal/search_space.py``.
 """
@@ -109,22 +109,22 @@ def _check_hyperband(spec: StudySpec, settings: Mapping[str, object]) -> None:
 
 
 def katib_remarks(spec: StudySpec) -> Iterator[str]:
-    """Yield a sentence for everything of a study that Katib passes over."""
+    """Yield a sentence for everything in a study that Katib ignores."""
     algorithm = Algorithm.of(spec.algorithm)
     if spec.seed is not None and not takes_seed(algorithm):
         yield f"Katib's {algorithm} has no seed: --seed {spec.seed} is ignored."
     for name, domain in spec.domains.items():
-        why = _passed_over(algorithm, domain)
+        why = _ignored(algorithm, domain)
         if why:
             yield f"Katib's {algorithm} {why}: {name} = {domain!r}."
 
 
 def takes_seed(algorithm: Algorithm) -> bool:
-    """Whether Katib's algorithm draws by a seed."""
+    """Whether Katib's algorithm has a seed."""
     return "random_state" in SETTINGS.get(algorithm, {}) and algorithm is not Algorithm.GRID
 
 
-def _passed_over(algorithm: Algorithm, domain: AnyDomain) -> str:
+def _ignored(algorithm: Algorithm, domain: AnyDomain) -> str:
     log = isinstance(domain, Double | Integer) and domain.log
     if algorithm in _GOPTUNA and log:
         return "samples uniformly and ignores log=True"

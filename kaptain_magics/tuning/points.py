@@ -70,7 +70,7 @@ class GridSearch:
         return None
 
     def tell(self, trial: TrialChanged, value: float | None) -> None:  # noqa: ARG002
-        """Strike an earlier study's combination off."""
+        """Leave an earlier study's combination out, unless its trial was killed."""
         point = self._space.point(trial.parameters)
         if point is None:
             return

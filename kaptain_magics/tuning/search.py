@@ -1,4 +1,4 @@
-"""The two ports of the study loop: what to try next, and what to give up."""
+"""The two protocols of the study loop: what to try next, and which trials to stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Search(Protocol):
     """Proposes hyperparameters. Used by one thread."""
 
     def ask(self, number: int) -> dict[str, Value] | None:
-        """Return the hyperparameters of trial ``number``, or nothing where all there is has been tried."""
+        """Return the hyperparameters of trial ``number``, or ``None`` when everything has been tried."""
 
     def tell(self, trial: TrialChanged, value: float | None) -> None:
         """Take note of an ended trial.
@@ -25,7 +25,7 @@ class Search(Protocol):
 
 
 class Stopper(Protocol):
-    """Decides from intermediate values which trials are given up. Used by one thread."""
+    """Decides from intermediate values which trials are stopped. Used by one thread."""
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Take note of an objective value at a step (from 0, growing); returns whether to stop the trial now."""

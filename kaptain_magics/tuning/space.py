@@ -22,7 +22,7 @@ Point = Mapping[str, float]
 
 
 class ContinuousAxis:
-    """An axis of numbers without gaps, or of more whole numbers than can be counted out.
+    """An axis of numbers without gaps, or of more whole numbers than can be enumerated.
 
     Args:
         low: The value at 0.
@@ -170,7 +170,7 @@ class Space:
         return {n: self._fixed[n] if n in self._fixed else self.axes[n].value(point[n]) for n in self._names}
 
     def point(self, values: Mapping[str, Value]) -> dict[str, float] | None:
-        """Return the point of hyperparameters of an earlier study, or nothing where they lie outside this space."""
+        """Return the point of hyperparameters of an earlier study, or ``None`` where they lie outside this space."""
         try:
             return {name: axis.position(values[name]) for name, axis in self.axes.items()}
         except (KeyError, ValueError, TypeError, OverflowError):

@@ -1,4 +1,4 @@
-"""The loop of a study: asks the search, runs trials as jobs of a target, and tells the search what came of them.
+"""The loop of a study: asks the search, runs trials as jobs of a target, and tells the search their results.
 
 One thread, the caller's, owns everything; a thread for each running trial only follows its job and passes the events
 on. Nothing here grows with the number of trials but what the search itself must remember.
@@ -363,7 +363,7 @@ class _Loop:
         try:
             self._target.stop(trial.ref)
         except KaptainError:
-            pass  # its follower says what became of it
+            pass  # the trial's own thread reports how it ended
         except BaseException as error:
             self._inbox.put((trial, error))
 

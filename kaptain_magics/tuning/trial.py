@@ -41,7 +41,7 @@ class Trial:
     Attributes:
         state: Its state.
         ref: The submitted job, once it is.
-        halted: Set when the study gives the trial up; then ``halt_state`` and ``reason`` say how.
+        halted: Set when the study stops the trial; then ``halt_state`` and ``reason`` say how.
         reason: Why it failed or was stopped.
         hint: The next step.
         announced: Whether an event has shown it.
@@ -75,7 +75,7 @@ class Trial:
         self._artifact_uri = ""
 
     def halt(self, state: TrialState, reason: str) -> None:
-        """Note that the study gives the trial up."""
+        """Note that the study stops the trial, in which state it is to end and why."""
         self._halt_state, self.reason = state, reason
         self.halted.set()
 

@@ -1,7 +1,7 @@
 """What the views are given.
 
 A view follows events and draws them; it starts, stops and changes nothing. Any object with the members of
-``Followable`` can be shown: the handles of ``model`` are, and so is a small class of a test.
+``Followable`` can be shown: the runs of ``model`` are, and so is a small class of a test.
 """
 
 from __future__ import annotations
@@ -61,6 +61,6 @@ class Followable(Protocol):
 class Mode(StrEnum):
     """How a run is drawn."""
 
-    TEXT = "text"  # printed lines: terminals, and whoever wants the tutorial's output
+    TEXT = "text"  # printed lines: terminals, and on request
     HTML = "html"  # a card that is replaced: notebooks whose front end may run no JavaScript
     WIDGET = "widget"  # a live card: notebooks in a browser

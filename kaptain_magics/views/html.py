@@ -101,8 +101,8 @@ def progress(view: StudyView) -> str:
 
 
 def metrics(view: RunView) -> str:
-    """Return the metrics as tiles: name, newest value, course."""
-    tiles = [_tile(name, course) for name, course in list(view.metrics.items())[:_METRICS_SHOWN]]
+    """Return the metrics as tiles: name, newest value, history."""
+    tiles = [_tile(name, history) for name, history in list(view.metrics.items())[:_METRICS_SHOWN]]
     if isinstance(view, StudyView) and view.best is not None:
         tiles = [
             f'<div class="kpt-tile"><span>{escape(_label(view, name))}</span> <b>{number(summary.latest)}</b></div>'
@@ -116,15 +116,15 @@ def _label(view: StudyView, name: str) -> str:
     return f"best {name}" if name == view.objective else f"{name} of the best trial"
 
 
-def _tile(name: str, course: MetricHistory) -> str:
-    if course.summary is None:
+def _tile(name: str, history: MetricHistory) -> str:
+    if history.summary is None:
         return ""
-    svg = picture.sparkline(course.points)
-    alt = f"{name}: {course.count} values from {number(course.summary.min)} to {number(course.summary.max)}"
+    svg = picture.sparkline(history.points)
+    alt = f"{name}: {history.count} values from {number(history.summary.min)} to {number(history.summary.max)}"
     image = f' <img src="{picture.data_uri(svg)}" alt="{escape(alt)}" title="{escape(alt)}">' if svg else ""
-    step = f" <small>step {course.step}</small>" if course.step is not None else ""
+    step = f" <small>step {history.step}</small>" if history.step is not None else ""
     return (
-        f'<div class="kpt-tile"><span>{escape(name)}</span> <b>{number(course.summary.latest)}</b>{step}{image}</div>'
+        f'<div class="kpt-tile"><span>{escape(name)}</span> <b>{number(history.summary.latest)}</b>{step}{image}</div>'
     )
 
 

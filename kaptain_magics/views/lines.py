@@ -74,7 +74,7 @@ class LogTail:
         return self._shown(self._open)
 
     def since(self, number: int) -> tuple[int, list[str]]:
-        """Return the lines behind the first ``number`` ones.
+        """Return the lines after the first ``number`` ones.
 
         Returns:
             How many of them are no longer kept, and the kept ones.

@@ -81,7 +81,7 @@ def follow(run: Followable, *, mode: Mode | None = None, interrupted: Callable[[
 def watch(run: Followable, *, mode: Mode | None = None) -> None:
     """Show a run and return at once; a notebook's output stays live until the run's end.
 
-    Nothing is ever printed behind the reader's back: where only text is shown, it is one line that says how to attach.
+    Nothing is printed after the return: where only text is shown, it ends with the line that shows the run again.
     """
     follower = _Follower(run, mode or mode_here())
     follower.catch_up()
@@ -93,7 +93,7 @@ def watch(run: Followable, *, mode: Mode | None = None) -> None:
 
 
 def show_result(run: Followable, *, mode: Mode | None = None) -> None:
-    """Show a run as it is now: the lasting form of an ended run, the state so far of another."""
+    """Show a run as it is now: an ended run in its final form, another in its state so far."""
     follower = _Follower(run, mode or mode_here())
     follower.catch_up()
     follower.finish()

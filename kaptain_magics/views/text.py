@@ -61,7 +61,7 @@ def attach_line(view: RunView) -> str:
 
 
 def title(view: RunView, now: float) -> str:
-    """Return one line that says what the run is and how it stands."""
+    """Return one line that says what the run is, its state and its time."""
     passed = duration(view.elapsed(now))
     when = f"{view.state} in {passed}" if view.state.terminal else f"{view.state}, {passed}"
     return f"{view.kind} {view.model_id} on {view.target}: {when} ({view.name}, run {view.run_id})"
@@ -77,9 +77,9 @@ def facts(view: RunView) -> list[tuple[str, str]]:
             pairs += [(name, number(m.latest)) for name, m in view.best.metrics.items()]
             pairs += [("best trial", view.best.name), ("parameters", parameters_line(view.best))]
         pairs += [(f"{count} failed", reason) for reason, count in failures(view)]
-    for name, course in view.metrics.items():
-        if course.summary is not None:
-            pairs.append((name, number(course.summary.latest)))
+    for name, history in view.metrics.items():
+        if history.summary is not None:
+            pairs.append((name, number(history.summary.latest)))
     if view.artifact is not None:
         weight = f" ({size(view.artifact.size)})" if view.artifact.size else ""
         pairs.append(("model", view.artifact.uri + weight))
@@ -263,7 +263,7 @@ class TextRenderer:
         self._out = out
         self._status = status
         self._budget = budget
-        self._printed = 0  # lines of the log that were printed or passed over
+        self._printed = 0  # lines of the log that were printed or skipped
         self._over = False
         self._progress = StudyProgress(status)
 

@@ -61,7 +61,7 @@ class Card(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget is not typed
 
 
 class CardDiff:
-    """Says which parts of a view may have changed since it was asked last."""
+    """Finds the parts of a view that may have changed since the last call."""
 
     def __init__(self) -> None:
         self._lines = 0

@@ -62,6 +62,8 @@ class RegistryHttp:
             CredentialsError: The login is missing, wrong or does not allow this.
             ImageError: The registry cannot be reached, or refuses the request.
         """
+        # An answer that is expected ends it. A 401 is answered once by a login. A connection that fails, or a busy
+        # registry, is tried again after a pause that doubles, until the patience is over; all else is a refusal.
         until = time.monotonic() + (self._access.patience if patience is None else patience)
         pause, authorized = 0.25, False
         while True:

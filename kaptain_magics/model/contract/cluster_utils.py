@@ -1,4 +1,4 @@
-"""The contract's housekeeping functions: they look at the cluster of the settings in force and tell what they find."""
+"""The contract's functions for the cluster of the settings in force: they log what they find and what they remove."""
 
 from __future__ import annotations
 
@@ -35,34 +35,34 @@ def _endpoint_line(endpoint: EndpointStatus) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def _tell(lines: list[str]) -> None:
+def _log(lines: list[str]) -> None:
     for line in lines or ["nothing found"]:
         logger().info("%s", line)
 
 
 def diagnose() -> None:
-    """Tell about all workloads, Secrets, Pods and ServiceAccounts of the namespace."""
-    _tell(_inventory().list_resources())
+    """Log all workloads, Secrets, Pods and ServiceAccounts of the namespace."""
+    _log(_inventory().list_resources())
 
 
 def list_all_resources() -> None:
-    """Tell everything that was made by Kaptain."""
-    _tell(_inventory().list_resources())
+    """Log everything in the namespace that Kaptain created."""
+    _log(_inventory().list_resources())
 
 
 def list_jobs() -> None:
-    """Tell the training jobs."""
-    _tell(_inventory().list_resources(*_KINDS))
+    """Log the training jobs, of every kind of job that the cluster has."""
+    _log(_inventory().list_resources(*_KINDS))
 
 
 def list_experiments() -> None:
-    """Tell the Katib Experiments."""
-    _tell(_inventory().list_resources("Experiment"))
+    """Log the Katib Experiments; one is a study."""
+    _log(_inventory().list_resources("Experiment"))
 
 
 def list_inference_services() -> None:
-    """Tell the endpoints, whether KServe serves them or plain Deployments."""
-    _tell([_endpoint_line(endpoint) for endpoint in _serving().endpoints()])
+    """Log the endpoints, whether KServe serves them or plain Deployments."""
+    _log([_endpoint_line(endpoint) for endpoint in _serving().endpoints()])
 
 
 def delete_resource(kind: str, name: str) -> None:
@@ -72,7 +72,7 @@ def delete_resource(kind: str, name: str) -> None:
         kind: Its kind, such as ``Secret``.
         name: Its name.
     """
-    _tell(_inventory().delete_resource(kind, name))
+    _log(_inventory().delete_resource(kind, name))
 
 
 def delete_job(name: str, kind: str | None = None) -> None:
@@ -91,7 +91,7 @@ def delete_job(name: str, kind: str | None = None) -> None:
     inventory = _inventory()
     for each in _KINDS:
         try:
-            _tell(inventory.delete_resource(each, name))
+            _log(inventory.delete_resource(each, name))
             return
         except KaptainError:
             continue
@@ -99,7 +99,7 @@ def delete_job(name: str, kind: str | None = None) -> None:
 
 
 def delete_experiment(name: str) -> None:
-    """Remove a Katib Experiment."""
+    """Remove a Katib Experiment with its trials."""
     delete_resource("Experiment", name)
 
 
@@ -112,17 +112,17 @@ def delete_inference_service(name: str) -> None:
     serving = _serving()
     line = _endpoint_line(serving.endpoint(name))
     serving.undeploy(name)
-    _tell([line])
+    _log([line])
 
 
 def delete_jobs(force: bool = False) -> None:
     """Remove the completed training jobs, with ``force`` the running ones too."""
-    _tell(_inventory().delete_all(_KINDS, force))
+    _log(_inventory().delete_all(_KINDS, force))
 
 
 def delete_experiments(force: bool = False) -> None:
     """Remove the completed Experiments, with ``force`` the running ones too."""
-    _tell(_inventory().delete_all(("Experiment",), force))
+    _log(_inventory().delete_all(("Experiment",), force))
 
 
 def delete_inference_services(force: bool = False) -> None:
@@ -131,17 +131,17 @@ def delete_inference_services(force: bool = False) -> None:
     gone = [one for one in serving.endpoints() if force or one.state is not EndpointState.READY]
     for endpoint in gone:
         serving.undeploy(endpoint.name)
-    _tell([_endpoint_line(endpoint) for endpoint in gone])
+    _log([_endpoint_line(endpoint) for endpoint in gone])
 
 
 def clean(force: bool = False) -> None:
-    """Tell what killed runs have left: Secrets, ServiceAccounts, work that nobody follows. With ``force`` remove it."""
-    _tell(_inventory().clean(force))
+    """Log what killed runs have left: Secrets, ServiceAccounts, work that nobody follows. With ``force`` remove it."""
+    _log(_inventory().clean(force))
 
 
 def clean_all(force: bool = False) -> None:
-    """Remove completed workloads and tell what is stale; with ``force`` remove everything."""
+    """Remove completed workloads and log what is stale; with ``force`` remove everything."""
     inventory = _inventory()
-    _tell(inventory.delete_all((*_KINDS, "Experiment"), force))
+    _log(inventory.delete_all((*_KINDS, "Experiment"), force))
     delete_inference_services(force)
-    _tell(inventory.clean(force))
+    _log(inventory.clean(force))

@@ -141,7 +141,7 @@ class _Reporter:
         self._end_line()
 
     def _end_line(self) -> None:
-        """Print what the job has written of a line that has not ended: something of ours comes behind it."""
+        """Print the start of a line that the job has not ended yet: a message of ours follows."""
         if self._verbose and self._view.log.open_line:
             sys.stdout.write(f"{self._view.log.open_line}\n")
 

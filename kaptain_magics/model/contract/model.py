@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kaptain_magics.core.domains import AnyDomain
-from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import ClusterOptions, JobSpec
@@ -17,11 +16,8 @@ from kaptain_magics.model import model
 from kaptain_magics.model.context import Context
 from kaptain_magics.model.contract.config import Config
 from kaptain_magics.model.contract.console import deploy_and_log, follow_and_log
-from kaptain_magics.model.meta import ModelMeta
 from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
 from kaptain_magics.model.runs import Deployment, Study, TrainingRun
-
-DISTRIBUTED = (ModelFramework.PYTORCH, ModelFramework.TENSORFLOW, ModelFramework.MXNET)
 
 
 class Model(model.Model):
@@ -252,7 +248,8 @@ class Model(model.Model):
         return cls(**load(workspace, model_uri), config=config, workspace=workspace)
 
     def _workers(self, workers: int) -> int:
-        return workers if self.framework in DISTRIBUTED or workers < 1 else 1
+        several = self.framework is not None and self.framework.distributed
+        return workers if several or workers < 1 else 1
 
 
 def _flags(args: Mapping[str, Any] | Sequence[str] | None) -> tuple[str, ...]:
@@ -285,6 +282,3 @@ def _cluster(ttl: int | None, cleanup: bool | None, delete: bool | None = None) 
         force_cleanup=bool(envs.FORCE_CLEANUP if cleanup is None else cleanup),
         delete_experiment=bool(envs.DELETE_EXPERIMENT if delete is None else delete),
     )
-
-
-__all__ = ["Model", "ModelMeta"]

@@ -26,5 +26,5 @@ class Transformer:
     env_from: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
-        """Return it as plain data."""
+        """Return it as the ``transformer`` of an ``EndpointSpec``."""
         return asdict(self)

@@ -55,6 +55,12 @@ def save_model(
 
     Raises:
         ExportError: The object cannot be saved, or the script does not run as a job.
+
+    Example:
+        The last lines of a training script::
+
+            clf = svm.SVC(gamma=gamma).fit(X_train, y_train)
+            kaptain.save_model(clf, example=X_train[:2])
     """
     from kaptain_magics.runtime.export import upload_folder
 

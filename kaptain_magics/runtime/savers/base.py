@@ -95,7 +95,7 @@ class Description:
     name: str = ""
 
     def write(self, folder: Path) -> None:
-        """Write it into ``folder``."""
+        """Write ``kaptain-model.json`` into ``folder``, without the fields that are empty."""
         fields = {_STORED_AS.get(key, key): value for key, value in asdict(self).items() if value not in ("", [], {})}
         (folder / DESCRIPTION_FILE).write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
 

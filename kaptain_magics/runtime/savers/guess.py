@@ -1,4 +1,4 @@
-"""Which framework an object belongs to, told by its classes alone: nothing is imported to find out.
+"""Which framework an object belongs to, by its classes alone: nothing is imported to find out.
 
 Other distributions bring frameworks by entry point, named as their library's top-level package is (``core.plugins``).
 """

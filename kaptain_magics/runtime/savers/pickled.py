@@ -1,4 +1,4 @@
-"""What a pickle would need at its other end: the script's own definitions, which nobody can import, and its modules."""
+"""What a pickle needs at its other end: the script's own definitions, which cannot be imported, and its modules."""
 
 from __future__ import annotations
 

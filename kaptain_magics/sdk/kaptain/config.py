@@ -1,4 +1,4 @@
-"""Credentials and places."""
+"""Where credentials, the object store and the registry are: the SDK's providers."""
 
 from kaptain_magics.model.contract.config import (
     Config,

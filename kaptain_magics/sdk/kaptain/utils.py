@@ -1,4 +1,4 @@
-"""Housekeeping on the cluster."""
+"""What lists and removes the objects on the cluster that runs have left."""
 
 from kaptain_magics.model.contract.cluster_utils import (
     clean,

@@ -72,7 +72,7 @@ def _distinct(names: Any, values: Sequence[Any]) -> dict[str, Any]:
     texts = [str(name) for name in names]
     twice = next((name for name in texts if texts.count(name) > 1), None)
     if twice is not None:
-        raise InferenceError(f"the name {twice!r} is there more than once", "give every column a name of its own")
+        raise InferenceError(f"duplicate name {twice!r}", "give every column a name of its own")
     return dict(zip(texts, values, strict=True))
 
 
@@ -152,8 +152,8 @@ def _cut(array: Array, signature: Signature) -> dict[str, Array]:
     if array.ndim == 1:
         array = array.reshape(1, -1)
     if array.size and (array.ndim != 2 or array.shape[1] != len(specs)):
-        found = f"rows of {array.shape[1]} values" if array.ndim == 2 else f"an array of shape {list(array.shape)}"
-        raise InferenceError(f"the data has {found}, not {len(specs)}", f"the model takes {_takes(signature)}")
+        shape = f"rows of {array.shape[1]} values" if array.ndim == 2 else f"an array of shape {list(array.shape)}"
+        raise InferenceError(f"the data has {shape}, not {len(specs)}", f"the model takes {_takes(signature)}")
     numbers = array.dtype.kind in "fiub" and all(s.shape == (-1,) and s.datatype != "BYTES" for s in specs)
     if numbers or not array.size:
         return {UNNAMED: array.reshape(-1, len(specs))}
@@ -206,8 +206,8 @@ def _settled(array: Array, what: str) -> Array:
     values = [math.nan if _is_missing(value) else value for value in array.ravel()]
     if not any(isinstance(value, str | bytes) for value in values):
         with suppress(ValueError, TypeError, OverflowError):
-            made: Array = np.asarray(values)
-            return (made.astype(np.float64) if made.dtype == object else made).reshape(array.shape)
+            converted: Array = np.asarray(values)
+            return (converted.astype(np.float64) if converted.dtype == object else converted).reshape(array.shape)
         return array
     gap = next((place for place, value in enumerate(values) if value is math.nan), None)
     if gap is not None:

@@ -20,8 +20,9 @@ import orjson
 from kaptain_magics.errors import InferenceError, ServingError
 from kaptain_magics.serving.client import pool
 from kaptain_magics.serving.client.inputs import UNNAMED, to_tensors
-from kaptain_magics.serving.protocol.binary import read_raw, write_raw
-from kaptain_magics.serving.protocol.tensors import as_answer, read_data, write_data
+from kaptain_magics.serving.protocol.binary import read_raw
+from kaptain_magics.serving.protocol.tensors import nested_data, read_data
+from kaptain_magics.serving.protocol.v2 import write_tensors
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
 _LARGE = 256  # values above which a request goes as raw bytes
@@ -29,7 +30,20 @@ _MOST = 16 * 1024 * 1024  # bytes of one request's raw tensors; half of what our
 _MOST_JSON = 6 * 1024 * 1024  # the same of JSON
 _WRITTEN = 25  # bytes of a number in JSON, at most
 _PROBABILITIES = ("predict_proba", "probabilities", "output_probability", "probability")
+_NONE: Mapping[str, str] = {}
 _JSON = {"Content-Type": "application/json"}
+
+
+class _Endpoint(NamedTuple):
+    """Where requests go, the headers that they need, and the seconds to wait for each answer."""
+
+    url: str
+    headers: Mapping[str, str]
+    timeout: float
+
+    @property
+    def speaks_v1(self) -> bool:
+        return urlsplit(self.url).path.endswith(":predict")
 
 
 class _Description(NamedTuple):
@@ -59,7 +73,7 @@ def predict(url: str, headers: Mapping[str, str], data: Any, *, timeout: float =
         InferenceError: The endpoint answered with an error.
         ServingError: The endpoint does not answer.
     """
-    return _predict(url, headers, data, timeout, proba)
+    return _predict(_Endpoint(url, headers, timeout), data, proba)
 
 
 def infer(
@@ -71,15 +85,15 @@ def infer(
     timeout: float = 30.0,
 ) -> dict[str, Array]:
     """Send named tensors as they are and return all outputs (or those named) by name; raises as ``predict``."""
-    description = _describe(url, headers, timeout)
+    endpoint = _Endpoint(url, headers, timeout)
     tensors = {name: np.asarray(value) for name, value in inputs.items()}
-    return _infer(url, headers, tensors, outputs, timeout, description.binary)
+    return _infer(endpoint, tensors, outputs, _describe(endpoint).binary)
 
 
 def describe(url: str, headers: Mapping[str, str], *, timeout: float = 30.0) -> Signature:
     """Return what the endpoint's model takes and answers; raises as ``predict``."""
     _described.pop(url, None)
-    return _describe(url, headers, timeout).signature
+    return _describe(_Endpoint(url, headers, timeout)).signature
 
 
 async def predict_async(
@@ -110,7 +124,7 @@ def predict_batch(
         timeout: Seconds to wait for each answer.
         proba: Return probabilities instead of classes.
     """
-    return _predict(url, headers, data, timeout, proba, rows, parallel)
+    return _predict(_Endpoint(url, headers, timeout), data, proba, rows, parallel)
 
 
 def forget(url: str) -> None:
@@ -126,51 +140,32 @@ def forget(url: str) -> None:
 # ---- requests --------------------------------------------------------------------------------------------------
 
 
-def _predict(
-    url: str,
-    headers: Mapping[str, str],
-    data: Any,
-    timeout: float,
-    proba: bool,
-    rows: int | None = None,
-    parallel: int = 1,
-) -> Array:
-    if proba and _speaks_v1(url):
+def _predict(endpoint: _Endpoint, data: Any, proba: bool, rows: int | None = None, parallel: int = 1) -> Array:
+    if proba and endpoint.speaks_v1:
         raise InferenceError("the V1 protocol cannot ask for probabilities: deploy with --protocol v2")
     for retry in (True, False):
-        known = url in _described
-        description = _describe(url, headers, timeout)
+        cached = endpoint.url in _described
+        description = _describe(endpoint)
         try:
             outputs = [_probabilities(description.signature)] if proba else []
-            ask = partial(_ask, url, headers, description, outputs, timeout)
-            raw = description.binary and not _speaks_v1(url)
+            ask = partial(_ask, endpoint, description, outputs)
+            raw = description.binary and not endpoint.speaks_v1
             pieces = _pieces(to_tensors(data, description.signature), rows, raw)
             if len(pieces) == 1:
                 return ask(pieces[0])
             with ThreadPoolExecutor(max(1, parallel)) as threads:
                 return np.concatenate(list(threads.map(ask, pieces)))
         except InferenceError:
-            _described.pop(url, None)  # another model may be there by now
-            if not (known and retry):
+            _described.pop(endpoint.url, None)  # another model may be there by now
+            if not (cached and retry):
                 raise
     raise AssertionError
 
 
-def _ask(
-    url: str,
-    headers: Mapping[str, str],
-    description: _Description,
-    outputs: Sequence[str],
-    timeout: float,
-    tensors: Mapping[str, Array],
-) -> Array:
-    if _speaks_v1(url):
-        return _infer_v1(url, headers, tensors, description.signature, timeout)
-    return next(iter(_infer(url, headers, tensors, outputs, timeout, description.binary).values()))
-
-
-def _speaks_v1(url: str) -> bool:
-    return urlsplit(url).path.endswith(":predict")
+def _ask(endpoint: _Endpoint, description: _Description, outputs: Sequence[str], tensors: Mapping[str, Array]) -> Array:
+    if endpoint.speaks_v1:
+        return _infer_v1(endpoint, tensors, description.signature)
+    return next(iter(_infer(endpoint, tensors, outputs, description.binary).values()))
 
 
 def _pieces(tensors: dict[str, Array], rows: int | None, raw: bool) -> list[dict[str, Array]]:
@@ -190,45 +185,25 @@ def _probabilities(signature: Signature) -> str:
     raise InferenceError("this model gives no probabilities")
 
 
-def _infer(
-    url: str,
-    headers: Mapping[str, str],
-    tensors: Mapping[str, Array],
-    outputs: Sequence[str],
-    timeout: float,
-    binary: bool,
-) -> dict[str, Array]:
+def _infer(endpoint: _Endpoint, tensors: Mapping[str, Array], outputs: Sequence[str], binary: bool) -> dict[str, Array]:
     raw = binary and sum(array.size for array in tensors.values()) > _LARGE
-    told, data = [], []
-    for name, value in tensors.items():
-        datatype, array = as_answer(value)
-        tensor: dict[str, Any] = {"name": name, "shape": array.shape, "datatype": datatype}
-        if raw:
-            data.append(write_raw(datatype, array))
-            tensor["parameters"] = {"binary_data_size": len(data[-1])}
-        else:
-            tensor["data"] = write_data(datatype, array)
-        told.append(tensor)
-    request: dict[str, Any] = {"inputs": told}
+    inputs, data = write_tensors(tensors, lambda _: raw)
+    request: dict[str, Any] = {"inputs": inputs}
     if outputs:
         request["outputs"] = [{"name": name} for name in outputs]
     if raw:
         request["parameters"] = {"binary_data_output": True}
     head = orjson.dumps(request, None, orjson.OPT_SERIALIZE_NUMPY)
-    sent = {**headers, **_JSON}
+    about = _JSON
     if raw:
-        sent = {
-            **headers,
-            "Content-Type": "application/octet-stream",
-            "Inference-Header-Content-Length": str(len(head)),
-        }
-    body, length = _send("POST", url, sent, b"".join((head, *data)), timeout)
+        about = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    body, length = _send(endpoint, "POST", endpoint.url, b"".join((head, *data)), about)
     return _read_outputs(body, length)
 
 
 def _read_outputs(body: bytes, length: str) -> dict[str, Array]:
     end = int(length) if length else len(body)
-    raw, place, found = memoryview(body)[end:], 0, {}
+    raw, place, outputs = memoryview(body)[end:], 0, {}
     for tensor in _parsed(body[:end]).get("outputs", ()):
         name, datatype, shape = tensor["name"], tensor["datatype"], tuple(tensor["shape"])
         size = (tensor.get("parameters") or {}).get("binary_data_size")
@@ -237,10 +212,10 @@ def _read_outputs(body: bytes, length: str) -> dict[str, Array]:
         else:
             array = read_raw(raw[place : place + size], datatype, shape, name)
             place += size
-        found[name] = _texts(array)
-    if not found:
+        outputs[name] = _texts(array)
+    if not outputs:
         raise InferenceError("the endpoint answered without outputs")
-    return found
+    return outputs
 
 
 def _texts(array: Array) -> Array:
@@ -251,49 +226,39 @@ def _texts(array: Array) -> Array:
     return array
 
 
-def _infer_v1(
-    url: str, headers: Mapping[str, str], tensors: Mapping[str, Array], signature: Signature, timeout: float
-) -> Array:
-    columns = {name: _listed(array) for name, array in tensors.items()}
+def _infer_v1(endpoint: _Endpoint, tensors: Mapping[str, Array], signature: Signature) -> Array:
+    columns = {name: nested_data(array) for name, array in tensors.items()}
     instances: list[Any]
     if len(columns) == 1 and (signature.inputs or UNNAMED in columns):
         (instances,) = columns.values()
     else:
         instances = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    request = orjson.dumps({"instances": instances})
-    body, _ = _send("POST", url, {**headers, **_JSON}, request, timeout)
+    body, _ = _send(endpoint, "POST", endpoint.url, orjson.dumps({"instances": instances}), _JSON)
     return np.asarray(_parsed(body).get("predictions"))
 
 
-def _listed(value: Array) -> list[Any]:
-    datatype, array = as_answer(value)
-    if datatype == "BYTES":
-        array = np.array(write_data(datatype, array), dtype=object).reshape(array.shape)
-    return list(array.tolist())
-
-
-def _describe(url: str, headers: Mapping[str, str], timeout: float) -> _Description:
+def _describe(endpoint: _Endpoint) -> _Description:
     """Return what the endpoint says of its model; asked once, and again after it refused a request."""
-    if url not in _described:
-        parts = urlsplit(url)
+    if endpoint.url not in _described:
+        parts = urlsplit(endpoint.url)
         base = f"{parts.scheme}://{parts.netloc}"
         model: dict[str, Any] = {}
         server: dict[str, Any] = {}
-        if _speaks_v1(url):  # it has no metadata of its own, but many servers speak both
+        if endpoint.speaks_v1:  # it has no metadata of its own, but many servers speak both
             path = parts.path.removesuffix(":predict").replace("/v1/", "/v2/", 1)
             with suppress(InferenceError):
-                model = _parsed(_send("GET", f"{base}{path}", headers, None, timeout)[0])
+                model = _parsed(_send(endpoint, "GET", f"{base}{path}")[0])
         else:
-            model = _parsed(_send("GET", f"{base}{parts.path.removesuffix('/infer')}", headers, None, timeout)[0])
+            model = _parsed(_send(endpoint, "GET", f"{base}{parts.path.removesuffix('/infer')}")[0])
             with suppress(InferenceError):
-                server = _parsed(_send("GET", f"{base}/v2", headers, None, timeout)[0])
+                server = _parsed(_send(endpoint, "GET", f"{base}/v2")[0])
         inputs, outputs = (
             tuple(TensorSpec(t["name"], t["datatype"], tuple(t["shape"])) for t in model.get(side) or ())
             for side in ("inputs", "outputs")
         )
         binary = "binary_tensor_data" in (server.get("extensions") or ())
-        _described[url] = _Description(Signature(inputs, outputs), binary)
-    return _described[url]
+        _described[endpoint.url] = _Description(Signature(inputs, outputs), binary)
+    return _described[endpoint.url]
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
@@ -303,14 +268,16 @@ def _parsed(body: bytes) -> dict[str, Any]:
         raise InferenceError(f"the endpoint did not answer in JSON: {body[:200]!r}") from None
 
 
-def _send(method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float) -> tuple[bytes, str]:
+def _send(
+    endpoint: _Endpoint, method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] = _NONE
+) -> tuple[bytes, str]:
     """Send a request; returns the body of the answer and the length of its JSON part."""
     try:
-        answer = pool.request(method, url, headers, body, timeout)
+        answer = pool.request(method, url, {**endpoint.headers, **headers}, body, endpoint.timeout)
     except (OSError, http.client.HTTPException) as error:
-        said = " in time" if isinstance(error, TimeoutError) else f": {error}"
+        why = " in time" if isinstance(error, TimeoutError) else f": {error}"
         raise ServingError(
-            f"the endpoint at {urlsplit(url).netloc} does not answer{said}", "%kaptain endpoints shows its state"
+            f"the endpoint at {urlsplit(url).netloc} does not answer{why}", "%kaptain endpoints shows its state"
         ) from error
     if answer.status != 200:
         raise InferenceError(_message(answer.status, answer.body), status=answer.status)
@@ -319,7 +286,7 @@ def _send(method: str, url: str, headers: Mapping[str, str], body: bytes | None,
 
 def _message(status: int, data: bytes) -> str:
     with suppress(ValueError, AttributeError):
-        told = orjson.loads(data).get("error")
-        if told:
-            return f"{told} (status {status})"
+        message = orjson.loads(data).get("error")
+        if message:
+            return f"{message} (status {status})"
     return f"the endpoint answered with status {status}: {data[:200].decode('utf-8', 'replace')}"

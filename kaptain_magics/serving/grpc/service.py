@@ -31,7 +31,7 @@ from kaptain_magics.serving.protocol.datatypes import dtype_of
 from kaptain_magics.serving.protocol.errors import RequestError, refusal
 from kaptain_magics.serving.protocol.large import LARGE
 from kaptain_magics.serving.protocol.limits import Limits
-from kaptain_magics.serving.protocol.tensors import as_answer
+from kaptain_magics.serving.protocol.tensors import as_tensor
 from kaptain_magics.serving.signature import Array, Outputs
 
 logger = logging.getLogger("kaptain.serving")
@@ -177,7 +177,7 @@ class GrpcServer:
         try:
             return self._messages[f"{name}Request"].FromString(message)
         except DecodeError:
-            raise RequestError(400, "the message is not one of the protocol") from None
+            raise RequestError(400, "malformed message") from None
 
     async def _pass_on(self, name: str, message: bytes, context: Any) -> bytes:
         kept = [(key, value) for key, value in context.invocation_metadata() or () if key == "authorization"]
@@ -254,7 +254,7 @@ class GrpcServer:
             model_version=request.model_version,
             id=request.id or str(uuid.uuid4()),
         )
-        arrays = {name: as_answer(value) for name, value in outputs.items()}
+        arrays = {name: as_tensor(value) for name, value in outputs.items()}
         raw = bool(request.raw_input_contents) or any(datatype not in _CONTENTS for datatype, _ in arrays.values())
         for name, (datatype, array) in arrays.items():
             tensor = answer.outputs.add(name=name, datatype=datatype, shape=array.shape)

@@ -32,7 +32,7 @@ def demand_sizes(message: bytes) -> None:
         elif kind in _FIXED:
             length = _FIXED[kind]
         else:
-            raise RequestError(400, "the message is not one of the protocol")
+            raise RequestError(400, "malformed message")
         place += length
         fields += 1
         if number != _RAW:
@@ -41,7 +41,7 @@ def demand_sizes(message: bytes) -> None:
             what = f"more than {_TYPED} bytes of typed contents" if typed > _TYPED else f"more than {_FIELDS} fields"
             raise RequestError(413, f"the request has {what}: send the tensors as raw_input_contents")
     if place != len(message):
-        raise RequestError(400, "the message is not one of the protocol")
+        raise RequestError(400, "malformed message")
 
 
 def _varint(message: bytes, place: int) -> tuple[int, int]:
@@ -53,4 +53,4 @@ def _varint(message: bytes, place: int) -> tuple[int, int]:
         if byte < 128:
             return value, place
         shift += 7
-    raise RequestError(400, "the message is not one of the protocol")
+    raise RequestError(400, "malformed message")

@@ -154,7 +154,7 @@ class Application:
         match = _MODEL.fullmatch(path)
         if match is not None:
             self._served.demand(match[1] or match[3], match[2] or "")
-        return RequestError(404, f"there is nothing at {path[:200]}")
+        return RequestError(404, f"no such path: {path[:200]}")
 
     # ---- routes ------------------------------------------------------------------------------------------------
 
@@ -167,8 +167,8 @@ class Application:
         return Answer(200, JSON, b'{"ready":true}')
 
     async def _server(self, *_: Any) -> Answer:
-        told = {"name": "kaptain-magics", "version": __version__, "extensions": ["binary_tensor_data"]}
-        return Answer(200, JSON, write_json(told))
+        metadata = {"name": "kaptain-magics", "version": __version__, "extensions": ["binary_tensor_data"]}
+        return Answer(200, JSON, write_json(metadata))
 
     async def _model(self, *_: Any) -> Answer:
         return Answer(200, JSON, write_json(self._served.describe()))
@@ -188,15 +188,15 @@ class Application:
         json = int(length) if length and length.isdigit() and len(length) < 18 else len(body)
         self._demand_json(json)
         read = partial(read_request, body, length, request.take)
-        asked = await self._apart(read) if len(body) > LARGE else read()
+        inference = await self._apart(read) if len(body) > LARGE else read()
         del body, read
-        outputs = await self._served.infer(asked.inputs, asked.outputs, asked.parameters)
-        return Answer(200, *write_answer(asked, outputs, self._served.name, version))
+        outputs = await self._served.infer(inference.inputs, inference.outputs, inference.parameters)
+        return Answer(200, *write_answer(inference, outputs, self._served.name, version))
 
     def _demand_json(self, size: int) -> None:
         if size > self._limits.json:
-            said = f"the JSON is larger than {self._limits.json} bytes: send fewer rows, or binary tensors"
-            raise RequestError(413, said)
+            message = f"the JSON is larger than {self._limits.json} bytes: send fewer rows, or binary tensors"
+            raise RequestError(413, message)
 
     async def _infer_version(self, request: Request, body: Body) -> Answer:
         return await self._infer(request, body, self._served.version)

@@ -46,13 +46,13 @@ class _Headers:
     """Collects what a parser reads."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[bytes, bytes]] = []
+        self.fields: list[tuple[bytes, bytes]] = []
         self.whole = self.keep_alive = False
         self.parser: Any = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header came."""
-        self.found.append((name.lower(), value))
+        self.fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """It was the last one."""
@@ -88,9 +88,9 @@ async def read_head(
     try:
         raw = begin + await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
-        raise RequestError(400, "the request ends in its head") from None
+        raise RequestError(400, "the request ended before its headers were complete") from None
     except asyncio.LimitOverrunError:
-        raise RequestError(431, f"the request's head is larger than {CHUNK} bytes") from None
+        raise RequestError(431, f"the request's line and headers are larger than {CHUNK} bytes") from None
     headers = _Headers()
     headers.parser = parser = (httptools.HttpRequestParser if request else httptools.HttpResponseParser)(headers)
     try:
@@ -100,21 +100,21 @@ async def read_head(
     except httptools.HttpParserError:
         headers.whole = False
     if not headers.whole or parser.get_http_version() not in ("1.0", "1.1") or raw.startswith(b"CONNECT "):
-        raise RequestError(400, "Invalid HTTP request received.")
+        raise RequestError(400, "malformed HTTP request")
     headers.parser = None
     first = raw.lstrip(b"\r\n").partition(b"\r\n")[0]
-    return _head(first, headers.found, not headers.keep_alive or parser.get_http_version() == "1.0")
+    return _head(first, headers.fields, not headers.keep_alive or parser.get_http_version() == "1.0")
 
 
-def _head(first: bytes, found: list[tuple[bytes, bytes]], close: bool) -> Head:
+def _head(first: bytes, fields: list[tuple[bytes, bytes]], close: bool) -> Head:
     headers: list[tuple[bytes, bytes]] = []
     length, chunked, waits, hosts = 0, False, False, 0
-    for name, value in found:
+    for name, value in fields:
         if name == b"content-length":
             length = int(value)
         elif name == b"transfer-encoding":
             if value.lower() != b"chunked" or chunked:
-                raise RequestError(400, "Transfer-Encoding: only chunked is understood")
+                raise RequestError(400, "Transfer-Encoding: only chunked is supported")
             chunked = True
         elif name == b"host":
             hosts += 1
@@ -123,7 +123,7 @@ def _head(first: bytes, found: list[tuple[bytes, bytes]], close: bool) -> Head:
         if name not in _OWN:
             headers.append((name, value))
     if hosts > 1:
-        raise RequestError(400, "the request has two headers host")
+        raise RequestError(400, "duplicate header host")
     return Head(first, headers, length, chunked, close, waits)
 
 
@@ -142,7 +142,7 @@ async def read_body(reader: asyncio.StreamReader, head: Head) -> AsyncIterator[b
         line = await reader.readuntil(b"\r\n")
         size = _SIZE.fullmatch(line)
         if size is None:
-            raise RequestError(400, "a chunk has no size")
+            raise RequestError(400, "malformed chunk size")
         yield size[1] + b"\r\n"
         left = int(size[1], 16)
         if not left:

@@ -34,7 +34,7 @@ _ONCE = (b"host", b"transfer-encoding")
 _SLICE = 4096  # bytes that the parser gets at once, so that no more requests come out of it than are wanted
 _BODY_SLICE = 64 * 1024  # the same within a body of known length
 _PACE = 2.0  # seconds of a body's coming that its pace is measured over
-_INVALID = "Invalid HTTP request received."
+_INVALID = "malformed HTTP request"
 
 
 class Request:
@@ -267,7 +267,7 @@ class RequestParser:
         return b"close" not in self._headers.get(b"connection", b"").lower()
 
     def _too_large(self) -> RequestError:
-        return RequestError(431, f"the request's head is larger than {self._limit} bytes")
+        return RequestError(431, f"the request's line and headers are larger than {self._limit} bytes")
 
     # ---- callbacks of the parser -------------------------------------------------------------------------------
 
@@ -293,7 +293,7 @@ class RequestParser:
         name = name.lower()
         if name in WANTED:
             if name in _ONCE and name in self._headers:
-                raise RequestError(400, f"the request has two headers {name.decode()}")
+                raise RequestError(400, f"duplicate header {name.decode()}")
             self._headers[name] = value
 
     def on_headers_complete(self) -> None:
@@ -311,9 +311,9 @@ class RequestParser:
         if version not in ("1.1", "1.0"):
             raise RequestError(400, f"HTTP/{version} is not supported")
         if b"host" not in headers and version == "1.1":
-            raise RequestError(400, "the request has no header host")
+            raise RequestError(400, "missing header host")
         if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
-            raise RequestError(400, "Transfer-Encoding: only chunked is understood")
+            raise RequestError(400, "Transfer-Encoding: only chunked is supported")
         keep_alive = version == "1.1" and parser.should_keep_alive()
         self._request = Request(method, _path(self._url), headers, keep_alive)
         self._left = int(headers.get(b"content-length", 0))

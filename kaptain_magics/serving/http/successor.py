@@ -27,12 +27,12 @@ class Successor:
     """The server, or the router, that has the requests from now on.
 
     Args:
-        told: Its ``control`` and ``private`` sockets; the private one is empty for a router.
+        address: Its ``control`` and ``private`` sockets; the private one is empty for a router.
         public: Address at which it, or whoever follows it, is reached.
     """
 
-    def __init__(self, told: dict[str, Any], public: Sequence[Any]) -> None:
-        self._control, self._private = str(told.get("control", "")), str(told.get("private", ""))
+    def __init__(self, address: dict[str, Any], public: Sequence[Any]) -> None:
+        self._control, self._private = str(address.get("control", "")), str(address.get("private", ""))
         self._host, self._port = LOOPBACK.get(public[0], public[0]), public[1]
 
     async def take(self, clients: Sequence[tuple[socket.socket, bytes]]) -> list[tuple[socket.socket, bytes]]:
@@ -66,7 +66,7 @@ class Successor:
                 writer.close()
             if answer is not None:
                 return answer
-        raise RequestError(503, "the server that follows this one does not answer", ((b"retry-after", b"1"),))
+        raise RequestError(503, "the server that replaced this one does not answer", ((b"retry-after", b"1"),))
 
     def _ways(self) -> list[Callable[[], Awaitable[Streams]]]:
         async def private() -> Streams:

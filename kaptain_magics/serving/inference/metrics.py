@@ -88,12 +88,12 @@ class Metrics:
             yield f'kaptain_request_seconds_bucket{{{labels},le="{bound}"}} {total:.0f}'
         yield f"kaptain_request_seconds_sum{{{labels}}} {self._sum(_SECONDS):.6f}"
         yield f"kaptain_request_seconds_count{{{labels}}} {total:.0f}"
-        for name, kind, place, told in (
+        for name, kind, place, meaning in (
             ("kaptain_requests_in_flight", "gauge", _IN_FLIGHT, "Inference requests in flight."),
             ("kaptain_rows_total", "counter", _ROWS, "Rows given to the model."),
             ("kaptain_model_calls_total", "counter", _CALLS, "Calls of the model; less than requests where batched."),
         ):
-            yield f"# HELP {name} {told}"
+            yield f"# HELP {name} {meaning}"
             yield f"# TYPE {name} {kind}"
             yield f"{name}{{{labels}}} {self._sum(place):.0f}"
 

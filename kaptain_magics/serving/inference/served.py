@@ -74,7 +74,7 @@ class Served:
             RequestError: 404, there is no such model or version.
         """
         if name != self.name:
-            raise RequestError(404, f"there is no model {name!r} here")
+            raise RequestError(404, f"this server has no model {name!r}")
         if version and version != self.version:
             raise RequestError(404, f"model {name!r} has no version {version!r}, only {self.version!r}")
 
@@ -114,7 +114,7 @@ class Served:
             plain = [s.name for s in self._outputs.values() if not s.on_request]
             outputs = [*(outputs or plain), "predict_proba"]
             parameters = {k: v for k, v in parameters.items() if k != "predict_proba"}
-        answer = await self._runner.submit(self._fit(inputs), self._known(outputs), parameters)
+        answer = await self._runner.submit(self._fit(inputs), self._check_outputs(outputs), parameters)
         if not outputs:
             return answer
         missing = [name for name in outputs if name not in answer]
@@ -127,11 +127,11 @@ class Served:
             raise RequestError(503, f"model {self.name!r} is not ready", ((b"retry-after", b"1"),))
         return self.model
 
-    def _known(self, outputs: Sequence[str]) -> Sequence[str]:
+    def _check_outputs(self, outputs: Sequence[str]) -> Sequence[str]:
         for name in outputs:
             if self._outputs and name not in self._outputs:
-                known = ", ".join(self._outputs)
-                raise RequestError(400, f"the model has no output {name!r}: it has {known}")
+                names = ", ".join(self._outputs)
+                raise RequestError(400, f"the model has no output {name!r}: it has {names}")
         return outputs
 
     def _fit(self, inputs: dict[str, Array]) -> dict[str, Array]:
@@ -158,8 +158,8 @@ class Served:
             return inputs
         missing = [name for name in specs if name not in inputs]
         unknown = [name for name in inputs if name not in specs]
-        said = f"input {unknown[0]!r} is unknown" if unknown else f"input {missing[0]!r} is missing"
-        raise RequestError(400, f"{said}: the model takes {', '.join(list(specs)[:20])}")
+        problem = f"input {unknown[0]!r} is unknown" if unknown else f"input {missing[0]!r} is missing"
+        raise RequestError(400, f"{problem}: the model takes {', '.join(list(specs)[:20])}")
 
     def _is_table(self, inputs: dict[str, Array]) -> bool:
         """Whether a matrix comes for a model of columns, or columns for a model of one matrix."""
@@ -192,5 +192,5 @@ def _checked(spec: TensorSpec, array: Array) -> Array:
 
 
 def _describe(spec: TensorSpec) -> dict[str, Any]:
-    told = {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
-    return told | ({"parameters": {"on_request": True}} if spec.on_request else {})
+    metadata = {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+    return metadata | ({"parameters": {"on_request": True}} if spec.on_request else {})

@@ -39,14 +39,16 @@ def find_file(folder: Path, patterns: Iterable[str]) -> Path:
     """
     patterns = list(patterns)
     for pattern in patterns:
-        found = sorted(folder.glob(pattern))
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = ", ".join(p.name for p in found[:5])
+        matches = sorted(folder.glob(pattern))
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            names = ", ".join(p.name for p in matches[:5])
             raise ServingError(f"{folder.name} holds several models: {names}", "save one model per folder")
-    there = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    raise ServingError(f"{folder.name} holds no model file ({', '.join(patterns)})", f"it holds {', '.join(there[:5])}")
+    present = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    raise ServingError(
+        f"{folder.name} holds no model file ({', '.join(patterns)})", f"it holds {', '.join(present[:5])}"
+    )
 
 
 def as_text(array: Array) -> Array:

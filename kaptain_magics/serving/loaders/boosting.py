@@ -90,8 +90,8 @@ class BoostedTrees:
             example = self._score(self._rows({s.name: _zeros(s) for s in inputs}))
             return Signature(inputs, (TensorSpec("predict", datatype_of(example.dtype), (-1, *example.shape[1:])),))
         single = (-1,) if len(labels) else (-1, -1)
-        found = TensorSpec("predict", datatype_of(labels.dtype), single)
-        return Signature(inputs, (found, TensorSpec("predict_proba", datatype, (-1, len(labels) or -1), True)))
+        label = TensorSpec("predict", datatype_of(labels.dtype), single)
+        return Signature(inputs, (label, TensorSpec("predict_proba", datatype, (-1, len(labels) or -1), True)))
 
 
 def _probabilities(scores: Array) -> Array:

@@ -50,16 +50,16 @@ def is_batchable(signature: Signature) -> bool:
     return bool(signature.inputs) and all(spec.shape[:1] == (-1,) for spec in specs)
 
 
-def choose_outputs(found: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+def choose_outputs(answers: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
     """Return the outputs that a request names, or all.
 
     Raises:
         InferenceError: The model has no such output.
     """
     for name in outputs:
-        if name not in found:
-            raise InferenceError(f"the model has no output {name!r}: it has {', '.join(found)}")
-    return {name: found[name] for name in outputs or found}
+        if name not in answers:
+            raise InferenceError(f"the model has no output {name!r}: it has {', '.join(answers)}")
+    return {name: answers[name] for name in outputs or answers}
 
 
 def warn_of_versions(description: Description) -> None:
@@ -114,9 +114,11 @@ def import_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except ModuleNotFoundError as error:
         raise ServingError(
-            f"{path.name} needs the module {error.name}, which is not there",
+            f"{path.name} needs the module {error.name}, which is not installed here",
             "save it with extra_files, or add it to the requirements of the deployment",
         ) from error
     except Exception as error:  # whatever the file of anybody raises
-        raise ServingError(f"{path.name} fails on import: {type(error).__name__}: {error}", "run it once") from error
+        raise ServingError(
+            f"{path.name} fails on import: {type(error).__name__}: {error}", "import it in a fresh Python to see where"
+        ) from error
     return module

@@ -55,14 +55,14 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
 
 def _header(path: Path) -> dict[str, str]:
     """Return the ``name=value`` lines above the first tree."""
-    found: dict[str, str] = {}
+    header: dict[str, str] = {}
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             name, _, value = line.rstrip("\n").partition("=")
             if name == "Tree":
                 break
-            found[name] = value
-    return found
+            header[name] = value
+    return header
 
 
 def _labels(header: Mapping[str, str], classes: list[Any]) -> Array | None:
@@ -74,9 +74,9 @@ def _labels(header: Mapping[str, str], classes: list[Any]) -> Array | None:
 
 def _categorical(booster: Any, header: Mapping[str, str], columns: list[str]) -> list[str]:
     """Return the columns that were pandas categories: those whose values are listed, not given as a range."""
-    known = booster.pandas_categorical
-    if not known:
+    categories = booster.pandas_categorical
+    if not categories:
         return []
     infos = header.get("feature_infos", "").split(" ")
-    found = [column for column, info in zip(columns, infos, strict=False) if not info.startswith("[")]
-    return found if len(found) == len(known) else []
+    columns = [column for column, info in zip(columns, infos, strict=False) if not info.startswith("[")]
+    return columns if len(columns) == len(categories) else []

@@ -69,21 +69,21 @@ class MlflowModel:
     ) -> Mapping[str, Array]:
         """Ask the model; parameters that its signature names are passed on."""
         given = self._arrange(inputs)
-        found: dict[str, Array] = {}
+        answers: dict[str, Array] = {}
         if not outputs or any(name != "predict_proba" for name in outputs):
-            found = self._ask(given, parameters)
+            answers = self._ask(given, parameters)
         if "predict_proba" in outputs and self._proba is not None:
-            found["predict_proba"] = np.asarray(self._proba(given))
-        return choose_outputs(found, outputs)
+            answers["predict_proba"] = np.asarray(self._proba(given))
+        return choose_outputs(answers, outputs)
 
     def _ask(self, given: Any, parameters: Mapping[str, Any]) -> dict[str, Array]:
         schema = self._model.metadata.get_params_schema()
-        known = [spec.name for spec in schema.params] if schema is not None else []
-        params = {name: value for name, value in parameters.items() if name in known}
+        names = [spec.name for spec in schema.params] if schema is not None else []
+        params = {name: value for name, value in parameters.items() if name in names}
         try:
             answer = self._model.predict(given, params=params or None)
         except Exception as error:  # MLflow's schema errors, and whatever the model raises
-            raise InferenceError(f"the model does not take this: {str(error).splitlines()[0]}") from error
+            raise InferenceError(f"the model rejects this input: {str(error).splitlines()[0]}") from error
         return _named(answer)
 
     def _arrange(self, inputs: Mapping[str, Array]) -> Any:

@@ -41,8 +41,8 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
 
 
 def _providers(runtime: Any) -> list[str]:
-    there = runtime.get_available_providers()
-    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
+    available = runtime.get_available_providers()
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
 
 
 class OnnxModel:
@@ -76,10 +76,10 @@ class OnnxModel:
             inputs = self._columns(*inputs.values())
         feed = {spec.name: _cast(inputs[spec.name], spec) for spec in self._inputs if spec.name in inputs}
         try:
-            found = self._session.run(names, feed)
+            answers = self._session.run(names, feed)
         except Exception as error:  # onnxruntime's own errors have no common root but this
             raise InferenceError(f"onnxruntime: {str(error).splitlines()[0]}") from error
-        return {name: _dense(value) for name, value in zip(names, found, strict=True)}
+        return {name: _dense(value) for name, value in zip(names, answers, strict=True)}
 
     def _columns(self, matrix: Array) -> dict[str, Array]:
         """Cut a matrix into the columns of a graph that has an input for each."""

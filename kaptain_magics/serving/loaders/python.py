@@ -75,15 +75,15 @@ class PythonModel:
     ) -> Mapping[str, Array]:
         """Call the predictor."""
         given = {name: as_text(array) for name, array in inputs.items()}
-        found: dict[str, Array] = {}
+        answers: dict[str, Array] = {}
         if not outputs or any(name != "predict_proba" for name in outputs):
-            found = self._named(self._predictor.predict(given))
+            answers = self._named(self._predictor.predict(given))
         if "predict_proba" in outputs and hasattr(self._predictor, "predict_proba"):
-            found["predict_proba"] = np.asarray(self._predictor.predict_proba(given))
-        return choose_outputs(found, outputs)
+            answers["predict_proba"] = np.asarray(self._predictor.predict_proba(given))
+        return choose_outputs(answers, outputs)
 
     def _named(self, answer: Any) -> dict[str, Array]:
         if isinstance(answer, Mapping):
             return {str(name): np.asarray(value) for name, value in answer.items()}
-        told = [spec.name for spec in self.signature.outputs if not spec.on_request]
-        return {told[0] if len(told) == 1 else "predict": np.asarray(answer)}
+        declared = [spec.name for spec in self.signature.outputs if not spec.on_request]
+        return {declared[0] if len(declared) == 1 else "predict": np.asarray(answer)}

@@ -116,8 +116,8 @@ def _build(torch: Any, folder: Path, path: Path, file: str, details: Mapping[str
         and name == details.get("class", name)
     ]
     if len(kinds) != 1:
-        found = ", ".join(kind.__name__ for kind in kinds) or "none"
-        raise ServingError(f"{file} must define one torch.nn.Module, it has {found}", "leave one in that file")
+        names = ", ".join(kind.__name__ for kind in kinds) or "none"
+        raise ServingError(f"{file} must define one torch.nn.Module, it has {names}", "leave one in that file")
     try:
         model = kinds[0]()
         model.load_state_dict(weights.get("state_dict", weights))

@@ -68,7 +68,7 @@ def read_signature(folder: Path, config: Mapping[str, str]) -> Signature | None:
         raise ServingError(f"signature file {text!r} cannot be read: {error.strerror}") from error
     except (msgspec.MsgspecError, ServingError) as error:
         raise ServingError(
-            f"the signature is not usable: {error}",
+            f"invalid signature: {error}",
             'write {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}], "outputs": [...]}',
         ) from error
     return signature

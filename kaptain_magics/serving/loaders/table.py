@@ -48,16 +48,16 @@ def _columns(inputs: Mapping[str, Array], columns: Sequence[str]) -> dict[str, A
     missing = [name for name in names if name not in inputs]
     unknown = [name for name in inputs if name not in names]
     if missing or unknown:
-        said = [f"missing {', '.join(missing[:5])}"] * bool(missing) + [f"unknown {', '.join(unknown[:5])}"] * bool(
-            unknown
-        )
-        raise InferenceError(f"the columns are not the model's: {'; '.join(said)}")
-    found: dict[str, Any] = {}
+        problems = [
+            f"{what} {', '.join(names[:5])}" for what, names in (("missing", missing), ("unknown", unknown)) if names
+        ]
+        raise InferenceError(f"the columns are not the model's: {'; '.join(problems)}")
+    columns_by_name: dict[str, Any] = {}
     for name in names:
         array = inputs[name]
         if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):
             raise InferenceError(f"column {name!r} has shape {list(array.shape)}: send [n] or [n, 1]")
-        found[name] = array.reshape(-1)
-    if len({len(column) for column in found.values()}) > 1:
+        columns_by_name[name] = array.reshape(-1)
+    if len({len(column) for column in columns_by_name.values()}) > 1:
         raise InferenceError("the columns have different lengths")
-    return found
+    return columns_by_name

@@ -36,10 +36,10 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     described = read_description(folder)
     saved = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    found = [path for path in saved if (path / "saved_model.pb").is_file()]
+    saved_models = [path for path in saved if (path / "saved_model.pb").is_file()]
     model = (
-        _load_saved(found[-1], config.get("signature_name", _DEFAULT))
-        if found
+        _load_saved(saved_models[-1], config.get("signature_name", _DEFAULT))
+        if saved_models
         else _load_keras(folder, described.details)
     )
     model.signature = declared_signature(described, model.signature)
@@ -160,7 +160,7 @@ class TensorFlowModel:
         try:
             answer = self._call(arrays)
         except Exception as error:  # its own errors have no common root but this
-            raise InferenceError(f"the model does not take this: {str(error).splitlines()[0]}") from error
+            raise InferenceError(f"the model rejects this input: {str(error).splitlines()[0]}") from error
         return {name: np.asarray(value) for name, value in choose_outputs(answer, outputs).items()}
 
 

@@ -106,13 +106,13 @@ class Handled:
         import torch
 
         with torch.inference_mode():
-            found: Any = rows
             if hasattr(self._handler, "preprocess"):
-                found = self._handler.preprocess(rows)
+                given = self._handler.preprocess(rows)
             else:
-                found = self._model.tensor(np.stack([np.asarray(row["data"]) for row in rows]))
-            found = self._handler.inference(found) if hasattr(self._handler, "inference") else self._model.module(found)
-            return self._handler.postprocess(found) if hasattr(self._handler, "postprocess") else found
+                given = self._model.tensor(np.stack([np.asarray(row["data"]) for row in rows]))
+            infer = self._handler.inference if hasattr(self._handler, "inference") else self._model.module
+            answer = infer(given)
+            return self._handler.postprocess(answer) if hasattr(self._handler, "postprocess") else answer
 
 
 def _entries(result: Any) -> Array:
@@ -155,11 +155,11 @@ class ImageClassifier:
         (scores,) = self._model.predict({name: images}, (), parameters).values()
         powers = np.exp(scores - scores.max(axis=1, keepdims=True))
         best = scores.argmax(axis=1)
-        found = {
+        answers = {
             "predict": self._names[best] if len(self._names) else best,
             "predict_proba": powers / powers.sum(axis=1, keepdims=True),
         }
-        return {name: found[name] for name in outputs or ("predict",)}
+        return {name: answers[name] for name in outputs or ("predict",)}
 
     def _decode(self, data: bytes | str) -> Array:
         """Return an encoded image as the module takes it: ``[channels, height, width]`` from 0 to 1, float32."""

@@ -50,15 +50,15 @@ class TorchModel:
         """Call the module; its tensor, tuple or dict become the outputs."""
         import torch
 
-        known = {spec.name: spec.datatype for spec in self.signature.inputs}
-        tensors = {name: self.tensor(array, known.get(name, "")) for name, array in inputs.items()}
+        datatypes = {spec.name: spec.datatype for spec in self.signature.inputs}
+        tensors = {name: self.tensor(array, datatypes.get(name, "")) for name, array in inputs.items()}
         try:
             with torch.inference_mode():
                 answer = self._call(tensors)
         except (RuntimeError, AssertionError, TypeError, IndexError) as error:
-            raise InferenceError(f"the model does not take this: {str(error).strip().splitlines()[0]}") from error
-        found = self._named(answer)
-        return choose_outputs(found, outputs)
+            raise InferenceError(f"the model rejects this input: {str(error).strip().splitlines()[0]}") from error
+        answers = self._named(answer)
+        return choose_outputs(answers, outputs)
 
     def tensor(self, array: Array, datatype: str = "") -> Any:
         """Return an array as a tensor of the datatype; where none is given, real numbers are as the weights are."""
@@ -79,11 +79,11 @@ class TorchModel:
         return self.module(*ordered)
 
     def _named(self, answer: Any) -> dict[str, Array]:
-        told = [spec.name for spec in self.signature.outputs]
+        declared = [spec.name for spec in self.signature.outputs]
         if isinstance(answer, Mapping):
             return {str(name): _array(value) for name, value in answer.items() if hasattr(value, "detach")}
         parts = answer if isinstance(answer, (tuple, list)) else (answer,)
-        names = told if len(told) == len(parts) else [f"output_{index}" for index in range(len(parts))]
+        names = declared if len(declared) == len(parts) else [f"output_{index}" for index in range(len(parts))]
         return {name: _array(part) for name, part in zip(names, parts, strict=True)}
 
 

@@ -32,24 +32,24 @@ def verify_artifact(folder: Path, files: Mapping[str, str]) -> Path:
         IntegrityError: A file is not the one that was saved, was not saved with the model, or leads out of the folder.
     """
     if not folder.is_dir():
-        raise ObjectMissingError(f"there is no folder {folder}", "deploy a revision that is still stored")
+        raise ObjectMissingError(f"folder {folder} does not exist", "deploy a revision that is still stored")
     files = files or _manifest(folder)
     for relative, expected in files.items():
         path = folder / relative
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise IntegrityError(f"{relative} leads out of the model's folder", "save the model again")
+            raise IntegrityError(f"{relative} points outside the model's folder", "save the model again")
         try:
             with open(path, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ObjectMissingError(f"{relative} is missing in {folder}", "save the model again") from error
-        if found != expected.lower():
+        if digest != expected.lower():
             raise IntegrityError(
                 f"{relative} is not the file that was saved: its sha256 differs",
                 "deploy another revision or train again",
             )
-    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
-    if files and (foreign := sorted(there - files.keys() - {_MANIFEST})):
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    if files and (foreign := sorted(present - files.keys() - {_MANIFEST})):
         raise IntegrityError(f"{foreign[0]} was not saved with the model", "remove it or save the model again")
     return folder
 

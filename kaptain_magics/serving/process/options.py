@@ -66,11 +66,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         if not self.model_name or "/" in self.model_name:
-            raise ConfigError(f"model name {self.model_name!r} cannot stand in a URL", "use letters, digits and dashes")
+            raise ConfigError(
+                f"model name {self.model_name!r} cannot be part of a URL", "use letters, digits and dashes"
+            )
         if not 0 <= self.port < 65536 or not 0 <= (self.grpc_port or 0) < 65536:
             raise ConfigError("a port is a number from 0 to 65535", "0 takes a free one")
         if self.workers < 1:
-            raise ConfigError(f"workers {self.workers} is not above 0", "write 1, 2, 3 ...")
+            raise ConfigError(f"workers must be at least 1, not {self.workers}", "write 1, 2, 3 ...")
         if self.grpc_port is not None and self.workers > 1:
             raise ConfigError("the gRPC service has one process", "leave out --workers or --grpc-port")
 
@@ -94,7 +96,7 @@ def read_options(argv: Sequence[str]) -> Options:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", "name a JSON file of options") from error
     except msgspec.MsgspecError as error:
-        raise ConfigError(f"the options are not usable: {error}", "--help lists them") from error
+        raise ConfigError(f"invalid options: {error}", "--help lists them") from error
 
 
 def _parser() -> argparse.ArgumentParser:

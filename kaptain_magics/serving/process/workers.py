@@ -127,23 +127,23 @@ class Workers:
                 os.kill(pid, number)
 
     def _fork(self, worker: int) -> None:
-        mine, theirs = socket.socketpair()
+        parent_end, child_end = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid:
-            theirs.close()
-            self._children[pid] = (worker, mine)
+            child_end.close()
+            self._children[pid] = (worker, parent_end)
             return
         code = 1
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            for channel in (mine, *(channel for _, channel in self._children.values())):
+            for channel in (parent_end, *(channel for _, channel in self._children.values())):
                 channel.close()
             self._metrics.use(worker)
-            code = self._serve(theirs)
+            code = self._serve(child_end)
         except Exception:
             logger.exception("worker %d failed", worker)
         finally:
@@ -153,8 +153,8 @@ class Workers:
 
     def _reap(self) -> None:
         for pid, (worker, channel) in list(self._children.items()):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if not found:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if not ended:
                 continue
             del self._children[pid]
             channel.close()

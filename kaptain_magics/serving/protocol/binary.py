@@ -68,7 +68,7 @@ def _read_texts(raw: memoryview, count: int, name: str) -> Array:
             break
         values.append(bytes(raw[place - length : place]))
     if place != len(raw) or len(values) != count:
-        raise InferenceError(f"tensor {name!r}: its bytes are not {count} elements of four length bytes and data each")
+        raise InferenceError(f"tensor {name!r}: its bytes are not {count} texts, each after its length in four bytes")
     array: Array = np.empty(count, dtype=object)
     array[:] = values
     return array

@@ -123,24 +123,24 @@ def read_large_data(raw: msgspec.Raw, datatype: str, shape: tuple[int, ...], nam
         return read_data(_read_texts(text, len(shape), name), datatype, shape, name)
     if b'"' in text or b"{" in text:
         raise InferenceError(f"tensor {name!r}: data is not of datatype {datatype}")
-    found = text.count(b",") + 1
-    if found != count:
-        raise _miscounted(shape, found, name)
+    given = text.count(b",") + 1
+    if given != count:
+        raise _miscounted(shape, given, name)
     lists = text.count(b"[")
     if lists not in (1, _levels(shape)):
         raise InferenceError(f"tensor {name!r}: data is nested unevenly")
     take(count * dtype.itemsize)
-    made: Array = np.empty(shape if lists > 1 else count, dtype=dtype)
+    array: Array = np.empty(shape if lists > 1 else count, dtype=dtype)
     place = 0
     for values in _pieces(text, len(shape) - 1 if lists > 1 else 0, take):
         piece = read_numbers(values, dtype, datatype, name)
-        if piece.shape[1:] != made.shape[1:] or place + len(piece) > len(made):
+        if piece.shape[1:] != array.shape[1:] or place + len(piece) > len(array):
             raise InferenceError(f"tensor {name!r}: data is nested unevenly")
-        made[place : place + len(piece)] = piece
+        array[place : place + len(piece)] = piece
         place += len(piece)
-    if place != len(made):
+    if place != len(array):
         raise InferenceError(f"tensor {name!r}: data is nested unevenly")
-    return made.reshape(shape)
+    return array.reshape(shape)
 
 
 def _pieces(text: bytes, depth: int, take: Take) -> Iterator[list[Any]]:
@@ -215,8 +215,8 @@ def _levels(shape: tuple[int, ...]) -> int:
     return 1 + sum(math.prod(shape[:depth]) for depth in range(1, len(shape)))
 
 
-def _miscounted(shape: tuple[int, ...], found: int, name: str) -> InferenceError:
-    return InferenceError(f"tensor {name!r}: shape {list(shape)} needs {math.prod(shape)} values, not {found}")
+def _miscounted(shape: tuple[int, ...], given: int, name: str) -> InferenceError:
+    return InferenceError(f"tensor {name!r}: shape {list(shape)} needs {math.prod(shape)} values, not {given}")
 
 
 def _decode(decoder: Any, body: Body) -> Any:

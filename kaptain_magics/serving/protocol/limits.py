@@ -74,7 +74,7 @@ def decompress(body: Body, encoding: bytes, limit: int, take: Callable[[int], No
     except zlib.error:
         raise RequestError(400, f"the body is not {encoding.decode()}") from None
     if not unpacker.eof:
-        raise RequestError(400, f"the body is not whole {encoding.decode()}")
+        raise RequestError(400, f"the body is truncated {encoding.decode()}")
     return unpacked
 
 

@@ -85,14 +85,14 @@ _SCHEMAS = {
     "PredictAnswer": _object(("predictions",), predictions={"type": "array"}),
 }
 _CODES = {
-    "400": "The request is not one of the protocol, or does not fit the model",
+    "400": "The request is malformed, or does not fit the model",
     "401": "The bearer token is missing or wrong",
     "404": "There is no such model or version",
-    "405": "The route has another method",
+    "405": "The path does not have this method",
     "408": "The request did not arrive in time",
     "413": "The body is too large",
     "415": "The body has another type or encoding",
-    "431": "The head is too large",
+    "431": "The request's line and headers are too large",
     "500": "The model failed",
     "503": "The model is not ready, or too many requests wait",
 }
@@ -129,7 +129,8 @@ def _operation(summary: str, answer: str, request: str = "") -> dict[str, Any]:
     content = {"application/json": _schema(answer)} if answer else {"text/plain": {"schema": {"type": "string"}}}
     codes = _CODES if request else {code: _CODES[code] for code in ("401", "405", "408", "431", "503")}
     failures = {
-        code: {"description": told, "content": {"application/json": _schema("Error")}} for code, told in codes.items()
+        code: {"description": meaning, "content": {"application/json": _schema("Error")}}
+        for code, meaning in codes.items()
     }
     operation: dict[str, Any] = {
         "summary": summary,

@@ -83,10 +83,10 @@ def read_numbers(data: list[Any], dtype: np.dtype[Any], datatype: str, name: str
     if array.dtype.kind not in _TAKES[dtype.kind]:
         raise InferenceError(f"tensor {name!r}: data is not of datatype {datatype}")
     with np.errstate(over="ignore"):
-        made = array.astype(dtype)
-    if (np.isinf(made) if dtype.kind == "f" else made != array).any():
+        converted = array.astype(dtype)
+    if (np.isinf(converted) if dtype.kind == "f" else converted != array).any():
         raise InferenceError(f"tensor {name!r}: a value does not fit into {datatype}")
-    return made
+    return converted
 
 
 def _read_objects(array: Array, dtype: np.dtype[Any], datatype: str, name: str) -> Array:
@@ -126,8 +126,8 @@ def _has_shape(data: Any, shape: tuple[int, ...]) -> bool:
     return isinstance(data, list) and len(data) == shape[0] and all(_has_shape(item, shape[1:]) for item in data)
 
 
-def as_answer(array: Any) -> tuple[str, Array]:
-    """Return an output's datatype and the array in the dtype that carries it, contiguous.
+def as_tensor(array: Any) -> tuple[str, Array]:
+    """Return the datatype of values and the array in the dtype that carries it, contiguous.
 
     Raises:
         InferenceError: No datatype of the protocol holds it.
@@ -149,3 +149,11 @@ def write_data(datatype: str, array: Array) -> Any:
         return [value.decode() if isinstance(value, bytes) else str(value) for value in array.ravel()]
     except UnicodeDecodeError:
         raise InferenceError("an output holds bytes that JSON cannot carry: ask for binary_data") from None
+
+
+def nested_data(values: Array) -> Any:
+    """Return values as JSON nested like their shape, as the V1 protocol has them; raises as ``write_data``."""
+    datatype, array = as_tensor(values)
+    if datatype == "BYTES":
+        array = np.array(write_data(datatype, array), dtype=object).reshape(array.shape)
+    return array.tolist()

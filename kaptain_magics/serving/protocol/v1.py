@@ -10,7 +10,7 @@ import numpy as np
 from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.large import LARGE, read_large_instances
 from kaptain_magics.serving.protocol.limits import Body
-from kaptain_magics.serving.protocol.tensors import as_answer, write_data
+from kaptain_magics.serving.protocol.tensors import nested_data
 from kaptain_magics.serving.protocol.v2 import read_json
 from kaptain_magics.serving.signature import Array, Outputs
 
@@ -33,7 +33,7 @@ def read_instances(body: Body, input_name: str, take: Callable[[int], None]) -> 
     else:
         instances = read_json(body).get("instances")
     if not isinstance(instances, list) or not instances:
-        raise RequestError(400, "the request has no list of instances")
+        raise RequestError(400, "instances is missing, empty or not a list")
     if not any(isinstance(instance, dict) for instance in instances):
         return {input_name: _array(instances, "instances")}
     names = instances[0].keys() if isinstance(instances[0], dict) else ()
@@ -63,14 +63,7 @@ def _array(values: list[Any], what: str) -> Array:
 
 def write_predictions(outputs: Outputs) -> dict[str, Any]:
     """Return the answer: a value per row, or an object per row where the model has several outputs."""
-    columns = {name: _nested(value) for name, value in outputs.items()}
+    columns = {name: nested_data(value) for name, value in outputs.items()}
     if len(columns) == 1:
         return {"predictions": next(iter(columns.values()))}
     return {"predictions": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]}
-
-
-def _nested(value: Array) -> Any:
-    datatype, array = as_answer(value)
-    if datatype == "BYTES":
-        array = np.array(write_data(datatype, array), dtype=object).reshape(array.shape)
-    return array.tolist()

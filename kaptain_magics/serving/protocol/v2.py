@@ -14,7 +14,7 @@ from kaptain_magics.serving.protocol.binary import HEADER, read_raw, split_body,
 from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.large import LARGE, read_large_data, read_large_json
 from kaptain_magics.serving.protocol.limits import Body
-from kaptain_magics.serving.protocol.tensors import as_answer, read_data, read_shape, write_data
+from kaptain_magics.serving.protocol.tensors import as_tensor, read_data, read_shape, write_data
 from kaptain_magics.serving.signature import Array, Outputs
 
 _JSON = ((b"content-type", b"application/json"),)
@@ -79,7 +79,7 @@ def read_request(body: Body, header_length: bytes | None, take: Callable[[int], 
     request = read_json(body) if len(body) <= LARGE else read_large_json(body)
     tensors = request.get("inputs")
     if not isinstance(tensors, list) or not tensors:
-        raise RequestError(400, "the request has no list of inputs")
+        raise RequestError(400, "inputs is missing or not a list")
     inputs: dict[str, Array] = {}
     place = 0
     for tensor in tensors:
@@ -92,12 +92,12 @@ def read_request(body: Body, header_length: bytes | None, take: Callable[[int], 
         raise RequestError(400, f"{len(raw) - place} bytes follow the last binary tensor")
     identity = request.get("id")
     if identity is not None and not isinstance(identity, str):
-        raise RequestError(400, "id is not a text")
+        raise RequestError(400, "id is not a string")
     parameters = _parameters(request)
     outputs, binary = _read_outputs(request.get("outputs"))
     all_binary = parameters.get("binary_data_output") is True
-    mine = {key: value for key, value in parameters.items() if key not in _OURS} if parameters else {}
-    return Request(identity or str(uuid.uuid4()), inputs, outputs, binary, all_binary, mine)
+    for_model = {key: value for key, value in parameters.items() if key not in _OURS} if parameters else {}
+    return Request(identity or str(uuid.uuid4()), inputs, outputs, binary, all_binary, for_model)
 
 
 def _read_tensor(tensor: Any, raw: memoryview, take: Callable[[int], None]) -> tuple[str, Array, int]:
@@ -170,19 +170,9 @@ def write_answer(
     Returns:
         Headers without the length, and the body.
     """
-    told, raw = [], []
-    for name, value in outputs.items():
-        datatype, array = as_answer(value)
-        tensor: dict[str, Any] = {"name": name, "shape": array.shape, "datatype": datatype, "parameters": None}
-        if request.binary.get(name, request.all_binary):
-            data = write_raw(datatype, array)
-            tensor["parameters"] = {"binary_data_size": len(data)}
-            raw.append(data)
-        else:
-            tensor["data"] = write_data(datatype, array)
-        told.append(tensor)
+    tensors, raw = write_tensors(outputs, lambda name: request.binary.get(name, request.all_binary))
     head = orjson.dumps(
-        {"model_name": model, "model_version": version, "id": request.id, "parameters": None, "outputs": told},
+        {"model_name": model, "model_version": version, "id": request.id, "parameters": None, "outputs": tensors},
         None,
         _OPTIONS,
     )
@@ -190,6 +180,31 @@ def write_answer(
         return _JSON, head
     length = str(len(head)).encode()
     return ((b"content-type", b"application/octet-stream"), (HEADER, length)), b"".join((head, *raw))
+
+
+def write_tensors(
+    arrays: Mapping[str, Array], is_raw: Callable[[str], bool]
+) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """Write tensors, of a request or of an answer.
+
+    Args:
+        arrays: The values by name.
+        is_raw: Whether the tensor of that name goes as bytes behind the JSON.
+
+    Returns:
+        What ``orjson`` writes of them, and the raw ones' bytes.
+    """
+    tensors, raw = [], []
+    for name, value in arrays.items():
+        datatype, array = as_tensor(value)
+        tensor: dict[str, Any] = {"name": name, "shape": array.shape, "datatype": datatype, "parameters": None}
+        if is_raw(name):
+            raw.append(write_raw(datatype, array))
+            tensor["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            tensor["data"] = write_data(datatype, array)
+        tensors.append(tensor)
+    return tensors, raw
 
 
 def write_json(value: Mapping[str, Any]) -> bytes:

@@ -52,7 +52,7 @@ def _read_options(argv: Sequence[str]) -> RouterOptions:
     try:
         return msgspec.json.decode(Path(argv[-1]).read_bytes(), type=RouterOptions)
     except (OSError, IndexError, msgspec.MsgspecError) as error:
-        raise ConfigError(f"the router's options are not usable: {error}", "--options FILE") from error
+        raise ConfigError(f"invalid options of the router: {error}", "--options FILE") from error
 
 
 async def _route(options: RouterOptions, listeners: Sequence[socket.socket], stack: ExitStack) -> None:

@@ -152,24 +152,24 @@ class Router:
             return [canary, stable]
         return [stable, canary]
 
-    async def _welcome(self, client: socket.socket, early: bytes = b"") -> None:
+    async def _welcome(self, accepted: socket.socket, early: bytes = b"") -> None:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=CHUNK)
         protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await loop.connect_accepted_socket(lambda: protocol, client)
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted)
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         if early:
             reader.feed_data(early)
         task = asyncio.current_task()
         assert task is not None
-        self._clients[writer] = mine = Client(reader, writer, task)
+        self._clients[writer] = client = Client(reader, writer, task)
         try:
             self._make_room()
-            await self._serve(mine)
+            await self._serve(client)
         except RequestError as error:
             _refuse(writer, error)
         except asyncio.CancelledError:
-            if not mine.given_up:
+            if not client.given_up:
                 raise
             return  # it is somebody else's now
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
@@ -177,7 +177,7 @@ class Router:
         finally:
             del self._clients[writer]
             self._idle.pop(writer, None)
-            if not mine.given_up:
+            if not client.given_up:
                 await close(writer)
 
     def _make_room(self) -> None:

@@ -175,6 +175,8 @@ class DockerJobs:
         settings = msgspec.json.decode(job.data.get("settings", "{}"))
         reader = OutputReader(names, after, upload_uri=job.data["upload"], settings=settings)
         deadline = _started(container) + float(job.data.get("timeout", "inf"))
+        # Running until its output ends, which is when the container has. A limit of time makes it end: the loop only
+        # asks for that, and goes on reading what the job says until then. An empty piece comes at every tick.
         with contextlib.closing(ContainerOutput(self._engine, str(container.id)).follow(_TICK)) as output:
             for piece in output:
                 yield from self._handled(container, reader.feed(piece))

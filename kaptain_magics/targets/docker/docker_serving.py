@@ -17,7 +17,7 @@ from pathlib import Path
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
-from kaptain_magics.errors import KaptainError, ServingError
+from kaptain_magics.errors import KaptainError, ServingError, TargetError
 from kaptain_magics.files import locked
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.progress import CancelledError
@@ -66,26 +66,25 @@ class DockerServing:
             if image is None:
                 prepare = functools.partial(self._images.prepare, endpoint.image, requirements)
                 image = yield from in_background(prepare, self._cancelled.is_set)
-            with _Model(endpoint, self._config) as folder:
+            with _ModelFolder(endpoint, self._config) as folder:
                 revision = self._servers.start(endpoint, image, folder, self._store.token(endpoint), started)
             yield Noted(text=f"Waiting for the server of {endpoint.name} to load its model.")
             self._servers.wait_ready(revision.server, endpoint.timeout, self._stop_if_cancelled)
-            self._put(endpoint, revision, image, started)
-            started.clear()
+            yield from self._give_requests(endpoint, revision, image, started)
             status = self.endpoint(endpoint.name)
             yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
             yield StateChanged(state=RunState.SUCCEEDED)
         except CancelledError:
             stopped = ServingError("the deployment was stopped")
-            yield self._as_before(endpoint.name, stopped)
+            yield self._unchanged(endpoint.name, stopped)
             yield StateChanged(state=RunState.STOPPED, reason=stopped.message)
         except KaptainError as error:
-            yield self._as_before(endpoint.name, error)
+            yield self._unchanged(endpoint.name, error)
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
         finally:
             self._servers.remove(started)
             if self._store.find(endpoint.name) is None:
-                self._forget(endpoint.name)
+                self._remove_rest(endpoint.name)
 
     def endpoint(self, name: str) -> EndpointStatus:
         """Return the endpoint as it is now.
@@ -131,46 +130,57 @@ class DockerServing:
                 raise no_canary(name)
             stays = deployed.canary if canary_percent == 100 else deployed.stable
             beside = None if canary_percent in (0, 100) else deployed.canary
-            self._settle(deployed, stays, beside, canary_percent)
+            self._retire_others(deployed, self._route(deployed, stays, beside, canary_percent))
 
     def undeploy(self, name: str) -> None:
         """Remove the endpoint and its canary after their requests in flight are answered."""
         with self._turn(name):
             deployed = self._store.read(name)
-            self._servers.retire([deployed.gate, *(revision.server for revision in deployed.revisions)])
+            self._servers.retire(deployed.containers)
             self._store.remove(name)
-        self._forget(name)
+        self._remove_rest(name)
 
     def knows(self, name: str, container: str = "") -> bool:
         """Whether an endpoint is deployed, and a container one of its own."""
         deployed = self._store.find(name) if name else None
         if deployed is None:
             return False
-        return not container or container in (deployed.gate, *(revision.server for revision in deployed.revisions))
+        return not container or container in deployed.containers
 
     # ---- moving the requests -------------------------------------------------------------------------------------
 
-    def _put(self, spec: EndpointSpec, revision: Revision, image: ReadyImage, started: list[str]) -> None:
-        """Give a ready server its requests: through the gate that is there, else through a new one on its port."""
+    def _give_requests(
+        self, spec: EndpointSpec, revision: Revision, image: ReadyImage, started: list[str]
+    ) -> Iterator[Event]:
+        """Give a ready server its requests: through the gate that is there, else through a new one on its port.
+
+        What serves is recorded first; from then on no failure may remove it, so ``started`` is emptied.
+        """
         with self._turn(spec.name):
             deployed = self._store.find(spec.name)
             self._check(spec, deployed)
             if deployed is not None and self._servers.runs(deployed.gate) and spec.port in (0, deployed.port):
                 if spec.canary_percent is None:
-                    self._settle(deployed, revision, None, 0)
+                    after = self._route(deployed, revision, None, 0)
                 else:
-                    self._settle(deployed, deployed.stable, revision, spec.canary_percent)
-                return
-            gate, port = self._servers.start_gate(
-                spec, image, revision.server, deployed.port if deployed is not None else 0, started
-            )
-            self._store.write(spec.name, EndpointRecord(host=spec.host, port=port, gate=gate, stable=revision))
-            if deployed is not None:
-                self._servers.retire([deployed.gate, *(old.server for old in deployed.revisions)])
+                    after = self._route(deployed, deployed.stable, revision, spec.canary_percent)
+            else:
+                port = deployed.port if deployed is not None else 0
+                gate, port = self._servers.start_gate(spec, image, revision.server, port, started)
+                after = EndpointRecord(host=spec.host, port=port, gate=gate, stable=revision)
+                self._store.write(spec.name, after)
+            started.clear()
+            try:
+                self._retire_others(deployed, after)
+            except TargetError as error:
+                hint = "%kaptain clean --force removes it"
+                text = f"a container of the revision before could not be removed: {error.message}"
+                yield Noted(text=text, warning=True, hint=hint)
 
-    def _settle(self, deployed: EndpointRecord, stable: Revision, canary: Revision | None, percent: int) -> None:
-        """Route to these servers only, and let the others answer what they have and leave."""
-        name = stable.spec.name
+    def _route(
+        self, deployed: EndpointRecord, stable: Revision, canary: Revision | None, percent: int
+    ) -> EndpointRecord:
+        """Route to these servers only, and record it."""
         after = EndpointRecord(
             host=deployed.host,
             port=deployed.port,
@@ -180,9 +190,17 @@ class DockerServing:
             percent=percent if canary is not None else 0,
         )
         self._servers.route(after)
-        self._store.write(name, after)
-        stay = {revision.server for revision in after.revisions}
-        self._servers.retire([revision.server for revision in deployed.revisions if revision.server not in stay])
+        try:
+            self._store.write(stable.spec.name, after)
+        except BaseException:
+            self._servers.route(deployed)  # what is not recorded must not serve: its server is removed
+            raise
+        return after
+
+    def _retire_others(self, deployed: EndpointRecord | None, after: EndpointRecord) -> None:
+        """Let the containers that get no requests any more answer what they have, then remove them."""
+        if deployed is not None:
+            self._servers.retire([name for name in deployed.containers if name not in after.containers])
 
     def _check(self, spec: EndpointSpec, deployed: EndpointRecord | None) -> None:
         alive = deployed is not None and not self._servers.why_not_ready(deployed)
@@ -197,20 +215,20 @@ class DockerServing:
 
     # ---- what a server needs -------------------------------------------------------------------------------------
 
-    def _as_before(self, name: str, error: KaptainError) -> Event:
+    def _unchanged(self, name: str, error: KaptainError) -> Event:
         """Return how the endpoint is after a deployment that failed: as before, if it was there."""
         with suppress(KaptainError):
             status = self.endpoint(name)
             return EndpointChanged(name=name, state=status.state, url=status.url, traffic=status.traffic)
         return EndpointChanged(name=name, state=EndpointState.FAILED, reason=error.message)
 
-    def _forget(self, name: str) -> None:
+    def _remove_rest(self, name: str) -> None:
         with suppress(KaptainError):
             self._servers.remove_volume(name)
         shutil.rmtree(self._folder / name, ignore_errors=True)
 
 
-class _Model:
+class _ModelFolder:
     """The folder of a model on this machine, for as long as it is copied into a container."""
 
     def __init__(self, spec: EndpointSpec, config: TargetConfig) -> None:

@@ -39,6 +39,11 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
         return [self.stable, *([self.canary] if self.canary is not None else [])]
 
     @property
+    def containers(self) -> list[str]:
+        """Names of the gate's and the servers' containers."""
+        return [self.gate, *(revision.server for revision in self.revisions)]
+
+    @property
     def traffic(self) -> dict[str, int]:
         """Percent of requests by revision, 100 in all."""
         if self.canary is None:

@@ -76,7 +76,7 @@ class ImageProvider:
         completed = self._complete.get((ready.id, *requirements))
         if completed is not None:
             return completed
-        contents = self._inspector.known(ready.id)
+        contents = self._inspector.cached(ready.id)
         return ready if contents is not None and not contents.missing(requirements) else None
 
     def prepare(self, image: ImageSpec, requirements: Sequence[str], progress: Progress) -> ReadyImage:

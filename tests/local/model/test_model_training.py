@@ -1,4 +1,4 @@
-"""Training through ``Model``: plans, runs, handles, the contract's call."""
+"""Training through ``Model``: plans, runs, the contract's call."""
 
 from __future__ import annotations
 

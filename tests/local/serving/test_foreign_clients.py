@@ -69,7 +69,7 @@ def test_triton_http_metadata_and_errors(http_client: Any, row: Any) -> None:
     assert http_client.get_model_metadata("dev-mnist")["inputs"][0]["shape"] == [-1, 64]
     tensor = triton_http.InferInput("predict", [1, 64], "FP32")
     tensor.set_data_from_numpy(row)
-    with pytest.raises(InferenceServerException, match="there is no model 'other' here"):
+    with pytest.raises(InferenceServerException, match="this server has no model 'other'"):
         http_client.infer("other", [tensor])
 
 

@@ -104,7 +104,7 @@ def test_a_row_with_labels_is_sent_by_name(number_server: ModelServer, numbers: 
     [
         (["a", "b", "z"], "'z' is unknown: the model takes a, b, c"),
         (["a", "b"], "'c' is missing: the model takes a, b, c"),
-        (["a", "b", "b"], "'b' is there more than once"),
+        (["a", "b", "b"], "duplicate name 'b'"),
     ],
 )
 def test_a_row_with_other_labels(number_server: ModelServer, labels: list[str], error: str) -> None:
@@ -133,7 +133,7 @@ def test_a_row_for_a_model_without_names(digits_server: ModelServer, digits: Any
         ({}, "no rows"),
         ([{"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 2}], "rows 0 and 1 do not have the same names: 'c'"),
         ([{"a": 1, "b": 2, "c": 3}, [1, 2, 3]], "row 1 has no names"),
-        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "'a' is there more than once"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "duplicate name 'a'"),
     ],
 )
 def test_data_that_is_no_table(number_server: ModelServer, ask: Ask, data: Any, error: str) -> None:

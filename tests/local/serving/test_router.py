@@ -274,5 +274,5 @@ def test_options_that_are_unusable(tmp_path: Path, options: str) -> None:
     command = [sys.executable, "-m", "kaptain_magics.serving.router", "--options", str(tmp_path / "o.json")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
-    assert "the router's options are not usable" in ended.stderr
+    assert "invalid options of the router" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kaptain_magics.errors import InferenceError
 from kaptain_magics.serving.protocol.binary import read_raw, split_body, write_raw
 from kaptain_magics.serving.protocol.datatypes import DTYPES, datatype_of, dtype_of
-from kaptain_magics.serving.protocol.tensors import as_answer, read_data, read_shape, write_data
+from kaptain_magics.serving.protocol.tensors import as_tensor, read_data, read_shape, write_data
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
 
@@ -37,7 +37,7 @@ NUMBERS = [name for name in DTYPES if name != "BYTES"]
 def test_numbers_travel_in_json(datatype: str) -> None:
     @given(array=numbers(datatype, finite=True), nested=st.booleans())
     def check(array: Any, nested: bool) -> None:
-        found, carried = as_answer(array)
+        found, carried = as_tensor(array)
         assert found == datatype
         data = orjson.loads(orjson.dumps(write_data(found, carried), None, orjson.OPT_SERIALIZE_NUMPY))
         if nested:
@@ -157,8 +157,8 @@ def test_other_dtypes_find_a_datatype_or_none() -> None:
     assert datatype_of(np.dtype(">f4")) == "FP32"
     assert datatype_of(np.longdouble) == "FP64"
     assert datatype_of("U3") == datatype_of("S3") == datatype_of(object) == "BYTES"
-    assert as_answer(np.array([1], dtype=">i4"))[1].dtype == np.dtype(np.int32)
-    assert as_answer(np.float64(3.0))[1].shape == ()
+    assert as_tensor(np.array([1], dtype=">i4"))[1].dtype == np.dtype(np.int32)
+    assert as_tensor(np.float64(3.0))[1].shape == ()
     for dtype in (complex, "datetime64[s]"):
         with pytest.raises(InferenceError):
             datatype_of(dtype)

@@ -356,7 +356,7 @@ def test_artifacts_that_are_elsewhere(make: Make, folder: Path) -> None:
     assert end.state is RunState.FAILED
     assert "s3://kaptain/models/x" in end.reason
     end = deploy(make(), msgspec.structs.replace(spec(folder), artifact_uri=(folder / "gone").as_uri()))
-    assert "there is no folder" in end.reason
+    assert "does not exist" in end.reason
 
 
 def test_requirements_choose_the_interpreter(make: Make, folder: Path) -> None:

@@ -258,7 +258,7 @@ print("saved")
         thread.start()
         eventually(lambda: "saving" in log(events))
         store.kill()
-        time.sleep(20.0)  # what is tested is this long an absence
+        store.turn_away(4)  # more than one client's own retries
         store.start()
         thread.join(200)
         assert last(events).state is RunState.SUCCEEDED, (last(events), log(events))

@@ -16,16 +16,20 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from kaptain_magics.core.events import Event, Noted
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec, ImageSpec
 from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import StateError, TargetError
 from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.docker import DockerTarget
+from kaptain_magics.targets.docker.endpoint_containers import EndpointContainers
+from kaptain_magics.targets.endpoint_store import EndpointStore
 from tests.local.faults.test_swaps import NAME, Asking, Kept, half_a_request, other_half
 from tests.servers import predictor
 
 pytestmark = pytest.mark.docker
-ROUNDS = int(os.environ.get("KAPTAIN_TEST_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("KAPTAIN_TEST_ROUNDS", "3"))
 
 
 class Swapped:
@@ -37,7 +41,7 @@ class Swapped:
         self.target = DockerTarget(config)
         self.number = self.least = 0
 
-    def deploy(self, source: str = "def predict(inputs):\n    return [{number}]\n", **more: Any) -> None:
+    def deploy(self, source: str = "def predict(inputs):\n    return [{number}]\n", **more: Any) -> list[Event]:
         """Deploy the next revision; unless it is a canary nothing older may answer from then on."""
         number = self.number + 1
         model = predictor(self.folder / f"model{number}", source.format(number=number))
@@ -53,11 +57,12 @@ class Swapped:
             replace=number > 1 and "canary_percent" not in more,
             **more,
         )
-        end = list(self.target.deploy(spec))[-1]
-        assert end.state is RunState.SUCCEEDED, end  # type: ignore[attr-defined]
+        events = list(self.target.deploy(spec))
+        assert events[-1].state is RunState.SUCCEEDED, events[-1]  # type: ignore[attr-defined]
         self.number = number
         if "canary_percent" not in more:
             self.least = number
+        return events
 
     def promote(self) -> None:
         self.target.set_traffic(NAME, 100)
@@ -99,7 +104,7 @@ def test_replaced_promoted_and_rolled_back(swapped: Swapped) -> None:
     threads = [Asking(client, lambda: swapped.least) for client in clients]
     seconds: dict[str, list[float]] = {"replace": [], "promote": [], "roll back": []}
 
-    def timed(what: str, action: Callable[[], None]) -> None:
+    def timed(what: str, action: Callable[[], object]) -> None:
         since = time.monotonic()
         action()
         seconds[what].append(time.monotonic() - since)
@@ -151,3 +156,39 @@ def test_what_is_in_work_is_answered_by_the_revision_that_took_it(swapped: Swapp
     assert answers == [1] * 2
     ask()
     assert answers[-1] == 2
+
+
+def test_a_swap_stands_when_the_server_before_cannot_be_removed(
+    swapped: Swapped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swapped.deploy()
+    client = Kept(swapped.port)
+    with monkeypatch.context() as patched:
+
+        def fail(_: object, names: list[str]) -> None:
+            raise TargetError(f"the engine did not stop {names}")
+
+        patched.setattr(EndpointContainers, "retire", fail)
+        events = swapped.deploy()
+    assert [e.hint for e in events if isinstance(e, Noted) and e.warning] == ["%kaptain clean --force removes it"]
+    assert client() == 2
+    (line,) = swapped.target.clean(force=True)
+    assert line.startswith("container ")
+    assert client() == 2
+    client.close()
+
+
+def test_what_cannot_be_recorded_does_not_serve(swapped: Swapped, monkeypatch: pytest.MonkeyPatch) -> None:
+    swapped.deploy()
+    client = Kept(swapped.port)
+    with monkeypatch.context() as patched:
+
+        def fail(_: object, name: str, record: object) -> None:
+            raise StateError(f"{name} cannot be written: no space left on device")
+
+        patched.setattr(EndpointStore, "write", fail)
+        with pytest.raises(AssertionError, match="no space left"):
+            swapped.deploy()
+    assert [client() for _ in range(3)] == [1] * 3
+    assert swapped.target.endpoint(NAME).traffic == {f"{1:032x}": 100}
+    client.close()

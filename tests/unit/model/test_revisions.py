@@ -189,7 +189,7 @@ def test_the_best_so_far_of_a_study_that_was_stopped_comes_with_a_warning(worksp
     save(workspace, "aa11", "tuned", run_id=ended(workspace, RunState.STOPPED).run_id, accuracy=0.9)
     warning, _ = choose_revision(workspace, MODEL).notes
     assert "stopped just now) kept the best of its trials so far; deploying tuned revision aa110000" in warning.text
-    assert warning.hint == "%kaptain_tune dev/mnist --resume goes on with it"
+    assert warning.hint == "%kaptain_tune dev/mnist --resume continues it"
 
 
 def test_ages() -> None:

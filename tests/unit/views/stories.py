@@ -1,4 +1,4 @@
-"""Runs with a story: real run folders whose events are written by hand, and a small handle that follows them."""
+"""Runs with a story: real run folders whose events are written by hand, and a small class that follows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The algorithms of a search."""
+"""``Algorithm``: the search algorithms, by Katib's names."""
 
 from kaptain_magics.core.algorithms import Algorithm
 

@@ -1,4 +1,4 @@
-"""``ModelFramework``."""
+"""``ModelFramework``: the libraries whose models are trained and served."""
 
 from kaptain_magics.core.frameworks import ModelFramework
 

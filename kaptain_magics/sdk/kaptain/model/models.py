@@ -1,4 +1,4 @@
-"""``Model``."""
+"""``Model``: trains, tunes and serves; what the magics call."""
 
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.model.contract.model import Model

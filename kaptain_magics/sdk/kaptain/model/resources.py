@@ -1,4 +1,4 @@
-"""``Resources``."""
+"""``Resources``: cores, memory and GPUs of one worker."""
 
 from kaptain_magics.core.resources import Resources
 

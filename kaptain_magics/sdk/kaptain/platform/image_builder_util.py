@@ -1,4 +1,4 @@
-"""``ImageBuilderUtil``."""
+"""``ImageBuilderUtil``: builds and pushes an image from a Dockerfile or a base image."""
 
 from kaptain_magics.model.contract.image_builder import ImageBuilderUtil
 

@@ -1,1 +1,1 @@
-"""Serving."""
+"""What an endpoint may have beside its model server."""

@@ -1,4 +1,4 @@
-"""``Transformer``."""
+"""``Transformer``: a container of KServe that prepares requests and answers."""
 
 from kaptain_magics.model.contract.transformer import Transformer
 

@@ -152,8 +152,9 @@ class Settings:
         from kaptain_magics.core.names import did_you_mean
         from kaptain_magics.core.secrets import without_login
 
+        names = cls.names()
         values: dict[str, Any] = dict(_from_file())
-        for name in cls.names():
+        for name in names:
             text = os.environ.get(f"KAPTAIN_{name.upper()}")
             if text:
                 values[name] = without_login(text) if name == "tracking_uri" else text
@@ -162,8 +163,8 @@ class Settings:
         values |= {k: v for k, v in (overrides or {}).items() if v not in (None, "")}
         values = {name: value for name, value in values.items() if name not in _RETIRED}
         for name in values:
-            if name not in cls.names():
-                hint = did_you_mean(name, cls.names()) or "one of " + ", ".join(cls.names())
+            if name not in names:
+                hint = did_you_mean(name, names) or "one of " + ", ".join(names)
                 raise ConfigError(f"unknown setting {name!r}", hint)
         if isinstance(values.get("warm"), str):
             values["warm"] = is_true(values["warm"])

@@ -120,7 +120,7 @@ def explain_missing(name: str, text: str, reported: Iterable[str] = ()) -> tuple
         return f"metric `{name}` was printed, but not as a finite number", ""
     seen = list(dict.fromkeys([*reported, *(metric for metric, _ in MetricLines().find(data))]))
     reason = f"metric `{name}` never reported; seen: {', '.join(seen[:_SEEN_AT_MOST]) or 'none'}"
-    alike, line = did_you_mean(name, seen), nearly(name, text)
+    alike, line = did_you_mean(name, seen), similar_line(name, text)
     if alike:
         return reason, alike
     call = f"{name}=..." if name.isidentifier() else f'{{"{name}": ...}}'
@@ -130,7 +130,7 @@ def explain_missing(name: str, text: str, reported: Iterable[str] = ()) -> tuple
     return reason, f'report it in the script with kaptain.log_metrics({call}) or print(f"{name}={{...}}")'
 
 
-def nearly(name: str, text: str) -> str:
+def similar_line(name: str, text: str) -> str:
     """Return the last line of a log that has the metric and a number but is no line of metrics; empty for none.
 
     Args:

@@ -97,7 +97,7 @@ def read_objectives(texts: Sequence[str] | str, direction: Direction | None = No
     return tuple(objectives)
 
 
-def say_objectives(objectives: Sequence[Objective]) -> str:
+def describe_objectives(objectives: Sequence[Objective]) -> str:
     """Return one line that says what a study does with its objectives, and how to say otherwise."""
     first, *others = objectives
     if first.direction is infer(first.name):

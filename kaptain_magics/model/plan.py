@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kaptain_magics.core.events import Noted
-from kaptain_magics.core.objectives import say_objectives
+from kaptain_magics.core.objectives import describe_objectives
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import ScriptError
@@ -49,7 +49,7 @@ class Plan(Generic[_H]):
 
     def render(self) -> str:
         """Return what would be said and applied, secrets masked; nothing is started."""
-        first = [say_objectives(self.spec.directed)] if isinstance(self.spec, StudySpec) else []
+        first = [describe_objectives(self.spec.directed)] if isinstance(self.spec, StudySpec) else []
         notes = [" ".join(f"{note.text}. {note.hint}".rstrip(". ").split()) for note in self._noted()]
         return "\n".join([*(f"# {line}" for line in [*first, *notes]), self._context.target().render(self.spec)])
 

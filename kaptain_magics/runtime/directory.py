@@ -42,12 +42,12 @@ class DirectoryTransfer:
 
     def entries(self, folder: Location) -> dict[str, Entry]:
         """Return every object below a folder by its relative path; nothing when the folder is not there."""
-        with translate_errors(folder.path):
+        with translate_os_errors(folder.path):
             return {entry.path: entry for entry in _scan(folder.key)}
 
     def entry(self, target: Location) -> Entry | None:
         """Return the object itself, or ``None``."""
-        with translate_errors(target.path):
+        with translate_os_errors(target.path):
             try:
                 status = os.stat(target.key)
             except (FileNotFoundError, NotADirectoryError):
@@ -72,7 +72,7 @@ class DirectoryTransfer:
 
     def read(self, source: Location) -> bytes:
         """Return an object's bytes."""
-        with translate_errors(source.path):
+        with translate_os_errors(source.path):
             return _stored(source).read_bytes()
 
     def write(self, target: Location, data: bytes) -> None:
@@ -104,7 +104,7 @@ def _stored(source: Location) -> Path:
 
 def _copy(source: Path, target: Path) -> str:
     digest = hashlib.sha256()
-    with translate_errors(source), open(source, "rb", buffering=0) as reader, atomic_write(target) as writer:
+    with translate_os_errors(source), open(source, "rb", buffering=0) as reader, atomic_write(target) as writer:
         copy_blocks(reader.readinto, digest.update, writer.write)
     return digest.hexdigest()
 
@@ -124,7 +124,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     It is for this user alone: a model may hold rows of the data that it was trained on.
     """
     part = path.with_name(f"{PART}{os.urandom(6).hex()}")
-    with translate_errors(path):
+    with translate_os_errors(path):
         private_folder(path.parent)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
         try:
@@ -137,7 +137,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def translate_errors(path: Path) -> Iterator[None]:
+def translate_os_errors(path: Path) -> Iterator[None]:
     """Turn an ``OSError`` in the block into one sentence about ``path``."""
     try:
         yield

@@ -44,14 +44,14 @@ def substitute(tree: ast.Module, assignments: Mapping[str, Any]) -> ast.Module:
             continue
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Name) and target.id in missing:
-                value = ast.Constant(_fitted(missing.pop(target.id), node.value))
+                value = ast.Constant(_as_default_type(missing.pop(target.id), node.value))
                 node.value = ast.copy_location(value, node.value)
     if missing:
         raise CaptureError(f"the script has no top-level assignment of {', '.join(sorted(missing))}")
     return tree
 
 
-def _fitted(value: Any, default: ast.expr) -> Any:
+def _as_default_type(value: Any, default: ast.expr) -> Any:
     """Return what the script means by a word: a truth value where it has one, ``None`` where it has no text."""
     literal = default.value if isinstance(default, ast.Constant) else None
     if isinstance(literal, bool):
@@ -77,7 +77,7 @@ def run(program: Mapping[str, Any]) -> int:
         traceback.print_exception(type(error), error, None)
         return 1
     except CaptureError as error:
-        return _say(str(error))
+        return _fail(str(error))
     namespace = module.__dict__
     try:
         if program.get("sent"):
@@ -94,14 +94,14 @@ def run(program: Mapping[str, Any]) -> int:
     try:
         _capture(program, namespace)
     except CaptureError as error:
-        return _say(str(error))
+        return _fail(str(error))
     except Exception:
         traceback.print_exc()
         return 1
     return 0
 
 
-def _say(text: str) -> int:
+def _fail(text: str) -> int:
     sys.stderr.write(f"kaptain: {text}\n")
     return 1
 
@@ -159,9 +159,9 @@ def main(arguments: list[str]) -> int:
     """Run the program in the file that is the one argument."""
     program = json.loads(Path(arguments[0]).read_text("utf-8"))
     if program.get("env"):
-        from kaptain_magics.runtime.variables import enter
+        from kaptain_magics.runtime.variables import restart_with
 
-        enter(program["env"])  # before anything else: what follows needs them, and may begin this program again
+        restart_with(program["env"])  # before anything else: what follows needs them, and may begin this program again
     if os.environ.get("KAPTAIN_CHANNEL") == "stdout":
         os.dup2(1, 2)  # a container's two streams reach their reader in no certain order, one does
         from kaptain_magics.runtime.reach import store_is_ready

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kaptain_magics.runtime.directory import Entry, atomic_write, translate_errors
+from kaptain_magics.runtime.directory import Entry, atomic_write, translate_os_errors
 from kaptain_magics.runtime.errors import DamagedError, DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.multipart import Multipart
@@ -73,7 +73,7 @@ class S3Transfer:
 
     def send(self, source: Path, target: Location, known: Entry | None = None) -> str:
         """Store a file and return its sha256; ``known`` is the object that is there already."""
-        with translate_errors(source):
+        with translate_os_errors(source):
             if source.stat().st_size <= PART:
                 return self._send_whole(source, target, known, threading.Event())
             return self._send_parts(source, target, known)
@@ -160,10 +160,10 @@ class S3Transfer:
         def put() -> None:
             self.client.minio.put_object(target.bucket, target.key, io.BytesIO(data), len(data), part_size=PART)
 
-        self.client.writing(target.bucket, put, stopped)
+        self.client.call_with_bucket(target.bucket, put, stopped)
 
     def _send_whole(self, source: Path, target: Location, known: Entry | None, stopped: threading.Event) -> str:
-        with translate_errors(source):
+        with translate_os_errors(source):
             data = source.read_bytes()
         if known is None or known.size != len(data) or known.etag != _md5(data):
             self._put(target, data, stopped)
@@ -193,7 +193,7 @@ class _Upload:
     def run(self) -> str:
         if not self._upload_id:
             create = partial(self._multipart.create, self._target)
-            self._upload_id = self._client.writing(self._target.bucket, create)
+            self._upload_id = self._client.call_with_bucket(self._target.bucket, create)
         with closing(self._transfer.in_order(self._parts())) as tags:
             sent = list(tags)
         self._complete(sent)
@@ -202,7 +202,7 @@ class _Upload:
     def _parts(self) -> Iterator[Callable[[threading.Event], str]]:
         """Read the file once, hashing it, and yield what is to be done with each part."""
         left = self._size
-        with translate_errors(self._source), open(self._source, "rb") as file:
+        with translate_os_errors(self._source), open(self._source, "rb") as file:
             number = 1
             while data := file.read(part_size(self._size)):
                 self._digest.update(data)

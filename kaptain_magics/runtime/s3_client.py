@@ -40,7 +40,7 @@ class NoUploadError(MissingError):
     """The multipart upload does not exist any more."""
 
 
-class _AwayError(TransferError):
+class _UnavailableError(TransferError):
     """The server does not answer, or cannot now: worth another try."""
 
 
@@ -127,7 +127,7 @@ class S3Client:
                 failure = self._explain(error)
                 waited = time.monotonic() - started
                 patience = self._patience if self._answered else self._first
-                if not isinstance(failure, _AwayError) or waited + delay > patience or stopped.is_set():
+                if not isinstance(failure, _UnavailableError) or waited + delay > patience or stopped.is_set():
                     raise failure from None
             else:
                 self._answered = True
@@ -135,7 +135,7 @@ class S3Client:
             stopped.wait(delay * random.uniform(0.5, 1.0))
             delay = min(2 * delay, 2.0)
 
-    def writing(self, bucket: str, action: Callable[[], T], stopped: threading.Event | None = None) -> T:
+    def call_with_bucket(self, bucket: str, action: Callable[[], T], stopped: threading.Event | None = None) -> T:
         """Return what ``call`` returns; the bucket is made when it is missing."""
         try:
             return self.call(action, stopped)
@@ -172,11 +172,11 @@ class S3Client:
             return TransferError(f"S3 at {self.endpoint} is not trusted: {_reason(error)}", hint)
         if isinstance(error, HTTPError):
             hint = "start the server, or correct S3_ENDPOINT"
-            return _AwayError(f"S3 at {self.endpoint} does not answer: {_reason(error)}", hint)
+            return _UnavailableError(f"S3 at {self.endpoint} does not answer: {_reason(error)}", hint)
         if isinstance(error, InvalidResponseError | ServerError):
             status = getattr(error, "_code", 0) or getattr(error, "_status_code", 0)
             if status >= 500:
-                return _AwayError(f"S3 at {self.endpoint} fails with status {status}", "see the server's log")
+                return _UnavailableError(f"S3 at {self.endpoint} fails with status {status}", "see the server's log")
             return TransferError(f"{self.endpoint} is not an S3 server (status {status})", "correct S3_ENDPOINT")
         if isinstance(error, ValueError):  # minio's checks of names
             return TransferError(f"S3 does not accept the name: {error}", "use another name")
@@ -203,7 +203,7 @@ class S3Client:
             return TransferError(f"S3 at {self.endpoint} has no space left: {code}", "free space, or raise its quota")
         text = f"S3 at {self.endpoint} answers {code}: {error.message or 'no reason given'}"
         busy = code in _BUSY or (error.response.status >= 500 and error.response.status != 501)
-        return (_AwayError if busy else TransferError)(text, "see the server's log")
+        return (_UnavailableError if busy else TransferError)(text, "see the server's log")
 
 
 def endpoint_of(env: Mapping[str, str]) -> str:

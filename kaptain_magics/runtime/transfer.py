@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from kaptain_magics.runtime.directory import DirectoryTransfer, Entry, atomic_write, translate_errors
+from kaptain_magics.runtime.directory import DirectoryTransfer, Entry, atomic_write, translate_os_errors
 from kaptain_magics.runtime.errors import DamagedError, MissingError, TransferError
 from kaptain_magics.runtime.folders import private_folder
 from kaptain_magics.runtime.location import Location
@@ -144,7 +144,7 @@ def download(transfer: Transfer, uri: str, target: Path) -> Artifact:
     staging = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
     try:
         artifact = _download_folder(transfer, source, stored, staging, target)
-        with translate_errors(target):
+        with translate_os_errors(target):
             os.replace(staging, target)
     finally:
         _discard(staging)
@@ -156,7 +156,7 @@ def _download_folder(
 ) -> Artifact:
     manifest = read_manifest(transfer, source) if MANIFEST in stored else None
     names = sorted(stored if manifest is None else named_files(manifest, source, set(stored)))
-    with translate_errors(shown):
+    with translate_os_errors(shown):
         private_folder(target)
     digests = transfer.fetch_all({name: target.joinpath(*name.split("/")) for name in names}, source, stored)
     if manifest is None:
@@ -168,7 +168,7 @@ def _download_folder(
                 f"{source / name} is not what was saved: its sha256 differs from the manifest's",
                 "do not load it; save the model again",
             )
-    with translate_errors(shown), atomic_write(target / MANIFEST) as file:
+    with translate_os_errors(shown), atomic_write(target / MANIFEST) as file:
         file.write(manifest.encode())
     return Artifact(str(source), manifest.files, manifest.size, manifest.framework, manifest.format)
 
@@ -202,7 +202,7 @@ def files_below(folder: Path) -> dict[str, Path]:
 
 
 def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    with translate_errors(folder):
+    with translate_os_errors(folder):
         real = os.path.realpath(folder)
         if real in above:
             raise TransferError(f"{folder} links to a folder that contains it", "remove the link")

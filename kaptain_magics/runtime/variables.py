@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 
 
-def enter(values: Mapping[str, str]) -> None:
+def restart_with(values: Mapping[str, str]) -> None:
     """Begin this program again with these variables, as if it had been started with them; once they are set, go on.
 
     Some of them count at the start of Python only, such as ``PYTHONPATH``.

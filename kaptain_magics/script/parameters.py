@@ -75,7 +75,7 @@ def _assignments(tree: ast.Module, source: str) -> Iterator[Parameter]:
         for name in names:
             if name not in seen and len(names) == 1 and _is_literal(value) and not name.startswith("__"):
                 default = ast.get_source_segment(source, value) or "" if value else ""
-                again = _undone(name, tree.body[index + 1 :])
+                again = _reassigned_line(name, tree.body[index + 1 :])
                 yield Parameter(name, Binding.ASSIGNMENT, default, node.lineno, again=again)
         seen.update(names)
 
@@ -90,7 +90,7 @@ def _assigned(node: ast.stmt) -> tuple[list[str], ast.expr | None]:
     return [], None
 
 
-def _undone(name: str, rest: Iterable[ast.stmt]) -> int:
+def _reassigned_line(name: str, rest: Iterable[ast.stmt]) -> int:
     """Return the line where a literal is assigned to a name again before anything at top level reads it."""
     for node in rest:
         names, value = _assigned(node)

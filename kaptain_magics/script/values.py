@@ -116,7 +116,7 @@ def _typed(parameter: Parameter, name: str, text: str) -> Value:
     if text == _NONE and _takes_none(parameter, name):
         return text
     if parameter.binding is Binding.COUNT:
-        return _times(parameter, name, text)
+        return _count(parameter, name, text)
     if _is_flag(parameter):
         yes = _truth(parameter, name, text)
         return int(yes) if parameter.binding is Binding.ASSIGNMENT else str(yes).lower()
@@ -154,7 +154,7 @@ def _takes_none(parameter: Parameter, name: str) -> bool:
     return True
 
 
-def _times(parameter: Parameter, name: str, text: str) -> int:
+def _count(parameter: Parameter, name: str, text: str) -> int:
     if text.isdecimal():
         return int(text)
     value = truth_of(text)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from kaptain_magics.runtime.variables import enter
+from kaptain_magics.runtime.variables import restart_with
 from kaptain_magics.serving.control import (
     ControlSocket,
     Handler,
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = read_options(sys.argv[1:] if argv is None else argv)
         failure = options.failure
         clear_failure(failure)
-        enter(options.env)
+        restart_with(options.env)
         token = os.environ.get("KAPTAIN_TOKEN", "")
         demand_token(options.host, token, options.insecure)
         with ExitStack() as stack:

@@ -46,7 +46,7 @@ class ControlSocket:
         Thread(target=self._serve, name="control", daemon=True).start()
 
     def close(self) -> None:
-        """Take commands no more."""
+        """Remove the socket's file and close it; a command that is being answered is answered."""
         self._path.unlink(missing_ok=True)
         self.listener.close()
 

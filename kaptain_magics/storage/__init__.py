@@ -8,7 +8,7 @@ from kaptain_magics.runtime.directory import Entry
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.manifest import MANIFEST, Manifest
 from kaptain_magics.runtime.transfer import Artifact
-from kaptain_magics.storage.base import ObjectStore, translated
+from kaptain_magics.storage.base import ObjectStore, translate_errors
 
 __all__ = ["MANIFEST", "Artifact", "Entry", "Manifest", "ObjectStore", "open_store"]
 
@@ -23,7 +23,7 @@ def open_store(uri: str, env: Mapping[str, str]) -> ObjectStore:
     Raises:
         StorageError: The URI or a setting cannot be used.
     """
-    with translated():
+    with translate_errors():
         base = Location.parse(uri)
         if not base.bucket:
             from kaptain_magics.storage.directory import DirectoryStore

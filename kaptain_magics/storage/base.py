@@ -111,7 +111,7 @@ class BaseStore(ABC):
 
     def put(self, source: str | Path, uri: str, framework: str = "", format: str = "") -> Artifact:  # noqa: A002
         """Store a file or a folder; see ``ObjectStore``."""
-        with translated():
+        with translate_errors():
             target, source = self._location(uri), Path(source)
             if not source.is_dir():
                 return upload_file(self._transfer, source, uri)
@@ -124,18 +124,18 @@ class BaseStore(ABC):
 
     def get(self, uri: str, target: str | Path) -> Artifact:
         """Bring an object or a folder; see ``ObjectStore``."""
-        with translated():
+        with translate_errors():
             self._location(uri)
             return download(self._transfer, uri, Path(target).absolute())
 
     def list(self, uri: str) -> list[Entry]:
         """Return every object below a folder; see ``ObjectStore``."""
-        with translated():
+        with translate_errors():
             return sorted(self._transfer.entries(self._location(uri)).values())
 
     def copy(self, source: str, target: str) -> None:
         """Copy an object or a folder; see ``ObjectStore``."""
-        with translated():
+        with translate_errors():
             origin, destination = self._location(source), self._location(target)
             if origin.holds(destination) or destination.holds(origin):
                 message = f"{target} cannot be a copy of {source}: one contains the other"
@@ -157,7 +157,7 @@ class BaseStore(ABC):
 
     def delete(self, uri: str) -> None:
         """Delete an object or a folder; see ``ObjectStore``."""
-        with translated():
+        with translate_errors():
             target = self._location(uri)
             if not self.base.holds(target) or not target.key.strip("/"):
                 raise TransferError(f"{uri} is not below {self.base}", "only what is in the store can be deleted")
@@ -165,23 +165,23 @@ class BaseStore(ABC):
 
     def exists(self, uri: str) -> bool:
         """Whether there is an object or a folder; see ``ObjectStore``."""
-        with translated():
+        with translate_errors():
             target = self._location(uri)
             return self._transfer.entry(target) is not None or bool(self._transfer.entries(target))
 
     def read(self, uri: str) -> bytes:
         """Return an object's bytes; see ``ObjectStore``."""
-        with translated():
+        with translate_errors():
             return self._transfer.read(self._location(uri))
 
     def write(self, uri: str, data: bytes) -> None:
         """Store bytes as an object; see ``ObjectStore``."""
-        with translated():
+        with translate_errors():
             self._transfer.write(self._location(uri), data)
 
     def manifest(self, uri: str) -> Manifest:
         """Return what a saved folder holds; see ``ObjectStore``."""
-        with translated():
+        with translate_errors():
             return read_manifest(self._transfer, self._location(uri))
 
     def _location(self, uri: str) -> Location:
@@ -205,7 +205,7 @@ class BaseStore(ABC):
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn the runtime's errors into those of the package."""
     try:
         yield

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from kaptain_magics.runtime.directory import PART, DirectoryTransfer, translate_errors
+from kaptain_magics.runtime.directory import PART, DirectoryTransfer, translate_os_errors
 from kaptain_magics.runtime.errors import TransferError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.storage.base import BaseStore
@@ -31,7 +31,7 @@ class DirectoryStore(BaseStore):
     def _remove(self, folder: Location, names: set[str]) -> None:
         for name in names:
             path = (folder / name).path
-            with translate_errors(path):
+            with translate_os_errors(path):
                 path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # the folders that it leaves empty
                     for parent in path.relative_to(folder.path).parents:
@@ -39,7 +39,7 @@ class DirectoryStore(BaseStore):
 
     def _delete(self, target: Location) -> None:
         path = target.path
-        with translate_errors(path):
+        with translate_os_errors(path):
             if not os.path.lexists(path):
                 return
             real = path.parent.resolve() / path.name

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from kaptain_magics.core.events import Event, Noted, StateChanged, TrialChanged
-from kaptain_magics.core.objectives import say_objectives
+from kaptain_magics.core.objectives import describe_objectives
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, ObjectMissingError
@@ -32,7 +32,7 @@ def run(context: Context) -> StateChanged:
     target = context.target
     if isinstance(target, WarmStart):
         target.warm_up(spec.job)
-    context.note(say_objectives(spec.directed))
+    context.note(describe_objectives(spec.directed))
     context.say_first()
     earlier = _earlier(context, spec)
     native = target if isinstance(target, NativeTuner) and not earlier and target.can_tune(spec) else None

@@ -19,29 +19,29 @@ def local_modules(model: object) -> set[Path]:
     Raises:
         ExportError: It uses something that is defined in the script itself, or cannot be pickled at all.
     """
-    survey = _Survey(_Nowhere(), pickle.HIGHEST_PROTOCOL)
+    collector = _ReferenceCollector(_NullWriter(), pickle.HIGHEST_PROTOCOL)
     try:
-        survey.dump(model)
+        collector.dump(model)
     except Exception as error:  # what a class of anybody raises when it refuses
         raise ExportError(
             f"this {type(model).__name__} cannot be pickled: {error}",
             "remove what cannot be pickled (open files, locks, lambdas), or save it in its library's own format",
         ) from None
-    if survey.own:
+    if collector.own:
         raise ExportError(
-            f"this {type(model).__name__} uses {', '.join(sorted(survey.own))} of the script itself,"
+            f"this {type(model).__name__} uses {', '.join(sorted(collector.own))} of the script itself,"
             " which a server cannot import",
             "write it to a file of its own (%%writefile steps.py) and import it from there",
         )
-    return {path for name in survey.modules if (path := _local(name))}
+    return {path for name in collector.modules if (path := _local(name))}
 
 
-class _Nowhere(io.RawIOBase):
+class _NullWriter(io.RawIOBase):
     def write(self, data: Any) -> int:
         return memoryview(data).nbytes
 
 
-class _Survey(pickle.Pickler):
+class _ReferenceCollector(pickle.Pickler):
     """Pickles to nowhere and notes where the classes and functions come from."""
 
     def __init__(self, *arguments: Any) -> None:

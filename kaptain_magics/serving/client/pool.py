@@ -23,7 +23,7 @@ _waiting: dict[tuple[int, str, str], list[http.client.HTTPConnection]] = {}
 
 
 class Response(NamedTuple):
-    """A server's answer, whole."""
+    """A server's whole answer, whatever its status."""
 
     status: int
     headers: http.client.HTTPMessage

@@ -76,9 +76,10 @@ class GrpcServer:
         gate: Who may ask.
         limits: Bounds of requests.
         http: The HTTP side, with whose large requests those of this side share a budget.
+        replaceable: Whether another server may follow this one; else connections may be of any age.
     """
 
-    def __init__(self, served: Served, gate: Gate, limits: Limits, http: HttpServer) -> None:
+    def __init__(self, served: Served, gate: Gate, limits: Limits, http: HttpServer, replaceable: bool) -> None:
         self._served = served
         self._http = http
         self._gate = gate
@@ -89,7 +90,8 @@ class GrpcServer:
         self._hurry = asyncio.Event()
         sizes = [("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", limits.body)]
         self._sizes = sizes
-        self._server = grpc.aio.server(options=[*sizes, ("grpc.max_connection_age_ms", int(_AGE * 1000))])
+        age = [("grpc.max_connection_age_ms", int(_AGE * 1000))] if replaceable else []
+        self._server = grpc.aio.server(options=[*sizes, *age])
         calls = {
             "ServerLive": self._live,
             "ServerReady": self._ready,
@@ -158,18 +160,18 @@ class GrpcServer:
             self._working += 1
             try:
                 if name not in _FREE:
-                    told = dict(context.invocation_metadata() or ()).get("authorization", "")
-                    self._gate.check(told.encode() if isinstance(told, str) else told)
+                    authorization = dict(context.invocation_metadata() or ()).get("authorization", "")
+                    self._gate.check(authorization.encode() if isinstance(authorization, str) else authorization)
                 request = message if name == "ModelInfer" else self._parse(name, message)
                 return bytes((await call(request)).SerializeToString())
             except Exception as error:
                 refused = refusal(error)
-                code, said = _CODES.get(refused.status, grpc.StatusCode.INTERNAL), refused.message
+                code, details = _CODES.get(refused.status, grpc.StatusCode.INTERNAL), refused.message
                 del refused  # with its traceback it would keep this frame and the request, and be kept by it
             finally:
                 self._working -= 1
             message = request = b""  # grpc keeps the error, which keeps this frame
-            return bytes(await context.abort(code, said))
+            return bytes(await context.abort(code, details))
 
         return answer
 
@@ -185,9 +187,9 @@ class GrpcServer:
         try:
             return bytes(await call(message, timeout=context.time_remaining(), metadata=kept))
         except grpc.aio.AioRpcError as error:
-            code, said = error.code(), error.details()
+            code, details = error.code(), error.details()
         del message
-        return bytes(await context.abort(code, said))
+        return bytes(await context.abort(code, details))
 
     async def _live(self, _: Any) -> Any:
         return self._messages["ServerLiveResponse"](live=True)
@@ -204,10 +206,10 @@ class GrpcServer:
 
     async def _model(self, request: Any) -> Any:
         self._served.demand(request.name, request.version)
-        told = self._served.describe()
-        for tensor in (*told["inputs"], *told["outputs"]):
+        metadata = self._served.describe()
+        for tensor in (*metadata["inputs"], *metadata["outputs"]):
             tensor.pop("parameters", None)
-        return self._messages["ModelMetadataResponse"](**told)
+        return self._messages["ModelMetadataResponse"](**metadata)
 
     async def _infer(self, message: bytes) -> Any:
         metrics, started, code = self._served.metrics, perf_counter(), 499

@@ -30,7 +30,7 @@ class Acceptor:
         self.tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Accept from now on."""
+        """Accept from now on, whenever the loop finds the socket readable."""
         self._listener.setblocking(False)
         self._on = True
         self._loop.add_reader(self._listener.fileno(), self._accept)

@@ -16,7 +16,7 @@ _LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode())
 
 
 class Answer(NamedTuple):
-    """A whole answer."""
+    """A whole answer; its length and date are written with it and are not among the headers."""
 
     status: int
     headers: Headers

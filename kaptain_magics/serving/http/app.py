@@ -51,7 +51,7 @@ class Route(NamedTuple):
 
 
 class Application:
-    """The server's HTTP side.
+    """Answers HTTP requests by their path, whoever reads them from the wire.
 
     Args:
         served: The model.
@@ -90,7 +90,7 @@ class Application:
         return routes
 
     async def __call__(self, request: Request) -> Answer:
-        """Answer one request."""
+        """Answer one request; whatever is raised becomes an answer, and inference is counted."""
         route = self._routes.get(request.path)
         if route is None or not route.protocol:
             return await self._answer(route, request)

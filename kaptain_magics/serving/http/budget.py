@@ -57,7 +57,7 @@ class Budget:
             return fits
 
     def give_back(self, size: int) -> None:
-        """Count bytes no more."""
+        """Return bytes to the budget when nothing refers to them any more."""
         with self._turn:
             self._taken -= size
 

@@ -26,6 +26,11 @@ _NEVER = float("inf")
 class Connection(asyncio.Protocol):
     """One client.
 
+    Its states, each with what ``expire`` does at its deadline: new, or reading a request (``_partial``): 408, unless a
+    body comes fast enough; answering (``_current``): no deadline; stuck, the client takes nothing: abort; idle: close.
+    While it answers, further requests may be read (pipelining): they wait in ``_waiting``. Once ``_ended`` is set,
+    nothing is answered any more, and what still comes is dropped for ``LINGER`` seconds.
+
     Args:
         server: The server that it belongs to.
         private: Whether it came in through the private socket, which stays open while the public one is released.
@@ -120,7 +125,7 @@ class Connection(asyncio.Protocol):
         self._close()
 
     def expire(self) -> None:
-        """The deadline is over."""
+        """Do what is due at the deadline of the connection's state."""
         self.deadline = _NEVER
         if self._stuck:
             self.abort()

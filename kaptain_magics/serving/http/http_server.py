@@ -136,7 +136,7 @@ class HttpServer:
         return True
 
     def lost(self, connection: Connection) -> None:
-        """A connection has ended."""
+        """Forget a connection that has ended; ``drain`` waits for the last one."""
         self.connections.discard(connection)
         self.idle.pop(connection, None)
         if not self.connections:

@@ -37,7 +37,7 @@ class Owner(Protocol[C]):
         """Forget a connection that has ended."""
 
     async def answer(self, connection: C, request: Request) -> Answer:
-        """Answer a request."""
+        """Answer a request, or have the server answer it that has the connection's requests now."""
 
     def free_soon(self) -> None:
         """Give the memory of a large request back to the system."""

@@ -21,12 +21,13 @@ from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.limits import Limits
 from kaptain_magics.serving.signature import Array, LoadedModel, Outputs
 
-_INLINE = 0.004  # seconds that a call may be expected to take for staying in the loop
+# Chosen, not measured: they bound what a wrong choice costs.
+_INLINE = 0.004  # seconds that a call may be expected to take for staying in the loop: so long do health checks wait
 _SMALL = 16  # rows up to which a request is put together with others
 _MEMORY = 0.2  # weight of the newest measurement in a mean
 _COLD = 3  # measurements before a mean counts
-_GAIN = 0.8  # part of its time alone that a request must take in company for that to pay
-_PROBE = 128  # choices after which the other way is tried
+_GAIN = 0.8  # part of its time alone that a request must take in a batch for that to pay
+_PROBE = 128  # choices after which the other way is tried: less than 1 % of the calls
 
 
 class Call:
@@ -67,6 +68,11 @@ class Call:
 
 class Runner:
     """Gives calls to a model, one at a time.
+
+    Whether a batch pays depends on the model: a matrix product takes rows nearly for free, a loop over trees or a
+    predictor in Python does not. So both ways are measured while they are used (a two-armed bandit): the seconds of a
+    request alone, and those of a request's part in a batch. The way that is faster by ``_GAIN`` is taken, and the other
+    one is tried at every ``_PROBE``-th choice, so that a model that changes (warm caches, another load) is noticed.
 
     Args:
         model: The model.

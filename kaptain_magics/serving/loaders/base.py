@@ -1,4 +1,4 @@
-"""What every loader needs."""
+"""What every loader needs: its library, the model's file, and texts of ``BYTES`` tensors."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class PythonModel:
         outputs: Sequence[str],
         parameters: Mapping[str, Any],  # noqa: ARG002
     ) -> Mapping[str, Array]:
-        """Call the predictor."""
+        """Call the predictor; with texts as ``str``, and for ``predict_proba`` only where a request names it."""
         given = {name: as_text(array) for name, array in inputs.items()}
         answers: dict[str, Array] = {}
         if not outputs or any(name != "predict_proba" for name in outputs):

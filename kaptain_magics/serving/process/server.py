@@ -79,7 +79,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._commanded = not options.hold
-        self._wanted = not options.hold  # on the public sockets
+        self._active = not options.hold  # on the public sockets
         self._accepting = False
         self._listening = False
         self._grpc: GrpcServer | None = None
@@ -100,7 +100,7 @@ class Server:
             self._listen()
         threading.Thread(target=self._load, name="loader", daemon=True).start()
         if self._options.hold:
-            self._loop.call_later(self._options.patience, self._lose_patience)
+            self._loop.call_later(self._options.patience, self._on_activation_timeout)
         await self._stop.wait()
         if self.failure is None:
             await asyncio.gather(self._drain_grpc(), self.http.drain(self._drain_seconds))
@@ -125,7 +125,7 @@ class Server:
         """
         match command.get("do"):
             case "accept":
-                self._commanded = self._wanted = True
+                self._commanded = self._active = True
                 try:
                     await self._start_grpc()
                 except ServingError as error:
@@ -152,7 +152,7 @@ class Server:
         }
 
     async def _release(self, to: dict[str, Any], leaving: bool) -> None:
-        self._wanted = self._accepting = False
+        self._active = self._accepting = False
         await self.http.release(Successor(to, self._address), leaving)
         if not leaving:
             return
@@ -168,7 +168,7 @@ class Server:
         self._listening = True
         for listener in self._private:
             self.http.listen(listener, private=True)
-        if self._wanted:
+        if self._active:
             self._accept()
 
     def _accept(self) -> None:
@@ -196,8 +196,9 @@ class Server:
 
     async def _open_all(self, model: LoadedModel) -> None:
         if self._options.grpc_port is not None:
-            self._grpc = _make_grpc(self.served, self._gate, self._options.limits, self.http)
-        if self._wanted:
+            replaceable = bool(self._options.control)
+            self._grpc = _make_grpc(self.served, self._gate, self._options.limits, self.http, replaceable)
+        if self._active:
             await self._start_grpc()
         self.served.open(model)
         gc.collect()
@@ -221,7 +222,7 @@ class Server:
         self.failure = error
         self._stop.set()
 
-    def _lose_patience(self) -> None:
+    def _on_activation_timeout(self) -> None:
         if not self._commanded:
             logger.warning("no activation command arrived in time; shutting down")
             self._stop.set()
@@ -232,14 +233,14 @@ class Server:
             await end(self._drain_seconds)
 
 
-def _make_grpc(served: Served, gate: Gate, limits: Limits, http: HttpServer) -> GrpcServer:
+def _make_grpc(served: Served, gate: Gate, limits: Limits, http: HttpServer, replaceable: bool) -> GrpcServer:
     try:
         from kaptain_magics.serving.grpc.service import GrpcServer
     except ModuleNotFoundError as error:
         raise ServingError(
             f"the gRPC service needs {error.name}, which is not installed here", "pip install 'kaptain-magics[grpc]'"
         ) from None
-    return GrpcServer(served, gate, limits, http)
+    return GrpcServer(served, gate, limits, http, replaceable)
 
 
 def run_server(setup: Setup, attach: Callable[[Server, Handler], object]) -> BaseException | None:

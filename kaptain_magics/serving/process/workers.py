@@ -54,7 +54,12 @@ class Workers:
         self._code = 0
 
     def run(self, control: ControlSocket | None) -> int:
-        """Serve until a signal ends it; returns the exit code."""
+        """Serve until a signal ends it; returns the exit code.
+
+        One loop with three clocks: until a command activates a held server, ``patience`` ends it; after that nothing
+        does; once it stops, workers that have not drained at ``_deadline`` are killed. A signal, a command, or
+        ``_SECONDS`` wake it; every time it replaces workers that died, and it returns when none is left.
+        """
         awake, wakened = os.pipe()
         os.set_blocking(awake, False)
         os.set_blocking(wakened, False)

@@ -136,12 +136,12 @@ def test_fifteen_endpoints_stay_through_thirty_workers(
 
 
 def test_sockets_of_killed_workers_are_removed(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KAPTAIN_WARM_IDLE", "0.2")
     WarmWorker(["import json"], dict(os.environ)).connect().close()
     (worker,) = workers(temporary)
     worker.kill()
     (path,) = [path for path in temporary.rglob("*") if path.is_socket()]
     os.utime(path, (1, 1))
+    monkeypatch.setenv("KAPTAIN_WARM_IDLE", "0.2")
     WarmWorker(["import csv"], dict(os.environ)).connect().close()
     assert not path.exists()
 

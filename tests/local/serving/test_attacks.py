@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kaptain_magics.serving.protocol.large import LARGE
 from tests.servers import ModelServer, drain
 from tests.waiting import until
 
@@ -164,6 +165,18 @@ def pipeline(watched: Watched) -> None:
         list(pool.map(send, range(20)))
 
 
+def many(size: int) -> Callable[[Watched], None]:
+    """Eight clients with bodies of that size one after another."""
+    body = tensor(b"[],", size // 3, "FP32")
+
+    def attack(watched: Watched) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: watched.post(body), range(200)))
+        assert all(answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 503 ")) for answer in answers)
+
+    return attack
+
+
 def unfinished(watched: Watched) -> None:
     head = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (30 * MB)
     with ExitStack() as stack:
@@ -197,6 +210,8 @@ ATTACKS: dict[str, Callable[[Watched], None]] = {
     "V1 rows": instances(b"[0.1,0.2],", 7 * MB),
     "raw texts": raw_texts(30 * MB),
     "packed raw texts": raw_texts(120 * MB),
+    "many lists at once": many(LARGE - 200),
+    "many lists in pieces": many(250_000),
     "trailers": trailers,
     "pipelines": pipeline,
     "unfinished bodies": unfinished,
@@ -224,32 +239,33 @@ def test_others_are_answered_and_memory_is_bounded(watched: Watched, name: str) 
 
 def test_slow_bodies_give_way(watched: Watched) -> None:
     """Bodies that hold all memory and come slowly keep nobody out; the others of them go on."""
-    tensor = {"name": "predict", "datatype": "FP32", "shape": [6000, 64], "data": [0.5] * 384_000}
-    body = json.dumps({"inputs": [tensor]}).encode()
+    body = tensor(b"0.5" + b"0" * 26 + b",", 64_000, "FP32", (1000, 64))
     head = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
     stopping = threading.Event()
 
-    def trickle(connection: socket.socket, left: bytes) -> bytes:
+    def trickle(connection: socket.socket, left: bytes, seconds: float) -> bytes:
+        size = int(len(left) / seconds / 10)
         try:
             while left and not stopping.wait(0.1):
-                connection.sendall(left[:4000])
-                left = left[4000:]
+                connection.sendall(left[:size])
+                left = left[size:]
             return b"" if left else drain(connection)
         except OSError:
             return b""
 
-    with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(8))
         stack.callback(stopping.set)
         connect = partial(socket.create_connection, ("127.0.0.1", watched.server.port), timeout=30)
         for _ in range(3):
             slow = stack.enter_context(connect())
             slow.sendall(head % (32 * MB) + bytes(32 * MB - 600_000))
-            pool.submit(trickle, slow, bytes(600_000))
+            pool.submit(trickle, slow, bytes(600_000), 120)
         assert watched.post(body).startswith(b"HTTP/1.1 503 ")  # nobody is slow yet
         until(lambda: watched.post(body).startswith(b"HTTP/1.1 200 "), 10)
         alone = stack.enter_context(connect())
         alone.sendall(head % len(body) + body[:-60_000])
-        assert pool.submit(trickle, alone, body[-60_000:]).result(30).startswith(b"HTTP/1.1 200 ")
+        assert pool.submit(trickle, alone, body[-60_000:], 2).result(30).startswith(b"HTTP/1.1 200 ")
         for _ in range(3):
             assert watched.post(body).startswith(b"HTTP/1.1 200 ")
     until(lambda: watched.memory() < watched.idle + 32 * MB, 30, "given back")

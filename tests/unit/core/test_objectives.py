@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kaptain_magics.core.objectives import infer, read_objectives, say_objectives, split_direction
+from kaptain_magics.core.objectives import describe_objectives, infer, read_objectives, split_direction
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import ObjectiveError
 
@@ -53,10 +53,10 @@ def test_contradictions_are_refused() -> None:
 
 
 def test_what_was_taken_is_said_with_the_way_to_say_otherwise() -> None:
-    assert say_objectives(read_objectives(["val_loss"])) == (
+    assert describe_objectives(read_objectives(["val_loss"])) == (
         "The study minimizes val_loss (taken from its name; val_loss:max would maximize it)."
     )
-    assert say_objectives(read_objectives(["loss:max", "mae", "f1"])) == (
+    assert describe_objectives(read_objectives(["loss:max", "mae", "f1"])) == (
         "The study maximizes loss (as asked). "
         "Only reported, not optimized: mae (lower is better), f1 (higher is better)."
     )

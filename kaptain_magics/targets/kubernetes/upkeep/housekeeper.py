@@ -15,7 +15,7 @@ from kaptain_magics.targets.kubernetes.api.client import ApiError
 from kaptain_magics.targets.kubernetes.api.kinds import KINDS, Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
 from kaptain_magics.targets.kubernetes.endpoints.endpoint_parts import DEPLOYED
-from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import JOB_KINDS
+from kaptain_magics.targets.kubernetes.jobs.job_kinds import JOB_KINDS
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.pods.package_bundles import folder_below
 

@@ -12,21 +12,38 @@ if TYPE_CHECKING:
     from kaptain_magics.model.endpoint import Endpoint
     from kaptain_magics.model.meta import ModelMeta
     from kaptain_magics.model.plan import Plan
+    from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
     from kaptain_magics.model.runs import Deployment, Run, Study, TrainingRun
     from kaptain_magics.model.workspace import Workspace
 
 _PLACES = {
     "Deployment": "runs",
+    "DeploymentRequest": "requests",
     "Endpoint": "endpoint",
     "Model": "contract.model",
     "ModelMeta": "meta",
     "Plan": "plan",
     "Run": "runs",
     "Study": "runs",
+    "TrainingRequest": "requests",
     "TrainingRun": "runs",
+    "TuningRequest": "requests",
     "Workspace": "workspace",
 }
-__all__ = ["Deployment", "Endpoint", "Model", "ModelMeta", "Plan", "Run", "Study", "TrainingRun", "Workspace"]
+__all__ = [
+    "Deployment",
+    "DeploymentRequest",
+    "Endpoint",
+    "Model",
+    "ModelMeta",
+    "Plan",
+    "Run",
+    "Study",
+    "TrainingRequest",
+    "TrainingRun",
+    "TuningRequest",
+    "Workspace",
+]
 
 check_sdk()  # also where another `kaptain` was imported in place of ours and could not say so
 

@@ -17,7 +17,7 @@ from kaptain_magics.errors import ConfigError, ScriptError
 from kaptain_magics.targets.base import present
 
 
-class TrainingRequest(JobOptions, frozen=True, kw_only=True, repr_omit_defaults=True):
+class TrainingRequest(JobOptions, frozen=True, kw_only=True):
     """What is asked of a training run, or of the trials of a study.
 
     Attributes:

@@ -62,7 +62,7 @@ class Process:
                 os.killpg(self.pid, number)
 
     def leave(self) -> None:
-        """Stop watching a detached process."""
+        """Hang up: a detached process goes on, any other one is ended by its worker."""
         self._connection.close()
 
 

@@ -1,18 +1,22 @@
 """A warm worker: imports a script's libraries once and forks a process for every job.
 
-Run as a file by the Python that the jobs need (standard library and ``runtime`` only). It never computes anything
-itself, so that the fork is safe; where its imports left a thread behind it says so and forks nothing. A client connects
-to its socket and sends one JSON line with a file descriptor attached for the job's output, and perhaps another one with
-the lock of a run, whose number the job finds in the environment variable ``KAPTAIN_RUN_LOCK``:
+A fork costs milliseconds where the imports of a script cost seconds, and shares their memory. It is safe because the
+worker never computes anything itself and has one thread (``preload`` looks). Where it is not, the worker says so and
+forks nothing; the fallback is a fresh process, which is a worker without imports that forks once.
+
+The protocol. A client connects to the worker's socket and sends one line of JSON, with a file descriptor attached for
+the job's output, and perhaps another one with the lock of a run, whose number the job finds in ``KAPTAIN_RUN_LOCK``:
 
 ``{"program": {...}, "env": {...}, "cwd": "...", "exit_path": "...", "detached": false, "threads": 1}``
 
-The job answers ``{"pid": ...}``, or the worker ``{"unsafe": reason}``, and later the worker
-``{"exit": code, "rss": bytes, "cpu": seconds}``. A client that hangs up ends its job, unless the job is detached or has
-not been forked yet: then it never is.
+The job itself answers ``{"pid": ...}``: an answer means that it runs, and a client without one may ask another worker.
+Else the worker answers ``{"unsafe": reason}``. When the job has ended, the worker sends ``{"exit": code, "rss": bytes,
+"cpu": seconds}``. A client that hangs up ends its job, unless the job is detached or has not been forked yet: then it
+never is.
 
-``{"do": "status"}`` without a descriptor is answered with ``{"pid": ..., "jobs": ...}``; ``{"do": "leave", "reason":
-...}`` too, and the worker ends when its last job has. So it does at SIGTERM, which ends it at once while it imports.
+``{"do": "status"}`` without a descriptor is answered with ``{"pid": ..., "jobs": ...}``; so is ``{"do": "leave",
+"reason": ...}``, and the worker ends when its last job has. SIGTERM does the same, and ends at once one that still
+imports.
 """
 
 from __future__ import annotations

@@ -36,12 +36,12 @@ class Context:
 
     @cached_property
     def target(self) -> Target:
-        """The target that runs it."""
+        """The target of the run, opened at first use: its import takes longest."""
         return open_target(self.record.target, target_config(self.settings))
 
     @cached_property
     def store(self) -> ObjectStore:
-        """The object store that holds its models."""
+        """The object store of the models, opened at first use."""
         from kaptain_magics.storage import open_store
 
         return open_store(self.settings.models_uri, storage_environment(self.settings))
@@ -73,5 +73,5 @@ class Context:
             self.emit(note)
 
     def note(self, text: str) -> None:
-        """Write one line for the reader."""
+        """Write a line that people read in the cell and in ``%kaptain logs``."""
         self.emit(Noted(text=text))

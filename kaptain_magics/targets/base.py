@@ -97,7 +97,7 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 @runtime_checkable
 class Target(Protocol):
-    """Runs jobs."""
+    """Runs jobs: each is submitted, followed from any process, and stopped."""
 
     name: str
 
@@ -128,7 +128,7 @@ class Target(Protocol):
 
 @runtime_checkable
 class ServingTarget(Protocol):
-    """Serves models."""
+    """Serves models: endpoints with a stable revision and perhaps a canary."""
 
     name: str
 
@@ -217,7 +217,7 @@ class StudyRef(JobRef, frozen=True, kw_only=True):
 
 
 class Tuner(StrEnum):
-    """What runs the studies of a target."""
+    """What runs a study: it decides which algorithms and settings there are."""
 
     OURS = "ours"  # the loop of this package, over any target's jobs
     KATIB = "katib"

@@ -1,4 +1,4 @@
-"""What targets share that publish their endpoints on ports of this machine: the book of them, addresses, refusals."""
+"""What targets share that publish their endpoints on ports of this machine: their records, addresses, refusals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EndpointStore(Generic[_D]):
         self._folder, self._kind = folder, kind
 
     def names(self) -> list[str]:
-        """Return the names of all endpoints."""
+        """Return the names of the endpoints that have a record, sorted."""
         return sorted(path.parent.name for path in self._folder.glob("*/endpoint.json"))
 
     def read(self, name: str) -> _D:
@@ -60,11 +60,11 @@ class EndpointStore(Generic[_D]):
             raise StateError(f"{path} cannot be read: {error}", "remove the file, then deploy again") from error
 
     def write(self, name: str, deployed: _D) -> None:
-        """Write an endpoint down."""
+        """Write an endpoint's record, whole or not at all."""
         write_whole(self._folder / name / "endpoint.json", msgspec.json.encode(deployed))
 
     def remove(self, name: str) -> None:
-        """Forget an endpoint."""
+        """Remove an endpoint's record: it is none from then on."""
         (self._folder / name / "endpoint.json").unlink(missing_ok=True)
 
     def token(self, spec: EndpointSpec) -> str:

@@ -63,7 +63,7 @@ class OutputReader:
 
     @property
     def tail(self) -> str:
-        """The end of the log so far."""
+        """The last characters of the log so far, 16,384 at most: what a failure is explained with."""
         return "".join(self._tail)[-_TAIL:]
 
     def feed(self, data: bytes) -> Iterator[Event]:

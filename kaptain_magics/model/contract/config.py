@@ -16,6 +16,7 @@ from kaptain_magics.config import Settings
 from kaptain_magics.errors import ConfigError
 from kaptain_magics.files import disk_error, private_folder, write_whole
 from kaptain_magics.model.context import Context
+from kaptain_magics.runtime.text import is_true
 
 DEFAULT_REGION = "us-east-1"
 
@@ -156,7 +157,7 @@ class S3ConfigurationProvider(FileBasedConfigurationProvider, EnvironmentVariabl
             region_name=env.get("AWS_REGION", DEFAULT_REGION),
             s3_endpoint=env.get("S3_ENDPOINT"),
             s3_signature_version=env.get("S3_SIGNATURE_VERSION"),
-            s3_force_path_style=env.get("S3_FORCE_PATH_STYLE", "").lower() == "true",
+            s3_force_path_style=is_true(env.get("S3_FORCE_PATH_STYLE", "")),
         )
 
     def get_secret_body(self) -> dict[str, str]:

@@ -250,5 +250,5 @@ def _fitted(array: Array, spec: TensorSpec) -> Array:
 
 def _typed(array: Array, spec: TensorSpec) -> Array:
     """Return numbers in the model's floating point type, so that no more bytes travel than it uses."""
-    wanted = dtype_of(spec.datatype)
-    return array.astype(wanted) if wanted.kind == "f" and array.dtype.kind in "fiu" else array
+    dtype = dtype_of(spec.datatype)
+    return array.astype(dtype) if dtype.kind == "f" and array.dtype.kind in "fiu" else array

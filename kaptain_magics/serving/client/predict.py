@@ -194,10 +194,10 @@ def _infer(endpoint: _Endpoint, tensors: Mapping[str, Array], outputs: Sequence[
     if raw:
         request["parameters"] = {"binary_data_output": True}
     head = orjson.dumps(request, None, orjson.OPT_SERIALIZE_NUMPY)
-    about = _JSON
+    headers = _JSON
     if raw:
-        about = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
-    body, length = _send(endpoint, "POST", endpoint.url, b"".join((head, *data)), about)
+        headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    body, length = _send(endpoint, "POST", endpoint.url, b"".join((head, *data)), headers)
     return _read_outputs(body, length)
 
 

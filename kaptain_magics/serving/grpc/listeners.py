@@ -27,14 +27,14 @@ async def close_listeners(port: int) -> None:
     """
     loop = asyncio.get_running_loop()
     with ExitStack() as stack:
-        mine = [stack.enter_context(one.dup()) for one in _sockets(port) if _state(one)[0] == _LISTEN]
-        for one in mine:
+        copies = [stack.enter_context(one.dup()) for one in _sockets(port) if _state(one)[0] == _LISTEN]
+        for one in copies:
             with suppress(OSError):
-                _steer(one, len(mine))
+                _steer(one, len(copies))
         until = loop.time() + _SECONDS
-        while any(_state(one)[1] for one in mine) and loop.time() < until:
+        while any(_state(one)[1] for one in copies) and loop.time() < until:
             await asyncio.sleep(0.001)
-        for one in mine:
+        for one in copies:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 

@@ -58,11 +58,11 @@ _FIELD = descriptor_pb2.FieldDescriptorProto
 def messages() -> dict[str, Any]:
     """Return the message classes by name."""
     file = descriptor_pb2.FileDescriptorProto(name="open_inference_grpc.proto", package=PACKAGE, syntax="proto3")
-    made: dict[str, Any] = {}
+    classes: dict[str, Any] = {}
     for name, fields in _MESSAGES.items():
         outer, _, inner = name.partition(".")
-        message = made[outer].nested_type.add(name=inner) if inner else file.message_type.add(name=outer)
-        made[name] = message
+        message = classes[outer].nested_type.add(name=inner) if inner else file.message_type.add(name=outer)
+        classes[name] = message
         if name in _ONEOF:
             message.oneof_decl.add(name=_ONEOF[name])
         for number, field in enumerate(fields.split(), start=1):

@@ -160,18 +160,18 @@ class GrpcServer:
             self._working += 1
             try:
                 if name not in _FREE:
-                    told = dict(context.invocation_metadata() or ()).get("authorization", "")
-                    self._gate.check(told.encode() if isinstance(told, str) else told)
+                    authorization = dict(context.invocation_metadata() or ()).get("authorization", "")
+                    self._gate.check(authorization.encode() if isinstance(authorization, str) else authorization)
                 request = message if name == "ModelInfer" else self._parse(name, message)
                 return bytes((await call(request)).SerializeToString())
             except Exception as error:
                 refused = refusal(error)
-                code, said = _CODES.get(refused.status, grpc.StatusCode.INTERNAL), refused.message
+                code, details = _CODES.get(refused.status, grpc.StatusCode.INTERNAL), refused.message
                 del refused  # with its traceback it would keep this frame and the request, and be kept by it
             finally:
                 self._working -= 1
             message = request = b""  # grpc keeps the error, which keeps this frame
-            return bytes(await context.abort(code, said))
+            return bytes(await context.abort(code, details))
 
         return answer
 
@@ -187,9 +187,9 @@ class GrpcServer:
         try:
             return bytes(await call(message, timeout=context.time_remaining(), metadata=kept))
         except grpc.aio.AioRpcError as error:
-            code, said = error.code(), error.details()
+            code, details = error.code(), error.details()
         del message
-        return bytes(await context.abort(code, said))
+        return bytes(await context.abort(code, details))
 
     async def _live(self, _: Any) -> Any:
         return self._messages["ServerLiveResponse"](live=True)
@@ -206,10 +206,10 @@ class GrpcServer:
 
     async def _model(self, request: Any) -> Any:
         self._served.demand(request.name, request.version)
-        told = self._served.describe()
-        for tensor in (*told["inputs"], *told["outputs"]):
+        metadata = self._served.describe()
+        for tensor in (*metadata["inputs"], *metadata["outputs"]):
             tensor.pop("parameters", None)
-        return self._messages["ModelMetadataResponse"](**told)
+        return self._messages["ModelMetadataResponse"](**metadata)
 
     async def _infer(self, message: bytes) -> Any:
         metrics, started, code = self._served.metrics, perf_counter(), 499

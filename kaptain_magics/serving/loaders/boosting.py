@@ -55,12 +55,12 @@ class BoostedTrees:
         parameters: Mapping[str, Any],  # noqa: ARG002
     ) -> Mapping[str, Array]:
         """Return labels or values as ``predict``; a classifier's probabilities as ``predict_proba`` on request."""
-        wanted = outputs or ("predict",)
-        for name in wanted:
+        names = outputs or ("predict",)
+        for name in names:
             if name != "predict" and (name != "predict_proba" or self._labels is None):
                 raise InferenceError(f"the model has no output {name!r}")
         scores = self._score(self._rows(inputs))
-        return {name: self._decide(scores) if name == "predict" else _probabilities(scores) for name in wanted}
+        return {name: self._decide(scores) if name == "predict" else _probabilities(scores) for name in names}
 
     def _rows(self, inputs: Mapping[str, Array]) -> Any:
         if self._categorical:

@@ -130,9 +130,9 @@ class SklearnModel:
             if not hasattr(self.estimator, name):
                 continue
             try:
-                found = self.predict(row, (name,), {})[name]
-                shape = (-1, *found.shape[1:])
-                yield TensorSpec(name, datatype_of(found.dtype), shape, on_request=name != self._default)
+                output = self.predict(row, (name,), {})[name]
+                shape = (-1, *output.shape[1:])
+                yield TensorSpec(name, datatype_of(output.dtype), shape, on_request=name != self._default)
             except Exception:  # a row of zeros is no input for every model
                 yield TensorSpec(name, "FP64", (-1,) if name == "predict" else (-1, -1), name != self._default)
 
@@ -154,7 +154,7 @@ def _steps(estimator: Any) -> list[Any]:
     """Return the estimator and everything inside its pipelines and searches."""
     inside = [step for _, step in getattr(estimator, "steps", ())]
     inside += [getattr(estimator, name) for name in ("best_estimator_", "estimator") if hasattr(estimator, name)]
-    return [estimator, *(found for step in inside if step is not None for found in _steps(step))]
+    return [estimator, *(part for step in inside if step is not None for part in _steps(step))]
 
 
 def _selects_columns(estimator: Any) -> bool:
@@ -163,11 +163,11 @@ def _selects_columns(estimator: Any) -> bool:
 
 def _text_columns(estimator: Any) -> dict[str, str]:
     """Return the columns of which an encoder of a ``ColumnTransformer`` has learned texts, with one text of each."""
-    found: dict[str, str] = {}
+    encoders: dict[str, str] = {}
     for step in _steps(estimator):
         for _, transformer, columns in getattr(step, "transformers_", ()):
             for inner in _steps(transformer):
                 for column, learned in zip(columns, getattr(inner, "categories_", ()), strict=False):
                     if np.asarray(learned).dtype.kind in "OUS":
-                        found[str(column)] = str(learned[0])
-    return found
+                        encoders[str(column)] = str(learned[0])
+    return encoders

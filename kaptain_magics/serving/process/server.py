@@ -79,7 +79,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._commanded = not options.hold
-        self._wanted = not options.hold  # on the public sockets
+        self._active = not options.hold  # on the public sockets
         self._accepting = False
         self._listening = False
         self._grpc: GrpcServer | None = None
@@ -125,7 +125,7 @@ class Server:
         """
         match command.get("do"):
             case "accept":
-                self._commanded = self._wanted = True
+                self._commanded = self._active = True
                 try:
                     await self._start_grpc()
                 except ServingError as error:
@@ -152,7 +152,7 @@ class Server:
         }
 
     async def _release(self, to: dict[str, Any], leaving: bool) -> None:
-        self._wanted = self._accepting = False
+        self._active = self._accepting = False
         await self.http.release(Successor(to, self._address), leaving)
         if not leaving:
             return
@@ -168,7 +168,7 @@ class Server:
         self._listening = True
         for listener in self._private:
             self.http.listen(listener, private=True)
-        if self._wanted:
+        if self._active:
             self._accept()
 
     def _accept(self) -> None:
@@ -198,7 +198,7 @@ class Server:
         if self._options.grpc_port is not None:
             replaceable = bool(self._options.control)
             self._grpc = _make_grpc(self.served, self._gate, self._options.limits, self.http, replaceable)
-        if self._wanted:
+        if self._active:
             await self._start_grpc()
         self.served.open(model)
         gc.collect()

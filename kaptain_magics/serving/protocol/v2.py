@@ -138,14 +138,14 @@ def _parameters(owner: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def _read_outputs(wanted: Any) -> tuple[list[str], dict[str, bool]]:
-    if wanted is None:
+def _read_outputs(requested: Any) -> tuple[list[str], dict[str, bool]]:
+    if requested is None:
         return [], {}
-    if not isinstance(wanted, list):
+    if not isinstance(requested, list):
         raise RequestError(400, "outputs is not a list")
     names: list[str] = []
     binary: dict[str, bool] = {}
-    for output in wanted:
+    for output in requested:
         name = output.get("name") if isinstance(output, dict) else None
         if not isinstance(name, str) or name in names:
             raise RequestError(400, "an output has no name or is a duplicate")

@@ -134,7 +134,7 @@ class EndpointContainers:
             gate.update(restart_policy=_RESTART)
             for bound in gate.attrs["NetworkSettings"]["Ports"].get(f"{_PORT}/tcp") or ():
                 return name, int(bound["HostPort"])
-        raise ServingError("the endpoint's gate did not start", self._why_ended(name).error)
+        raise ServingError("the endpoint's router did not start", self._why_ended(name).error)
 
     def _settings(self, spec: EndpointSpec, image: ReadyImage, name: str, kind: str, module: str) -> dict[str, Any]:
         user = container_settings.run_as(image.user, self._config.settings)
@@ -231,7 +231,7 @@ class EndpointContainers:
         servers = [revision.server for revision in deployed.revisions]
         command = {"do": "route", "backends": [_private(name) for name in servers], "percent": deployed.percent}
         if not self.ask(deployed.gate, command):
-            raise ServingError("the endpoint's gate does not answer", "deploy again, or undeploy first")
+            raise ServingError("the endpoint's router does not answer", "deploy again, or undeploy first")
         options = json.dumps(_gate_options(deployed.gate, servers, deployed.percent)).encode()
         with self._engine.translate_errors():
             gate = self._get(deployed.gate)
@@ -250,7 +250,7 @@ class EndpointContainers:
         if not self.runs(deployed.stable.server):
             return f"its server ended: {self._why_ended(deployed.stable.server).error}"
         if not self.runs(deployed.gate):
-            return "the gate that holds its port was ended: deploy it again with --replace"
+            return "the router that holds its port has ended: deploy again with --replace"
         if not self.ask(deployed.stable.server, {"do": "status"}).get("ready"):
             return "its server does not answer"
         return ""

@@ -136,6 +136,6 @@ class Share:
         return ({gpus.variable: ",".join(chosen)} if gpus.variable else {}), text
 
     def give_back(self, job: str) -> None:
-        """Note that a job has ended."""
+        """Free the devices of a job that has ended; one that had none is fine too."""
         with self._lock:
             self._taken.pop(job, None)

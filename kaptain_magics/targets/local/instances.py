@@ -25,7 +25,7 @@ SERVER, ROUTER = "kaptain_magics.serving", "kaptain_magics.serving.router"
 
 _PATIENCE = 30.0  # seconds for requests in work when their server is followed by another one
 _LOOK = "look at the model and at the requirements of its deployment"
-_HUNG = 5.0  # seconds for a server that does not answer to leave before it is killed
+HUNG = 5.0  # seconds for a server to say that it lives, and for one that does not to leave before it is killed
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
@@ -54,7 +54,7 @@ class Launch(Protocol):
 
 
 class ServerInfo(msgspec.Struct):
-    """What a server wrote about itself."""
+    """What a server writes into ``state.json`` once it listens."""
 
     pid: int
     port: int
@@ -96,7 +96,7 @@ class Instance:
 
     @classmethod
     def make(cls, endpoint: Path) -> Instance:
-        """Return a new one with its folder."""
+        """Make a folder for a new server, and places for its sockets: there, or where the file system has sockets."""
         instance = cls(endpoint / f"i-{new_hex(12)}")
         private_folder(instance.folder)
         if not can_listen(instance.folder):
@@ -114,7 +114,7 @@ class Instance:
 
     @property
     def address(self) -> dict[str, str]:
-        """Where other servers reach it."""
+        """The sockets on which other servers reach it, as they take them in commands."""
         return {"control": str(self.control), "private": str(self.private)}
 
     @property
@@ -124,7 +124,7 @@ class Instance:
 
     @property
     def info(self) -> ServerInfo | None:
-        """What the process wrote about itself."""
+        """Process id and port; ``None`` until the server listens."""
         return _read(self.state, ServerInfo)
 
     @property
@@ -263,7 +263,7 @@ def retire(leaving: Sequence[Instance], follower: Instance) -> None:
     for instance in leaving:
         if not instance.ask({"do": "retire", "to": follower.address}, _PATIENCE):
             instance.end()  # it hangs, or is dead
-            instance.wait(_HUNG)
+            instance.wait(HUNG)
     _finish(leaving)
 
 

@@ -51,7 +51,7 @@ class JobFiles:
             self._after = end
 
     def tail(self) -> str:
-        """Return the end of the log."""
+        """Return the last 16 KiB of the log: what a failure is explained with."""
         with contextlib.suppress(OSError), open(self._log, "rb") as file:
             file.seek(max(0, self._log_end - 16384))
             return file.read().decode("utf-8", "replace")

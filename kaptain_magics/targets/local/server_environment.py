@@ -54,7 +54,7 @@ def environment(spec: EndpointSpec, token: str, variables: Mapping[str, str]) ->
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether nobody listens on a port."""
+    """Whether a port can be bound now; another process may take it a moment later."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

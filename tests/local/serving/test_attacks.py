@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kaptain_magics.serving.protocol.large import LARGE
 from tests.servers import ModelServer, drain
 from tests.waiting import until
 
@@ -164,6 +165,18 @@ def pipeline(watched: Watched) -> None:
         list(pool.map(send, range(20)))
 
 
+def many(size: int) -> Callable[[Watched], None]:
+    """Eight clients with bodies of that size one after another."""
+    body = tensor(b"[],", size // 3, "FP32")
+
+    def attack(watched: Watched) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: watched.post(body), range(200)))
+        assert all(answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 503 ")) for answer in answers)
+
+    return attack
+
+
 def unfinished(watched: Watched) -> None:
     head = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (30 * MB)
     with ExitStack() as stack:
@@ -197,6 +210,8 @@ ATTACKS: dict[str, Callable[[Watched], None]] = {
     "V1 rows": instances(b"[0.1,0.2],", 7 * MB),
     "raw texts": raw_texts(30 * MB),
     "packed raw texts": raw_texts(120 * MB),
+    "many lists at once": many(LARGE - 200),
+    "many lists in pieces": many(250_000),
     "trailers": trailers,
     "pipelines": pipeline,
     "unfinished bodies": unfinished,

@@ -128,7 +128,7 @@ def test_a_container_names_no_file_of_this_machine(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("forgery", "reason"),
     [
-        ("open(path, 'wb').write(b'other')", "bring back"),
+        ("open(path, 'wb').write(b'other')", "do not match the checksum"),
         ("(os.remove(path), os.symlink('/etc/passwd', path))", "cannot be copied"),
     ],
 )

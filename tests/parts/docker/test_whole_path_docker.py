@@ -19,6 +19,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.model import Workspace
 from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
+from kaptain_magics.targets.base import ListensHere
 
 pytestmark = pytest.mark.docker
 SOURCE = """
@@ -114,3 +115,20 @@ def test_stopping_a_run_ends_its_container(workspace: Workspace, docker_base_ima
     left = client.containers.list(all=True, filters={"label": f"kaptain.run={run.run_id}"})
     client.close()
     assert left == []
+
+
+def test_clean_finds_an_endpoint_whose_deployment_was_killed_before_it_was_listed(
+    workspace: Workspace, docker_base_image: str
+) -> None:
+    model, image = workspace.model("dev/docker"), ImageSpec(base_image=docker_base_image)
+    run = model.plan_training(TrainingRequest(script=capture(SOURCE), image=image)).start()
+    assert run.wait(120) is RunState.SUCCEEDED, (run.reason, run.log())
+    deployment = model.plan_deployment(DeploymentRequest(image=image)).start()
+    assert deployment.wait(180) is RunState.SUCCEEDED, (deployment.reason, deployment.hint)
+    workspace.registry.remove_endpoint("dev-docker")
+    line = "endpoint dev-docker, whose deployment was killed"
+    assert line in workspace.clean()
+    assert line in workspace.clean(force=True)
+    target = workspace.target()
+    assert isinstance(target, ListensHere)
+    assert target.stored_endpoints() == []

@@ -374,7 +374,7 @@ def test_our_server_serves_what_kserves_own_cannot(changes: dict[str, Any], own:
 
 
 def test_storage_annotations() -> None:
-    env = {"S3_ENDPOINT": "http://minio.kubeflow:9000", "AWS_REGION": "us-east-1", "S3_FORCE_PATH_STYLE": "true"}
+    env = {"S3_ENDPOINT": "http://minio.kubeflow:9000", "AWS_REGION": "us-east-1", "S3_FORCE_PATH_STYLE": "on"}
     assert kserve.storage_annotations(env) == {
         "serving.kserve.io/s3-endpoint": "minio.kubeflow:9000",
         "serving.kserve.io/s3-usehttps": "0",

@@ -113,7 +113,7 @@ BAD: list[tuple[str, str]] = [
     ("%kaptain_tune a --resume c=Double(0, 1)", "--resume continues the study as it was, so c cannot be given"),
     (
         "%kaptain_tune a --resume --algorithm grid",
-        "as it was, so algorithm cannot be given",
+        "as it was, so --algorithm cannot be given",
     ),
     ("%kaptain_tune a --resume", "there is no tune run 'a'"),
     ("%kaptain_tune a gamma=Double(0, 1) --file train.py", "--objective"),

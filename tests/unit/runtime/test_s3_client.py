@@ -76,7 +76,8 @@ def test_settings_reach_the_client() -> None:
     assert client.minio._base_url.region == "eu-west-1"
     assert S3Client(KEYS).minio._base_url.region == ""  # AWS: looked up for each bucket
     assert S3Client(LOCAL).minio._base_url.region == "us-east-1"
-    assert S3Client({**KEYS, "S3_FORCE_PATH_STYLE": "true"}).minio._base_url.virtual_style_flag is False
+    for word in ("true", "on", "1"):
+        assert S3Client({**KEYS, "S3_FORCE_PATH_STYLE": word}).minio._base_url.virtual_style_flag is False
     assert S3Client(KEYS).minio._base_url.virtual_style_flag is True
 
 

@@ -10,6 +10,7 @@ import msgspec
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import ServingError
+from kaptain_magics.runtime.text import is_true
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.labels import Tags
 from kaptain_magics.targets.kubernetes.manifests.pod import (
@@ -209,6 +210,6 @@ def storage_annotations(env: Mapping[str, str]) -> dict[str, str]:
     }
     if env.get("AWS_REGION"):
         annotations["serving.kserve.io/s3-region"] = env["AWS_REGION"]
-    if env.get("S3_FORCE_PATH_STYLE", "").lower() == "true":
+    if is_true(env.get("S3_FORCE_PATH_STYLE", "")):
         annotations["serving.kserve.io/s3-usevirtualbucket"] = "false"
     return annotations

@@ -89,7 +89,10 @@ class PlainServing:
         old = stable if endpoint.canary_percent is None else []
         old += [d for d in before if _role(d) == CANARY]
         if endpoint.transformer:
-            yield Noted(text="transformers need KServe, which does not serve this: it is ignored", warning=True)
+            yield Noted(
+                text="transformers need KServe, which does not serve this endpoint: the transformer is ignored",
+                warning=True,
+            )
         yield from self._parts.create(objects)
         try:
             end = yield from self._wait(endpoint)
@@ -140,7 +143,7 @@ class PlainServing:
         return self._status(name, deployments)
 
     def endpoints(self) -> list[EndpointStatus]:
-        """Return all endpoints."""
+        """Return the endpoints of all owners that have a Deployment of ours."""
         by_name: dict[str, list[Manifest]] = {}
         for deployment in self._session.cluster.list("Deployment", labels.EVERYTHING):
             name = deployment["metadata"]["labels"].get(labels.ENDPOINT)

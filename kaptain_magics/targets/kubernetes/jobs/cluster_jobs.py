@@ -202,7 +202,7 @@ class KubernetesJobs:
                 yield Noted(text=f"Deleting {record.kind.lower()} {name} in namespace {record.namespace}.")
 
     def stop(self, job: JobRef) -> None:
-        """Delete a job that has not ended."""
+        """Delete a job that has not ended, and its secrets; an ended one is left to its time to live."""
         self._stopped.add(job.name)
         given = JobRecord.of_ref(job)
         record = given if given.kind else self._find(job.name)

@@ -278,7 +278,7 @@ class JobFollower:
     def _nobody_there(self) -> StateChanged:
         what = f"{self._kind.lower()} {self._name}"
         hint = f"see whether the controller of {self._kind} runs: kubectl describe {what}"
-        return self._failed(Problem(f"the cluster has made no pod for {what} in {self._patience:g} s", hint))
+        return self._failed(Problem(f"no pod was created for {what} in {self._patience:g} s", hint))
 
     def _queued(self) -> bool:
         """Whether somebody holds the job back for now, as queues of the cluster do."""

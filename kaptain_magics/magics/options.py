@@ -9,7 +9,7 @@ _NAME = Positional("NAME", "the model's id, such as dev/mnist", readers.model_id
 _WHERE = (
     Option(
         "on",
-        "where to run, instead of the setting",
+        "where to run, overriding the setting",
         "local|docker|kubernetes",
         readers.target,
         complete="target",
@@ -84,7 +84,7 @@ _JOB = (
         convert=requests.framework,
     ),
     *_RESOURCES,
-    Option("timeout", "time after which it is stopped: 90s, 5m, 2h", "TIME", readers.seconds),
+    Option("timeout", "stop it after this time: 90s, 5m, 2h", "TIME", readers.seconds),
     _ENV,
     Option("args", 'further command line of the script, as "--epochs 3"', "WORDS", readers.words, many=True),
     Option("workers", "workers of a distributed training", "N", readers.whole(1, 10_000)),
@@ -133,8 +133,8 @@ TUNE = Command(
     "Search the hyperparameters of the model's last script; as a cell, with one name = Domain(...) a line.",
     (_NAME,),
     (
-        Option("trials", "trials at most (16)", "N", readers.whole(1, 1_000_000)),
-        Option("parallel", "trials at a time (2)", "N", readers.whole(1, 10_000)),
+        Option("trials", "maximum number of trials (16)", "N", readers.whole(1, 1_000_000)),
+        Option("parallel", "trials at the same time (2)", "N", readers.whole(1, 10_000)),
         Option("failed-trials", "failed trials that end the study (4)", "N", readers.whole(1, 1_000_000)),
         Option(
             "objective",
@@ -168,7 +168,7 @@ TUNE = Command(
             convert=dict,
         ),
         Option("seed", "seed of the algorithm", "N", readers.whole(0)),
-        Option("resume", "go on with the model's last study"),
+        Option("resume", "continue the model's last study"),
         *_JOB,
         *_WHERE,
         *_WAITING,
@@ -186,16 +186,20 @@ DEPLOY = Command(
     "Serve the better of the newest tuned and trained model, by the study's objective; else the newest.",
     (_NAME,),
     (
-        Option("revision", "another revision: its id or the beginning", "ID", complete="revision"),
+        Option("revision", "a revision, by its id or the beginning of it", "ID", complete="revision"),
         Option(
-            "model-uri", "another saved model: a URI or a folder", "URI", complete="file", convert=requests.path_or_uri
+            "model-uri",
+            "a model saved elsewhere: a URI or a folder",
+            "URI",
+            complete="file",
+            convert=requests.path_or_uri,
         ),
-        Option("trust", "run the code that another's model file may hold"),
-        Option("protocol", "which address is shown (v2)", "VERSION", choices=("v2", "v1")),
-        Option("replace", "swap an endpoint that is there, without a refused request"),
+        Option("trust", "allow a model from elsewhere whose file can run code"),
+        Option("protocol", "protocol of the address that is shown (v2)", "VERSION", choices=("v2", "v1")),
+        Option("replace", "swap an existing endpoint, without a refused request"),
         Option(
             "canary",
-            "share of requests for it beside what is deployed",
+            "share of requests for it, beside the deployed revision",
             "PERCENT",
             readers.percent,
             field="canary_percent",
@@ -219,12 +223,12 @@ DEPLOY = Command(
         ),
         *_RESOURCES,
         Option("workers", "server processes of a replica (1)", "N", readers.whole(1, 1000)),
-        Option("autoscale", "requests in flight that a replica should have (2)", "N", readers.whole(1)),
-        Option("min-replicas", "replicas at least (1)", "N", readers.whole(0, 10_000)),
-        Option("max-replicas", "replicas at most", "N", readers.whole(1, 10_000)),
+        Option("autoscale", "target for requests in flight per replica (2)", "N", readers.whole(1)),
+        Option("min-replicas", "minimum number of replicas (1)", "N", readers.whole(0, 10_000)),
+        Option("max-replicas", "maximum number of replicas", "N", readers.whole(1, 10_000)),
         Option("host", "address to listen on (127.0.0.1)", "ADDRESS"),
         Option("port", "port to listen on (a free one)", "N", readers.whole(0, 65535)),
-        Option("token", "requests need a token on this machine too"),
+        Option("token", "require a token on this machine too"),
         _ENV,
         Option("timeout", "time to wait until it is ready (5m)", "TIME", readers.seconds),
         *_IMAGE,
@@ -247,7 +251,7 @@ _VERBS = (
     Command(
         "%kaptain runs",
         "List the runs, the newest first.",
-        options=(Option("limit", "rows at most (20)", "N", readers.whole(1, 100_000)), *_WHERE),
+        options=(Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 100_000)), *_WHERE),
     ),
     Command(
         "%kaptain models",
@@ -269,10 +273,10 @@ _VERBS = (
         _FOLLOWING,
     ),
     Command("%kaptain stop", "End a run and clean up after it.", (_RUN,), _WHERE),
-    Command("%kaptain resume", "Go on with a study that was interrupted or killed.", (_RUN,), _FOLLOWING),
+    Command("%kaptain resume", "Continue a study that was interrupted or killed.", (_RUN,), _FOLLOWING),
     Command(
         "%kaptain predict",
-        "Ask an endpoint; the rest of the line is a Python expression.",
+        "Query an endpoint; the rest of the line is a Python expression.",
         (_ENDPOINT,),
         (
             Option("proba", "ask for probabilities"),
@@ -296,7 +300,7 @@ _VERBS = (
         "Show what is left behind; --force removes it.",
         options=(Option("force", "remove it"), *_WHERE),
     ),
-    Command("%kaptain doctor", "Look whether everything can be used here.", options=_WHERE),
+    Command("%kaptain doctor", "Check whether everything can be used here.", options=_WHERE),
     Command("%kaptain show", "Show what was run: the exact plan or manifest.", (_NEWEST,), _WHERE),
 )
 VERBS: dict[str, Command] = {command.name.removeprefix("%kaptain "): command for command in _VERBS}

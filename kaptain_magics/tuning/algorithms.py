@@ -177,7 +177,13 @@ def definition_of(algorithm: Algorithm) -> AlgorithmDefinition:
 
 def _factory(definition: AlgorithmDefinition) -> Callable[..., Any]:
     module, _, name = definition.factory.partition(":")
-    factory: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    try:
+        factory: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except Exception as cause:  # another distribution's module
+        raise AlgorithmError(
+            f"{definition.factory} cannot be imported: {type(cause).__name__}: {cause}",
+            "check the installation of the distribution that brings the algorithm, or use another --algorithm",
+        ) from cause
     return factory
 
 

@@ -74,8 +74,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def incoming(self) -> Request | None:
-        """The request whose body is coming."""
-        return self._incoming
+        """The request whose body the client is free to send."""
+        return None if self._paused else self._incoming
 
     @property
     def closing(self) -> bool:

@@ -47,7 +47,7 @@ class Secrets(NamedTuple):
 
     @property
     def manifests(self) -> list[Manifest]:
-        """All of them."""
+        """All of them, the payload last."""
         return [*filter(None, (self.storage, self.registry)), self.payload]
 
     @property
@@ -95,7 +95,7 @@ class ClusterSession:
 
     @functools.cached_property
     def discovery(self) -> Discovery:
-        """What the cluster has."""
+        """Which kinds and fields the server knows; asked once."""
         return Discovery(self.cluster)
 
     @property
@@ -123,7 +123,7 @@ class ClusterSession:
 
     @functools.cached_property
     def images(self) -> Images:
-        """The images of jobs."""
+        """Names, builds and unlocks the images of jobs."""
         return Images(self.config.cache, self.config.settings)
 
     @functools.cached_property
@@ -266,7 +266,7 @@ class ClusterSession:
         return workload
 
     def store(self, uri: str) -> ObjectStore:
-        """Return the object store of a URI."""
+        """Return the object store of a URI, with the access of this machine."""
         from kaptain_magics.storage import open_store
 
         return open_store(uri, dict(self.config.storage_env))
@@ -278,7 +278,7 @@ class ClusterSession:
                 self.store(uri).delete(uri)
 
     def delete_secrets(self, names: Iterable[str]) -> Iterator[Event]:
-        """Remove secrets and say so."""
+        """Remove secrets; yields a line for each that was there."""
         for name in names:
             with suppress(KaptainError):
                 if self.cluster.delete("Secret", name):

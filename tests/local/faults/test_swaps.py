@@ -231,10 +231,14 @@ def servers(swapped: Swapped) -> list[Instance]:
     return [i for i in map(Instance, swapped.folder.glob("home/local/endpoints/*/i-*")) if i.alive]
 
 
-def test_grpc(swapped: Swapped) -> None:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+def test_grpc(swapped: Swapped) -> None:
+    port = free_port()
     config = {"grpc_port": str(port)}
     swapped.deploy(serving_config=config)
     clients, waiting = [Grpc(port) for _ in range(2)], Grpc(port)
@@ -303,13 +307,16 @@ def test_canaries(swapped: Swapped) -> None:
     assert len(seen) > ROUNDS // 2
 
 
-def test_what_is_in_work_is_answered_before_the_swap_returns(swapped: Swapped) -> None:
+@pytest.mark.parametrize("kind", [Kept, Grpc])
+def test_what_is_in_work_is_answered_before_the_swap_returns(kind: type[Kept | Grpc], swapped: Swapped) -> None:
+    grpc_port = free_port()
+    config = {"grpc_port": str(grpc_port)}
     slow = "import time\ndef predict(inputs):\n    time.sleep(1.5)\n    return [{number}]\n"
-    swapped.deploy(slow)
-    port, done = swapped.port, []
+    swapped.deploy(slow, serving_config=config)
+    port, done = grpc_port if kind is Grpc else swapped.port, []
 
     def ask() -> None:
-        client = Kept(port)
+        client = kind(port)
         done.append((client(), time.monotonic()))
         client.close()
 
@@ -318,7 +325,7 @@ def test_what_is_in_work_is_answered_before_the_swap_returns(swapped: Swapped) -
         thread.start()
     (server,) = servers(swapped)
     until(lambda: server.ask({"do": "status"}).get("in_flight") == 3, 30)
-    swapped.deploy()
+    swapped.deploy(serving_config=config)
     returned = time.monotonic()
     for thread in threads:
         thread.join(30)

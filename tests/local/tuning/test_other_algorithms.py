@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import Tuner
 from kaptain_magics.testing.algorithm import AlgorithmSuite, study
-from kaptain_magics.tuning.algorithms import algorithm_names, definition_of
+from kaptain_magics.tuning.algorithms import algorithm_names, definition_of, make_search
 from kaptain_magics.tuning.checks import check_study
 from tests.distributions import install
 
@@ -88,6 +89,15 @@ def test_what_cannot_work_is_refused_before_anything_starts(changes: dict, messa
     with pytest.raises(AlgorithmError, match=message) as raised:
         check_study(study(**{"algorithm": "toy-climber", "domains": DOMAINS, **changes}))
     assert hint in raised.value.hint
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_search_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    definition = definition_of(Algorithm.of("toy-climber"))
+    monkeypatch.setattr("toy_algorithm.TOY", replace(definition, factory="toy_algorithm:NoSuchSearch"))
+    with pytest.raises(AlgorithmError, match="toy_algorithm:NoSuchSearch cannot be imported: AttributeError") as raised:
+        make_search(study("toy-climber", DOMAINS))
+    assert "check the installation" in raised.value.hint
 
 
 @pytest.mark.usefixtures("_installed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from kaptain_magics.core.names import new_hex, new_run_id
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.errors import ServingError
+from kaptain_magics.errors import NotFoundError, ServingError
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.api.client import Cluster
 from kaptain_magics.targets.kubernetes.endpoints import portforward
+from kaptain_magics.targets.kubernetes.endpoints.plain import PlainServing
 from kaptain_magics.testing.serving_target import MARKED, STEP, ask
 from tests.parts.cluster.rig import BUCKET, eventually, target_config
 from tests.seaweed import SeaweedFS
@@ -134,3 +136,25 @@ def test_the_forward_of_another_process_follows_a_swap(
             swap.result()
             assert [ask(other, [[1, 2]]) for _ in range(20)] == [[number]] * 20
     target.undeploy("dev-swapped")
+
+
+def test_a_replacement_that_is_killed_when_the_new_revision_is_ready(
+    target: KubernetesTarget, namespace: Cluster, artifact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with suppress(NotFoundError):
+        target.undeploy("dev-canary")
+    assert last(list(target.deploy(endpoint(artifact, 1)))).state is RunState.SUCCEEDED
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PlainServing, "_retire", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(target.deploy(endpoint(artifact, 2, replace=True)))
+    assert replicas(namespace) == {"1": 1, "2": 1}
+    target.clean(force=True)
+    assert replicas(namespace) == {"2": 1}
+    assert target.endpoint("dev-canary").traffic == {f"{2:032x}": 100}
+    assert target.clean() == []
+    target.undeploy("dev-canary")

@@ -262,7 +262,7 @@ class Cluster:
                 return changed
 
     def patch(self, kind: str, name: str, change: Mapping[str, Any], subresource: str = "") -> Manifest:
-        """Merge a change into an object."""
+        """Merge a change into an object; ``None`` as a value removes a field."""
         url_path = self.path(kind, name, str(change.get("apiVersion", ""))) + (f"/{subresource}" if subresource else "")
         changed: Manifest = self.request("PATCH", url_path, None, dict(change), MERGE)
         return changed

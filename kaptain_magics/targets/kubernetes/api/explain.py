@@ -158,7 +158,7 @@ def _unschedulable(message: str) -> Problem:
 
 
 def pod_problem(pod: Manifest) -> Problem | None:
-    """Explain why a pod does not run."""
+    """Explain why a pod does not run; ``None`` for one that runs, or needs nothing but time."""
     status = pod.get("status", {})
     if status.get("reason") == "Evicted":
         return Problem(
@@ -246,13 +246,13 @@ def started(pod: Manifest, container: str) -> bool:
 
 
 def out_of_memory(pod: Manifest, container: str) -> str:
-    """Return the sentence for a container that was killed for want of memory; empty where it was not."""
+    """Return the sentence for a container that was killed because it ran out of memory; empty where it was not."""
     state = terminated(pod, container)
     return memory_sentence(state, pod, container) if state else ""
 
 
 def memory_sentence(state: Manifest, pod: Manifest, container: str) -> str:
-    """Return the sentence for a terminated state that was for want of memory; empty for others."""
+    """Return the sentence for a terminated state that means out of memory; empty for others."""
     return _memory(state, container, _memory_limit(pod, container))
 
 

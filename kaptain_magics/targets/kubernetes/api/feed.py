@@ -14,12 +14,15 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
-from kaptain_magics.targets.kubernetes.api.feed_items import Item, Trouble
+from kaptain_magics.targets.kubernetes.api.feed_items import Item, Piece, Trouble
 from kaptain_magics.targets.kubernetes.api.log_stream import LogStream
 from kaptain_magics.targets.kubernetes.api.watching import Watch
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
+
+
+_JOINED = 1 << 18  # bytes of a log that are delivered at once
 
 
 class Feed:
@@ -60,15 +63,20 @@ class Feed:
     def next(self, timeout: float) -> Item | None:
         """Return what came next, or ``None`` when nothing came for so many seconds."""
         try:
-            return self._items.get(timeout=timeout)
+            return self._items.get(timeout=timeout) if timeout else self._items.get_nowait()
         except queue.Empty:
             return None
 
-    def waiting(self) -> Iterator[Item]:
-        """Yield what is there already."""
-        with suppress(queue.Empty):
-            while True:
-                yield self._items.get_nowait()
+    def batch(self, timeout: float) -> Iterator[Item]:
+        """Yield what came next, if anything in so many seconds, and all behind it; pieces of one log are joined."""
+        last = self.next(timeout)
+        while last is not None:
+            item = self.next(0.0)
+            if isinstance(last, Piece) and isinstance(item, Piece) and _joinable(last, item):
+                last = item._replace(data=last.data + item.data)
+            else:
+                yield last
+                last = item
 
     def close(self) -> None:
         """End everything; the connections are closed when this returns."""
@@ -77,6 +85,10 @@ class Feed:
             source.cut()
         for source in self._sources:
             source.thread.join(timeout=10.0)
+
+
+def _joinable(first: Piece, second: Piece) -> bool:
+    return first.source == second.source and len(first.data) < _JOINED
 
 
 class _Source:

@@ -60,11 +60,11 @@ class KubernetesServing:
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
 
     def endpoint(self, name: str) -> EndpointStatus:
-        """Return an endpoint as it is now."""
+        """Return an endpoint as it is now, asked of what deployed it."""
         return self._for(name).endpoint(name)
 
     def endpoints(self) -> list[EndpointStatus]:
-        """Return all endpoints."""
+        """Return all endpoints of the namespace, KServe's first."""
         return (self._kserve.endpoints() if self._has_kserve else []) + self._plain.endpoints()
 
     def set_traffic(self, name: str, canary_percent: int) -> None:

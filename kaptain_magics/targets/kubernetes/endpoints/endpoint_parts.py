@@ -198,10 +198,11 @@ class EndpointParts:
                     cluster.delete(kind, name)
             raise
 
-    def mark_deployed(self, kind: str, name: str) -> None:
-        """Note that an endpoint has been ready: it is no leftover."""
+    def mark_deployed(self, kind: str, name: str, deployed: bool = True) -> None:
+        """Note that an endpoint's revision has been ready, so that it is no leftover, or that it is replaced."""
         with suppress(ApiError):
-            self._session.cluster.patch(kind, name, {"metadata": {"annotations": {DEPLOYED: "true"}}})
+            noted = {DEPLOYED: "true" if deployed else None}
+            self._session.cluster.patch(kind, name, {"metadata": {"annotations": noted}})
 
     def remove_common(self, name: str) -> None:
         """Remove what all revisions of an endpoint share."""

@@ -230,7 +230,7 @@ class KServeServing:
         return self._status(service)
 
     def endpoints(self) -> list[EndpointStatus]:
-        """Return all endpoints."""
+        """Return the endpoints of all owners that are an InferenceService of ours."""
         return [self._status(service) for service in self._session.cluster.list(_KIND, labels.EVERYTHING)]
 
     def _status(self, service: Manifest) -> EndpointStatus:

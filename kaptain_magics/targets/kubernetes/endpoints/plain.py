@@ -68,6 +68,16 @@ class PlainServing:
 
     def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
         """Bring a revision up, then take the one before away (or keep it beside a canary)."""
+        # Who removes what after which failure (an interrupt is one too):
+        #   preparing   nothing is on the cluster yet
+        #   creating    ``EndpointParts.create`` removes what is new of this deployment; what it patched stays (secrets
+        #               and account, which all revisions share): the revision before works with it too
+        #   waiting     the new revision goes, and what is shared if there was none before; that one still has
+        #               all the requests, as the service sends none to pods that are not ready
+        #   sharing     ``_share`` sets the replicas back; then as for waiting
+        #   retiring    the new revision stays and is marked as deployed, the old ones no longer are
+        # ``clean`` removes what is not marked as deployed once its run is not alive any more: that is what a killed
+        # process leaves in any of these states.
         before = self._deployments(endpoint.name)
         stable = [d for d in before if _role(d) == STABLE]
         if stable and not endpoint.replace and endpoint.canary_percent is None:
@@ -79,7 +89,10 @@ class PlainServing:
         old = stable if endpoint.canary_percent is None else []
         old += [d for d in before if _role(d) == CANARY]
         if endpoint.transformer:
-            yield Noted(text="transformers need KServe, which does not serve this: it is ignored", warning=True)
+            yield Noted(
+                text="transformers need KServe, which does not serve this endpoint: the transformer is ignored",
+                warning=True,
+            )
         yield from self._parts.create(objects)
         try:
             end = yield from self._wait(endpoint)
@@ -94,8 +107,10 @@ class PlainServing:
             self._remove_revision(endpoint.name, labels.value(endpoint.run_id), last=not before)
             yield end
             return
-        self._retire(endpoint.name, old)
         self._parts.mark_deployed("Deployment", f"{endpoint.name}-{_suffix(endpoint)}")
+        for deployment in old:
+            self._parts.mark_deployed("Deployment", _name(deployment), deployed=False)
+        self._retire(endpoint.name, old)
         status = self.endpoint(endpoint.name)
         yield EndpointChanged(
             name=endpoint.name,
@@ -128,7 +143,7 @@ class PlainServing:
         return self._status(name, deployments)
 
     def endpoints(self) -> list[EndpointStatus]:
-        """Return all endpoints."""
+        """Return the endpoints of all owners that have a Deployment of ours."""
         by_name: dict[str, list[Manifest]] = {}
         for deployment in self._session.cluster.list("Deployment", labels.EVERYTHING):
             name = deployment["metadata"]["labels"].get(labels.ENDPOINT)
@@ -225,7 +240,7 @@ class PlainServing:
         self._scale_by_load(deployment)
 
     def _share(self, deployments: list[Manifest], percent: int) -> None:
-        """Set the replicas so that the canary gets about that share; where they cannot be had, all stays as it was.
+        """Set the replicas so that the canary gets about that share; where that fails, all stays as it was.
 
         Args:
             deployments: The stable revision and the canary.
@@ -241,9 +256,8 @@ class PlainServing:
         scaled_by_load: list[Manifest] = []
         try:
             for deployment, count in zip(both, replicas, strict=True):
-                if self._session.cluster.delete(
-                    "HorizontalPodAutoscaler", _name(deployment)
-                ):  # it would move the share
+                # an autoscaler would move the share
+                if self._session.cluster.delete("HorizontalPodAutoscaler", _name(deployment)):
                     scaled_by_load.append(deployment)
                 self._scale(deployment, count, patience)
         except BaseException:

@@ -37,7 +37,7 @@ def fetch(uri: str) -> int:
 
 
 def serve() -> int:
-    """Become the server."""
+    """Install what the image lacks and become the server; returns only where that fails."""
     start.enter_environment(__file__, [])
     return become_server() if prepare([]) else 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from kaptain_magics.targets.kubernetes.api.client import ApiError
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession, Objects
 from kaptain_magics.targets.kubernetes.jobs.job_follower import STOPPED, JobFollower
+from kaptain_magics.targets.kubernetes.jobs.job_kinds import JOB_KINDS, main_container
 from kaptain_magics.targets.kubernetes.jobs.job_record import JobRecord
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests import workloads as job_manifests
@@ -30,8 +31,6 @@ from kaptain_magics.targets.kubernetes.manifests.labels import Tags
 from kaptain_magics.targets.kubernetes.manifests.pod import Setup
 from kaptain_magics.targets.kubernetes.pods import payload
 from kaptain_magics.targets.reading import place_fetched
-
-JOB_KINDS = ("Job", "PyTorchJob", "TFJob", "TrainJob")
 
 
 class KubernetesJobs:
@@ -203,7 +202,7 @@ class KubernetesJobs:
                 yield Noted(text=f"Deleting {record.kind.lower()} {name} in namespace {record.namespace}.")
 
     def stop(self, job: JobRef) -> None:
-        """Delete a job that has not ended."""
+        """Delete a job that has not ended, and its secrets; an ended one is left to its time to live."""
         self._stopped.add(job.name)
         given = JobRecord.of_ref(job)
         record = given if given.kind else self._find(job.name)
@@ -229,9 +228,3 @@ def _quiet_if_trial(record: JobRecord, events: Iterator[Event]) -> Iterator[Even
 
 def _in_folder(record: JobRecord, job: JobSpec) -> JobRef:
     return msgspec.structs.replace(record, folder=job.folder).ref(job.name)
-
-
-def main_container(job: JobSpec, kind: str) -> str:
-    """Return the name of the container that runs the script in a kind of job."""
-    names: Mapping[str, str] = {"PyTorchJob": "pytorch", "TFJob": "tensorflow", "TrainJob": "node"}
-    return names.get(kind, job.framework.value)

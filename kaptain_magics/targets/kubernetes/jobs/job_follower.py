@@ -20,6 +20,7 @@ from kaptain_magics.targets.kubernetes.api.feed import Feed
 from kaptain_magics.targets.kubernetes.api.feed_items import Item, Piece, Trouble
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.api.log_stream import last_log
+from kaptain_magics.targets.kubernetes.jobs.job_kinds import is_first_worker
 from kaptain_magics.targets.kubernetes.jobs.job_record import JobRecord
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.pod import INIT
@@ -27,11 +28,9 @@ from kaptain_magics.targets.output import OutputReader
 
 LOG_BASE = "kaptain-magics/log-base"  # annotation of a job: where the log of a pod that replaced another begins
 STOPPED = "kaptain-magics/stopped"  # annotation of a job that was asked to end
-_REPLICA = "training.kubeflow.org/replica-type"  # label of an operator's pods
 _LAST_LOG = 30.0  # seconds that the rest of a log may take after the job's end
 _LAST_VERDICT = 20.0  # seconds that a job's own condition may take after its pod's failure
 _TICK = 0.5
-_JOINED = 1 << 18  # bytes of a log that become one event
 
 
 class JobFollower:
@@ -77,7 +76,7 @@ class JobFollower:
         return OutputReader(known.metrics, after, upload_uri=known.upload_uri, settings=known.settings)
 
     def events(self) -> Iterator[Event]:
-        """Yield the job's events until its end."""
+        """Yield the job's events until its end, and remove what belonged to it."""
         job = self._cluster.get(self._kind, self._name)
         if job is None:
             yield from self._tidy(False, "")
@@ -112,9 +111,17 @@ class JobFollower:
     # ---- the loop ------------------------------------------------------------------------------------------------
 
     def _follow(self, feed: Feed) -> Generator[Event, None, StateChanged]:
+        # The states of a job, and the clock that ends each of them:
+        #   no pods     nobody has made pods for it          patience since the beginning, unless a queue holds it back
+        #   blocked     its pods cannot start yet            patience since the first warning; a start resets it
+        #   running     its log is read                      its timeout, where nobody on the cluster looks at it
+        #   ended       the job itself says so               _LAST_LOG for the rest of the log, and
+        #                                                    _LAST_VERDICT for the state of the container
+        # The watches do not agree in time: a job's end may be seen before its pod's beginning, so ``ended`` looks at
+        # the pods once more before it waits. What is lasting (no such image, evicted) ends the job in any state.
         begun, ended_at = time.monotonic(), 0.0
         while True:
-            for item in _joined(feed, feed.next(_TICK)):
+            for item in feed.batch(_TICK):
                 verdict = yield from self._take(feed, item)
                 if verdict is not None:
                     return verdict
@@ -219,7 +226,11 @@ class JobFollower:
         if self._pod and not (self._pod in self._gone and self._log_ended):
             return
         for uid, pod in self._pods.items():
-            if uid in self._watched or not self._first_worker(pod) or not explain.started(pod, self._container):
+            if (
+                uid in self._watched
+                or not is_first_worker(self._kind, pod)
+                or not explain.started(pod, self._container)
+            ):
                 continue
             if uid in self._gone and self._pod:
                 continue
@@ -257,16 +268,6 @@ class JobFollower:
         for event in events:
             yield msgspec.structs.replace(event, cursor=event.cursor + self._base) if event.cursor else event
 
-    def _first_worker(self, pod: Manifest) -> bool:
-        """Whether a pod is the one whose log and exit count."""
-        metadata = pod["metadata"]
-        named, noted = metadata.get("labels") or {}, metadata.get("annotations") or {}
-        if self._kind == "PyTorchJob":
-            return str(named.get(_REPLICA)).lower() == "master"
-        if self._kind == "TFJob":
-            return str(named.get(_REPLICA)).lower() == "chief"
-        return str(noted.get("batch.kubernetes.io/job-completion-index", "0")) == "0"
-
     # ---- the end -------------------------------------------------------------------------------------------------
 
     def _finished(self) -> bool:
@@ -277,7 +278,7 @@ class JobFollower:
     def _nobody_there(self) -> StateChanged:
         what = f"{self._kind.lower()} {self._name}"
         hint = f"see whether the controller of {self._kind} runs: kubectl describe {what}"
-        return self._failed(Problem(f"the cluster has made no pod for {what} in {self._patience:g} s", hint))
+        return self._failed(Problem(f"no pod was created for {what} in {self._patience:g} s", hint))
 
     def _queued(self) -> bool:
         """Whether somebody holds the job back for now, as queues of the cluster do."""
@@ -381,22 +382,3 @@ class JobFollower:
 
     def _failed(self, problem: Problem, more: str = "") -> StateChanged:
         return StateChanged(state=RunState.FAILED, reason=problem.sentence + more, hint=problem.hint)
-
-
-def _joined(feed: Feed, first: Item | None) -> Iterator[Item]:
-    """Yield an item and all that wait behind it, pieces of one log joined."""
-    if first is None:
-        return
-    last = first
-    for item in feed.waiting():
-        if (
-            isinstance(item, Piece)
-            and isinstance(last, Piece)
-            and item.source == last.source
-            and len(last.data) < _JOINED
-        ):
-            last = Piece(item.source, last.data + item.data, item.ended)
-        else:
-            yield last
-            last = item
-    yield last

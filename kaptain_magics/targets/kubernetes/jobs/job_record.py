@@ -77,7 +77,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @classmethod
     def of_ref(cls, ref: JobRef) -> JobRecord:
-        """Return the record of a reference."""
+        """Return the record in a reference, as this version or an older one has written it."""
         return msgspec.json.decode(ref.data[_FIELD], type=cls) if _FIELD in ref.data else _of_texts(ref.data)
 
 

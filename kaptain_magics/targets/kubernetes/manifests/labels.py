@@ -122,7 +122,7 @@ class Tags(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels."""
+        """The labels, with characters that labels cannot have replaced."""
         further = {JOB: self.job, STUDY: self.study, ENDPOINT: self.endpoint, PART: self.part}
         named = {name: value(text) for name, text in further.items() if text}
         if self.endpoint:
@@ -130,7 +130,7 @@ class Tags(msgspec.Struct, frozen=True, kw_only=True):
         return {MANAGED_BY: MANAGER, OWNER: self.owner, MODEL: sanitize(self.model_id), RUN: value(self.run_id)} | named
 
     def metadata(self, namespace: str, name: str) -> Manifest:
-        """Return the metadata of an object."""
+        """Return the metadata of an object, which has the model's id unchanged in an annotation."""
         annotations = {MODEL_ID: self.model_id}
         return {"name": name, "namespace": namespace, "labels": self.labels, "annotations": annotations}
 

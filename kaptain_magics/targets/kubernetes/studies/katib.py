@@ -20,8 +20,9 @@ from kaptain_magics.targets.base import StudyRef, Tuner
 from kaptain_magics.targets.kubernetes.api.client import ApiError
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession, Objects
-from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import KubernetesJobs, main_container
+from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import KubernetesJobs
 from kaptain_magics.targets.kubernetes.jobs.job_follower import STOPPED
+from kaptain_magics.targets.kubernetes.jobs.job_kinds import JOB_KINDS, main_container
 from kaptain_magics.targets.kubernetes.manifests import experiment as manifests
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.labels import Part, Tags, part_of
@@ -117,7 +118,7 @@ class KatibTuner:
         with suppress(KaptainError):
             if (running or spec.job.cluster.delete_experiment) and cluster.delete("Experiment", ref.name):
                 yield Noted(text=f"Deleting experiment {ref.name} in namespace {cluster.namespace}.")
-            for kind in ("Job", "PyTorchJob", "TFJob", "TrainJob"):
+            for kind in JOB_KINDS:
                 if self._session.discovery.has(kind):
                     for job in cluster.list(kind, chosen):
                         cluster.delete(kind, job["metadata"]["name"])

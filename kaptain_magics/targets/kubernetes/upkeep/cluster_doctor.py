@@ -48,7 +48,7 @@ class Doctor:
         self._session = session
 
     def check(self) -> list[Check]:
-        """Return what was found."""
+        """Return one finding for everything that jobs, studies and endpoints need."""
         try:
             cluster = self._session.cluster
             version = self._session.discovery.version

@@ -15,7 +15,7 @@ from kaptain_magics.targets.kubernetes.api.client import ApiError
 from kaptain_magics.targets.kubernetes.api.kinds import KINDS, Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
 from kaptain_magics.targets.kubernetes.endpoints.endpoint_parts import DEPLOYED
-from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import JOB_KINDS
+from kaptain_magics.targets.kubernetes.jobs.job_kinds import JOB_KINDS
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.pods.package_bundles import folder_below
 
@@ -38,7 +38,7 @@ class Item(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Its name in its namespace."""
         return str(self.thing["metadata"]["name"])
 
     def label(self, name: str) -> str:
@@ -47,7 +47,7 @@ class Item(NamedTuple):
 
     @property
     def noted(self) -> dict[str, str]:
-        """Its annotations."""
+        """Its annotations; empty where it has none."""
         return dict(self.thing["metadata"].get("annotations") or {})
 
     @property
@@ -56,7 +56,7 @@ class Item(NamedTuple):
         return _state(self.kind, self.thing)
 
     def line(self) -> str:
-        """Return the line that tells of it."""
+        """Return its line in a list: kind and name, state, model, age."""
         created = datetime.fromisoformat(self.thing["metadata"]["creationTimestamp"]).timestamp()
         model = self.noted.get(labels.MODEL_ID) or self.label(labels.MODEL)
         parts = [f"{self.kind.lower()}/{self.name}", self.state, f"model {model}" if model else "", _age(created)]
@@ -107,7 +107,7 @@ class Housekeeper:
                 return [self._remove(item)]
         hint = did_you_mean(name, names) or "kaptain.utils.list_all_resources() lists them"
         raise NotFoundError(
-            f"there is no {proper} {name!r} of ours in namespace {self._session.cluster.namespace}", hint
+            f"there is no {proper} {name!r} created by Kaptain in namespace {self._session.cluster.namespace}", hint
         )
 
     def delete_all(self, kinds: Sequence[str], force: bool = False) -> list[str]:

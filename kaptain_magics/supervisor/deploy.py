@@ -16,12 +16,12 @@ from kaptain_magics.core.specs import EndpointSpec, JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, StateError, TargetError
 from kaptain_magics.state import EndpointRecord, RunFolder
-from kaptain_magics.supervisor.context import Context
+from kaptain_magics.supervisor.run_context import RunContext
 from kaptain_magics.supervisor.serving_files import place_serving_files
 from kaptain_magics.targets.base import Cancellable, ServesInPlace, ServingTarget
 
 
-def run(context: Context) -> StateChanged:
+def run(context: RunContext) -> StateChanged:
     """Deploy the endpoint and return the run's last state; after a failure nothing new is left behind."""
     requested = context.record.endpoint
     assert requested is not None
@@ -53,7 +53,7 @@ def run(context: Context) -> StateChanged:
     return last
 
 
-def _events(context: Context, target: ServingTarget, spec: EndpointSpec) -> Iterator[Event]:
+def _events(context: RunContext, target: ServingTarget, spec: EndpointSpec) -> Iterator[Event]:
     if isinstance(target, ServesInPlace):
         job = _trainer(context, spec)
         if job is not None:
@@ -62,7 +62,7 @@ def _events(context: Context, target: ServingTarget, spec: EndpointSpec) -> Iter
     return target.deploy(spec)
 
 
-def _trainer(context: Context, spec: EndpointSpec) -> JobSpec | None:
+def _trainer(context: RunContext, spec: EndpointSpec) -> JobSpec | None:
     """Return the job that made the revision, if its run is still there."""
     requested = context.record.endpoint
     assert requested is not None
@@ -74,7 +74,7 @@ def _trainer(context: Context, spec: EndpointSpec) -> JobSpec | None:
     return None
 
 
-def _local_folder(context: Context, spec: EndpointSpec) -> Path:
+def _local_folder(context: RunContext, spec: EndpointSpec) -> Path:
     """Return the model's folder on this machine; an S3 object is fetched into the endpoint's own cache first."""
     parts = urlsplit(spec.artifact_uri)
     if parts.scheme == "file":
@@ -84,7 +84,7 @@ def _local_folder(context: Context, spec: EndpointSpec) -> Path:
     return folder
 
 
-def _sources(context: Context, spec: EndpointSpec) -> dict[str, str]:
+def _sources(context: RunContext, spec: EndpointSpec) -> dict[str, str]:
     """Return where the models were copied from: this one's, and beside a canary those of the revisions before."""
     requested = context.record.endpoint
     assert requested is not None
@@ -95,7 +95,7 @@ def _sources(context: Context, spec: EndpointSpec) -> dict[str, str]:
     return {**before, spec.revision: requested.artifact_uri}
 
 
-def _remember(context: Context, target: ServingTarget, spec: EndpointSpec) -> None:
+def _remember(context: RunContext, target: ServingTarget, spec: EndpointSpec) -> None:
     context.registry.save_endpoint(
         EndpointRecord(
             name=spec.name,

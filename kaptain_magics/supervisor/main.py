@@ -17,7 +17,7 @@ from kaptain_magics.errors import KaptainError, StateError
 from kaptain_magics.files import write_whole
 from kaptain_magics.processes.forked import LOCK_VARIABLE
 from kaptain_magics.state import RunFolder
-from kaptain_magics.supervisor.context import Context
+from kaptain_magics.supervisor.run_context import RunContext
 
 
 def main(arguments: list[str]) -> int:
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         _write_end(folder, StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint))
         return 1
     settings = Settings.load(folder.record.settings)
-    context = Context(folder, settings, stopping)
+    context = RunContext(folder, settings, stopping)
     if folder.last_state().state.terminal:  # the supervisor before this one was killed
         from kaptain_magics.supervisor.tune import finish_dead
 
@@ -65,7 +65,7 @@ def _write_end(folder: RunFolder, last: StateChanged) -> None:
             folder.append(StateChanged(state=RunState.FAILED, reason=error.message.rpartition(": ")[2]))
 
 
-def _supervise(context: Context) -> StateChanged:
+def _supervise(context: RunContext) -> StateChanged:
     try:
         if context.record.kind is RunKind.TRAIN:
             from kaptain_magics.supervisor import train as work
@@ -86,7 +86,7 @@ def _supervise(context: Context) -> StateChanged:
         )
 
 
-def _warn_without_tracker(context: Context) -> None:
+def _warn_without_tracker(context: RunContext) -> None:
     from kaptain_magics.tracking.mlflow import missing
 
     warning = missing()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 
+from kaptain_magics.core.events import Noted
+from kaptain_magics.errors import StateError
 from kaptain_magics.files import disk_error
 from kaptain_magics.processes.start_process import start_process
 from kaptain_magics.processes.warm_worker import WarmWorker
@@ -50,10 +53,22 @@ def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> N
     try:
         later = (*_LATER, *_TRACKING) if is_tracked(folder) else _LATER
         worker = WarmWorker(_NOW, _stable(env), later=later) if warm else None
+        if worker is not None:
+            worker.start()
+            _write_notes(folder, worker.take_notes())
         start_process(request, output, warm=worker, lock=folder.lock.descriptor).leave()
     finally:
         os.close(output)
         folder.lock.release()
+
+
+def _write_notes(folder: RunFolder, notes: list[str]) -> None:
+    """Write what a person may want to know about the start, while the run's lock is held here."""
+    if notes and not folder.last_state().state.terminal:
+        written = RunFolder(folder.path)  # it numbers the events from now; ``folder`` counts anew when it writes later
+        with contextlib.suppress(StateError):  # the supervisor says it when the disk is full
+            for text in notes:
+                written.append(Noted(text=text))
 
 
 def _stable(env: Mapping[str, str]) -> dict[str, str]:

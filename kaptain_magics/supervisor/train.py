@@ -12,10 +12,10 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, StateError
 from kaptain_magics.files import write_whole
 from kaptain_magics.state import Revision
-from kaptain_magics.supervisor.context import Context
+from kaptain_magics.supervisor.run_context import RunContext
 
 
-def run(context: Context) -> StateChanged:
+def run(context: RunContext) -> StateChanged:
     """Run the job to its end, note its model as a revision, and return the run's last state."""
     job = context.record.job
     assert job is not None
@@ -54,7 +54,7 @@ def run(context: Context) -> StateChanged:
     return last
 
 
-def _register(context: Context, saved: ArtifactSaved, metrics: dict[str, MetricSummary]) -> None:
+def _register(context: RunContext, saved: ArtifactSaved, metrics: dict[str, MetricSummary]) -> None:
     job = context.record.job
     assert job is not None
     context.registry.add_revision(

@@ -15,7 +15,7 @@ from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, ObjectMissingError
 from kaptain_magics.state import Revision, RunFolder
-from kaptain_magics.supervisor.context import Context
+from kaptain_magics.supervisor.run_context import RunContext
 from kaptain_magics.targets.base import NativeTuner, Tuner, WarmStart
 from kaptain_magics.tuning.checks import check_study, remarks
 from kaptain_magics.tuning.finish import best_trial, keep_best, remove_intermediates, trials_uri, tuned_uri
@@ -25,7 +25,7 @@ from kaptain_magics.tuning.study_notes import StudyWatch
 TIDIED = "tidied"  # a file that says that nothing of the study is left to clean
 
 
-def run(context: Context) -> StateChanged:
+def run(context: RunContext) -> StateChanged:
     """Run the study to its end, keep its best model, remove the others, and return the run's last state."""
     spec = context.record.study
     assert spec is not None
@@ -65,11 +65,11 @@ def run(context: Context) -> StateChanged:
     return StateChanged(state=result.state, reason=result.reason, hint=result.hint)
 
 
-def _base(context: Context, spec: StudySpec) -> str:
+def _base(context: RunContext, spec: StudySpec) -> str:
     return f"{context.settings.models_uri}/{spec.model_id}"
 
 
-def _earlier(context: Context, spec: StudySpec) -> list[TrialChanged]:
+def _earlier(context: RunContext, spec: StudySpec) -> list[TrialChanged]:
     """Return the trials of the study that this one goes on with, and take its sent values over."""
     if not spec.resume:
         return []
@@ -82,7 +82,7 @@ def _earlier(context: Context, spec: StudySpec) -> list[TrialChanged]:
         raise NotFoundError(f"study {spec.resume} was removed", "start a new one") from error
 
 
-def _native(context: Context, target: NativeTuner, spec: StudySpec, emit: Callable[[Event], None]) -> StudyResult:
+def _native(context: RunContext, target: NativeTuner, spec: StudySpec, emit: Callable[[Event], None]) -> StudyResult:
     """Follow a study that the target runs by itself."""
     ref = target.start(spec)
     best: TrialChanged | None = None
@@ -99,7 +99,7 @@ def _native(context: Context, target: NativeTuner, spec: StudySpec, emit: Callab
     return StudyResult(state=last.state, reason=last.reason, hint=last.hint, best=best)
 
 
-def tidy(context: Context, spec: StudySpec, best: TrialChanged | None) -> None:
+def tidy(context: RunContext, spec: StudySpec, best: TrialChanged | None) -> None:
     """Copy the best trial's model to its place and remove the models of the others; may be repeated."""
     store, base = context.store, _base(context, spec)
     if best is not None and best.artifact_uri:
@@ -109,7 +109,7 @@ def tidy(context: Context, spec: StudySpec, best: TrialChanged | None) -> None:
     (context.folder.path / TIDIED).touch(0o600)
 
 
-def _keep(context: Context, spec: StudySpec, best: TrialChanged) -> None:
+def _keep(context: RunContext, spec: StudySpec, best: TrialChanged) -> None:
     context.note("Copying saved model with the best metrics from the trial to the target location.")
     try:
         saved = keep_best(context.store, best, tuned_uri(_base(context, spec), spec))
@@ -138,7 +138,7 @@ def _keep(context: Context, spec: StudySpec, best: TrialChanged) -> None:
     )
 
 
-def finish_dead(context: Context) -> None:
+def finish_dead(context: RunContext) -> None:
     """Keep the best model of a study whose supervisor was killed, and remove the others; nothing happens twice."""
     spec = context.record.study
     if spec is not None and not (context.folder.path / TIDIED).exists():

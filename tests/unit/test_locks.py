@@ -113,7 +113,7 @@ def test_a_servers_state_has_one_holder(tmp_path: Path) -> None:
         hold_state(path, 8080, stack)
         assert path.read_text() == f'{{"pid":{os.getpid()},"port":8080}}\n'
         assert Lock(path).held_by_other()
-        with pytest.raises(ServingError, match="another server"), ExitStack() as other:
+        with pytest.raises(ServingError, match="another running server"), ExitStack() as other:
             hold_state(path, 8081, other)
     assert not Lock(path).held_by_other()
     with contextlib.suppress(FileNotFoundError):

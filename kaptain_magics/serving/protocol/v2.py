@@ -171,6 +171,8 @@ def write_answer(
         Headers without the length, and the body.
     """
     tensors, raw = write_tensors(outputs, lambda name: request.binary.get(name, request.all_binary))
+    for tensor in tensors:
+        tensor.setdefault("parameters", None)  # in answers only: a server may refuse it in a request
     head = orjson.dumps(
         {"model_name": model, "model_version": version, "id": request.id, "parameters": None, "outputs": tensors},
         None,
@@ -197,7 +199,7 @@ def write_tensors(
     tensors, raw = [], []
     for name, value in arrays.items():
         datatype, array = as_tensor(value)
-        tensor: dict[str, Any] = {"name": name, "shape": array.shape, "datatype": datatype, "parameters": None}
+        tensor: dict[str, Any] = {"name": name, "shape": array.shape, "datatype": datatype}
         if is_raw(name):
             raw.append(write_raw(datatype, array))
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}

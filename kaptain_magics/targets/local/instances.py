@@ -25,7 +25,7 @@ SERVER, ROUTER = "kaptain_magics.serving", "kaptain_magics.serving.router"
 
 _PATIENCE = 30.0  # seconds for requests in work when their server is followed by another one
 _LOOK = "look at the model and at the requirements of its deployment"
-_HUNG = 5.0  # seconds for a server that does not answer to leave before it is killed
+HUNG = 5.0  # seconds for a server to say that it lives, and for one that does not to leave before it is killed
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
@@ -263,7 +263,7 @@ def retire(leaving: Sequence[Instance], follower: Instance) -> None:
     for instance in leaving:
         if not instance.ask({"do": "retire", "to": follower.address}, _PATIENCE):
             instance.end()  # it hangs, or is dead
-            instance.wait(_HUNG)
+            instance.wait(HUNG)
     _finish(leaving)
 
 

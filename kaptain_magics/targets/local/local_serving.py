@@ -30,6 +30,7 @@ from kaptain_magics.targets.endpoint_store import (
 from kaptain_magics.targets.local.deployed import Deployed, Placed
 from kaptain_magics.targets.local.endpoint_locks import EndpointLocks
 from kaptain_magics.targets.local.instances import (
+    HUNG,
     SERVER,
     Instance,
     Launch,
@@ -39,8 +40,6 @@ from kaptain_magics.targets.local.instances import (
 )
 from kaptain_magics.targets.local.local_traffic import DRAIN, LocalTraffic, port_of
 from kaptain_magics.targets.local.server_environment import artifact, environment, is_free
-
-_HUNG = 5.0  # seconds for a server to say that it lives, and for one that does not to leave before it is killed
 
 
 class LocalServing:
@@ -268,12 +267,12 @@ class LocalServing:
         if same or spec.canary_percent is not None:
             for name in deployed.instances:
                 instance = self._traffic.instance(spec.name, name)
-                if instance.ask({"do": "status"}, _HUNG):
+                if instance.ask({"do": "status"}, HUNG):
                     return deployed.port, str(instance.control)
             for name in deployed.instances:  # none answers: whoever lives hangs, and keeps the port
                 instance = self._traffic.instance(spec.name, name)
                 instance.end()
-                instance.wait(_HUNG)
+                instance.wait(HUNG)
         if spec.port:
             return spec.port, ""
         return (deployed.port if is_free(deployed.host, deployed.port) else 0), ""
@@ -303,7 +302,7 @@ class LocalServing:
         """Return why an endpoint does not answer, and the next step; empty when it does."""
         stable = self._traffic.instance(name, deployed.stable.instance)
         again = f"start it again: %kaptain_deploy {deployed.stable.spec.model_id} --replace"
-        answers = stable.ask({"do": "status"}, _HUNG).get("ready")
+        answers = stable.ask({"do": "status"}, HUNG).get("ready")
         if not stable.alive:
             return why_dead(stable), again
         if not answers:

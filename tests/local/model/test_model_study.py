@@ -155,7 +155,7 @@ def test_the_contracts_calls_from_tune_to_undeploy(
     assert study
     assert model.hyperparameters == {"--c": "2"}
     out = capsys.readouterr().out
-    assert "Progress: 100%|█████████████████████████|2/2 [time: 00:0" in out
+    assert "Progress: 100%|█████████████████████████|2/2 [time: 0" in out
     assert "best_trial_name: study-tune-" in out
     model.serving_config = {"protocol_version": "v2"}
     try:

@@ -52,7 +52,7 @@ def test_a_session(terminal: pexpect.spawn[str]) -> None:
     assert "gamma is 0.5" in shown
     assert "accuracy" in shown
     assert "Traceback" not in shown
-    assert "UsageError: %kaptain_train has no option --gama" in say(terminal, "%kaptain_train dev/term --gama 3")
+    assert "UsageError: %%kaptain_train has no option --gama" in say(terminal, "%kaptain_train dev/term --gama 3")
     assert "ScriptError: the script takes no `gama`" in say(terminal, "%kaptain_train a --file train.py gama=3")
     assert "did you mean 'gamma'?" in say(terminal, "%kaptain_train a --file train.py gama=3")
     assert "TrainingRun" in say(terminal, "type(_kaptain)")

@@ -16,6 +16,7 @@ from kaptain_magics.errors import InferenceError
 from kaptain_magics.serving.protocol.binary import read_raw, split_body, write_raw
 from kaptain_magics.serving.protocol.datatypes import DTYPES, datatype_of, dtype_of
 from kaptain_magics.serving.protocol.tensors import as_tensor, read_data, read_shape, write_data
+from kaptain_magics.serving.protocol.v2 import write_tensors
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)
 
@@ -169,3 +170,9 @@ def test_other_dtypes_find_a_datatype_or_none() -> None:
 def test_bytes_that_are_no_text_are_refused_in_json() -> None:
     with pytest.raises(InferenceError, match="binary_data"):
         write_data("BYTES", np.array([b"\xff"], dtype=object))
+
+
+def test_a_request_has_no_parameters_that_it_does_not_need() -> None:
+    tensors, raw = write_tensors({"x": np.zeros(1), "y": np.zeros(1)}, lambda name: name == "y")
+    assert [tensor.get("parameters", "none") for tensor in tensors] == ["none", {"binary_data_size": 8}]
+    assert raw == [bytes(8)]

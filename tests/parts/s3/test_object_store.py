@@ -247,9 +247,9 @@ class TestObjectStore:
     def test_lost_file_is_noticed(self, place: Place, model: Path, tmp_path: Path) -> None:
         place.store.put(model, place / "m")
         place.store.delete(place / "m/model.joblib")
-        with pytest.raises(IntegrityError, match=r"lacks model\.joblib"):
+        with pytest.raises(IntegrityError, match=r"model\.joblib is missing"):
             place.store.get(place / "m", tmp_path / "back")
-        with pytest.raises(IntegrityError, match=r"lacks model\.joblib"):
+        with pytest.raises(IntegrityError, match=r"model\.joblib is missing"):
             place.store.copy(place / "m", place / "n")
         assert not place.store.exists(place / "n")
 

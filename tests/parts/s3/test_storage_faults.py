@@ -188,7 +188,11 @@ class TestRefusal:
             ({"AWS_SECRET_ACCESS_KEY": "wrong-secret"}, "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"),
             ({"AWS_ACCESS_KEY_ID": "nobody"}, "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
             ({"AWS_ACCESS_KEY_ID": ""}, "AccessDenied", "no credentials were found"),
-            ({"AWS_ACCESS_KEY_ID": READER_KEY, "AWS_SECRET_ACCESS_KEY": READER_SECRET}, "AccessDenied", "may not"),
+            (
+                {"AWS_ACCESS_KEY_ID": READER_KEY, "AWS_SECRET_ACCESS_KEY": READER_SECRET},
+                "AccessDenied",
+                "no permission",
+            ),
         ],
     )
     def test_wrong_credentials(

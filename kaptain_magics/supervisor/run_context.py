@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore
 
 
-class Context:
+class RunContext:
     """One run under supervision.
 
     Args:

@@ -8,10 +8,12 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from kaptain_magics.core.events import EndpointChanged
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import NotFoundError, ServingError, StateError
 from kaptain_magics.files import write_whole
+from kaptain_magics.targets.base import EndpointStatus
 
 _D = TypeVar("_D", bound=msgspec.Struct)
 _OWN = ("127.", "localhost", "::1")  # beginnings of addresses that only this machine reaches
@@ -82,6 +84,14 @@ class EndpointStore(Generic[_D]):
         """Return the headers that a request to the endpoint needs."""
         path = self._folder / name / "token"
         return {"Authorization": f"Bearer {path.read_text()}"} if path.exists() else {}
+
+
+def changed(status: EndpointStatus) -> EndpointChanged:
+    """Return the event that says how an endpoint is now."""
+    token = bool(status.headers)
+    return EndpointChanged(
+        name=status.name, state=status.state, url=status.url, traffic=status.traffic, needs_token=token
+    )
 
 
 def check_deployment(spec: EndpointSpec, alive: bool) -> None:

@@ -27,7 +27,14 @@ from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.docker.endpoint_containers import EndpointContainers
 from kaptain_magics.targets.docker.endpoint_record import EndpointRecord, Revision
 from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
-from kaptain_magics.targets.endpoint_store import EndpointStore, check_deployment, check_percentage, no_canary, url_of
+from kaptain_magics.targets.endpoint_store import (
+    EndpointStore,
+    changed,
+    check_deployment,
+    check_percentage,
+    no_canary,
+    url_of,
+)
 
 _PATIENCE = 120.0  # seconds for another process that changes the same endpoint
 
@@ -71,8 +78,7 @@ class DockerServing:
             yield Noted(text=f"Waiting for the server of {endpoint.name} to load its model.")
             self._servers.wait_ready(revision.server, endpoint.timeout, self._stop_if_cancelled)
             yield from self._give_requests(endpoint, revision, image, started)
-            status = self.endpoint(endpoint.name)
-            yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
+            yield changed(self.endpoint(endpoint.name))
             yield StateChanged(state=RunState.SUCCEEDED)
         except CancelledError:
             stopped = ServingError("the deployment was stopped")
@@ -218,8 +224,7 @@ class DockerServing:
     def _unchanged(self, name: str, error: KaptainError) -> Event:
         """Return how the endpoint is after a deployment that failed: as before, if it was there."""
         with suppress(KaptainError):
-            status = self.endpoint(name)
-            return EndpointChanged(name=name, state=status.state, url=status.url, traffic=status.traffic)
+            return changed(self.endpoint(name))
         return EndpointChanged(name=name, state=EndpointState.FAILED, reason=error.message)
 
     def _remove_rest(self, name: str) -> None:

@@ -22,6 +22,7 @@ from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, Sta
 from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.endpoint_store import (
     EndpointStore,
+    changed,
     check_deployment,
     check_percentage,
     no_canary,
@@ -99,8 +100,7 @@ class LocalServing:
             placed = self._start(endpoint, servers)
             self._put(endpoint, placed)
             servers.clear()
-            status = self.endpoint(endpoint.name)
-            yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
+            yield changed(self.endpoint(endpoint.name))
             yield StateChanged(state=RunState.SUCCEEDED)
         except KaptainError as error:
             yield self._failed(endpoint.name, error)
@@ -314,8 +314,7 @@ class LocalServing:
     def _failed(self, name: str, error: KaptainError) -> Event:
         """Return how the endpoint is after a deployment that failed: as before, if it was there."""
         with suppress(KaptainError):
-            status = self.endpoint(name)
-            return EndpointChanged(name=name, state=status.state, url=status.url, traffic=status.traffic)
+            return changed(self.endpoint(name))
         return EndpointChanged(name=name, state=EndpointState.FAILED, reason=error.message)
 
     def _sweep(self, name: str) -> None:

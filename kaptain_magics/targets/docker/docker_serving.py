@@ -174,7 +174,7 @@ class DockerServing:
                 self._retire_others(deployed, after)
             except TargetError as error:
                 hint = "%kaptain clean --force removes it"
-                text = f"a container of the revision before could not be removed: {error.message}"
+                text = f"a container of the previous revision could not be removed: {error.message}"
                 yield Noted(text=text, warning=True, hint=hint)
 
     def _route(

@@ -1,8 +1,8 @@
-"""Asks a server or router over its control socket and prints the answer; run in its container, by its path.
+"""Asks a server or router over its control socket and prints the answer; sent to its container with each call.
 
-``ask.py SOCKET COMMAND SECONDS [KEY]`` sends the line ``COMMAND`` and, where a key is named, asks again for so many
-seconds until it is true in the answer. The exit code is 3 where no such answer came. The standard library only: it runs
-for every look at an endpoint, and must start as fast as Python does.
+Its arguments are ``SOCKET COMMAND SECONDS [KEY]``: it sends the line ``COMMAND`` and, where a key is named, asks again
+for so many seconds until it is true in the answer. The exit code is 3 where no such answer came. The standard library
+only: it runs for every look at an endpoint, and must start as fast as Python does.
 """
 
 import json

@@ -6,6 +6,7 @@ deployment's failure, with the reason that it left in ``_FAILURE``.
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 import time
@@ -42,7 +43,12 @@ _LOOK = 2.0  # seconds that one look at a starting server may take
 _STATE = f"{FOLDER}/state"  # a folder that the server may write to, whoever it runs as
 _FAILURE = f"{_STATE}/failure.json"  # why it ended by itself
 _HINT = "look at the model and at the requirements of its deployment"
-_ASK = f"{FOLDER}/{RUNTIME}/kaptain_magics/serving/ask.py"
+
+
+@functools.cache
+def _ask() -> str:
+    """Return the program that asks a server. It goes with each call: containers of older versions have another one."""
+    return Path(__file__).parents[2].joinpath("serving", "ask.py").read_text("utf-8")
 
 
 class EndpointContainers:
@@ -193,7 +199,7 @@ class EndpointContainers:
         arguments = [_control(name), json.dumps(command), str(seconds), *([key] if key else [])]
         try:
             with self._engine.translate_errors():
-                status, output = self._get(name).exec_run(["python", "-I", _ASK, *arguments], stderr=False)
+                status, output = self._get(name).exec_run(["python", "-I", "-c", _ask(), *arguments], stderr=False)
             return dict(json.loads(output)) if status == 0 and isinstance(output, bytes) else {}
         except (KaptainError, ValueError):
             return {}

@@ -118,6 +118,11 @@ class TrialChanged(Event, frozen=True, kw_only=True, tag="trial"):
     artifact_uri: str = ""
     best: bool = False
 
+    def latest(self, metric: str) -> float | None:
+        """Return a metric as it was reported last, which is that of the model that the trial saved."""
+        summary = self.metrics.get(metric)
+        return None if summary is None else summary.latest
+
 
 class ArtifactSaved(Event, frozen=True, kw_only=True, tag="artifact"):
     """A model was saved.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -11,7 +13,8 @@ import msgspec
 from kaptain_magics.core.events import EndpointChanged
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec
-from kaptain_magics.errors import NotFoundError, ServingError, StateError
+from kaptain_magics.core.states import EndpointState
+from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, StateError
 from kaptain_magics.files import write_whole
 from kaptain_magics.targets.base import EndpointStatus
 
@@ -156,3 +159,16 @@ def url_of(host: str, port: int, spec: EndpointSpec) -> str:
     base = f"http://[{host}]" if ":" in host else f"http://{host}"
     path = f"/v1/models/{spec.name}:predict" if spec.protocol == "v1" else f"/v2/models/{spec.name}/infer"
     return f"{base}:{port}{path}"
+
+
+def after_failure(endpoint: Callable[[str], EndpointStatus], name: str, error: KaptainError) -> EndpointChanged:
+    """Return how an endpoint is after a deployment that failed: as before, if it was there.
+
+    Args:
+        endpoint: Asks for an endpoint as it is now.
+        name: Its name.
+        error: Why the deployment failed.
+    """
+    with suppress(KaptainError):
+        return changed(endpoint(name))
+    return EndpointChanged(name=name, state=EndpointState.FAILED, reason=error.message)

@@ -162,12 +162,6 @@ def _end_of(log: Path) -> str:
         return ""
 
 
-def objective_value(trial: TrialChanged, objective: str) -> float | None:
-    """Return what a trial is worth: the objective that it reported last, which is that of the model it saved."""
-    summary = trial.metrics.get(objective)
-    return None if summary is None else summary.latest
-
-
 def same_but_for_numbers(one: str, other: str) -> bool:
     """Whether two reasons are the same but for their numbers."""
     return _NUMBER.sub("#", one) == _NUMBER.sub("#", other)

@@ -173,10 +173,10 @@ class StudyFollower:
         return {a["name"]: _meaning(domains[a["name"]], a["value"]) for a in assigned if a["name"] in domains}
 
     def _better(self, trial: TrialChanged) -> bool:
-        value = _value(trial, self._spec.objectives[0])
+        value = trial.latest(self._spec.objectives[0])
         if value is None:
             return False
-        best = _value(self._trials[self._best], self._spec.objectives[0]) if self._best else None
+        best = self._trials[self._best].latest(self._spec.objectives[0]) if self._best else None
         return best is None or self._spec.direction.better(value, best)
 
     def _artifact(self, name: str) -> str:
@@ -278,11 +278,6 @@ def _metrics(trial: Manifest) -> dict[str, MetricSummary]:
             numbers = [float(metric[part]) for part in ("min", "max", "latest")]
             summaries[metric["name"]] = MetricSummary(*numbers)
     return summaries
-
-
-def _value(trial: TrialChanged, objective: str) -> float | None:
-    summary = trial.metrics.get(objective)
-    return None if summary is None else summary.latest
 
 
 def _meaning(domain: AnyDomain, text: str) -> Value:

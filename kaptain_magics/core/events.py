@@ -154,6 +154,7 @@ class EndpointChanged(Event, frozen=True, kw_only=True, tag="endpoint"):
         open_with: Command that opens the endpoint at port 8080 of this machine, where ``url`` is empty.
         traffic: Percent of requests by revision.
         reason: Why it is not ready.
+        needs_token: Whether requests need a token.
     """
 
     name: str
@@ -163,6 +164,7 @@ class EndpointChanged(Event, frozen=True, kw_only=True, tag="endpoint"):
     open_with: str = ""
     traffic: dict[str, int] = {}
     reason: str = ""
+    needs_token: bool = False
 
 
 class Noted(Event, frozen=True, kw_only=True, tag="note"):

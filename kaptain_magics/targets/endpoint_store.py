@@ -89,6 +89,14 @@ class EndpointStore(Generic[_D]):
         return {"Authorization": f"Bearer {path.read_text()}"} if path.exists() else {}
 
 
+def changed(status: EndpointStatus) -> EndpointChanged:
+    """Return the event that says how an endpoint is now."""
+    token = bool(status.headers)
+    return EndpointChanged(
+        name=status.name, state=status.state, url=status.url, traffic=status.traffic, needs_token=token
+    )
+
+
 def check_deployment(spec: EndpointSpec, alive: bool) -> None:
     """Look whether a revision may be deployed.
 
@@ -162,6 +170,5 @@ def after_failure(endpoint: Callable[[str], EndpointStatus], name: str, error: K
         error: Why the deployment failed.
     """
     with suppress(KaptainError):
-        status = endpoint(name)
-        return EndpointChanged(name=name, state=status.state, url=status.url, traffic=status.traffic)
+        return changed(endpoint(name))
     return EndpointChanged(name=name, state=EndpointState.FAILED, reason=error.message)

@@ -30,6 +30,7 @@ from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
 from kaptain_magics.targets.endpoint_store import (
     EndpointStore,
     after_failure,
+    changed,
     check_deployment,
     check_percentage,
     no_canary,
@@ -79,8 +80,7 @@ class DockerServing:
             yield Noted(text=f"Waiting for the server of {endpoint.name} to load its model.")
             self._servers.wait_ready(revision.server, endpoint.timeout, self._stop_if_cancelled)
             yield from self._give_requests(endpoint, revision, image, started)
-            status = self.endpoint(endpoint.name)
-            yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
+            yield changed(self.endpoint(endpoint.name))
             yield StateChanged(state=RunState.SUCCEEDED)
         except CancelledError:
             stopped = ServingError("the deployment was stopped")

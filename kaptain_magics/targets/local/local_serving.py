@@ -23,6 +23,7 @@ from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.endpoint_store import (
     EndpointStore,
     after_failure,
+    changed,
     check_deployment,
     check_percentage,
     no_canary,
@@ -101,8 +102,7 @@ class LocalServing:
             placed = self._start(endpoint, servers)
             self._put(endpoint, placed)
             servers.clear()
-            status = self.endpoint(endpoint.name)
-            yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
+            yield changed(self.endpoint(endpoint.name))
             yield StateChanged(state=RunState.SUCCEEDED)
         except KaptainError as error:
             yield after_failure(self.endpoint, endpoint.name, error)

@@ -33,7 +33,7 @@ BAD: list[tuple[str, str]] = [
     ("%%kaptain_train a --cpu --detach" + BODY, "--cpu needs a value"),
     ("%%kaptain_train a --cpu 1 --cpu 2" + BODY, "--cpu is given twice"),
     ("%%kaptain_train a --cpu lots" + BODY, "write a positive number such as 0.5"),
-    ("%%kaptain_train a --memory 1GB" + BODY, "is not a quantity"),
+    ("%%kaptain_train a --memory 1GB" + BODY, "memory '1GB' is not a quantity"),
     ("%%kaptain_train a --cpu ''" + BODY, "write a value"),
     ("%%kaptain_train a --gpus -1" + BODY, "write a whole number from 0 to 1024"),
     ("%%kaptain_train a --gpus 1.5" + BODY, "write a whole number"),

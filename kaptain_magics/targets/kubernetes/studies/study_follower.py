@@ -20,7 +20,7 @@ from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
 from kaptain_magics.targets.kubernetes.api.feed import Feed
-from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, Trouble
+from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, SourceFailure
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
@@ -84,7 +84,7 @@ class StudyFollower:
                     return end
 
     def _take(self, item: Item) -> Generator[Event, None, StateChanged | None]:
-        if isinstance(item, Trouble):
+        if isinstance(item, SourceFailure):
             return (yield from self._trouble(item))
         if not isinstance(item, Change):
             return None
@@ -115,7 +115,7 @@ class StudyFollower:
         ours = str(subject.get("name", "")).startswith(f"{self._spec.name}-")
         return explain.event_problem(item.thing) if ours else None
 
-    def _trouble(self, trouble: Trouble) -> Generator[Event, None, StateChanged | None]:
+    def _trouble(self, trouble: SourceFailure) -> Generator[Event, None, StateChanged | None]:
         message = getattr(trouble.error, "message", "") or str(trouble.error)
         if trouble.passing:
             yield Noted(text=f"the connection to the cluster is lost ({message}); trying again", warning=True)

@@ -163,7 +163,7 @@ def _free_ports(host: str, count: int) -> list[int]:
     with ExitStack() as stack:
         ports: list[int] = []
         while len(ports) < count:
-            port = random.randrange(15_000, 32_000)
+            port = random.randrange(15_000, 29_000)  # node ports are above
             with contextlib.suppress(OSError):
                 stack.enter_context(socket.socket()).bind((host, port))
                 ports.append(port)

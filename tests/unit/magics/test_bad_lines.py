@@ -144,6 +144,7 @@ BAD: list[tuple[str, str]] = [
     ("%kaptain predict a", "EXPRESSION is missing"),
     ("%kaptain predict a nombre", "NameError: name 'nombre' is not defined"),
     ("%kaptain predict a 1 +", "SyntaxError"),
+    ("%kaptain predict a [[1]] --proba", "options stand before it"),
     ("%kaptain predict a 1 / 0", "ZeroDivisionError"),
     ("%kaptain predict a [[1]]", "there is no endpoint 'a'"),
     ("%kaptain canary a", "PERCENT is missing"),

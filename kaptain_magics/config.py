@@ -42,7 +42,7 @@ def _default_cache() -> str:
     return str(Path(base) / "kaptain")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)  # what is made costs time of %load_ext
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)  # each method costs time of %load_ext; eq is needed
 class Settings:
     """All settings with their defaults; the traits of ``%config KaptainMagics`` and their help are made from these.
 
@@ -107,6 +107,9 @@ class Settings:
     warm: bool = True
     on_interrupt: str = "stop"
     tracking_uri: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and vars(self) == vars(other)
 
     def __post_init__(self) -> None:
         from kaptain_magics.core.secrets import holds_password

@@ -118,6 +118,11 @@ class TrialChanged(Event, frozen=True, kw_only=True, tag="trial"):
     artifact_uri: str = ""
     best: bool = False
 
+    def latest(self, metric: str) -> float | None:
+        """Return a metric as it was reported last, which is that of the model that the trial saved."""
+        summary = self.metrics.get(metric)
+        return None if summary is None else summary.latest
+
 
 class ArtifactSaved(Event, frozen=True, kw_only=True, tag="artifact"):
     """A model was saved.
@@ -149,6 +154,7 @@ class EndpointChanged(Event, frozen=True, kw_only=True, tag="endpoint"):
         open_with: Command that opens the endpoint at port 8080 of this machine, where ``url`` is empty.
         traffic: Percent of requests by revision.
         reason: Why it is not ready.
+        needs_token: Whether requests need a token.
     """
 
     name: str
@@ -158,6 +164,7 @@ class EndpointChanged(Event, frozen=True, kw_only=True, tag="endpoint"):
     open_with: str = ""
     traffic: dict[str, int] = {}
     reason: str = ""
+    needs_token: bool = False
 
 
 class Noted(Event, frozen=True, kw_only=True, tag="note"):

@@ -29,7 +29,7 @@ def check_model_id(text: str) -> str:
     if not text.isprintable():
         raise ValueError("a model id has no line breaks and no control characters")
     if not text.strip() or any(part in ("", ".", "..") for part in text.split("/")):
-        raise ValueError("write letters, digits, - and /, as in dev/mnist")
+        raise ValueError("write letters, digits, '.', '_', '-' and '/', as in dev/mnist")
     return text
 
 

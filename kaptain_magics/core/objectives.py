@@ -102,7 +102,7 @@ def describe_objectives(objectives: Sequence[Objective]) -> str:
     first, *others = objectives
     if first.direction is infer(first.name):
         other = "max" if first.direction is Direction.MINIMIZE else "min"
-        why = f" (taken from its name; {first.name}:{other} would {_SUFFIXES[other]} it)"
+        why = f" (as its name suggests; {first.name}:{other} would {_SUFFIXES[other]} it)"
     else:
         why = " (as asked)"
     text = f"The study {first.direction}s {first.name}{why}."

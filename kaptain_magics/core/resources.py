@@ -55,7 +55,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for name in ("cpu_request", "cpu_limit", "memory_request", "memory_limit"):
             value = getattr(self, name)
             if value is not None:
-                quantity(value, name)
+                quantity(value, name.partition("_")[0])  # as the option is called
                 msgspec.structs.force_setattr(self, name, str(value))
         if isinstance(self.gpu_limit, bool) or not isinstance(self.gpu_limit, int) or self.gpu_limit < 0:
             raise ConfigError(f"gpus {self.gpu_limit!r} is not a whole number", "write 0, 1, 2 ...")

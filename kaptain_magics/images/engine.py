@@ -239,7 +239,7 @@ class Engine:
 
     def _unreachable(self) -> TargetError:
         return TargetError(
-            f"the Docker engine at {self.address or 'its usual address'} does not answer",
+            f"the Docker engine at {self.address or 'its default address'} does not answer",
             "start it (systemctl start docker, or Docker Desktop), or name another one with DOCKER_HOST",
         )
 

@@ -102,7 +102,9 @@ class Command(NamedTuple):
         """Return the text of ``--help``, ``?`` and the docstring."""
         names = [p.name if p.needed else f"[{p.name}]" for p in self.positionals]
         parts = [*names, *(["[options]"] if self.options else []), *([f"[{self.values} ...]"] if self.values else [])]
-        lines = [" ".join([self.name, *parts, *([self.rest] if self.rest else [])]), "", self.summary, ""]
+        lines = [" ".join([self.name, *parts, *([self.rest] if self.rest else [])]), "", self.summary]
+        if self.positionals or self.values:
+            lines.append("")
         lines += [_row(p.name, p.help) for p in self.positionals]
         if self.values:
             lines.append(_row(self.values, _VALUES[self.values]))

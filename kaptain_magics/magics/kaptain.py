@@ -86,10 +86,12 @@ def _attach(session: Session, workspace: Workspace, arguments: Arguments) -> Any
 
 def _stop(session: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
+    from kaptain_magics.core.states import RunState
 
     run = workspace.stop(arguments.positionals["RUN"])
     session.shown(run)
-    views.show_text(f"{run.name} {run.state}")
+    stopped = run.state is RunState.STOPPED
+    views.show_text(f"{run.name} stopped" if stopped else f"{run.name} was not stopped, it has {run.state}")
 
 
 def _resume(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
@@ -103,6 +105,8 @@ def _predict(session: Session, workspace: Workspace, arguments: Arguments) -> An
         value = eval(code, session.shell.user_global_ns, session.shell.user_ns)
     except Exception as error:  # whatever the person's expression raises is one line, as any mistake in a line
         what, hint = f"{type(error).__name__}: {error}", "write a Python expression"
+        if "--" in arguments.rest:
+            hint += "; options stand before it"
         name = getattr(error, "name", None) if isinstance(error, NameError) else None
         script = _script_with(workspace, str(arguments.positionals["NAME"]), name) if name else ""
         if script:

@@ -264,7 +264,7 @@ _VERBS = (
         "%kaptain logs",
         "Show the log of a run.",
         (_NEWEST,),
-        (Option("lines", "only the last lines, so many", "N", readers.whole(1, 10_000_000)), *_WHERE),
+        (Option("lines", "show only the last N lines", "N", readers.whole(1, 10_000_000)), *_WHERE),
     ),
     Command(
         "%kaptain attach",

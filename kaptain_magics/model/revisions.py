@@ -59,7 +59,8 @@ def choose_revision(
         return Choice(named, (Noted(text=f"deploying {_described(named)}, as named"),))
     if not known:
         raise ModelError(
-            f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}, or name --model-uri"
+            f"{model_id} has no saved model",
+            f"train it and save the model: %%kaptain_train {model_id} --model VARIABLE; or name --model-uri",
         )
     chosen, note = (known[-1], _newest(known)) if newest else _best(context, known)
     return Choice(chosen, (*_later_runs(context, model_id, chosen, known), note))

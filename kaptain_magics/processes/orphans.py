@@ -41,7 +41,7 @@ def end_job(pid: int, mark: str, others: Container[int], alone: bool) -> None:
     started = time.monotonic()
     while mark and time.monotonic() < started + _LONGEST:
         marks = {child: mark_of(child) for child in _children() if child not in others}
-        marks = {child: its for child, its in marks.items() if _lives(child)}
+        marks = {child: its for child, its in marks.items() if _is_alive(child)}
         left = [child for child, its in marks.items() if its in doomed]
         for child in left:
             with contextlib.suppress(OSError):
@@ -76,7 +76,7 @@ def _children() -> list[int]:
     return []
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     """Whether a child has not ended; one that has is reaped."""
     with contextlib.suppress(ChildProcessError):
         return not os.waitpid(pid, os.WNOHANG)[0]

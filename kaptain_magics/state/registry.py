@@ -135,7 +135,8 @@ class Registry:
         """
         record = _read(self._endpoints / f"{endpoint_name(name)}.json", EndpointRecord)
         if record is None:
-            hint = did_you_mean(name, [e.name for e in self.endpoints()]) or f"deploy it first: %kaptain_deploy {name}"
+            known = did_you_mean(name, [e.name for e in self.endpoints()])
+            hint = known or f"%kaptain endpoints lists them, %kaptain_deploy {name} deploys it"
             raise NotFoundError(f"there is no endpoint {name!r}", hint)
         return record
 

@@ -29,7 +29,7 @@ def run(context: RunContext) -> StateChanged:
     if not isinstance(target, ServingTarget):
         raise TargetError(f"target {target.name} does not serve models", "deploy on another one with --on")
     uri = f"{context.settings.models_uri}/{requested.model_id}/deploy/{requested.revision}"
-    context.say_first()
+    context.emit_notes()
     context.note(f"Building deployment artifacts and uploading to {uri}")
     context.store.copy(requested.artifact_uri, uri)
     spec = place_serving_files(context.store, msgspec.structs.replace(requested, artifact_uri=uri))

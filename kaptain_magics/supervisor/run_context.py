@@ -67,7 +67,7 @@ class RunContext:
         finally:
             ended.set()
 
-    def say_first(self) -> None:
+    def emit_notes(self) -> None:
         """Write what was chosen or taken over when the run was planned."""
         for note in self.record.notes:
             self.emit(note)

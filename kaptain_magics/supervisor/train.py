@@ -19,7 +19,7 @@ def run(context: RunContext) -> StateChanged:
     """Run the job to its end, note its model as a revision, and return the run's last state."""
     job = context.record.job
     assert job is not None
-    context.say_first()
+    context.emit_notes()
     context.note(f'Submitting a new training job "{job.name}".')
     ref = context.target.submit(job)
     try:

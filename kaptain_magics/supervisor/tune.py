@@ -33,7 +33,7 @@ def run(context: RunContext) -> StateChanged:
     if isinstance(target, WarmStart):
         target.warm_up(spec.job)
     context.note(describe_objectives(spec.directed))
-    context.say_first()
+    context.emit_notes()
     earlier = _earlier(context, spec)
     native = target if isinstance(target, NativeTuner) and not earlier and target.can_tune(spec) else None
     tuner = Tuner.KATIB if native is not None else Tuner.OURS

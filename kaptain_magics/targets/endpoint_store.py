@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import msgspec
 
+from kaptain_magics.core.events import EndpointChanged
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec
-from kaptain_magics.errors import NotFoundError, ServingError, StateError
+from kaptain_magics.core.states import EndpointState
+from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, StateError
 from kaptain_magics.files import write_whole
+from kaptain_magics.targets.base import EndpointStatus
 
 _D = TypeVar("_D", bound=msgspec.Struct)
 _OWN = ("127.", "localhost", "::1")  # beginnings of addresses that only this machine reaches
@@ -84,6 +89,14 @@ class EndpointStore(Generic[_D]):
         return {"Authorization": f"Bearer {path.read_text()}"} if path.exists() else {}
 
 
+def changed(status: EndpointStatus) -> EndpointChanged:
+    """Return the event that says how an endpoint is now."""
+    token = bool(status.headers)
+    return EndpointChanged(
+        name=status.name, state=status.state, url=status.url, traffic=status.traffic, needs_token=token
+    )
+
+
 def check_deployment(spec: EndpointSpec, alive: bool) -> None:
     """Look whether a revision may be deployed.
 
@@ -146,3 +159,16 @@ def url_of(host: str, port: int, spec: EndpointSpec) -> str:
     base = f"http://[{host}]" if ":" in host else f"http://{host}"
     path = f"/v1/models/{spec.name}:predict" if spec.protocol == "v1" else f"/v2/models/{spec.name}/infer"
     return f"{base}:{port}{path}"
+
+
+def after_failure(endpoint: Callable[[str], EndpointStatus], name: str, error: KaptainError) -> EndpointChanged:
+    """Return how an endpoint is after a deployment that failed: as before, if it was there.
+
+    Args:
+        endpoint: Asks for an endpoint as it is now.
+        name: Its name.
+        error: Why the deployment failed.
+    """
+    with suppress(KaptainError):
+        return changed(endpoint(name))
+    return EndpointChanged(name=name, state=EndpointState.FAILED, reason=error.message)

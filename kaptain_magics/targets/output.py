@@ -103,7 +103,7 @@ class OutputReader:
         if fact.get("kind") == "fetched":
             self.fetched = str(fact.get("sha256", ""))
         if isinstance(event, ArtifactSaved) and not self._is_ours(event.uri):
-            text = f"ignored a model that the job reported at {event.uri[:200]}: its place is {self._upload_uri}"
+            text = f"ignored a model that the job reported at {event.uri[:200]}, expected {self._upload_uri}"
             event = Noted(text=text, warning=True)
         if isinstance(event, MetricReported):
             self._announced[event.name, event.value] += 1

@@ -134,7 +134,7 @@ def ask(status: EndpointStatus, rows: Any) -> list[int]:
     return [int(mark) for mark in marks]
 
 
-class Asking:
+class ConstantRequests:
     """Clients that ask without pause while something is done to an endpoint."""
 
     def __init__(self, status: EndpointStatus, clients: int = 3) -> None:
@@ -156,7 +156,7 @@ class Asking:
             with self._turn:
                 self.answers[mark] += 1
 
-    def __enter__(self) -> Asking:
+    def __enter__(self) -> ConstantRequests:
         for thread in self._threads:
             thread.start()
         self.more()
@@ -270,7 +270,7 @@ class ServingTargetSuite:
 
     def test_replace_without_a_lost_request(self, serving_rig: ServingRig, target: ServingTarget, name: str) -> None:
         status = self.deploy(target, serving_rig.spec(name, 1))
-        with Asking(status) as asking:
+        with ConstantRequests(status) as asking:
             for number in (2, 3):
                 after = self.deploy(target, serving_rig.spec(name, number, replace=True))
                 assert after.url == status.url
@@ -283,7 +283,7 @@ class ServingTargetSuite:
 
     def test_a_canary_gets_its_share(self, serving_rig: ServingRig, target: ServingTarget, name: str) -> None:
         status = self.deploy(target, serving_rig.spec(name, 1))
-        with Asking(status) as asking:
+        with ConstantRequests(status) as asking:
             after = self.deploy(target, serving_rig.spec(name, 2, canary_percent=30))
             assert after.url == status.url
             assert self.shared(serving_rig, after.traffic, {1: 70, 2: 30})
@@ -311,7 +311,7 @@ class ServingTargetSuite:
         self, serving_rig: ServingRig, target: ServingTarget, name: str
     ) -> None:
         status = self.deploy(target, serving_rig.spec(name, 1))
-        with Asking(status) as asking:
+        with ConstantRequests(status) as asking:
             self.deploy(target, serving_rig.spec(name, 2, canary_percent=50))
             asking.more()
             target.set_traffic(name, 0)

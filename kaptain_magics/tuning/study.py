@@ -28,7 +28,7 @@ from kaptain_magics.targets.base import Target
 from kaptain_magics.tuning.algorithms import make_search, make_stopper
 from kaptain_magics.tuning.checks import check_study
 from kaptain_magics.tuning.study_notes import NoteFilter, without_steps
-from kaptain_magics.tuning.trial import Trial, objective_value, same_but_for_numbers
+from kaptain_magics.tuning.trial import Trial, same_but_for_numbers
 
 _TICK = 0.1  # seconds between looks at ``stopping`` and the clock
 _SAME_FAILURES = 2  # first trials that fail for the same reason end the study,
@@ -215,10 +215,10 @@ class _Loop:
         """Submit a trial's job and pass its events on; runs in the trial's own thread."""
         try:
             try:
-                trial.ref = self._target.submit(trial.job)
+                ref = trial.submit(self._target)
                 if trial.halted.is_set():
-                    self._target.stop(trial.ref)
-                for event in self._target.follow(trial.ref):
+                    self._target.stop(ref)
+                for event in self._target.follow(ref):
                     if not isinstance(event, LogWritten):
                         self._inbox.put((trial, event))
                     elif event.text:
@@ -290,11 +290,11 @@ class _Loop:
     def _observed_value(self, trial: TrialChanged) -> float | None:
         """Return the value that the search and the stopping rule learn from an ended trial."""
         measured = trial.state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)
-        return objective_value(trial, self._spec.objectives[0]) if measured else None
+        return trial.latest(self._spec.objectives[0]) if measured else None
 
     def _update_best(self, trial: TrialChanged) -> bool:
         """Keep a succeeded trial where it is the best so far; returns whether it is."""
-        value = objective_value(trial, self._spec.objectives[0]) if trial.state is TrialState.SUCCEEDED else None
+        value = trial.latest(self._spec.objectives[0]) if trial.state is TrialState.SUCCEEDED else None
         best = self._best_value()
         if value is None or (best is not None and not self._spec.direction.better(value, best)):
             return False
@@ -302,7 +302,7 @@ class _Loop:
         return True
 
     def _best_value(self) -> float | None:
-        return objective_value(self._best, self._spec.objectives[0]) if self._best else None
+        return self._best.latest(self._spec.objectives[0]) if self._best else None
 
     def _count(self, state: TrialState) -> None:
         self._counts[state] = self._counts.get(state, 0) + 1

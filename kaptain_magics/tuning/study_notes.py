@@ -7,7 +7,6 @@ from collections.abc import Callable
 from kaptain_magics.core.events import Event, Noted, TrialChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import Direction, RunState, TrialState
-from kaptain_magics.tuning.trial import objective_value
 
 _MAX_NOTES = 50  # different notes of trials that are shown
 
@@ -55,7 +54,7 @@ class StudyWatch:
         self._emit(event)
         if not isinstance(event, TrialChanged) or event.state is not TrialState.SUCCEEDED:
             return
-        value = objective_value(event, self._spec.objectives[0])
+        value = event.latest(self._spec.objectives[0])
         if value is not None:
             self._values[event.number] = value
         self._missing -= set(event.metrics)

@@ -15,7 +15,7 @@ from kaptain_magics.core.metric_lines import explain_missing
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.files import open_append, private_folder
-from kaptain_magics.targets.base import JobRef
+from kaptain_magics.targets.base import JobRef, Target
 
 _SEEN_AT_MOST = 20  # names of metrics that are remembered for a message
 _LOG_TAIL = 64 * 1024
@@ -129,6 +129,12 @@ class Trial:
         log = _end_of(Path(self.job.folder) / "log.txt")
         return explain_missing(self._objectives[0], log, [*self._metrics, *self._others])
 
+    def submit(self, target: Target) -> JobRef:
+        """Submit the job, whose folder is there then."""
+        private_folder(Path(self.job.folder))
+        self.ref = ref = target.submit(self.job)
+        return ref
+
     def write_log(self, text: str) -> None:
         """Append to the log in the trial's folder, for targets whose jobs do not write it there themselves."""
         folder = Path(self.job.folder)
@@ -160,12 +166,6 @@ def _end_of(log: Path) -> str:
             return file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-
-
-def objective_value(trial: TrialChanged, objective: str) -> float | None:
-    """Return what a trial is worth: the objective that it reported last, which is that of the model it saved."""
-    summary = trial.metrics.get(objective)
-    return None if summary is None else summary.latest
 
 
 def same_but_for_numbers(one: str, other: str) -> bool:

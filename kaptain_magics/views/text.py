@@ -39,9 +39,10 @@ def parameters_line(trial: TrialChanged) -> str:
     return " ".join(f"{name}={value}" for name, value in trial.parameters.items())
 
 
-def curl_line(url: str) -> str:
-    """Return a shell command that asks an endpoint."""
-    return f"curl -s {url} -H 'Content-Type: application/json' -d @input.json"
+def curl_line(url: str, needs_token: bool = False) -> str:
+    """Return a shell command that asks an endpoint; a token is taken from the variable ``KAPTAIN_TOKEN``."""
+    bearer = ' -H "Authorization: Bearer $KAPTAIN_TOKEN"' if needs_token else ""
+    return f"curl -s {url} -H 'Content-Type: application/json'{bearer} -d @input.json"
 
 
 def addresses(endpoint: EndpointChanged) -> list[tuple[str, str]]:
@@ -52,7 +53,7 @@ def addresses(endpoint: EndpointChanged) -> list[tuple[str, str]]:
     if endpoint.open_with:
         pairs.append(("Open it here", endpoint.open_with))
     url = endpoint.url or (_OPENED + urlsplit(endpoint.cluster_url).path if endpoint.open_with else "")
-    return [*pairs, ("Try it", curl_line(url))] if url else pairs
+    return [*pairs, ("Try it", curl_line(url, endpoint.needs_token))] if url else pairs
 
 
 def attach_line(view: RunView) -> str:

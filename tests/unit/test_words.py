@@ -39,7 +39,7 @@ MESSAGES = {  # expression: what to write instead
 }
 CLASSES = {
     *("Asked", "Book", "Gentle", "Insides", "Inside", "Plannable", "Screen", "Surroundings", "Teller", "Told", "Wish"),
-    *("ClusterKeeper", "Housekeeping", "Workshop"),
+    *("ClusterKeeper", "Housekeeper", "Housekeeping", "Outlet", "Workshop"),
 }
 NAMES = {
     *("about", "anew", "appearing", "asked", "at_hand", "deaf", "found", "heard", "last_words", "look_around"),

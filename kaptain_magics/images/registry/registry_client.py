@@ -203,7 +203,7 @@ class Registry:
             try:
                 self._fill(image, _location(opened), digest, size, open_at, progress)
                 return
-            except _LostError:
+            except _UploadLostError:
                 if self.has_blob(image, digest):  # its last answer was lost, not the blob
                     return
         raise ImageError(f"the registry {self.name} lost an upload {_TRIES} times", "try again later")
@@ -231,7 +231,7 @@ class Registry:
             body=last,
         )
         if answer.status == 404:
-            raise _LostError
+            raise _UploadLostError
         progress("")
 
     def _pieces(
@@ -266,7 +266,7 @@ class Registry:
         """Ask how much of an upload has arrived."""
         answer = self._http.request("GET", place, scope=_push(image), expect=(204, 404))
         if answer.status == 404:
-            raise _LostError
+            raise _UploadLostError
         arrived = re.search(r"-(\d+)$", answer.headers.get("Range", ""))
         last = int(arrived[1]) if arrived else 0
         return answer.headers.get("Location") or place, last + 1 if last else 0
@@ -305,7 +305,7 @@ class Registries:
         return self._access.logins.of(image.registry) is not None
 
 
-class _LostError(Exception):
+class _UploadLostError(Exception):
     """The registry does not know an upload any more."""
 
 

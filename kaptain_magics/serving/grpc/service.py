@@ -144,7 +144,7 @@ class GrpcServer:
         await self._server.stop(0)
         await self._successor.close()
 
-    def hurry(self) -> None:
+    def stop_waiting(self) -> None:
         """Wait for clients no longer."""
         self._hurry.set()
 

@@ -51,5 +51,5 @@ def demand_token(host: str, token: str, insecure: bool) -> None:
     """
     if not token and not insecure and not host.startswith(_LOOPBACK):
         raise ServingError(
-            f"listening on {host} needs a token", "set KAPTAIN_TOKEN, or say --insecure where the network is safe"
+            f"listening on {host} needs a token", "set KAPTAIN_TOKEN, or pass --insecure where the network is safe"
         )

@@ -55,7 +55,7 @@ def handled(model: TorchModel, folder: Path, weights: Path, handler: str) -> Loa
         manifest={"model": {"serializedFile": weights.name, "handler": file.name}},
         model_yaml_config={},
     )
-    return Handled(model, classes[0]() if classes else module, context)
+    return HandlerModel(model, classes[0]() if classes else module, context)
 
 
 def _class_names(folder: Path) -> list[str]:
@@ -71,7 +71,7 @@ def _last(name: Any) -> str:
     return str(name[-1] if isinstance(name, list) else name)
 
 
-class Handled:
+class HandlerModel:
     """A model behind a handler of a file."""
 
     batchable = False

@@ -9,8 +9,7 @@ from pathlib import Path
 import msgspec
 
 from kaptain_magics.errors import IntegrityError, ObjectMissingError
-
-_MANIFEST = "kaptain-manifest.json"
+from kaptain_magics.runtime.manifest import MANIFEST
 
 
 class _Manifest(msgspec.Struct):
@@ -49,15 +48,15 @@ def verify_artifact(folder: Path, files: Mapping[str, str]) -> Path:
                 "deploy another revision or train again",
             )
     present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
-    if files and (foreign := sorted(present - files.keys() - {_MANIFEST})):
+    if files and (foreign := sorted(present - files.keys() - {MANIFEST})):
         raise IntegrityError(f"{foreign[0]} was not saved with the model", "remove it or save the model again")
     return folder
 
 
 def _manifest(folder: Path) -> dict[str, str]:
     try:
-        return msgspec.json.decode((folder / _MANIFEST).read_bytes(), type=_Manifest).files
+        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=_Manifest).files
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.MsgspecError) as error:
-        raise IntegrityError(f"{_MANIFEST} in {folder} cannot be read: {error}", "save the model again") from error
+        raise IntegrityError(f"{MANIFEST} in {folder} cannot be read: {error}", "save the model again") from error

@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--framework", metavar="NAME", help="sklearn, xgboost, lightgbm, onnx, pytorch, tensorflow, mlflow or python")
     add("--version", metavar="NAME", help="name of the model's version (1)")
     add("--config", metavar="NAME=VALUE", action="append", help="option of the loader, such as signature=...")
-    add("--host", metavar="ADDRESS", help="address to listen on (127.0.0.1); beyond it a token is due")
+    add("--host", metavar="ADDRESS", help="address to listen on (127.0.0.1); any other needs a token")
     add("--port", type=int, metavar="N", help="port to listen on (8080); 0 takes a free one")
     add("--grpc-port", type=int, metavar="N", help="port of the gRPC service (none)")
     add("--workers", type=int, metavar="N", help="server processes (1)")

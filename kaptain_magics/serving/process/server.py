@@ -110,7 +110,7 @@ class Server:
     def _end(self) -> None:
         self._stop.set()
         if self._grpc is not None:
-            self._grpc.hurry()
+            self._grpc.stop_waiting()
 
     def stop(self) -> None:
         """End after the requests in flight; may be called from any thread."""

@@ -171,6 +171,6 @@ class Workers:
                 self._code = 1
                 self._stop()
             else:
-                logger.error("worker %d ended with code %d: another one takes its place", worker, code)
+                logger.error("worker %d ended with code %d: starting another one", worker, code)
                 self._fork(worker)
                 self.command({"do": "accept" if self._accepting else "adopt" if self._commanded else "status"})

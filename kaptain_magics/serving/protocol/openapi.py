@@ -102,7 +102,7 @@ def describe_api(model: str, version: str) -> dict[str, Any]:
     """Return the description of a server, with the paths of its model."""
     v2, v1 = f"/v2/models/{model}", f"/v1/models/{model}"
     paths = {
-        "/v2/health/live": {"get": _operation("Whether the server lives", "Live")},
+        "/v2/health/live": {"get": _operation("Whether the server is alive", "Live")},
         "/v2/health/ready": {"get": _operation("Whether the server can answer", "Ready")},
         "/v2": {"get": _operation("The server's metadata", "Server")},
         "/metrics": {"get": _operation("Counters for Prometheus", "")},

@@ -26,7 +26,7 @@ def advice(shape: Shape, expected: Shape) -> str:
     """
     order = _order(shape, expected)
     if order is not None:
-        return f"if its axes only stand in another order: np.transpose(x, {order})"
+        return f"if only the order of its axes differs: np.transpose(x, {order})"
     inner = expected[1:]
     if not inner or any(size < 0 for size in inner):
         return ""

@@ -254,7 +254,7 @@ class Router:
             try:
                 answer = await read_head(back, request=False)
                 if answer is None:
-                    raise RequestError(503, "the server went away")
+                    raise RequestError(503, "the server closed the connection")
                 if not pump.done():  # refused before it was read: the rest of the body is of no use
                     answer = answer._replace(close=True)
                     head = head._replace(close=True)

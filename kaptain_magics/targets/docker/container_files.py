@@ -19,6 +19,7 @@ from kaptain_magics.files import disk_error, private_folder
 from kaptain_magics.images.build_context import FOLDER, RUNTIME, Entry, runtime_entries, script_entries
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.tar_files import folder_info, write_tar
+from kaptain_magics.runtime.manifest import MANIFEST
 from kaptain_magics.targets.docker.container_settings import AUTHORITIES, FETCHED, SENT
 from kaptain_magics.targets.reading import place_fetched
 
@@ -95,7 +96,7 @@ def copy_artifact_out(engine: Engine, container: Container, saved: ArtifactSaved
         TargetError: The engine does not answer, or the disk is full.
     """
     target = local_folder(saved.uri)
-    if target is None or (target / "kaptain-manifest.json").exists():
+    if target is None or (target / MANIFEST).exists():
         return
     private_folder(target.parent)
     staging = Path(tempfile.mkdtemp(prefix=".kaptain-part-", dir=target.parent))

@@ -27,7 +27,16 @@ from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.docker.endpoint_containers import EndpointContainers
 from kaptain_magics.targets.docker.endpoint_record import EndpointRecord, Revision
 from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
-from kaptain_magics.targets.endpoint_store import EndpointStore, check_deployment, check_percentage, no_canary, url_of
+from kaptain_magics.targets.endpoint_store import (
+    EndpointStore,
+    after_failure,
+    changed,
+    check_deployment,
+    check_percentage,
+    no_canary,
+    url_of,
+)
+from kaptain_magics.targets.server_options import GRPC_PORT
 
 _PATIENCE = 120.0  # seconds for another process that changes the same endpoint
 
@@ -71,15 +80,14 @@ class DockerServing:
             yield Noted(text=f"Waiting for the server of {endpoint.name} to load its model.")
             self._servers.wait_ready(revision.server, endpoint.timeout, self._stop_if_cancelled)
             yield from self._give_requests(endpoint, revision, image, started)
-            status = self.endpoint(endpoint.name)
-            yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
+            yield changed(self.endpoint(endpoint.name))
             yield StateChanged(state=RunState.SUCCEEDED)
         except CancelledError:
             stopped = ServingError("the deployment was stopped")
-            yield self._unchanged(endpoint.name, stopped)
+            yield after_failure(self.endpoint, endpoint.name, stopped)
             yield StateChanged(state=RunState.STOPPED, reason=stopped.message)
         except KaptainError as error:
-            yield self._unchanged(endpoint.name, error)
+            yield after_failure(self.endpoint, endpoint.name, error)
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
         finally:
             self._servers.remove(started)
@@ -174,7 +182,7 @@ class DockerServing:
                 self._retire_others(deployed, after)
             except TargetError as error:
                 hint = "%kaptain clean --force removes it"
-                text = f"a container of the revision before could not be removed: {error.message}"
+                text = f"a container of the previous revision could not be removed: {error.message}"
                 yield Noted(text=text, warning=True, hint=hint)
 
     def _route(
@@ -215,13 +223,6 @@ class DockerServing:
 
     # ---- what a server needs -------------------------------------------------------------------------------------
 
-    def _unchanged(self, name: str, error: KaptainError) -> Event:
-        """Return how the endpoint is after a deployment that failed: as before, if it was there."""
-        with suppress(KaptainError):
-            status = self.endpoint(name)
-            return EndpointChanged(name=name, state=status.state, url=status.url, traffic=status.traffic)
-        return EndpointChanged(name=name, state=EndpointState.FAILED, reason=error.message)
-
     def _remove_rest(self, name: str) -> None:
         with suppress(KaptainError):
             self._servers.remove_volume(name)
@@ -259,5 +260,5 @@ def _notes(spec: EndpointSpec) -> Iterator[Event]:
         yield Noted(text="the docker target has one replica: replica options are ignored", warning=True, hint=hint)
     if spec.transformer:
         yield Noted(text="the docker target has no transformers: it is ignored", warning=True)
-    if "grpc_port" in spec.serving_config:
-        yield Noted(text="the docker target serves over HTTP only: grpc_port is ignored", warning=True)
+    if GRPC_PORT in spec.serving_config:
+        yield Noted(text=f"the docker target serves over HTTP only: {GRPC_PORT} is ignored", warning=True)

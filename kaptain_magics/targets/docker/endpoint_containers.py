@@ -29,6 +29,7 @@ from kaptain_magics.targets.docker.container_files import archive, copy_in, copy
 from kaptain_magics.targets.docker.endpoint_record import EndpointRecord, Revision
 from kaptain_magics.targets.docker.ready_images import ReadyImage
 from kaptain_magics.targets.reading import explain
+from kaptain_magics.targets.server_options import common_options
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -81,14 +82,8 @@ class EndpointContainers:
         settings = self._server(spec, image, name)
         given = self._config.variables(spec) | ({"KAPTAIN_TOKEN": token} if token else {})
         options = {
-            "model_name": spec.name,
-            "folder": MODEL,
-            "framework": spec.framework.value,
-            "version": spec.revision,
-            "files": spec.files,
-            "serving_config": {k: v for k, v in spec.serving_config.items() if k != "grpc_port"},
+            **common_options(spec, MODEL),
             "port": 0,
-            "workers": spec.workers,
             "drain_seconds": _DRAIN,
             "private": _private(name),
             "control": _control(name),

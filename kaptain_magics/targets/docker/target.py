@@ -38,7 +38,7 @@ class DockerTarget(DockerJobs, DockerServing):
             info = self._engine.info
         except TargetError as error:
             return [Check("engine", False, error.message, error.hint)]
-        address = self._engine.address or "the usual address"
+        address = self._engine.address or "the default address"
         checks = [Check("engine", True, f"Docker {info.get('ServerVersion', '?')} at {address}")]
         checks.append(
             Check(

@@ -16,7 +16,7 @@ from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import KubernetesJobs
 from kaptain_magics.targets.kubernetes.manifests.secret_manifests import masked
 from kaptain_magics.targets.kubernetes.studies.katib import KatibTuner
 from kaptain_magics.targets.kubernetes.upkeep.cluster_doctor import Doctor
-from kaptain_magics.targets.kubernetes.upkeep.housekeeper import Housekeeper
+from kaptain_magics.targets.kubernetes.upkeep.inventory import Inventory
 
 
 class KubernetesTarget:
@@ -32,7 +32,7 @@ class KubernetesTarget:
     def __init__(self, config: TargetConfig) -> None:
         self.session = ClusterSession(config)
         self.jobs = KubernetesJobs(self.session)
-        self.keeper = Housekeeper(self.session)
+        self.inventory = Inventory(self.session)
         self.tuner = KatibTuner(self.session, self.jobs)
         self.serving = KubernetesServing(self.session)
 
@@ -139,16 +139,16 @@ class KubernetesTarget:
 
     def list_resources(self, *kinds: str) -> list[str]:
         """Return a line for every object that was made by Kaptain, of these kinds or of all."""
-        return self.keeper.list_resources(*kinds)
+        return self.inventory.list_resources(*kinds)
 
     def delete_resource(self, kind: str, name: str) -> list[str]:
         """Remove one object; returns a line for what was removed."""
-        return self.keeper.delete_resource(kind, name)
+        return self.inventory.delete_resource(kind, name)
 
     def delete_all(self, kinds: Sequence[str], force: bool = False) -> list[str]:
         """Remove the ended (not ready) objects of these kinds, with ``force`` all; returns a line for each."""
-        return self.keeper.delete_all(kinds, force)
+        return self.inventory.delete_all(kinds, force)
 
     def clean(self, force: bool = False) -> list[str]:
         """Find what runs of this state folder left behind and, with ``force``, remove it; returns a line for each."""
-        return self.keeper.clean(force)
+        return self.inventory.clean(force)

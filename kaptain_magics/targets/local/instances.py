@@ -67,7 +67,7 @@ class _Sockets(msgspec.Struct):
     private: str = ""
 
 
-class Ended(msgspec.Struct):
+class ExitRecord(msgspec.Struct):
     """How a process ended, as the worker that it was forked from wrote it down."""
 
     exit: int
@@ -128,9 +128,9 @@ class Instance:
         return _read(self.state, ServerInfo)
 
     @property
-    def ended(self) -> Ended | None:
+    def ended(self) -> ExitRecord | None:
         """How the process ended, where somebody was there to see it."""
-        return _read(self.exit, Ended)
+        return _read(self.exit, ExitRecord)
 
     def ask(self, command: Mapping[str, Any], timeout: float = 15.0) -> dict[str, Any]:
         """Send a command; empty when the process does not answer."""
@@ -207,10 +207,10 @@ def launch_process(module: str, argv: Sequence[str], env: Mapping[str, str], log
             cwd=log.parent,
             start_new_session=True,
         )
-    return _Outliving(process)
+    return _DetachedProcess(process)
 
 
-class _Outliving:
+class _DetachedProcess:
     """A child that may outlive its parent without a warning."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:

@@ -22,6 +22,8 @@ from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, Sta
 from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.endpoint_store import (
     EndpointStore,
+    after_failure,
+    changed,
     check_deployment,
     check_percentage,
     no_canary,
@@ -40,6 +42,7 @@ from kaptain_magics.targets.local.instances import (
 )
 from kaptain_magics.targets.local.local_traffic import DRAIN, LocalTraffic, port_of
 from kaptain_magics.targets.local.server_environment import artifact, environment, is_free
+from kaptain_magics.targets.server_options import GRPC_PORT, common_options
 
 
 class LocalServing:
@@ -99,11 +102,10 @@ class LocalServing:
             placed = self._start(endpoint, servers)
             self._put(endpoint, placed)
             servers.clear()
-            status = self.endpoint(endpoint.name)
-            yield EndpointChanged(name=status.name, state=status.state, url=status.url, traffic=status.traffic)
+            yield changed(self.endpoint(endpoint.name))
             yield StateChanged(state=RunState.SUCCEEDED)
         except KaptainError as error:
-            yield self._failed(endpoint.name, error)
+            yield after_failure(self.endpoint, endpoint.name, error)
             stopped = self._cancelled.is_set()
             state = RunState.STOPPED if stopped else RunState.FAILED
             yield StateChanged(state=state, reason=error.message, hint=error.hint)
@@ -233,15 +235,9 @@ class LocalServing:
         instance = Instance.make(self._folder / spec.name)
         servers.append(instance)
         options: dict[str, Any] = {
-            "model_name": spec.name,
-            "folder": str(folder),
-            "framework": spec.framework.value,
-            "version": spec.revision,
-            "files": spec.files,
-            "serving_config": {k: v for k, v in spec.serving_config.items() if k != "grpc_port"},
+            **common_options(spec, str(folder)),
             "host": spec.host,
             "port": port,
-            "workers": spec.workers,
             "drain_seconds": DRAIN,
             "private": str(instance.private),
             "control": str(instance.control),
@@ -251,8 +247,8 @@ class LocalServing:
             "state": str(instance.state),
             "failure": str(instance.failure_file),
         }
-        if "grpc_port" in spec.serving_config:
-            options["grpc_port"] = int(spec.serving_config["grpc_port"])
+        if GRPC_PORT in spec.serving_config:
+            options[GRPC_PORT] = int(spec.serving_config[GRPC_PORT])
         started = instance.start(self._launch, SERVER, options, environment(spec, token, self._variables(spec)), python)
         wait_ready(instance, started, time.monotonic() + spec.timeout, self._cancelled.is_set)
         return Placed(spec, instance.folder.name)
@@ -310,13 +306,6 @@ class LocalServing:
         if deployed.router and not self._traffic.instance(name, deployed.router).alive:
             return "the router of its canary was killed", f"%kaptain promote {name}, or %kaptain rollback {name}"
         return "", ""
-
-    def _failed(self, name: str, error: KaptainError) -> Event:
-        """Return how the endpoint is after a deployment that failed: as before, if it was there."""
-        with suppress(KaptainError):
-            status = self.endpoint(name)
-            return EndpointChanged(name=name, state=status.state, url=status.url, traffic=status.traffic)
-        return EndpointChanged(name=name, state=EndpointState.FAILED, reason=error.message)
 
     def _sweep(self, name: str) -> None:
         """Remove the folders of servers that have left; only in turn, while no other deployment starts a server."""

@@ -196,6 +196,13 @@ def test_an_interrupt_can_leave_the_run_alone(notebook: Notebook) -> None:
     assert run.state is RunState.STOPPED
 
 
+def test_a_run_that_has_ended_is_not_called_stopped(notebook: Notebook, capsys: Capture) -> None:
+    run = notebook.run("%%kaptain_train dev/ended\nprint(1)\n")
+    capsys.readouterr()
+    notebook.run("%kaptain stop dev/ended")
+    assert capsys.readouterr().out == f"{run.name} was not stopped, it has succeeded\n"
+
+
 def test_a_second_interrupt_loses_nothing(notebook: Notebook) -> None:
     stubborn = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SLOW
     error = interrupted(notebook, "%%kaptain_train dev/stubborn\n" + stubborn, "stop")

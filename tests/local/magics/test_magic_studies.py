@@ -30,7 +30,7 @@ def lines(study: Study, warning: bool = False) -> list[str]:
 def test_a_loss_is_minimized_and_that_is_the_first_line(notebook: Notebook, capsys: Capture) -> None:
     write("c = 0.5\nprint(f'loss={c}')\n")
     study = notebook.run(f"%kaptain_tune dev/loss c=Discrete([0.1,0.5,0.9]) --objective loss {GRID}")
-    first = "The study minimizes loss (taken from its name; loss:max would maximize it)."
+    first = "The study minimizes loss (as its name suggests; loss:max would maximize it)."
     assert lines(study)[:2] == [first, "The grid has 3 combinations: 3 trials instead of 16."]
     assert study.best_parameters == {"c": 0.1}
     shown = capsys.readouterr().out

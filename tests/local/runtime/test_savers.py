@@ -1,4 +1,4 @@
-"""What can be saved and what is refused; the frameworks' own formats are tested in tests/frameworks."""
+"""What can be saved and what is refused; the frameworks' own formats are tested in tests/parts/frameworks."""
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ def test_several_workers(tmp_path: Path) -> None:
         second = until(lambda: found if (found := both()) and found != first else None, 60, "replaced")
         assert second is not None
         assert max(first) in second
-        assert "another one takes its place" in server.log
+        assert "starting another one" in server.log
     for pid in first | second:
         until(lambda pid=pid: not psutil.pid_exists(pid), 30, "worker ended")  # type: ignore[misc]
 

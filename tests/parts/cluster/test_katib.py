@@ -284,7 +284,7 @@ def test_what_katib_would_refuse_ends_the_study_before_it_starts(notebook: Noteb
     error = notebook.error(f"{line} tpe --algorithm-setting n_startup_trials=3")  # the loop here has it
     assert "Katib's tpe has no setting 'n_startup_trials'" in str(error)
     said = [event.text for event in notebook.variables["_kaptain"].folder.events() if isinstance(event, Noted)]
-    assert said == ["The study minimizes loss (taken from its name; loss:max would maximize it)."]
+    assert said == ["The study minimizes loss (as its name suggests; loss:max would maximize it)."]
     error = notebook.error(f"{line} hyperband --algorithm-setting r_l=9")
     assert "Katib's hyperband needs resource_name" in str(error)
     assert kernel_namespace.list("Experiment") == []

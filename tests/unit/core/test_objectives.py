@@ -54,7 +54,7 @@ def test_contradictions_are_refused() -> None:
 
 def test_what_was_taken_is_said_with_the_way_to_say_otherwise() -> None:
     assert describe_objectives(read_objectives(["val_loss"])) == (
-        "The study minimizes val_loss (taken from its name; val_loss:max would maximize it)."
+        "The study minimizes val_loss (as its name suggests; val_loss:max would maximize it)."
     )
     assert describe_objectives(read_objectives(["loss:max", "mae", "f1"])) == (
         "The study maximizes loss (as asked). "

@@ -63,7 +63,7 @@ def test_a_quota_that_can_never_do_is_lasting(asked: str, lasting: bool) -> None
     ("reason", "message", "sentence", "hint"),
     [
         ("FailedCreate", f"Error creating: {QUOTA}", "cpu and memory", "--cpu 0.5 --memory 1G"),
-        ("FailedCreate", 'Error creating: serviceaccount "x" not found', "the pod cannot be made", ""),
+        ("FailedCreate", 'Error creating: serviceaccount "x" not found', "the pod cannot be created", ""),
         ("FailedMount", 'MountVolume.SetUp failed for volume "payload"', "FailedMount", ""),
         ("FailedScheduling", "0/1 nodes are available: 1 Insufficient cpu.", "Insufficient cpu", "--cpu"),
         ("FailedScheduling", "1 Insufficient nvidia.com/gpu.", "gpu", "--gpus"),

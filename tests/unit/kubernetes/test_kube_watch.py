@@ -12,7 +12,7 @@ import pytest
 from kaptain_magics.errors import TargetError
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster, UnreachableError
 from kaptain_magics.targets.kubernetes.api.feed import Feed
-from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, Piece, Trouble
+from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, Piece, SourceFailure
 from kaptain_magics.targets.kubernetes.api.log_stamps import Stamps, nanoseconds
 from tests.unit.kubernetes.scripted_api import Answer, listing, pod, serve, silence, stamped
 
@@ -53,7 +53,7 @@ def test_a_broken_watch_goes_on_behind_the_last_change(serve: Any) -> None:
     with Feed(cluster) as feed:
         feed.watch("pods", "Pod")
         found = taken(feed, lambda items: versions(items) == ["1", "2", "8"])
-    assert not any(isinstance(item, Trouble) for item in found)
+    assert not any(isinstance(item, SourceFailure) for item in found)
     watches = [query["resourceVersion"] for key, query in script.asked if key == "pods?watch"]
     assert watches[:3] == ["1", "2", "7"]
     assert [key for key, _ in script.asked].count("pods") == 1
@@ -84,7 +84,7 @@ def test_what_is_forbidden_ends_the_watch(serve: Any) -> None:
     with Feed(cluster) as feed:
         feed.watch("events", "Event")
         (trouble,) = taken(feed, lambda items: bool(items))
-    assert isinstance(trouble, Trouble)
+    assert isinstance(trouble, SourceFailure)
     assert not trouble.passing
     assert isinstance(trouble.error, ApiError)
 
@@ -98,8 +98,8 @@ def test_an_outage_is_told_once_and_then_given_up(serve: Any) -> None:
     cluster = Cluster(Configuration(host=address), "demo")
     with Feed(cluster, patience=5.0) as feed:
         feed.watch("pods", "Pod")
-        found = taken(feed, lambda items: any(not i.passing for i in items if isinstance(i, Trouble)))
-    assert [item.passing for item in found if isinstance(item, Trouble)] == [True, False]
+        found = taken(feed, lambda items: any(not i.passing for i in items if isinstance(i, SourceFailure)))
+    assert [item.passing for item in found if isinstance(item, SourceFailure)] == [True, False]
     with pytest.raises(UnreachableError, match="does not answer"):
         cluster.request("GET", "/version", patience=0.2)
 

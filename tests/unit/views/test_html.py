@@ -17,7 +17,7 @@ from kaptain_magics.core.events import (
 )
 from kaptain_magics.core.states import Direction, EndpointState, RunState
 from kaptain_magics.views import html
-from kaptain_magics.views.fold import view_of
+from kaptain_magics.views.fold import EndpointView, view_of
 from tests.unit.views import stories
 from tests.unit.views.test_fold import fold, trial
 
@@ -97,6 +97,15 @@ def test_an_endpoint_s_card_has_url_and_curl_line(home: Path) -> None:
     page = Page(html.card(fold(stories.deployed(home)), 0))
     for part in ("ready", stories.URL, f"curl -s {stories.URL}", "b7d7f70c", "100 %"):
         assert part in page.text
+
+
+def test_the_curl_line_of_an_endpoint_with_a_token_takes_it_from_the_environment(home: Path) -> None:
+    view = fold(stories.deployed(home))
+    assert isinstance(view, EndpointView)
+    assert view.endpoint is not None
+    assert "Authorization" not in Page(html.card(view, 0)).text
+    view.endpoint = msgspec.structs.replace(view.endpoint, needs_token=True)
+    assert '-H "Authorization: Bearer $KAPTAIN_TOKEN"' in Page(html.card(view, 0)).text
 
 
 def test_a_running_run_says_how_to_attach(home: Path) -> None:

@@ -64,7 +64,7 @@ def refusal(code: int, message: str) -> tuple[str, str]:
     if match := _NO_NAMESPACE.search(message):
         return (
             f"there is no namespace {match[1]}",
-            "name another one with %config KaptainMagics.namespace, or make it: kubectl create namespace " + match[1],
+            "name another one with %config KaptainMagics.namespace, or create it: kubectl create namespace " + match[1],
         )
     if code == 401:
         return "the API server does not accept the credentials", "log in to the cluster again, then run the line again"
@@ -137,7 +137,7 @@ def event_problem(event: Manifest) -> Problem | None:
             return problem
         if reason == "FailedCreate":
             sentence, hint = refusal(403, message.removeprefix("Error creating: "))
-            return Problem(f"the pod cannot be made: {sentence}", hint)
+            return Problem(f"the pod cannot be created: {sentence}", hint)
         return Problem(f"the pod cannot start ({reason}): {message[:300]}")
     if reason == "FailedScheduling":
         return _unschedulable(message)
@@ -151,7 +151,7 @@ def _unschedulable(message: str) -> Problem:
     if "taint" in message or "affinity" in message or "selector" in message:
         hint = "no node takes such pods: ask the cluster's administrator"
     elif "nvidia.com/gpu" in message:
-        hint = "no node has so many free GPUs: ask for fewer with --gpus"
+        hint = "no node has that many free GPUs: ask for fewer with --gpus"
     elif "persistentvolumeclaim" in message or "volume" in message:
         hint = "the pod's volume is not there yet: kubectl get pvc"
     return Problem(f"no node has room for the pod: {message[:300]}", hint)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
-from kaptain_magics.targets.kubernetes.api.feed_items import Item, Piece, Trouble
+from kaptain_magics.targets.kubernetes.api.feed_items import Item, Piece, SourceFailure
 from kaptain_magics.targets.kubernetes.api.log_stream import LogStream
 from kaptain_magics.targets.kubernetes.api.watching import Watch
 
@@ -118,7 +118,7 @@ class _Source:
         refused = isinstance(error, ApiError) and error.code in self._reader.REFUSALS
         lasting = refused or self._outage.count()
         if lasting or self._outage.news:
-            self.put(Trouble(self.source, error, passing=not lasting))
+            self.put(SourceFailure(self.source, error, passing=not lasting))
         return not lasting and not self.wait(self._outage.pause)
 
     # ---- what the reader uses ------------------------------------------------------------------------------------

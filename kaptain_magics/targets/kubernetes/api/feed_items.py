@@ -41,7 +41,7 @@ class Piece(NamedTuple):
     unavailable: str = ""
 
 
-class Trouble(NamedTuple):
+class SourceFailure(NamedTuple):
     """A watch or log cannot go on.
 
     Attributes:
@@ -55,10 +55,10 @@ class Trouble(NamedTuple):
     passing: bool
 
 
-Item = Change | Piece | Trouble
+Item = Change | Piece | SourceFailure
 
 
-class Outlet(Protocol):
+class Sink(Protocol):
     """Where one source delivers, and by which its feed ends it."""
 
     source: str

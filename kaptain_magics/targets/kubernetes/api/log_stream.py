@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from kaptain_magics.errors import KaptainError
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster, UnreachableError, api_error
-from kaptain_magics.targets.kubernetes.api.feed_items import Outlet, Piece
+from kaptain_magics.targets.kubernetes.api.feed_items import Piece, Sink
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.api.log_stamps import Stamps
 
@@ -49,45 +49,45 @@ class LogStream:
         self._stamps = Stamps()
         self._unavailable_since = 0.0
 
-    def attempt(self, outlet: Outlet) -> bool:
+    def attempt(self, sink: Sink) -> bool:
         """Deliver what has come, until the connection ends; returns whether the log has."""
         pod = self._cluster.get("Pod", self._pod)
         ended = pod is None or explain.terminated(pod, self._container) is not None
         why = ""
         if pod is not None:
             try:
-                self._read(outlet, follow=not ended)
+                self._read(sink, follow=not ended)
                 self._unavailable_since = 0.0
             except LogUnavailableError as error:
                 now = time.monotonic()
                 self._unavailable_since = self._unavailable_since or now
                 why = str(error)
                 if not ended or now - self._unavailable_since < _PATIENCE:
-                    outlet.wait(_PAUSE)
+                    sink.wait(_PAUSE)
                     return False
             except ApiError as error:
                 if error.code != 404:
                     raise
                 return False  # the pod is gone: the next look says so
-        if ended and not outlet.closed:
-            outlet.put(Piece(outlet.source, self._stamps.rest(), ended=True, unavailable=why))
-        outlet.wait(0.05)
+        if ended and not sink.closed:
+            sink.put(Piece(sink.source, self._stamps.rest(), ended=True, unavailable=why))
+        sink.wait(0.05)
         return ended
 
-    def _read(self, outlet: Outlet, follow: bool) -> None:
+    def _read(self, sink: Sink, follow: bool) -> None:
         """Deliver what the log has behind the last line delivered."""
         query = {"follow": "true"} if follow else {}
         if self._stamps.last:
             query["sinceTime"] = self._stamps.last_second
         response = _open(self._cluster, self._pod, self._container, query, _QUIET)
-        with outlet.holding(response):
+        with sink.holding(response):
             _refuse(response)
             self._stamps.reopen()
             for piece in response.stream(_PIECE, decode_content=True):
                 data = self._stamps.feed(piece)
                 if data:
-                    outlet.put(Piece(outlet.source, data))
-                if outlet.closed:
+                    sink.put(Piece(sink.source, data))
+                if sink.closed:
                     return
         if unstamped := self._stamps.unstamped():
             raise LogUnavailableError(unstamped)

@@ -6,7 +6,7 @@ import json
 from http.client import HTTPException
 
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster, api_error
-from kaptain_magics.targets.kubernetes.api.feed_items import Change, Outlet
+from kaptain_magics.targets.kubernetes.api.feed_items import Change, Sink
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 
 _WATCH_SECONDS = 240  # after which the server ends a watch and it is asked for again
@@ -28,30 +28,30 @@ class Watch:
         self._seen: dict[str, Manifest] = {}
         self._version = ""  # behind which the watch goes on; empty where everything has to be listed again
 
-    def attempt(self, outlet: Outlet) -> bool:
+    def attempt(self, sink: Sink) -> bool:
         """Deliver what has changed, until the connection ends; returns ``False``: a watch never ends by itself."""
         try:
             if not self._version:
-                self._version = self._list(outlet)
-            self._follow(outlet)
+                self._version = self._list(sink)
+            self._follow(sink)
         except ApiError as error:
             if error.code != 410:
                 raise
             self._version = ""  # the server has forgotten that version: compare all with what was seen
         return False
 
-    def _list(self, outlet: Outlet) -> str:
+    def _list(self, sink: Sink) -> str:
         answer = self._cluster.request("GET", self._cluster.path(self._kind), self._selectors, patience=0.0)
         items = {item["metadata"]["uid"]: item for item in answer.get("items") or ()}
         for uid, item in items.items():
             if uid not in self._seen or _version(self._seen[uid]) != _version(item):
-                outlet.put(Change(outlet.source, False, item))
+                sink.put(Change(sink.source, False, item))
         for uid in set(self._seen) - set(items):
-            outlet.put(Change(outlet.source, True, self._seen[uid]))
+            sink.put(Change(sink.source, True, self._seen[uid]))
         self._seen = items
         return str(answer["metadata"]["resourceVersion"])
 
-    def _follow(self, outlet: Outlet) -> None:
+    def _follow(self, sink: Sink) -> None:
         from urllib3.exceptions import HTTPError
 
         query = self._selectors | {
@@ -61,19 +61,19 @@ class Watch:
             "timeoutSeconds": str(_WATCH_SECONDS),
         }
         response = self._cluster.open("GET", self._cluster.path(self._kind), query, timeout=_WATCH_SECONDS + 30.0)
-        with outlet.holding(response):
+        with sink.holding(response):
             try:
                 if response.status >= 300:
                     raise api_error(response.status, response.data)
                 for line in self._cluster.lines(response):
                     if line.strip():
-                        self._take(outlet, json.loads(line))
+                        self._take(sink, json.loads(line))
             except (OSError, HTTPException, HTTPError):
                 if not self._version:
                     raise
-                outlet.wait(0.1)  # what came is delivered: the next watch goes on behind it
+                sink.wait(0.1)  # what came is delivered: the next watch goes on behind it
 
-    def _take(self, outlet: Outlet, change: Manifest) -> None:
+    def _take(self, sink: Sink, change: Manifest) -> None:
         thing = change["object"]
         if change["type"] == "ERROR":
             raise api_error(int(thing.get("code", 500)), json.dumps(thing).encode())
@@ -86,7 +86,7 @@ class Watch:
             self._seen.pop(uid, None)
         else:
             self._seen[uid] = thing
-        outlet.put(Change(outlet.source, gone, thing))
+        sink.put(Change(sink.source, gone, thing))
 
 
 def _version(thing: Manifest) -> str:

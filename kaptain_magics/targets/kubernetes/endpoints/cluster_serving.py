@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kaptain_magics.core.events import Event, StateChanged
+from kaptain_magics.core.events import Event, Noted, StateChanged
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import ConfigError, KaptainError
@@ -14,6 +14,7 @@ from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
 from kaptain_magics.targets.kubernetes.endpoints.kserve import KServeServing
 from kaptain_magics.targets.kubernetes.endpoints.plain import PlainServing
+from kaptain_magics.targets.server_options import GRPC_PORT
 
 
 class KubernetesServing:
@@ -54,6 +55,8 @@ class KubernetesServing:
 
     def deploy(self, endpoint: EndpointSpec) -> Iterator[Event]:
         """Deploy or replace an endpoint; what is refused is a failed end."""
+        if GRPC_PORT in endpoint.serving_config:
+            yield Noted(text=f"the kubernetes target serves over HTTP only: {GRPC_PORT} is ignored", warning=True)
         try:
             yield from self._for_new().deploy(endpoint)
         except KaptainError as error:

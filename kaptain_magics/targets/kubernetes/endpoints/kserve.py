@@ -20,7 +20,7 @@ from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
 from kaptain_magics.targets.kubernetes.api.feed import Feed
-from kaptain_magics.targets.kubernetes.api.feed_items import Change, Trouble
+from kaptain_magics.targets.kubernetes.api.feed_items import Change, SourceFailure
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.api.pod_stream import PodConnection
@@ -149,7 +149,7 @@ class KServeServing:
             while True:
                 item = feed.next(_TICK)
                 problem: Problem | None = None
-                if isinstance(item, Trouble) and not item.passing and item.source == "service":
+                if isinstance(item, SourceFailure) and not item.passing and item.source == "service":
                     raise item.error
                 if isinstance(item, Change) and item.source == "service":
                     if item.gone:

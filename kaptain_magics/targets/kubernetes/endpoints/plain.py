@@ -312,7 +312,7 @@ class PlainServing:
             runs = [run for run in runs if run in serving_now]
             if runs:
                 time.sleep(0.1)
-        portforward.look_again(self._session.cluster, name)
+        portforward.refresh(self._session.cluster, name)
 
     def _remove_revision(self, name: str, run: str, last: bool = False) -> None:
         """Remove what one deployment of the endpoint made; with ``last`` what all of them share too."""

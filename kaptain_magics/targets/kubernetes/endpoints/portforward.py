@@ -77,7 +77,7 @@ class Forward(ThreadingHTTPServer):
                 feed.watch(kind, kind, **chosen)
             while not self.closing:
                 if isinstance(feed.next(_FRESH), Change):
-                    self.look_again()
+                    self.refresh()
 
     def close(self) -> None:
         """Stop listening; requests in flight are answered."""
@@ -143,7 +143,7 @@ class Forward(ThreadingHTTPServer):
                 return
         connection.close()
 
-    def look_again(self) -> None:
+    def refresh(self) -> None:
         """Ask for the pods again before the next request."""
         with self._lock:
             self._looked_at = 0.0
@@ -237,12 +237,12 @@ def forward(
         return _known[key]
 
 
-def look_again(cluster: Cluster, name: str) -> None:
+def refresh(cluster: Cluster, name: str) -> None:
     """Let this process's listener for an endpoint, if there is one, ask for its pods again."""
     with _guard:
         listener = _known.get((cluster.host, cluster.namespace, name))
     if listener is not None:
-        listener.look_again()
+        listener.refresh()
 
 
 def forget(cluster: Cluster, name: str) -> None:

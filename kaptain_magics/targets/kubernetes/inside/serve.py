@@ -32,7 +32,7 @@ def fetch(uri: str) -> int:
     try:
         download(connect(uri), uri, folder)
     except Exception as error:
-        return int(start.fail(f"the model cannot be brought from {uri}: {error}", "look at the object store"))
+        return int(start.fail(f"the model cannot be downloaded from {uri}: {error}", "check the object store"))
     return 0
 
 

@@ -203,9 +203,9 @@ def _bring(bundle: Any, missing: set[str]) -> str:
     archive = ROOT / "bundle.tar.gz"
     try:
         if get(uri, archive, os.environ) != digest:
-            return f"{uri} is not what was put there"
+            return f"{uri} does not match its sha256"
     except TransferError as error:
-        return f"they cannot be brought: {error.message}"
+        return f"they cannot be downloaded: {error.message}"
     with tarfile.open(archive) as opened:
         index = json.load(opened.extractfile("packages/index.json"))  # type: ignore[arg-type]
         taken = {name for name in index if name in missing or not _has(name)}

@@ -17,7 +17,7 @@ from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
 from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
 from kaptain_magics.targets.kubernetes.api.feed import Feed
-from kaptain_magics.targets.kubernetes.api.feed_items import Item, Piece, Trouble
+from kaptain_magics.targets.kubernetes.api.feed_items import Item, Piece, SourceFailure
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.jobs.job_kinds import is_first_worker
@@ -158,7 +158,7 @@ class JobFollower:
                     text = f"the node does not have the end of the log: {item.unavailable}"
                     yield Noted(text=text, warning=True)
             return None
-        if isinstance(item, Trouble):
+        if isinstance(item, SourceFailure):
             return (yield from self._trouble(item))
         if item.source == "job":
             self._job = item.thing
@@ -187,7 +187,7 @@ class JobFollower:
             for pod in self._cluster.list("Pod", f"{labels.JOB}={self._name}"):
                 self._pods[pod["metadata"]["uid"]] = pod
 
-    def _trouble(self, trouble: Trouble) -> Generator[Event, None, StateChanged | None]:
+    def _trouble(self, trouble: SourceFailure) -> Generator[Event, None, StateChanged | None]:
         hint = getattr(trouble.error, "hint", "")
         message = getattr(trouble.error, "message", "") or str(trouble.error) or type(trouble.error).__name__
         if trouble.passing:

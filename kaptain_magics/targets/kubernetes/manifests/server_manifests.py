@@ -20,6 +20,7 @@ from kaptain_magics.targets.kubernetes.manifests.pod import (
     pod_spec,
     variables,
 )
+from kaptain_magics.targets.server_options import common_options
 
 PORT = 8080
 FOLDER = f"{ROOT}/model"
@@ -43,15 +44,9 @@ def server_options(endpoint: EndpointSpec, folder: str = FOLDER) -> str:
         folder: Where the model is in the container.
     """
     options = {
-        "model_name": endpoint.name,
-        "folder": folder,
-        "framework": endpoint.framework.value,
-        "version": endpoint.revision,
-        "files": endpoint.files,
-        "serving_config": endpoint.serving_config,
+        **common_options(endpoint, folder),
         "host": "0.0.0.0",
         "port": PORT,
-        "workers": endpoint.workers,
         "insecure": True,  # the service has an address in the cluster only, as KServe's have
         "drain_seconds": _DRAIN,
         "failure": TERMINATION_LOG,

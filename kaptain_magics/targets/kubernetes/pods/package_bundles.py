@@ -112,7 +112,7 @@ class Packages:
                 continue
             if not own and not announced:
                 announced = True
-                progress(f"Bringing what Kaptain's runtime needs for the Python of image {image}.")
+                progress(f"Fetching what Kaptain's runtime needs for the Python of image {image}.")
             for name, lines in wanted_of(serving).items():
                 if name in _LARGE and not known and not own:
                     continue

@@ -46,7 +46,7 @@ class UseRecord(msgspec.Struct, frozen=True):
     bundles: tuple[str, ...]
 
 
-class Unused(NamedTuple):
+class UnusedObject(NamedTuple):
     """An object of the store that nothing uses.
 
     Attributes:
@@ -85,7 +85,7 @@ class PackagePruner:
             uri = f"{folder}/{_RECORDS}/{self._owner}-{self._place}-{payload}.json"
             self._store(uri).write(uri, msgspec.json.encode(used))
 
-    def unused(self, folder: str) -> Iterator[Unused]:
+    def unused(self, folder: str) -> Iterator[UnusedObject]:
         """Yield the bundles and records of a folder that nothing uses."""
         store = self._store(folder)
         now, entries = time.time(), store.list(folder)
@@ -99,14 +99,14 @@ class PackagePruner:
             record = msgspec.json.decode(store.read(uri), type=UseRecord)
             ours = (record.owner, record.place) == (self._owner, self._place)
             if ours and record.payload not in payloads and age > _SETTLED:
-                yield Unused(uri, f"the record that {record.payload}, which is gone, uses packages")
+                yield UnusedObject(uri, f"the record that {record.payload}, which is gone, uses packages")
             else:
                 used.update(record.bundles)
         for uri in bundles:
             if uri not in used:
-                yield Unused(uri, f"packages {uri}, which nothing has used for {UNUSED / 86400:g} days")
+                yield UnusedObject(uri, f"packages {uri}, which nothing has used for {UNUSED / 86400:g} days")
 
-    def remove(self, folder: str, unused: Unused) -> bool:
+    def remove(self, folder: str, unused: UnusedObject) -> bool:
         """Remove an object of the folder, unless it has come into use since; returns whether it was removed."""
         store = self._store(folder)
         if unused.uri not in {again.uri for again in self.unused(folder)}:

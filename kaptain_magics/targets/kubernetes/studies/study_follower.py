@@ -20,7 +20,7 @@ from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
 from kaptain_magics.targets.kubernetes.api.feed import Feed
-from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, Trouble
+from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, SourceFailure
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
@@ -84,7 +84,7 @@ class StudyFollower:
                     return end
 
     def _take(self, item: Item) -> Generator[Event, None, StateChanged | None]:
-        if isinstance(item, Trouble):
+        if isinstance(item, SourceFailure):
             return (yield from self._trouble(item))
         if not isinstance(item, Change):
             return None
@@ -115,7 +115,7 @@ class StudyFollower:
         ours = str(subject.get("name", "")).startswith(f"{self._spec.name}-")
         return explain.event_problem(item.thing) if ours else None
 
-    def _trouble(self, trouble: Trouble) -> Generator[Event, None, StateChanged | None]:
+    def _trouble(self, trouble: SourceFailure) -> Generator[Event, None, StateChanged | None]:
         message = getattr(trouble.error, "message", "") or str(trouble.error)
         if trouble.passing:
             yield Noted(text=f"the connection to the cluster is lost ({message}); trying again", warning=True)
@@ -173,10 +173,10 @@ class StudyFollower:
         return {a["name"]: _meaning(domains[a["name"]], a["value"]) for a in assigned if a["name"] in domains}
 
     def _better(self, trial: TrialChanged) -> bool:
-        value = _value(trial, self._spec.objectives[0])
+        value = trial.latest(self._spec.objectives[0])
         if value is None:
             return False
-        best = _value(self._trials[self._best], self._spec.objectives[0]) if self._best else None
+        best = self._trials[self._best].latest(self._spec.objectives[0]) if self._best else None
         return best is None or self._spec.direction.better(value, best)
 
     def _artifact(self, name: str) -> str:
@@ -278,11 +278,6 @@ def _metrics(trial: Manifest) -> dict[str, MetricSummary]:
             numbers = [float(metric[part]) for part in ("min", "max", "latest")]
             summaries[metric["name"]] = MetricSummary(*numbers)
     return summaries
-
-
-def _value(trial: TrialChanged, objective: str) -> float | None:
-    summary = trial.metrics.get(objective)
-    return None if summary is None else summary.latest
 
 
 def _meaning(domain: AnyDomain, text: str) -> Value:

@@ -78,7 +78,7 @@ class Doctor:
                     f"ask the cluster's administrator for a role in namespace {self._session.cluster.namespace}",
                 )
             else:
-                yield Check(f"permissions for {purpose}", True, "all that are needed")
+                yield Check(f"permissions for {purpose}", True, "all that are required")
 
     def _needs(self) -> Iterator[tuple[str, Needs]]:
         """Yield what each purpose needs, as far as the cluster has the kinds."""
@@ -123,7 +123,7 @@ class Doctor:
         name = self._session.config.settings.get("base_image", "")
         if not name:
             hint = "name one that has Python and your framework: %config KaptainMagics.base_image = 'python:3.12'"
-            yield Check("base image", False, "none is named", hint)
+            yield Check("base image", False, "not set", hint)
             return
         login = "with credentials" if self._session.images.credentials(name) else "without credentials"
         reference = Reference.parse(name)
@@ -134,7 +134,7 @@ class Doctor:
             yield Check("base image", False, f"{name}, {login}: {error.message}", error.hint)
             return
         except KaptainError as error:
-            answer = f"from here it cannot be asked ({error.message})"
+            answer = f"its registry cannot be asked from here ({error.message})"
         nodes = "" if answer == "it is there" else "; only nodes that have the image can run it"
         yield Check("base image", True, f"{name} from {reference.registry}, {login}: {answer}{nodes}")
 

@@ -63,8 +63,8 @@ class Item(NamedTuple):
         return "  ".join(part for part in parts if part)
 
 
-class Housekeeper:
-    """Lists and removes.
+class Inventory:
+    """Lists and removes the objects that Kaptain made on a cluster.
 
     Args:
         session: The cluster, and what all work on it shares.

@@ -170,7 +170,8 @@ class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
         phase: ``train`` or ``tune``; the script sees it as ``MODEL_LIFECYCLE_PHASE``.
         trial: The trial's number when the job is a trial.
         parallel: Trials of its study at a time; on one machine they share its cores.
-        folder: Folder of this job on the machine of the supervisor: holds its log, channel and working directory.
+        folder: Folder of this job on the machine of the supervisor: holds its log, channel and working directory. It is
+            there when the job is submitted.
         parameters: Hyperparameters under the names that the user gave (``gamma`` or ``--gamma``).
         bindings: How the script takes each of them, by the same names; ``OPTION`` where absent.
         env: Further environment variables whose values stand in the line; they are written down, but never shown.

@@ -215,10 +215,10 @@ class _Loop:
         """Submit a trial's job and pass its events on; runs in the trial's own thread."""
         try:
             try:
-                trial.ref = self._target.submit(trial.job)
+                ref = trial.submit(self._target)
                 if trial.halted.is_set():
-                    self._target.stop(trial.ref)
-                for event in self._target.follow(trial.ref):
+                    self._target.stop(ref)
+                for event in self._target.follow(ref):
                     if not isinstance(event, LogWritten):
                         self._inbox.put((trial, event))
                     elif event.text:

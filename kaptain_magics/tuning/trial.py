@@ -15,7 +15,7 @@ from kaptain_magics.core.metric_lines import explain_missing
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.files import open_append, private_folder
-from kaptain_magics.targets.base import JobRef
+from kaptain_magics.targets.base import JobRef, Target
 
 _SEEN_AT_MOST = 20  # names of metrics that are remembered for a message
 _LOG_TAIL = 64 * 1024
@@ -128,6 +128,12 @@ class Trial:
     def _never_reported(self) -> tuple[str, str]:
         log = _end_of(Path(self.job.folder) / "log.txt")
         return explain_missing(self._objectives[0], log, [*self._metrics, *self._others])
+
+    def submit(self, target: Target) -> JobRef:
+        """Submit the job, whose folder is there then."""
+        private_folder(Path(self.job.folder))
+        self.ref = ref = target.submit(self.job)
+        return ref
 
     def write_log(self, text: str) -> None:
         """Append to the log in the trial's folder, for targets whose jobs do not write it there themselves."""

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.config import Settings
+from kaptain_magics.core.domains import Discrete
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import ConfigError
 from kaptain_magics.magics.grammar import parse
 from kaptain_magics.magics.options import TRAIN
 from kaptain_magics.model import Workspace
-from kaptain_magics.model.requests import TrainingRequest
+from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import target_names
 from tests.distributions import install
@@ -41,6 +42,19 @@ def test_a_run_goes_to_it_by_name(home: Path) -> None:
     failed = workspace.model("dev/toy").plan_training(TrainingRequest(script=capture("raise SystemExit(3)"))).start()
     assert failed.wait(60) is RunState.FAILED
     assert failed.reason == "exit code 3"
+
+
+@pytest.mark.usefixtures("_installed")
+def test_a_study_runs_on_it(home: Path) -> None:
+    workspace = Workspace(Settings.load({"target": "toy"}))
+    script = capture("c = 1.0\nprint(f'accuracy={c}')")
+    domains = {"c": Discrete([0.25, 0.5])}
+    job = TrainingRequest(script=script)
+    request = TuningRequest(job=job, domains=domains, objectives=("accuracy",), trials=2, algorithm="grid")
+    study = workspace.model("dev/toy").plan_tuning(request).start()
+    study.wait(60)
+    study.raise_for_failure()
+    assert study.best.metrics["accuracy"].latest == 0.5
 
 
 @pytest.mark.usefixtures("_installed")

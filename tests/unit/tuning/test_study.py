@@ -242,7 +242,6 @@ def test_an_objective_that_is_never_reported(studies) -> None:
 
 def test_metrics_that_were_only_printed_are_seen_too(studies) -> None:
     def objective(job, parameters):
-        Path(job.spec.folder).mkdir(parents=True)
         (Path(job.spec.folder) / "log.txt").write_text("epoch 1: val-acc=0.5 loss = .25\nf(x=y)\n")
 
     result = studies.run(objective, domains=X, trials=2)

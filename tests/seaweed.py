@@ -6,9 +6,11 @@ that pods can reach: ``SeaweedFS(folder, host="172.31.224.1")``.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -157,11 +159,15 @@ def _end_with_parent() -> None:
 
 
 def _free_ports(host: str, count: int) -> list[int]:
+    """Return ports that nobody listens at, below those that the kernel gives to connections in the meantime."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for item in sockets:
-            item.bind((host, 0))
-        return [item.getsockname()[1] for item in sockets]
+        ports: list[int] = []
+        while len(ports) < count:
+            port = random.randrange(15_000, 29_000)  # node ports are above
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.socket()).bind((host, port))
+                ports.append(port)
+        return ports
 
 
 def require_seaweed() -> None:

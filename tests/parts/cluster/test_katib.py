@@ -108,7 +108,7 @@ def test_a_study_of_real_jobs(target: KubernetesTarget, namespace: Cluster, pod_
     assert last(events).state is RunState.SUCCEEDED, events
     trials = trials_of(events)
     assert sorted(t.number for t in trials.values()) == [0, 1, 2]
-    assert {t.state for t in trials.values()} == {TrialState.SUCCEEDED}
+    assert {t.state for t in trials.values()} == {TrialState.SUCCEEDED}, [t.reason for t in trials.values()]
     store = open_store(f"s3://{BUCKET}", pod_storage.env)
     for trial in trials.values():
         gamma, steps = trial.parameters["--gamma"], trial.parameters["--steps"]

@@ -229,7 +229,7 @@ def test_a_study_goes_on_when_its_quota_is_used_up(
         )
         assert result.state is RunState.SUCCEEDED, result
         trials = {event.number: event for event in events if isinstance(event, TrialChanged)}
-        assert [trials[n].state for n in range(3)] == [TrialState.SUCCEEDED] * 3
+        assert [trials[n].state for n in range(3)] == [TrialState.SUCCEEDED] * 3, [t.reason for t in trials.values()]
         assert any("exceeded" in text for text in texts(events))
         assert result.best is not None
         best = min(trials.values(), key=lambda trial: float(trial.parameters["--gamma"]))

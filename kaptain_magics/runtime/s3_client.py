@@ -174,7 +174,7 @@ class S3Client:
             hint = "start the server, or correct S3_ENDPOINT"
             return _UnavailableError(f"S3 at {self.endpoint} does not answer: {_reason(error)}", hint)
         if isinstance(error, InvalidResponseError | ServerError):
-            status = getattr(error, "_code", 0) or getattr(error, "_status_code", 0)
+            status = error.status_code if isinstance(error, ServerError) else getattr(error, "_code", 0)
             if status >= 500:
                 return _UnavailableError(f"S3 at {self.endpoint} fails with status {status}", "see the server's log")
             return TransferError(f"{self.endpoint} is not an S3 server (status {status})", "correct S3_ENDPOINT")

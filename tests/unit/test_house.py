@@ -25,6 +25,8 @@ OWN = {"self", "cls", "super"}
 OFFERED = {"_replace", "_asdict", "_make", "_exit"}  # named tuples and os have public names that begin so
 FENCED = {  # the only places that use what another library keeps to itself, and why
     "runtime/multipart.py": "minio offers no single steps of a multipart upload; it has an upper bound",
+    "runtime/s3_client.py": "minio's errors have no public status and names; the same upper bound",
+    "runtime/savers/pytorch.py": "torch.compile's wrapper has no public name for what it wraps",
     "processes/interpreter_exit.py": "a forked child must run what Python runs at the end of a process",
 }
 
@@ -46,6 +48,12 @@ def _private_members(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             own.add(node.attr)
     for node in ast.walk(tree):
+        match node:  # a name in a text hides nothing
+            case ast.Call(
+                func=ast.Name(id="getattr" | "hasattr" | "setattr"), args=[_, ast.Constant(value=str(name)), *_]
+            ):
+                if name.startswith("_") and not name.startswith("__"):
+                    yield name
         if not isinstance(node, ast.Attribute):
             continue
         name, value = node.attr, node.value

@@ -105,9 +105,10 @@ class MlflowModel:
 
 def _raw(model: Any) -> Any:
     """Return the library's own object behind a pyfunc model, where the flavor gives it."""
-    implementation = getattr(model, "_model_impl", None)
-    get = getattr(implementation, "get_raw_model", None)
-    return get() if callable(get) else None
+    try:
+        return model.get_raw_model()
+    except NotImplementedError:
+        return None
 
 
 def _specs(schema: Any, unnamed: str) -> tuple[TensorSpec, ...]:

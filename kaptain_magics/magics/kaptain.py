@@ -76,7 +76,8 @@ def _run_name(workspace: Workspace, arguments: Arguments) -> str:
 def _logs(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
-    views.show_text(workspace.run(_run_name(workspace, arguments)).log(arguments.get("lines")))
+    run = workspace.run(_run_name(workspace, arguments))
+    views.show_text(run.log(arguments.get("lines")) or f"{run.name} has no log here")
 
 
 def _attach(session: Session, workspace: Workspace, arguments: Arguments) -> Any:

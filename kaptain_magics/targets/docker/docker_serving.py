@@ -121,6 +121,10 @@ class DockerServing:
             headers=self._store.headers(name),
         )
 
+    def server_log(self, name: str) -> str:
+        """Return the log of the server that has the endpoint's requests."""
+        return self._servers.log(self._store.read(name).stable.server)
+
     def stored_endpoints(self) -> list[str]:
         """Return the names of the endpoints in the state folder."""
         return self._store.names()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kaptain_magics.core.failures import Failure
 from kaptain_magics.core.names import new_hex
@@ -276,11 +276,15 @@ class EndpointContainers:
             return Failure.read((Path(folder) / Path(_FAILURE).name).read_bytes())
         return None
 
+    def log(self, name: str, lines: int | Literal["all"] = "all") -> str:
+        """Return the log of a container, or so many lines of its end."""
+        with self._engine.translate_errors():
+            return self._get(name).logs(tail=lines).decode("utf-8", "replace")
+
     def _log_end(self, name: str) -> str:
         """Return the last lines of a container's log in one line."""
-        with suppress(KaptainError), self._engine.translate_errors():
-            lines = self._get(name).logs(tail=20).decode("utf-8", "replace").splitlines()
-            return " | ".join(line.strip() for line in lines[-3:] if line.strip())
+        with suppress(KaptainError):
+            return " | ".join(line.strip() for line in self.log(name, 20).splitlines()[-3:] if line.strip())
         return ""
 
     # ---- removing ------------------------------------------------------------------------------------------------

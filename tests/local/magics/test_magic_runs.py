@@ -203,6 +203,13 @@ def test_a_run_that_has_ended_is_not_called_stopped(notebook: Notebook, capsys: 
     assert capsys.readouterr().out == f"{run.name} was not stopped, it has succeeded\n"
 
 
+def test_a_run_without_a_log_says_so(notebook: Notebook, capsys: Capture) -> None:
+    run = notebook.run("%%kaptain_train dev/silent\nx = 1\n")
+    capsys.readouterr()
+    notebook.run("%kaptain logs dev/silent")
+    assert capsys.readouterr().out == f"{run.name} has no log here\n"
+
+
 def test_a_second_interrupt_loses_nothing(notebook: Notebook) -> None:
     stubborn = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SLOW
     error = interrupted(notebook, "%%kaptain_train dev/stubborn\n" + stubborn, "stop")

@@ -95,6 +95,14 @@ def test_nothing_is_left_of_endpoints_that_are_gone(
     assert left == []
 
 
+def test_a_server_s_log_can_be_read(target: DockerTarget, spec: Callable[..., EndpointSpec]) -> None:
+    end, _ = deploy(target, spec("print('loading it')\ndef predict(inputs):\n    return [1]\n"))
+    assert end.state is RunState.SUCCEEDED, end.reason
+    log = target.server_log("dev-mnist")
+    assert "loading it" in log
+    assert "model dev-mnist is ready" in log
+
+
 def test_a_server_that_was_killed_comes_back(
     target: DockerTarget, spec: Callable[..., EndpointSpec], docker_host: str
 ) -> None:

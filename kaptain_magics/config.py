@@ -108,9 +108,6 @@ class Settings:
     on_interrupt: str = "stop"
     tracking_uri: str = ""
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Settings) and vars(self) == vars(other)
-
     def __post_init__(self) -> None:
         from kaptain_magics.core.secrets import holds_password
 

@@ -126,7 +126,7 @@ def test_without_the_same_metric_it_is_the_newest(workspace: Workspace, metrics:
 
 
 def test_revisions_that_were_never_compared(workspace: Workspace) -> None:
-    with pytest.raises(ModelError, match=r"no saved model\ntrain it first"):
+    with pytest.raises(ModelError, match=r"no saved model\ntrain it and save the model"):
         choose_revision(workspace, MODEL)
     save(workspace, "aa11", accuracy=0.97)
     assert told(choose_revision(workspace, MODEL)) == "deploying trained revision aa110000 (accuracy 0.97, just now)"

@@ -297,7 +297,7 @@ def test_everything_can_be_listed_and_removed(
         assert all("model dev/kube" in line for line in lines)
         assert len(target.list_resources()) > len(lines)
         assert [line.split()[0] for line in target.delete_all(("Job",))] == [f"job/{done.name}"]
-        with pytest.raises(NotFoundError, match="of ours"):
+        with pytest.raises(NotFoundError, match="created by Kaptain"):
             target.delete_resource("Job", "not-there")
         with pytest.raises(NotFoundError, match="unknown kind"):
             target.delete_resource("Node", "x")

@@ -94,4 +94,4 @@ def test_a_train_job_ends_after_its_timeout(target: KubernetesTarget, namespace:
 def test_nobody_makes_the_pods(kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path) -> None:
     config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, pending_timeout="1")
     end = last(run(KubernetesTarget(config), job("print(1)")))
-    assert (end.state, "made no pod" in end.reason) == (RunState.FAILED, True)
+    assert (end.state, "no pod was created" in end.reason) == (RunState.FAILED, True)

@@ -55,7 +55,7 @@ def gone(pid: int) -> bool:
 def packages(folder: Path, monkeypatch: pytest.MonkeyPatch, **modules: str) -> None:
     """Make modules that look installed, so that workers import them."""
     place = folder / "more-packages"
-    place.mkdir()
+    (place / "__pycache__").mkdir(parents=True)  # made by the first import, it would make the folder look changed
     for name, source in modules.items():
         (place / f"{name}.py").write_text(source)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH", "")])))

@@ -65,7 +65,7 @@ def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> N
 def _write_notes(folder: RunFolder, notes: list[str]) -> None:
     """Write what a person may want to know about the start, while the run's lock is held here."""
     if notes and not folder.last_state().state.terminal:
-        written = RunFolder(folder.path)  # it numbers the events from now; ``folder`` counts anew when it writes later
+        written = RunFolder(folder.path)  # it numbers events from now; ``folder`` counts again when it writes
         with contextlib.suppress(StateError):  # the supervisor says it when the disk is full
             for text in notes:
                 written.append(Noted(text=text))

@@ -69,7 +69,7 @@ class ServingRig:
     """A target and what the suite needs to use it.
 
     Attributes:
-        open: Opens the target anew, as another process would.
+        open: Opens the target again, as another process would.
         folder: Where artifacts are made.
         publish: Puts a folder where the target's servers find it and returns its URI.
         seamless: Whether a swap under load may not lose a single request.

@@ -16,7 +16,7 @@ from kaptain_magics.serving.http.requests import Request
 from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.sockets import short_path
 
-_OWN = (b"date", b"content-length")  # headers that every answer gets anew
+_OWN = (b"date", b"content-length")  # headers that every answer gets of its own
 _SENT = (b"authorization", b"content-encoding", b"content-type", b"inference-header-content-length")
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "[::1]"}  # where a server that listens everywhere is reached
 

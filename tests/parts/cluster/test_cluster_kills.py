@@ -42,7 +42,7 @@ CELLS = {
     RunKind.TUNE: "%kaptain_tune dev/kill c=Double(0,1) --trials 4 --parallel 2 --objective accuracy --file train.py",
     RunKind.DEPLOY: "%kaptain_deploy dev/kill",
 }
-STEPS = {RunKind.TRAIN: range(12), RunKind.TUNE: range(0, 24, 3), RunKind.DEPLOY: range(12)}
+STEPS = {RunKind.TRAIN: range(12), RunKind.TUNE: range(0, 24, 2), RunKind.DEPLOY: range(12)}
 KINDS = (
     "ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Job", "Pod", "Secret", "Service", "ServiceAccount",
 )  # fmt: skip
@@ -127,8 +127,7 @@ def test_kernel_and_supervisor_are_killed_at_every_step(workspace: Workspace, cl
         put_away(workspace, cluster, before)
         if states[-1] is RunState.SUCCEEDED:
             break
-    # A fast cluster tells the last events at once: the last kills come too late there, the early ones do not.
-    assert states[:3] == [RunState.FAILED] * 3, states
+    assert states.count(RunState.FAILED) >= 4, states
 
 
 @pytest.mark.timeout(600)

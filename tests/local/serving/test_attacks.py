@@ -319,5 +319,7 @@ def test_grpc_messages_are_bounded(digits_folder: Path) -> None:
                 assert refused.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
             good = message("FP32", 64, fp32_contents=[0.5] * 64)
             assert messages()["ModelInferResponse"].FromString(call(good, timeout=60)).outputs
-        assert watched.peak() < 2 * watched.idle
+        # gRPC holds a message several times over (5 to 8 times were seen); the second one, taken apart, is 27 times
+        # its size.
+        assert watched.peak() < watched.idle + 12 * max(map(len, attacks))
         until(lambda: watched.memory() < watched.idle + 48 * MB, 30, "given back")

@@ -67,6 +67,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
         open_options: Whether its options could not all be read (built in a loop, by another library): then any name
             is let through to its command line.
         subcommands: Whether it has subcommands: the further arguments name one, whose options follow.
+        cell: Whether it is a notebook's cell, whose last expression is shown.
+        dropped: What was left out of the source because it is IPython's, a sentence for each.
     """
 
     name: str
@@ -75,6 +77,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     imports: tuple[str, ...] = ()
     open_options: bool = False
     subcommands: bool = False
+    cell: bool = False
+    dropped: tuple[str, ...] = ()
 
     def parameter(self, name: str) -> Parameter | None:
         """Return the hyperparameter that the command line spells ``name`` (``gamma`` or ``--gamma``)."""

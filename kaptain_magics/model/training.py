@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def plan_training(context: Context, model: ModelName, request: TrainingRequest) -> TrainingPlan:
     """Return the plan of a training run; see ``build_job``."""
-    return TrainingPlan(context, build_job(context, model, request, "train"), request.sent, model.info)
+    job = build_job(context, model, request, "train")
+    return TrainingPlan(context, job, request.sent, model.info, job.script.dropped)
 
 
 def build_job(context: Context, model: ModelName, request: TrainingRequest, phase: str) -> JobSpec:

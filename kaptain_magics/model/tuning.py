@@ -40,8 +40,8 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
     """
     from kaptain_magics.tuning.checks import fit_grid
 
-    notes: list[Noted] = []
     job = request.job
+    notes = [Noted(text=line) for line in (job.script.dropped if job.script is not None else ())]
     if job.script is None:
         before = last_script(context, model.id)
         taken, lines = _inherited_values(context, before, {*request.domains, *job.parameters})

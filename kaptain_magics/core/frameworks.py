@@ -9,7 +9,7 @@ from enum import StrEnum
 from kaptain_magics.core import plugins
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import FrameworkError
-from kaptain_magics.runtime.frameworks import FRAMEWORK_ALIASES, canonical_name
+from kaptain_magics.runtime.framework_aliases import FRAMEWORK_ALIASES, canonical_name
 
 GROUP = "kaptain_magics.frameworks"  # of entry points
 

@@ -7,7 +7,7 @@ distributions takes tens of milliseconds. A distribution offers a target named `
     slurm = "my_package.slurm:SlurmTarget"
 
 and a framework, named as its library's top-level package is, by a module with ``save(model, folder, options)`` (see
-``runtime.savers``) and ``load(folder, config)`` (see ``serving.loaders.registry``)::
+``runtime.savers``) and ``load(folder, config)`` (see ``serving.loaders.load_model``)::
 
     [project.entry-points."kaptain_magics.frameworks"]
     catboost = "my_package.catboost"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kaptain_magics.magics import readers
-from kaptain_magics.magics.errors import suggest, usage_error
+from kaptain_magics.magics.line_errors import suggest, usage_error
 from kaptain_magics.magics.words import Word, split
 
 _ASSIGNED = re.compile(r"(-{0,2}[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)

@@ -70,7 +70,7 @@ def _leftovers(context: Context) -> Iterator[_Leftover]:
 
 def _settle(context: Context) -> None:
     """Wait until killed studies are put in order: the best model is kept before anything of theirs is removed."""
-    from kaptain_magics.supervisor.tune import TIDIED
+    from kaptain_magics.supervisor.study_run import TIDIED
 
     unfinished = (RunState.FAILED, RunState.STOPPED)
     studies = [s.record.run_id for s in context.runs() if s.record.kind is RunKind.TUNE and s.state in unfinished]

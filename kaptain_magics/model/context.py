@@ -64,8 +64,8 @@ class Context:
         return rows
 
     def _finish_dead(self, folder: RunFolder) -> None:
-        from kaptain_magics.supervisor.start import start
-        from kaptain_magics.supervisor.tune import TIDIED
+        from kaptain_magics.supervisor.start_supervisor import start
+        from kaptain_magics.supervisor.study_run import TIDIED
 
         if not (folder.path / TIDIED).exists() and folder.lock.acquire():
             start(folder, self.secrets, self.settings.warm)

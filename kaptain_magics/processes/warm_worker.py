@@ -18,7 +18,7 @@ from kaptain_magics.errors import ConfigError, KaptainError, TargetError
 from kaptain_magics.files import Lock
 from kaptain_magics.processes.environment_mark import NO_MARK
 from kaptain_magics.processes.idle_workers import make_room, retire
-from kaptain_magics.processes.inherited import inherited
+from kaptain_magics.processes.process_attributes import inherited
 from kaptain_magics.processes.protocol import SLICE, Cancelled, StartCancelledError, connect, readable, worker_folder
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kaptain_magics.runtime.channel import emit
-from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.manifest import MANIFEST
 from kaptain_magics.runtime.transfer import connect, files_below, upload_files

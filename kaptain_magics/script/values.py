@@ -11,7 +11,7 @@ from kaptain_magics.core.domains import AnyDomain, Double, Integer, Value
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import Binding, Parameter, Script
 from kaptain_magics.errors import ScriptError
-from kaptain_magics.runtime.text import truth_of
+from kaptain_magics.runtime.text_values import truth_of
 
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)")
 _REAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")

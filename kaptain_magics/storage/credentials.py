@@ -70,7 +70,7 @@ def portable_access(env: Mapping[str, str]) -> tuple[StorageEnv, bytes]:
     Raises:
         CredentialsError: The file cannot be read.
     """
-    from kaptain_magics.runtime.errors import TransferError
+    from kaptain_magics.runtime.job_errors import TransferError
     from kaptain_magics.runtime.s3_client import endpoint_of
 
     path = env.get("AWS_CA_BUNDLE", "")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from kaptain_magics.core.events import ArtifactSaved, Event, LogWritten, MetricReported, Noted
-from kaptain_magics.runtime.errors import TransferError
+from kaptain_magics.runtime.job_errors import TransferError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.targets.reading import UNREADABLE, MetricScanner, channel_event
 

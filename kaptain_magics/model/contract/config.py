@@ -16,7 +16,7 @@ from kaptain_magics.config import Settings
 from kaptain_magics.errors import ConfigError
 from kaptain_magics.files import disk_error, private_folder, write_whole
 from kaptain_magics.model.context import Context
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.text_values import is_true
 
 DEFAULT_REGION = "us-east-1"
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError
-from kaptain_magics.runtime.text import shorten
+from kaptain_magics.runtime.text_values import shorten
 from kaptain_magics.serving.protocol.datatypes import dtype_of
 from kaptain_magics.serving.protocol.shapes import advice, fits, mismatch
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec

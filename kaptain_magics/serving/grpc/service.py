@@ -28,9 +28,9 @@ from kaptain_magics.serving.http.successor import LOOPBACK
 from kaptain_magics.serving.inference.served import Served
 from kaptain_magics.serving.protocol.binary import read_raw, write_raw
 from kaptain_magics.serving.protocol.datatypes import dtype_of
-from kaptain_magics.serving.protocol.errors import RequestError, refusal
 from kaptain_magics.serving.protocol.large import LARGE
 from kaptain_magics.serving.protocol.limits import Limits
+from kaptain_magics.serving.protocol.protocol_errors import RequestError, refusal
 from kaptain_magics.serving.protocol.tensors import as_tensor
 from kaptain_magics.serving.signature import Array, Outputs
 

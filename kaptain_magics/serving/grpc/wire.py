@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
 _RAW = 7  # number of the field of raw contents
 _TYPED = 2 * 1024 * 1024  # bytes of tensors that are no raw contents

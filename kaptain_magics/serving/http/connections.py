@@ -9,10 +9,10 @@ import socket
 from collections import deque
 
 from kaptain_magics.serving.http.answers import Answer
+from kaptain_magics.serving.http.http_requests import Request, RequestParser
 from kaptain_magics.serving.http.owner import Owner
-from kaptain_magics.serving.http.requests import Request, RequestParser
-from kaptain_magics.serving.protocol.errors import RequestError, refusal
 from kaptain_magics.serving.protocol.limits import too_large
+from kaptain_magics.serving.protocol.protocol_errors import RequestError, refusal
 
 logger = logging.getLogger("kaptain.serving")
 

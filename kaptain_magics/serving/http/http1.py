@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import httptools
 
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
 CHUNK = 64 * 1024
 _OWN = (b"connection", b"expect", b"keep-alive", b"proxy-connection", b"upgrade")  # of one connection, not passed on

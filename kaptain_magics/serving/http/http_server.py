@@ -14,7 +14,7 @@ from kaptain_magics.serving.http.accepting import Acceptor
 from kaptain_magics.serving.http.answers import Answer
 from kaptain_magics.serving.http.budget import Budget, Heap, too_many
 from kaptain_magics.serving.http.connections import Connection
-from kaptain_magics.serving.http.requests import Request
+from kaptain_magics.serving.http.http_requests import Request
 from kaptain_magics.serving.http.successor import Successor
 from kaptain_magics.serving.protocol.limits import Limits
 

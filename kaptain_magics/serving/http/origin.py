@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
 _CONTAINERS_HOST = ("host.docker.internal", "host.containers.internal")  # this machine, as containers call it
 HEADERS = (b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode")

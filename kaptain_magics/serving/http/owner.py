@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from kaptain_magics.serving.http.answers import Answer
 from kaptain_magics.serving.http.budget import Budget
-from kaptain_magics.serving.http.requests import Request
+from kaptain_magics.serving.http.http_requests import Request
 from kaptain_magics.serving.protocol.limits import Limits
 
 C = TypeVar("C")  # the connection

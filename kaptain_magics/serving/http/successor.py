@@ -12,8 +12,8 @@ from typing import Any
 from kaptain_magics.serving.control import hand_over
 from kaptain_magics.serving.http.answers import Answer
 from kaptain_magics.serving.http.http1 import CHUNK, Head, read_body, read_head
-from kaptain_magics.serving.http.requests import Request
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.http.http_requests import Request
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.sockets import short_path
 
 _OWN = (b"date", b"content-length")  # headers that every answer gets of its own

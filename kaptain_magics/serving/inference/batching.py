@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.serving.inference.metrics import Metrics
-from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.limits import Limits
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.serving.signature import Array, LoadedModel, Outputs
 
 # Chosen, not measured: they bound what a wrong choice costs.

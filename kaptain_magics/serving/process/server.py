@@ -21,9 +21,9 @@ from kaptain_magics.serving.http.http_server import HttpServer
 from kaptain_magics.serving.http.successor import Successor
 from kaptain_magics.serving.inference.metrics import Metrics
 from kaptain_magics.serving.inference.served import Served
-from kaptain_magics.serving.loaders.registry import load_model
+from kaptain_magics.serving.loaders.load_model import load_model
 from kaptain_magics.serving.process.artifact import verify_artifact
-from kaptain_magics.serving.process.options import Options
+from kaptain_magics.serving.process.launch_options import Options
 from kaptain_magics.serving.protocol.limits import Limits
 from kaptain_magics.serving.signature import LoadedModel
 

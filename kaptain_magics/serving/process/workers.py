@@ -15,7 +15,7 @@ from typing import Any
 
 from kaptain_magics.serving.control import ControlSocket, ask_worker, taken
 from kaptain_magics.serving.inference.metrics import Metrics
-from kaptain_magics.serving.process.options import Options
+from kaptain_magics.serving.process.launch_options import Options
 
 logger = logging.getLogger("kaptain.serving")
 

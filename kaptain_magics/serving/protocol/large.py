@@ -17,8 +17,8 @@ import orjson
 
 from kaptain_magics.errors import InferenceError
 from kaptain_magics.serving.protocol.datatypes import dtype_of
-from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.limits import Body
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.serving.protocol.tensors import read_data, read_numbers
 from kaptain_magics.serving.signature import Array
 

@@ -11,9 +11,9 @@ import msgspec
 import orjson
 
 from kaptain_magics.serving.protocol.binary import HEADER, read_raw, split_body, write_raw
-from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.large import LARGE, read_large_data, read_large_json
 from kaptain_magics.serving.protocol.limits import Body
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.serving.protocol.tensors import as_tensor, read_data, read_shape, write_data
 from kaptain_magics.serving.signature import Array, Outputs
 

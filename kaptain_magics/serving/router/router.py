@@ -20,7 +20,7 @@ import msgspec
 from kaptain_magics.serving.control import hand_over, taken
 from kaptain_magics.serving.http.accepting import Acceptor
 from kaptain_magics.serving.http.http1 import CHUNK, Head, read_body, read_head
-from kaptain_magics.serving.protocol.errors import RequestError, error_body
+from kaptain_magics.serving.protocol.protocol_errors import RequestError, error_body
 from kaptain_magics.serving.router.streams import Backend, Client, close
 
 logger = logging.getLogger("kaptain.serving")

@@ -18,7 +18,7 @@ from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.model import TrainingRun, Workspace
 from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.script import capture
-from kaptain_magics.state import RunFolder, RunRecord, RunStore, runs
+from kaptain_magics.state import RunFolder, RunRecord, RunStore, run_folders
 from kaptain_magics.targets.base import JobRef, Target, TargetConfig
 from kaptain_magics.targets.local import started_job
 from kaptain_magics.testing.job_rig import Rig
@@ -81,7 +81,7 @@ class Following:
 def test_a_slow_start_is_no_death(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = "import os, time\nif 'KAPTAIN_ZYGOTE' in os.environ:\n    time.sleep(0.7)\n"
     packages(tmp_path, monkeypatch, sitecustomize=slow)
-    monkeypatch.setattr(runs, "_GRACE", 0.3, raising=False)
+    monkeypatch.setattr(run_folders, "_GRACE", 0.3, raising=False)
     run = begin(workspace, "print('started after all')")
     assert run.wait(60) is RunState.SUCCEEDED, run.reason
     assert run.log() == "started after all\n"

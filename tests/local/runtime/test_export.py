@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from kaptain_magics.runtime.errors import ExportError, TransferError
 from kaptain_magics.runtime.export import upload_folder, upload_model
+from kaptain_magics.runtime.job_errors import ExportError, TransferError
 from kaptain_magics.runtime.manifest import MANIFEST
 from tests.seaweed import SeaweedFS
 

@@ -10,7 +10,7 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.serving.http.auth import Authorizer
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local import LocalTarget
 from tests.servers import ADDER, ModelServer, predictor

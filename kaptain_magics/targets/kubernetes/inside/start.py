@@ -198,7 +198,7 @@ def _unpack_bundle(bundle: Any, missing: set[str]) -> str:
     """
     if not bundle:
         return ""
-    from kaptain_magics.runtime.errors import TransferError
+    from kaptain_magics.runtime.job_errors import TransferError
     from kaptain_magics.runtime.s3_get import get
 
     uri, digest = bundle
@@ -305,7 +305,7 @@ def _words(name: str, binding: str, text: str) -> list[str]:
     if binding == "count":
         return [flag] * int(text)
     if binding == "switch":
-        from kaptain_magics.runtime.text import is_true
+        from kaptain_magics.runtime.text_values import is_true
 
         return [flag] if is_true(text) else []
     if text.startswith("-"):  # not to be taken for an option

@@ -19,7 +19,7 @@ from kaptain_magics.images.bases import image_platform
 from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.runtime_packages import bundle, fetch_runtime_packages, platform_name, this_platform
 from kaptain_magics.images.wheels import Platform
-from kaptain_magics.runtime.requirements import OPTIONAL, SERVING_PACKAGES, STORAGE_PACKAGES
+from kaptain_magics.runtime.own_requirements import OPTIONAL, SERVING_PACKAGES, STORAGE_PACKAGES
 
 if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore

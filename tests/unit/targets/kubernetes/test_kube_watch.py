@@ -14,7 +14,7 @@ from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster, Unre
 from kaptain_magics.targets.kubernetes.api.feed import Feed
 from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, Piece, SourceFailure
 from kaptain_magics.targets.kubernetes.api.log_stamps import Stamps, nanoseconds
-from tests.unit.kubernetes.scripted_api import Answer, listing, pod, serve, silence, stamped
+from tests.unit.targets.kubernetes.scripted_api import Answer, listing, pod, serve, silence, stamped
 
 __all__ = ["serve"]
 

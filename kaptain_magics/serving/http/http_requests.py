@@ -13,8 +13,8 @@ import httptools
 
 from kaptain_magics.serving.http.budget import FREE, Budget, Share
 from kaptain_magics.serving.http.origin import HEADERS
-from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.limits import Body
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
 # Headers that the application reads; of all others only their size is looked at.
 READ_HEADERS = frozenset(

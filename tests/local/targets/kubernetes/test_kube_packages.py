@@ -25,7 +25,7 @@ from kaptain_magics.images.runtime_packages import (
     versions_in,
 )
 from kaptain_magics.images.wheels import Platform
-from kaptain_magics.runtime.requirements import OWN_PACKAGES, STORAGE_PACKAGES
+from kaptain_magics.runtime.own_requirements import OWN_PACKAGES, STORAGE_PACKAGES
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.kubernetes.pods import package_bundles, payload
 from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, Packages, folder_of

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import msgspec
 
-from kaptain_magics.core.algorithms import Algorithm
+from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.events import Event, Noted, StateChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState

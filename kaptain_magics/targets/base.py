@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -19,8 +19,9 @@ from kaptain_magics.core.events import Event
 from kaptain_magics.core.secrets import masked
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import EndpointState
-from kaptain_magics.errors import ConfigError
+from kaptain_magics.errors import ConfigError, StateError
 
+_R = TypeVar("_R", bound=msgspec.Struct)
 _S = TypeVar("_S", bound=JobSpec | EndpointSpec | StudySpec)
 
 
@@ -46,12 +47,32 @@ class JobRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         target: The target's name.
         name: The job's name.
-        data: What the target needs to find it (namespace, container id, process id ...); no secrets.
+        record: What the target needs to find it (folder, namespace, process id ...): a struct of the target's own as
+            plain values, see ``of`` and ``read``; no secrets.
+        data: The same as older versions wrote it, as texts; only read.
     """
 
     target: str
     name: str
+    record: dict[str, Any] = {}
     data: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, target: str, name: str, record: msgspec.Struct) -> Self:
+        """Return the reference of a job with what its target needs to find it."""
+        return cls(target=target, name=name, record=msgspec.to_builtins(record, str_keys=True))
+
+    def read(self, kind: type[_R]) -> _R:
+        """Return the record as the struct that ``of`` was given.
+
+        Raises:
+            StateError: It has another form.
+        """
+        try:
+            return msgspec.convert(self.record, kind)
+        except msgspec.ValidationError as error:
+            what = f"the reference of job {self.name} cannot be read: {error}"
+            raise StateError(what, f"use the version of target {self.target} that started the job") from error
 
 
 class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

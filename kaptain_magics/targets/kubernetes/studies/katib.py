@@ -92,12 +92,11 @@ class KatibTuner:
                 self._session.create(self.objects(study))
             else:
                 self._waiting.add(study.name)
-        data = {"namespace": self._session.cluster.namespace, "study": msgspec.json.encode(study).decode()}
-        return StudyRef(target="kubernetes", name=study.name, data=data)
+        return StudyRef.of("kubernetes", study.name, study)
 
     def follow_study(self, study: StudyRef) -> Iterator[Event]:
         """Yield all of the study's trials until its end; then what belonged to it is removed."""
-        spec = msgspec.json.decode(study.data["study"], type=StudySpec)
+        spec = study.read(StudySpec)
         if study.name in self._waiting:
             make = functools.partial(self._session.prepare, spec.job)
             try:

@@ -23,7 +23,7 @@ def open_append(path: Path) -> BinaryIO:
     return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
-def close_to_others(path: Path) -> None:
+def make_private(path: Path) -> None:
     """Take the permissions of group and others off a folder of ours; of what is not there nothing is said."""
     with suppress(OSError):
         status = os.stat(path)

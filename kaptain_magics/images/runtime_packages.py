@@ -26,7 +26,7 @@ from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.requirement_lines import normalised
 from kaptain_magics.images.tar_files import write_tar
 from kaptain_magics.images.wheels import Platform, install
-from kaptain_magics.runtime.requirements import OPTIONAL
+from kaptain_magics.runtime.own_requirements import OPTIONAL
 
 _NOT_NEEDED = {"__pycache__", "tests", "SelfTest"}  # folders
 _SOURCES = {".pyc", ".c", ".h", ".cpp", ".pyx", ".pxd", ".pyi", ".a"}

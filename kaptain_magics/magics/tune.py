@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.errors import NotFoundError
-from kaptain_magics.magics.errors import usage_error
 from kaptain_magics.magics.grammar import Arguments
+from kaptain_magics.magics.line_errors import usage_error
+from kaptain_magics.magics.line_requests import check_capture, read_fields
 from kaptain_magics.magics.options import CONTROL, TUNE
-from kaptain_magics.magics.requests import check_capture, read_fields
 from kaptain_magics.magics.session import Session
 from kaptain_magics.magics.train import read_script
 
@@ -147,7 +147,7 @@ def _domains(session: Session, arguments: Arguments, cell: str | None) -> dict[s
         DomainError: A value is not a domain.
     """
     from kaptain_magics.core.domains import Domain
-    from kaptain_magics.magics.domains import read_cell, read_domain
+    from kaptain_magics.magics.domain_texts import read_cell, read_domain
 
     domains = {name: read_domain(name, text) for name, text in arguments.values.items()}
     for name, value in session.items(arguments.bare, domains).items():

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from kaptain_magics.runtime.errors import DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.folders import private_folder
+from kaptain_magics.runtime.job_errors import DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.location import Location
 
 PART = ".kaptain-part-"  # name of a file that is still being written

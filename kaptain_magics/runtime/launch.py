@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.text import truth_of
+from kaptain_magics.runtime.text_values import truth_of
 
 
 class CaptureError(Exception):

@@ -6,7 +6,7 @@ import os
 import traceback
 from collections.abc import Mapping
 
-from kaptain_magics.runtime.errors import DeniedError, TransferError
+from kaptain_magics.runtime.job_errors import DeniedError, TransferError
 from kaptain_magics.runtime.location import Location
 
 _PATIENCE = 20.0  # seconds for a server that restarts

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kaptain_magics.runtime.directory import Entry, atomic_write, translate_os_errors
-from kaptain_magics.runtime.errors import DamagedError, DeniedError, MissingError, TransferError
+from kaptain_magics.runtime.job_errors import DamagedError, DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.multipart import Multipart
 from kaptain_magics.runtime.s3_client import PARALLEL, NoBucketError, NoUploadError, S3Client

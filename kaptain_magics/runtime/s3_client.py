@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kaptain_magics.runtime.errors import DamagedError, DeniedError, MissingError, TransferError
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.job_errors import DamagedError, DeniedError, MissingError, TransferError
+from kaptain_magics.runtime.text_values import is_true
 
 T = TypeVar("T")
 PARALLEL = 4  # requests at a time

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from kaptain_magics.runtime.directory import DirectoryTransfer, Entry, atomic_write, translate_os_errors
-from kaptain_magics.runtime.errors import DamagedError, MissingError, TransferError
 from kaptain_magics.runtime.folders import private_folder
+from kaptain_magics.runtime.job_errors import DamagedError, MissingError, TransferError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.manifest import MANIFEST, Manifest
 

@@ -11,7 +11,7 @@ from kaptain_magics.core.domains import AnyDomain, Double, Integer, Value
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import Binding, Parameter, Script
 from kaptain_magics.errors import ScriptError
-from kaptain_magics.runtime.text import truth_of
+from kaptain_magics.runtime.text_values import truth_of
 
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)")
 _REAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
@@ -181,11 +181,11 @@ def _truth(parameter: Parameter, name: str, text: str) -> bool:
 
 
 def _find(script: Script, name: str) -> Parameter | None:
-    known = {p.name: p for p in reversed(script.parameters)}
+    by_name = {p.name: p for p in reversed(script.parameters)}
     bare = name.lstrip("-")
     for spelling in (name, bare, bare.replace("_", "-"), bare.replace("-", "_"), f"-{bare}"):
-        if spelling in known:
-            return known[spelling]
+        if spelling in by_name:
+            return by_name[spelling]
     return None
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.algorithm_settings import nearest, read_settings
-from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain, Double, Integer
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import StudySpec

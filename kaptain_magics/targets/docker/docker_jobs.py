@@ -20,7 +20,7 @@ from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.files import private_folder, write_whole
 from kaptain_magics.images.engine import ContainerGoneError, Engine, explain_engine_error
 from kaptain_magics.images.progress import CancelledError, Progress
-from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
+from kaptain_magics.runtime.own_requirements import STORAGE_PACKAGES
 from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import JobRef, TargetConfig
 from kaptain_magics.targets.docker import container_settings

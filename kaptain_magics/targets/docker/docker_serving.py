@@ -21,7 +21,7 @@ from kaptain_magics.errors import KaptainError, ServingError, TargetError
 from kaptain_magics.files import locked
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.progress import CancelledError
-from kaptain_magics.runtime.requirements import SERVING_PACKAGES
+from kaptain_magics.runtime.own_requirements import SERVING_PACKAGES
 from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.docker.endpoint_containers import EndpointContainers

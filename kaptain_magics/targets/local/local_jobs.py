@@ -24,7 +24,7 @@ from kaptain_magics.processes.job_process import Process
 from kaptain_magics.processes.orphans import end_marked
 from kaptain_magics.processes.start_process import start_process, threads_for
 from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.text_values import is_true
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.targets.base import Check, JobRef, TargetConfig, without_values
 from kaptain_magics.targets.local import gpus, requirements_env

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.runtime.errors import DeniedError, MissingError, TransferError
+from kaptain_magics.runtime.job_errors import DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.reach import check_store
 from kaptain_magics.runtime.s3_client import authorities_of
 from kaptain_magics.runtime.s3_get import get

@@ -10,19 +10,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.algorithm_settings import whole
-from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError, TargetError
 from kaptain_magics.targets.base import StudyRunner, TargetConfig, choose_runner, open_target, runner_of
 from kaptain_magics.targets.kubernetes.manifests.experiment import SEEDED
-from kaptain_magics.targets.kubernetes.studies.katib_rules import takes_seed
+from kaptain_magics.targets.kubernetes.studies.katib_checks import takes_seed
+from kaptain_magics.targets.kubernetes.studies.katib_studies import KatibRunner
 from kaptain_magics.tuning.algorithms import ALGORITHMS, make_search, make_stopper
 from kaptain_magics.tuning.checks import check_study, combinations, fit_grid, remarks
 
-KATIB = open_target("kubernetes", TargetConfig(home=Path("unused"), cache=Path("unused"))).study_runner
+KATIB = KatibRunner(None, None)  # its checks need no cluster
 
 
 def by_katib(spec: StudySpec) -> StudySpec:

@@ -204,12 +204,12 @@ class Cluster:
     def get(self, kind: str, name: str) -> Manifest | None:
         """Return an object, or ``None`` when it is not there."""
         try:
-            thing: Manifest = self.request("GET", self.path(kind, name))
+            resource: Manifest = self.request("GET", self.path(kind, name))
         except ApiError as error:
             if error.code == 404:
                 return None
             raise
-        return thing
+        return resource
 
     def list(self, kind: str, labels: str = "", fields: str = "") -> list[Manifest]:
         """Return the objects of a kind that the selectors choose; none where the kind itself is not there."""
@@ -249,12 +249,12 @@ class Cluster:
             The object as the server keeps it, or ``None`` when it is not there.
         """
         while True:
-            thing = self.get(kind, name)
-            if thing is None:
+            resource = self.get(kind, name)
+            if resource is None:
                 return None
-            change(thing)
+            change(resource)
             try:
-                changed: Manifest = self.request("PUT", self.path(kind, name), None, thing)
+                changed: Manifest = self.request("PUT", self.path(kind, name), None, resource)
             except ApiError as error:
                 if error.reason != "Conflict":
                     raise

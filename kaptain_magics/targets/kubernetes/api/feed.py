@@ -110,10 +110,10 @@ class _Source:
                     return
                 self._outage.over()
             except Exception as error:  # whatever breaks a connection; what lasts ends the patience
-                if self.closed or not self._goes_on(error):
+                if self.closed or not self._wait_to_retry(error):
                     return
 
-    def _goes_on(self, error: Exception) -> bool:
+    def _wait_to_retry(self, error: Exception) -> bool:
         """Wait before the next attempt; ``False`` where there is none."""
         refused = isinstance(error, ApiError) and error.code in self._reader.REFUSALS
         lasting = refused or self._outage.count()

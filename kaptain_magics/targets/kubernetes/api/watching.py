@@ -74,20 +74,20 @@ class Watch:
                 sink.wait(0.1)  # what came is delivered: the next watch goes on behind it
 
     def _take(self, sink: Sink, change: Manifest) -> None:
-        thing = change["object"]
+        resource = change["object"]
         if change["type"] == "ERROR":
-            raise api_error(int(thing.get("code", 500)), json.dumps(thing).encode())
-        self._version = _version(thing)
+            raise api_error(int(resource.get("code", 500)), json.dumps(resource).encode())
+        self._version = _version(resource)
         if change["type"] == "BOOKMARK":
             return
         gone = change["type"] == "DELETED"
-        uid = thing["metadata"]["uid"]
+        uid = resource["metadata"]["uid"]
         if gone:
             self._seen.pop(uid, None)
         else:
-            self._seen[uid] = thing
-        sink.put(Change(sink.source, gone, thing))
+            self._seen[uid] = resource
+        sink.put(Change(sink.source, gone, resource))
 
 
-def _version(thing: Manifest) -> str:
-    return str(thing["metadata"].get("resourceVersion", ""))
+def _version(resource: Manifest) -> str:
+    return str(resource["metadata"].get("resourceVersion", ""))

@@ -284,7 +284,7 @@ class PlainServing:
             feed.watch("deployment", "Deployment", fields=f"metadata.name={name}")
             while time.monotonic() < until:
                 item = feed.next(_TICK)
-                if isinstance(item, Change) and (item.gone or settled(item.thing, replicas)):
+                if isinstance(item, Change) and (item.gone or settled(item.resource, replicas)):
                     return
         raise ServingError(f"{replicas} replicas of {name} did not become ready", "%kaptain doctor")
 
@@ -319,11 +319,11 @@ class PlainServing:
         chosen = labels.selector({labels.ENDPOINT: name, labels.RUN: run})
         cluster = self._session.cluster
         for kind in ("HorizontalPodAutoscaler", "Deployment"):
-            for thing in cluster.list(kind, chosen):
-                cluster.delete(kind, _name(thing))
-        for thing in cluster.list("Secret", chosen):
-            if part_of(thing) is Part.PAYLOAD:
-                cluster.delete("Secret", _name(thing))
+            for resource in cluster.list(kind, chosen):
+                cluster.delete(kind, _name(resource))
+        for resource in cluster.list("Secret", chosen):
+            if part_of(resource) is Part.PAYLOAD:
+                cluster.delete("Secret", _name(resource))
         if last:
             self._parts.remove_common(name)
 
@@ -348,8 +348,8 @@ def _one(deployments: list[Manifest], role: str) -> Manifest:
     raise ServingError(f"the endpoint has no {role} revision", "deploy it again with --replace")
 
 
-def _name(thing: Manifest) -> str:
-    return str(thing["metadata"]["name"])
+def _name(resource: Manifest) -> str:
+    return str(resource["metadata"]["name"])
 
 
 def _suffix(endpoint: EndpointSpec) -> str:

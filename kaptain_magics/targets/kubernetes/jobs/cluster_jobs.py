@@ -184,14 +184,14 @@ class KubernetesJobs:
     def _tidy(self, name: str, record: JobRecord, remove: bool, digest: str) -> Iterator[Event]:
         if digest and record.fetched_uri and record.folder:
             folder = Path(record.folder)
-            came = folder / f".fetched-{new_hex(8)}.part"
+            received = folder / f".fetched-{new_hex(8)}.part"
             try:
-                self._session.store(record.fetched_uri).get(record.fetched_uri, came)
-                place_fetched(came, digest, folder)
+                self._session.store(record.fetched_uri).get(record.fetched_uri, received)
+                place_fetched(received, digest, folder)
             except KaptainError as error:
                 yield Noted(text=error.message, warning=True, hint=error.hint)
             finally:
-                came.unlink(missing_ok=True)
+                received.unlink(missing_ok=True)
         self._session.forget_objects(record.work_uri, record.fetched_uri)
         yield from self._session.delete_secrets(record.secrets)
         with suppress(KaptainError):

@@ -17,7 +17,7 @@ from kaptain_magics.targets.kubernetes.api.log_stamps import Stamps
 from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.jobs.job_follower import JobFollower
 from kaptain_magics.targets.kubernetes.jobs.job_record import JobRecord
-from tests.unit.kubernetes.scripted_api import Answer, listing, pod, serve, silence, stamped
+from tests.unit.targets.kubernetes.scripted_api import Answer, listing, pod, serve, silence, stamped
 
 __all__ = ["serve"]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.algorithm_settings import (
     Setting,
     above,
@@ -20,7 +21,6 @@ from kaptain_magics.core.algorithm_settings import (
     read_stopping_rule,
     whole,
 )
-from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, DomainError

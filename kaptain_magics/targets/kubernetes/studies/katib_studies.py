@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import msgspec
 
+from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.algorithm_settings import Setting
-from kaptain_magics.core.algorithms import Algorithm
 from kaptain_magics.core.events import Event, Noted, StateChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState
@@ -28,7 +28,7 @@ from kaptain_magics.targets.kubernetes.manifests import experiment as manifests
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.labels import Part, Tags, part_of
 from kaptain_magics.targets.kubernetes.pods import payload
-from kaptain_magics.targets.kubernetes.studies.katib_rules import SETTINGS, check_katib, katib_remarks
+from kaptain_magics.targets.kubernetes.studies.katib_checks import SETTINGS, check_katib, katib_remarks
 from kaptain_magics.targets.kubernetes.studies.study_follower import StudyFollower
 
 _NAME = "kaptain-trial-name"  # stands for the trial's name until the manifest is whole
@@ -134,8 +134,8 @@ class KatibRunner:
         secrets: list[Manifest] = []
         with suppress(KaptainError):
             secrets = cluster.list("Secret", chosen)
-        payloads = [thing["metadata"]["name"] for thing in secrets if part_of(thing) is Part.PAYLOAD]
-        others = [thing["metadata"]["name"] for thing in secrets if part_of(thing) is not Part.PAYLOAD]
+        payloads = [resource["metadata"]["name"] for resource in secrets if part_of(resource) is Part.PAYLOAD]
+        others = [resource["metadata"]["name"] for resource in secrets if part_of(resource) is not Part.PAYLOAD]
         yield from self._session.delete_secrets(others)
         for name in payloads:
             with suppress(KaptainError):

@@ -15,12 +15,14 @@ import zlib
 from typing import Any
 
 from kaptain_magics.runtime.channel import emit
-from kaptain_magics.runtime.mime import TEXT, Shown, form_of, form_of_bundle
+from kaptain_magics.runtime.mime import HTML, PNG, TEXT, Shown, form_of, form_of_bundle
 
 _MIB = 1 << 20
 _LIMITS = {"file": (8 * _MIB, 48 * _MIB), "stdout": (_MIB, 4 * _MIB)}  # bytes of one, and of all
 _TRIAL = 4  # a trial may send this fraction: there are many of them
 _PIECES = {"file": 256 * 1024, "stdout": 9 * 1024}  # bytes of a line; container runtimes cut lines at 16 KiB
+_LARGEST_HTML = 512 * 1024  # bytes; of a larger table its text is shown
+_WHAT = {TEXT: "a text", HTML: "a table", PNG: "a figure"}
 _COUNT = 200  # things shown at most; a figure that replaces another counts again only in bytes
 _HOLD = 1.0  # seconds between two pictures that replace each other, twice as long with every twelfth of the bytes
 
@@ -78,9 +80,12 @@ class Sender:
         clears, self._held_clear = self._held_clear, False
         if clears:
             self._cleared_at = time.monotonic()
-        data = shown.data
-        if len(data) > self._one or len(data) > self._left or self._count > _COUNT:
-            self._refuse(key, shown)
+        why = self._refusal(shown)
+        if why:
+            hint = "save it to a file, such as with plt.savefig, or draw it smaller (figsize, dpi)"
+            emit({"kind": "note", "text": f"{_WHAT.get(shown.mime, 'a chart')} {why}", "warning": True, "hint": hint})
+        data = b"" if why is not None else shown.data
+        if why is not None and shown.mime.startswith("image/"):
             return
         self._left -= len(data)
         pieces = [data[at : at + self._piece] for at in range(0, len(data), self._piece)] or [b""]
@@ -89,17 +94,16 @@ class Sender:
             first = {"text": shown.text, "clears": clears, "crc": zlib.crc32(data)} if number == 0 else {}
             emit({**fact, "piece": number, "data": base64.b64encode(piece).decode(), **first})
 
-    def _refuse(self, key: str, shown: Shown) -> None:
-        size = f"{len(shown.data) / _MIB:.1f} MiB"
-        if len(shown.data) > self._one:
-            why = f"it has {size} and the limit is {self._one / _MIB:g} MiB"
-        elif self._full:
-            return  # said once
-        else:
-            self._full = True
-            why = f"the run has shown {self._total / _MIB:g} MiB or {_COUNT} things already; further ones are left out too"
-        hint = "save it to a file (plt.savefig), or draw it smaller (figsize, dpi)"
-        emit({"kind": "note", "text": f"{shown.mime} number {key} is not shown: {why}", "warning": True, "hint": hint})
+    def _refusal(self, shown: Shown) -> str | None:
+        """Return why something is not shown; empty where that has been said already, ``None`` where it is shown."""
+        size, limit = len(shown.data), min(self._one, _LARGEST_HTML) if shown.mime == HTML else self._one
+        if size > limit:
+            return f"of {size / _MIB:.1f} MiB is not shown: the limit is {limit / _MIB:g} MiB"
+        if size <= self._left and self._count <= _COUNT:
+            return None
+        known, self._full = self._full, True
+        most = f"{self._total / _MIB:g} MiB, or {_COUNT} figures and tables"
+        return "" if known else f"is not shown, and none after it: a script can show {most} in all"
 
 
 _sender: list[Sender] = []
@@ -164,7 +168,9 @@ def show_form(shown: Shown, handle: DisplayHandle | None = None) -> None:
     name = ""
     if handle is not None:
         safe = "".join(c if c.isascii() and c.isalnum() else "-" for c in handle.display_id)
-        name = safe if safe == handle.display_id and len(safe) <= 40 else f"d{zlib.crc32(handle.display_id.encode()):08x}"
+        name = (
+            safe if safe == handle.display_id and len(safe) <= 40 else f"d{zlib.crc32(handle.display_id.encode()):08x}"
+        )
     sys.stdout.flush()  # what was printed before it stands before it
     sender().show(shown, name)
 
@@ -184,11 +190,9 @@ def show_value(value: Any) -> None:
     """Show the value of a cell's last expression; nothing for ``None`` and for what is drawn as a figure anyway."""
     if value is None or _drawn(value):
         return
-    if _is_figure(value):
-        from kaptain_magics.runtime.figures import forget
-
-        forget(value)
     display(value)
+    if _is_figure(value) and "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close(value)  # else it would be shown again at the end
 
 
 def _is_figure(value: Any) -> bool:
@@ -209,16 +213,23 @@ def _drawn(value: Any) -> bool:
     first = next(iter(items), None) if items is not None else None
     while isinstance(first, list | tuple) and first:
         first = first[0]
-    return first is not None and (
-        isinstance(first, artist.Artist) or type(first).__module__.startswith("matplotlib.")
-    )
+    return first is not None and (isinstance(first, artist.Artist) or type(first).__module__.startswith("matplotlib."))
+
+
+def show_figures() -> None:
+    """Show the open figures of matplotlib in the order in which they were made, and close them."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is None:
+        return
+    for number in pyplot.get_fignums():
+        figure = pyplot.figure(number)
+        if figure.get_axes() or figure.texts or figure.images:
+            display(figure)
+    pyplot.close("all")
 
 
 def finish() -> None:
     """Show the figures that are still open, and what was held back."""
-    if "matplotlib._pylab_helpers" in sys.modules:
-        from kaptain_magics.runtime.figures import show
-
-        show()
+    show_figures()
     if _sender:
         sender().flush()

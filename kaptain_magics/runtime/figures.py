@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from matplotlib._pylab_helpers import Gcf
 from matplotlib.backend_bases import FigureManagerBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from kaptain_magics.runtime.display import display
+from kaptain_magics.runtime.display import display, show_figures
 
 
 class FigureManager(FigureManagerBase):
@@ -19,31 +18,23 @@ class FigureManager(FigureManagerBase):
 
     def show(self) -> None:
         """Show the figure; it is not shown again at the script's end."""
+        import matplotlib.pyplot
+
         display(self.canvas.figure)
-        Gcf.destroy(self)
+        matplotlib.pyplot.close(self.canvas.figure)
 
     @classmethod
     def pyplot_show(cls, *, block: bool | None = None) -> None:  # noqa: ARG003 - matplotlib's signature
         """Show all open figures and close them."""
-        show()
+        show_figures()
 
 
-class FigureCanvas(FigureCanvasAgg):  # type: ignore[misc]  # matplotlib is not typed for mypy here
+class FigureCanvas(FigureCanvasAgg):
     """Draws with Agg."""
 
     manager_class = FigureManager
 
 
 def show(*_: Any, **__: Any) -> None:
-    """Show all open figures in the order in which they were made, and close them."""
-    for manager in Gcf.get_all_fig_managers():
-        if manager.canvas.figure.get_axes() or manager.canvas.figure.texts or manager.canvas.figure.images:
-            display(manager.canvas.figure)
-    Gcf.destroy_all()
-
-
-def forget(figure: Any) -> None:
-    """Close a figure that is shown in another way."""
-    for manager in Gcf.get_all_fig_managers():
-        if manager.canvas.figure is figure:
-            Gcf.destroy(manager)
+    """Show all open figures and close them: what ``plt.show()`` calls."""
+    show_figures()

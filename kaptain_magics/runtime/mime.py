@@ -89,10 +89,12 @@ def _bundle(value: Any) -> dict[str, Any]:
     if _is_a(kind, "altair.vegalite", "TopLevelMixin"):
         return _altair(value)
     maker = getattr(value, "_repr_mimebundle_", None)
-    made = maker() if callable(maker) else None
-    if made is None:
-        made = {mime: getattr(value, name)() for name, mime in _METHODS.items() if callable(getattr(value, name, None))}
-    bundle = dict(made[0] if isinstance(made, tuple) else made)
+    bundle = maker() if callable(maker) else None
+    if bundle is None:
+        bundle = {
+            mime: getattr(value, name)() for name, mime in _METHODS.items() if callable(getattr(value, name, None))
+        }
+    bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
     bundle.pop(TEXT, None)  # ours is bounded
     if "application/vnd.jupyter.widget-view+json" in bundle:  # a widget needs a kernel
         return {}
@@ -115,9 +117,11 @@ def _plotly(figure: Any) -> dict[str, Any]:
     """Return a plotly figure as a picture where kaleido can draw one, else as what front ends draw."""
     if _installed("kaleido"):
         try:
-            return {PNG: figure.to_image("png", scale=2)}
+            return {PNG: figure.to_image("png")}
         except Exception as error:  # kaleido needs a browser
-            sys.stderr.write(f"kaptain: plotly made no picture, the chart itself is kept: {str(error).splitlines()[0]}\n")
+            sys.stderr.write(
+                f"kaptain: plotly made no picture, the chart itself is kept: {str(error).splitlines()[0]}\n"
+            )
     return {PLOTLY: json.loads(figure.to_json())}
 
 
@@ -134,7 +138,7 @@ def _altair(chart: Any) -> dict[str, Any]:
     """Return an Altair chart as a picture where vl-convert can draw one, else as what front ends draw."""
     if _installed("vl_convert"):
         file = io.BytesIO()
-        chart.save(file, format="png", scale_factor=2)
+        chart.save(file, format="png")
         return {PNG: file.getvalue()}
     specification = chart.to_dict()
     version = str(specification.get("$schema", "")).rpartition("/v")[2].partition(".")[0] or "5"
@@ -155,4 +159,6 @@ def _text(value: Any) -> str:
 
 
 def _clipped(text: str) -> str:
-    return text if len(text) <= _TEXT_AT_MOST else f"{text[:_TEXT_AT_MOST]}\n… {len(text) - _TEXT_AT_MOST} more characters"
+    return (
+        text if len(text) <= _TEXT_AT_MOST else f"{text[:_TEXT_AT_MOST]}\n… {len(text) - _TEXT_AT_MOST} more characters"
+    )

@@ -35,8 +35,8 @@ _NEEDLESS = {  # magic: why it is not needed
     "matplotlib": "figures are shown without it",
     "config InlineBackend": "figures are shown as PNG",
     "time": _TIME,
-    "load_ext autoreload": "a run imports everything anew",
-    "autoreload": "a run imports everything anew",
+    "load_ext autoreload": "a run imports everything again",
+    "autoreload": "a run imports everything again",
 }
 _DROPPED = re.compile(
     r"^(?P<indent>\s*)%{1,2}(?P<magic>matplotlib|config\s+InlineBackend|time|load_ext\s+autoreload|autoreload)"
@@ -54,7 +54,7 @@ def without_needless(source: str) -> tuple[str, tuple[str, ...]]:
         The script with as many lines as before, and a sentence for each that was left out.
     """
     lines = source.splitlines(keepends=True)
-    said = []
+    sentences = []
     for number, line in enumerate(lines):
         match = _DROPPED.match(line)
         if match is None or not _at_statement_start(lines[:number]):
@@ -67,8 +67,8 @@ def without_needless(source: str) -> tuple[str, tuple[str, ...]]:
         end = line[len(line.rstrip("\r\n")) :]
         left = f"# {line.strip()}" if not match["indent"] else f"pass  # {line.strip()}"
         lines[number] = f"{match['indent']}{kept or left}{end}"
-        said.append(f"Line {number + 1} without {'%%' if is_cell else '%'}{magic}: {_NEEDLESS[magic]}.")
-    return "".join(lines), tuple(said)
+        sentences.append(f"Line {number + 1} without {'%%' if is_cell else '%'}{magic}: {_NEEDLESS[magic]}.")
+    return "".join(lines), tuple(sentences)
 
 
 def foreign_line(source: str) -> tuple[int, str, str] | None:

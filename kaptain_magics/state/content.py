@@ -18,7 +18,7 @@ DISPLAYS = "displays"
 WORK = "work"
 """The job's working folder, below that of its run or trial."""
 
-_E = TypeVar("_E", Displayed, FileWritten)
+_E = TypeVar("_E", bound=Displayed | FileWritten)
 
 
 def keep_content(event: _E, folder: Path) -> _E:

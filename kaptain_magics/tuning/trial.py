@@ -10,7 +10,15 @@ import time
 from pathlib import Path
 
 from kaptain_magics.core.domains import Value
-from kaptain_magics.core.events import ArtifactSaved, Displayed, Event, MetricReported, MetricSummary, StateChanged, TrialChanged
+from kaptain_magics.core.events import (
+    ArtifactSaved,
+    Displayed,
+    Event,
+    MetricReported,
+    MetricSummary,
+    StateChanged,
+    TrialChanged,
+)
 from kaptain_magics.core.metric_lines import explain_missing
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState, TrialState

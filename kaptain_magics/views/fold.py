@@ -84,7 +84,8 @@ class RunView:
         self.artifact: ArtifactSaved | None = None
         self.warnings: deque[Noted] = deque(maxlen=_WARNINGS)
         self.displays: dict[str, Displayed] = {}  # by key, in the order in which they came
-        self._path_of = run.path_of
+        self.drawn: dict[int, str] = {}  # the HTML of what is shown, by number of the event
+        self._run = run
 
     def elapsed(self, now: float) -> float:
         """Seconds that the run took, or takes until ``now`` (seconds since 1970)."""
@@ -140,7 +141,7 @@ class RunView:
 
     def path_of(self, event: Displayed) -> Path | None:
         """Return where the content of something shown is on this machine."""
-        return self._path_of(event.file) if event.file else None
+        return self._run.path_of(event.file) if event.file else None
 
     def _note(self, event: Noted) -> None:
         if event.warning:

@@ -144,7 +144,6 @@ class Holder:
         (LinearRegression(), {"format": "onnx"}, "no format 'onnx'\none of joblib, skops"),
         (LinearRegression(), {"extra_files": ["nowhere.csv"]}, "no file nowhere.csv"),
         (Holder(threading.Lock()), {}, "cannot be pickled"),
-        (make_pipeline(FunctionTransformer(lambda rows: rows)), {}, "cannot be pickled"),
         (of("torchlike"), {}, "cannot be saved"),
     ],
 )

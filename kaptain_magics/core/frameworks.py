@@ -38,8 +38,8 @@ class ModelFramework(StrEnum):
             FrameworkError: There is no such framework.
         """
         word = canonical_name(str(name))
-        if word not in cls.__members__.values() and word not in (known := cls.names()):
-            hint = did_you_mean(word, [*known, *FRAMEWORK_ALIASES]) or "one of " + ", ".join(known)
+        if word not in cls.__members__.values() and word not in (choices := cls.names()):
+            hint = did_you_mean(word, [*choices, *FRAMEWORK_ALIASES]) or "one of " + ", ".join(choices)
             raise FrameworkError(f"unknown framework {name!r}", hint)
         return cls(word)
 

@@ -58,8 +58,8 @@ def load(group: str, own: Mapping[str, str], name: str, what: str, error: type[K
         return getattr(imported, attribute) if attribute else imported
     points = entry_points(group=group, name=name)
     if not points:
-        known = names(group, own)
-        raise error(f"unknown {what} {name!r}", did_you_mean(name, known) or "one of " + ", ".join(known))
+        choices = names(group, own)
+        raise error(f"unknown {what} {name!r}", did_you_mean(name, choices) or "one of " + ", ".join(choices))
     point = next(iter(points))
     try:
         return point.load()

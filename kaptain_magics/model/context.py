@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kaptain_magics.config import Settings
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import StateError
-from kaptain_magics.files import close_to_others
+from kaptain_magics.files import make_private
 from kaptain_magics.state import Registry, RunFolder, RunStore, RunSummary
 from kaptain_magics.targets.base import ServingTarget, Target, open_target
 from kaptain_magics.targets.environment import storage_environment, target_config
@@ -30,7 +30,7 @@ class Context:
         self.settings = settings or Settings.load()
         self.secrets = dict(secrets or {})
         for folder in (self.settings.home, self.settings.cache):
-            close_to_others(Path(folder))
+            make_private(Path(folder))
         self.store = RunStore(Path(self.settings.home))
         self.registry = Registry(Path(self.settings.home))
 

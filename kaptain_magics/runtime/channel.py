@@ -118,8 +118,8 @@ def _print(facts: Sequence[Mapping[str, Any]], lines: list[str]) -> None:
 
 def _descriptor(channel: str) -> int:
     global _opened
-    known, descriptor = _opened
-    if known == channel:
+    opened_path, descriptor = _opened
+    if opened_path == channel:
         return descriptor
     with _opening:
         if _opened[0] != channel:

@@ -181,11 +181,11 @@ def _truth(parameter: Parameter, name: str, text: str) -> bool:
 
 
 def _find(script: Script, name: str) -> Parameter | None:
-    known = {p.name: p for p in reversed(script.parameters)}
+    by_name = {p.name: p for p in reversed(script.parameters)}
     bare = name.lstrip("-")
     for spelling in (name, bare, bare.replace("_", "-"), bare.replace("-", "_"), f"-{bare}"):
-        if spelling in known:
-            return known[spelling]
+        if spelling in by_name:
+            return by_name[spelling]
     return None
 
 

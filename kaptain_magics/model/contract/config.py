@@ -241,9 +241,9 @@ def _file(text: str, path: str | None, private: Path) -> str:
         if path and Path(path).expanduser().read_text("utf-8") == text:
             return path
     try:
-        for known in private.glob("*/text"):
-            if known.read_text("utf-8") == text:
-                return str(known)
+        for existing in private.glob("*/text"):
+            if existing.read_text("utf-8") == text:
+                return str(existing)
         private_folder(private)
         kept = Path(tempfile.mkdtemp(dir=private)) / "text"
     except OSError as error:

@@ -12,7 +12,7 @@ from kaptain_magics.serving.protocol.protocol_errors import RequestError
 _LOOPBACK = ("127.", "localhost", "::1")
 
 
-class Gate:
+class Authorizer:
     """Lets requests with the right token through.
 
     Args:

@@ -35,7 +35,7 @@ from kaptain_magics.targets.local.started_job import StartedJob
 from kaptain_magics.targets.reading import explain
 
 _TICK = 0.1  # seconds between looks at a running job's files
-_PATIENCE = 5.0  # seconds between asking a job to end and ending it
+_GRACE_PERIOD = 5.0  # seconds between asking a job to end and ending it
 _SERVER = ("import kaptain_magics.serving.__main__",)  # so that a model's server can be forked too
 
 
@@ -278,7 +278,7 @@ class LocalJobs:
         if process is None:
             return
         process.kill(signal.SIGTERM)
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + _GRACE_PERIOD
         while process.exit is None and time.monotonic() < until and _alive(process.pid):
             time.sleep(0.02)
         process.kill(signal.SIGKILL)

@@ -125,8 +125,8 @@ class KatibTuner:
         secrets: list[Manifest] = []
         with suppress(KaptainError):
             secrets = cluster.list("Secret", chosen)
-        payloads = [thing["metadata"]["name"] for thing in secrets if part_of(thing) is Part.PAYLOAD]
-        others = [thing["metadata"]["name"] for thing in secrets if part_of(thing) is not Part.PAYLOAD]
+        payloads = [resource["metadata"]["name"] for resource in secrets if part_of(resource) is Part.PAYLOAD]
+        others = [resource["metadata"]["name"] for resource in secrets if part_of(resource) is not Part.PAYLOAD]
         yield from self._session.delete_secrets(others)
         for name in payloads:
             with suppress(KaptainError):

@@ -48,12 +48,20 @@ def take_results(program: Mapping[str, Any], namespace: Mapping[str, Any]) -> No
 
 
 def save(name: str, model: Any) -> bool:
-    """Save a variable as the job's model; returns whether it could be saved at all, and warns where not."""
+    """Save a variable as the job's model; returns whether it could be saved at all, and warns where not.
+
+    Raises:
+        ExportError: It is a plain value, and no model.
+        TransferError: The store does not take it.
+    """
     from kaptain_magics.runtime.savers import save_model
+    from kaptain_magics.runtime.savers.kept import is_plain
 
     try:
         save_model(model, framework=os.environ.get("KAPTAIN_FRAMEWORK") or None)
     except ExportError as error:
+        if is_plain(model):
+            raise
         say(f"`{name}` was not saved: {error.message}", error.hint, warning=True)
         return False
     return True

@@ -30,7 +30,7 @@ def keep(model: Any, folder: Path, why: ExportError) -> Description:
     Raises:
         ExportError: It is no object of a training, or nothing can write it.
     """
-    if isinstance(model, _PLAIN):
+    if is_plain(model):
         raise why
     for name, write in _WRITERS.items():
         file = folder / f"model.{'pt' if name == 'torch' else 'pkl'}"
@@ -47,6 +47,11 @@ def keep(model: Any, folder: Path, why: ExportError) -> Description:
         description.write(folder)
         return description
     raise why
+
+
+def is_plain(model: Any) -> bool:
+    """Whether an object is a plain value, such as a number, which is no model."""
+    return isinstance(model, _PLAIN)
 
 
 def _by_value(model: Any, stream: BinaryIO) -> None:
@@ -90,7 +95,7 @@ def notes_of(description: Description) -> Iterator[dict[str, Any]]:
     along = f", with the variables {', '.join(variables)}" if variables else ""
     yield {
         "text": f"saved by value ({tool}, Python {python}): code of the script ({code}){along}; less safe than a module"
-        " of its own, for whoever loads the model runs this code",
+        " of its own, because loading the model runs this code",
         "hint": "to save names instead of code, write it to a file (%%writefile steps.py) and import it from there",
     }
     for name, size in variables.items():

@@ -46,10 +46,10 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
 
 def _unpickled(path: Path) -> Any:
     """Return the predictor of a script's own: an object, an object of a class, or a function."""
-    found = unpickle(path)
-    if isinstance(found, type):
-        found = found()
-    return found if callable(getattr(found, "predict", None)) else _Function(found)
+    predictor = unpickle(path)
+    if isinstance(predictor, type):
+        predictor = predictor()
+    return predictor if callable(getattr(predictor, "predict", None)) else _Function(predictor)
 
 
 def _predictor(module: Any, entry: str, file: str) -> Any:

@@ -55,24 +55,21 @@ def cleared(notebook: Notebook) -> Iterator[Notebook]:
         workspace.endpoint(status.name).undeploy()
 
 
-def test_code_of_the_cell_is_trained_fetched_and_served(cleared: Notebook, capsys: Capture) -> None:
+def test_code_of_the_cell_is_trained_fetched_and_served(
+    cleared: Notebook, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path.cwd()))  # as a notebook's own folder is
     Path("steps.py").write_text("from shifts import BY\n\ndef shift(rows):\n    return rows + BY\n")
     Path("shifts.py").write_text("BY = 1.0\n")
     run = cleared.run(OWN.replace("--model", "--files steps.py,shifts.py --model"))
     said = capsys.readouterr().out
     assert run.state is RunState.SUCCEEDED
-    assert "code of the script (a lambda in line 22, class RatioAdder), with the variables SCALE" in said
+    assert "code of the script (a lambda in line 23, class RatioAdder), with the variables SCALE" in said
     assert "less safe than a module of its own" in said
     cleared.run("%kaptain_deploy dev/own")
     rows = cleared.variables["X"]
     answer = cleared.run("%kaptain predict dev/own X")
-    import sys
-
-    sys.path.insert(0, str(Path.cwd()))  # the notebook's own folder, where the helper lies
-    try:
-        assert np.array_equal(answer, cleared.variables["pipe"].predict(rows))
-    finally:
-        sys.path.remove(str(Path.cwd()))
+    assert np.array_equal(answer, cleared.variables["pipe"].predict(rows))
 
 
 def test_a_model_that_cannot_be_served_is_kept_and_its_deployment_says_why(cleared: Notebook, capsys: Capture) -> None:

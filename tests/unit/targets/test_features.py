@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from kaptain_magics.core.specs import ClusterOptions
 from kaptain_magics.errors import TargetError
 from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE
+from kaptain_magics.model import Workspace
+from kaptain_magics.model.requests import TrainingRequest
+from kaptain_magics.script import capture
 from kaptain_magics.targets.base import TargetConfig, open_target
 from kaptain_magics.targets.features import Feature, LimitedTarget, check_features
 
@@ -30,6 +35,15 @@ def test_a_target_that_does_not_say_is_given_every_option() -> None:
         name = "silent"
 
     check_features(Silent(), {"--x": Feature.CLUSTER})
+
+
+def test_options_of_clusters_are_said_to_be_ignored_elsewhere(home: Path) -> None:
+    cluster = ClusterOptions(ttl_seconds_after_finished=60, force_cleanup=True)
+    request = TrainingRequest(script=capture("x = 1"), cluster=cluster)
+    said = "the local target has no cluster: ttl_seconds_after_finished, force_cleanup ignored"
+    assert said in Workspace().model("dev/a").plan_training(request).render()
+    plain = msgspec.structs.replace(request, cluster=ClusterOptions())
+    assert "ignored" not in Workspace().model("dev/a").plan_training(plain).render()
 
 
 def test_options_name_features_that_there_are() -> None:

@@ -20,7 +20,7 @@ from kaptain_magics.runtime.mime import HTML, PNG, TEXT, Shown, form_of, form_of
 _MIB = 1 << 20
 _LIMITS = {"file": (8 * _MIB, 48 * _MIB), "stdout": (_MIB, 4 * _MIB)}  # bytes of one, and of all
 _TRIAL = 4  # a trial may send this fraction: there are many of them
-_PIECES = {"file": 256 * 1024, "stdout": 9 * 1024}  # bytes of a line; container runtimes cut lines at 16 KiB
+_PIECES = {"file": 256 * 1024, "stdout": 8 * 1024}  # bytes of a line; container runtimes cut lines at 16 KiB
 _LARGEST_HTML = 512 * 1024  # bytes; of a larger table its text is shown
 _WHAT = {TEXT: "a text", HTML: "a table", PNG: "a figure"}
 _COUNT = 200  # things shown at most; a figure that replaces another counts again only in bytes

@@ -229,7 +229,7 @@ class NativeTuner(Protocol):
     """A target that tunes by itself, such as Katib."""
 
     def expected_tuner(self) -> Tuner:
-        """Return what will run a study, as far as the settings say it; asks nobody."""
+        """Return what will run a study, as far as the settings say it, without a request."""
 
     def can_tune(self, study: StudySpec) -> bool:
         """Whether the tuner is there and has the study's algorithm."""
@@ -279,7 +279,7 @@ class ClusterInventory(Cleanable, Protocol):
 
 
 class TargetConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target is told of the world when it is made.
+    """What a target is configured with when it is created.
 
     Attributes:
         home: The state folder (``KAPTAIN_HOME``).

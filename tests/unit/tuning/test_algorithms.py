@@ -257,7 +257,7 @@ def test_a_target_says_what_will_run_a_study(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_is_passed_over_is_said(studies, tuner: Tuner, changes, said: list[str]) -> None:
+def test_what_is_passed_over_is_reported(studies, tuner: Tuner, changes, said: list[str]) -> None:
     spec = studies.spec(**{"domains": NUMBERS, **changes})
     check_study(spec, tuner)
     lines = [note.text for note in remarks(spec, tuner)]

@@ -1,4 +1,4 @@
-"""The API server, pods, nodes, registries and stores fail under a job: the job rides it out, or reports it in one sentence."""
+"""API servers, pods, nodes, registries and stores fail under a job: it survives, or ends with one clear sentence."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class Holder:
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "said"),
+    ("model", "options", "message"),
     [
         (3, {}, "builtins.int cannot be saved"),
         (None, {}, "NoneType cannot be saved"),

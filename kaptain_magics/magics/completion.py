@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from kaptain_magics.magics.session import Session
     from kaptain_magics.model import Workspace
 
-_LINE = re.compile(r"\s*(?:[\w.]+\s*=\s*)?%%?(kaptain\w*)\s+(.*)", re.DOTALL)
-_TUNE_CELL = re.compile(r"\s*%%kaptain_tune\b")
+_LINE = r"(?s)\s*(?:[\w.]+\s*=\s*)?%%?(kaptain\w*)\s+(.*)"
+_TUNE_CELL = r"\s*%%kaptain_tune\b"
 _COMMANDS = {"kaptain_train": TRAIN, "kaptain_tune": TUNE, "kaptain_deploy": DEPLOY}
 _DOMAINS = ("Double(", "Integer(", "Discrete([", "Categorical([")
 _RUNS = 50  # runs that are offered
@@ -51,9 +51,9 @@ class Completion:
         """Return what could stand at the cursor, and the part of it that is there."""
         lines = context.full_text.split("\n")
         typed = lines[context.cursor_line][: context.cursor_position]
-        if context.cursor_line and _TUNE_CELL.match(lines[0]):
+        if context.cursor_line and re.match(_TUNE_CELL, lines[0]):
             return self._in_tune_cell(lines[0], typed)
-        match = _LINE.fullmatch(typed)
+        match = re.fullmatch(_LINE, typed)
         if match is None:
             return [], ""
         name, rest = match[1], match[2]
@@ -101,6 +101,8 @@ class Completion:
         if option.complete == "file":
             current = current.rpartition(",")[2]
             return list(_files(current)), current
+        if option.complete == "tuner":
+            return self._tuners(words), current
         last = re.split(r"[,=]", current)[-1]
         model_id = next((w for w in words if not w.startswith("-") and "=" not in w), "")
         return list(self._kind(option.complete, model_id, cell)), last
@@ -123,6 +125,15 @@ class Completion:
 
             return algorithm_names() if kind == "algorithm" else list(STOPPING_RULES)
         return self._stored(kind, model_id)
+
+    def _tuners(self, words: list[str]) -> list[str]:
+        """Return the tuners of the target that the line names, else of the settings'."""
+        from kaptain_magics.targets.base import runner_of
+        from kaptain_magics.tuning.checks import tuner_names
+
+        line = " ".join(words).replace("--on=", "--on ").split()
+        target = line[line.index("--on") + 1] if "--on" in line[:-1] else ""
+        return list(tuner_names(runner_of(self._workspace().target(target)))[1:])
 
     def _stored(self, kind: str, model_id: str) -> Iterable[str]:
         """Yield names that the store of runs knows."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.errors import ConfigError
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.text_values import is_true
 
 FILE = "kaptain.toml"
 _PASSWORDS = {  # a setting's name: where its password belongs

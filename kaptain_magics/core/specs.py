@@ -18,7 +18,7 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.objectives import Objective, infer
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.states import Direction
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.text_values import is_true
 
 
 class Binding(StrEnum):

@@ -87,10 +87,10 @@ class Completion:
             return [f"--{o.name}" for o in command.options if o.many or f"--{o.name}" not in words], current
         if "=" in current:
             return (list(_DOMAINS) if command is TUNE else []), current.partition("=")[2]
-        places = _positionals(command, words)
-        if len(places) < len(command.positionals):
-            return list(self._kind(command.positionals[len(places)].complete, "", cell)), current
-        offers = [f"{name}=" for name in self._parameters(places[0])] if command.values and places else []
+        positionals = _positionals(command, words)
+        if len(positionals) < len(command.positionals):
+            return list(self._kind(command.positionals[len(positionals)].complete, "", cell)), current
+        offers = [f"{name}=" for name in self._parameters(positionals[0])] if command.values and positionals else []
         if command.values or command.rest:
             offers += self._session.variables
         return offers, current

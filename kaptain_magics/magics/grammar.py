@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kaptain_magics.magics import readers
-from kaptain_magics.magics.errors import suggest, usage_error
+from kaptain_magics.magics.line_errors import suggest, usage_error
 from kaptain_magics.magics.words import Word, split
 
 _ASSIGNED = re.compile(r"(-{0,2}[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
@@ -302,7 +302,7 @@ class _Parser:
         text = word.text
         if text.startswith("=") or text.endswith("="):
             return usage_error(f"{text!r} stands alone", "write name=value without spaces around '='")
-        known = suggest(text, [o.name for o in self._command.options]).replace("'", "'--", 1)
+        similar = suggest(text, [o.name for o in self._command.options]).replace("'", "'--", 1)
         otherwise = "write name=value, or the name of a variable that holds a dict" if self._command.values else ""
-        hint = known or otherwise or f"write {self._command.usage().splitlines()[0]}"
+        hint = similar or otherwise or f"write {self._command.usage().splitlines()[0]}"
         return usage_error(f"{text!r} is not expected here", hint)

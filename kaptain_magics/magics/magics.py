@@ -10,8 +10,8 @@ from traitlets import Bool, Float, Integer, Unicode
 
 from kaptain_magics.config import Settings
 from kaptain_magics.magics.completion import Completion
-from kaptain_magics.magics.errors import suggest, usage_error
 from kaptain_magics.magics.grammar import Arguments, Command, parse
+from kaptain_magics.magics.line_errors import suggest, usage_error
 from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE, VERBS, overview_usage
 from kaptain_magics.magics.session import Session
 

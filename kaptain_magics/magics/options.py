@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaptain_magics.magics import readers, requests
+from kaptain_magics.magics import line_requests, readers
 from kaptain_magics.magics.grammar import Command, Option, Positional
 
 _NAME = Positional("NAME", "the model's id, such as dev/mnist", readers.model_id, "model")
@@ -32,7 +32,7 @@ _REQUIREMENTS = Option(
     "packages, as numpy,xgboost>=2 or a requirements file",
     "FILE|LIST",
     complete="file",
-    convert=requests.requirements,
+    convert=line_requests.requirements,
 )
 _ENV = Option(
     "env", "environment variable; NAME alone passes it on", "NAME=VALUE", readers.environment, many=True, convert=dict
@@ -74,14 +74,14 @@ _JOB = (
         readers.listed,
         True,
         complete="file",
-        convert=requests.paths,
+        convert=line_requests.paths,
     ),
     Option(
         "framework",
         "the model's library; guessed from the imports",
         "NAME",
         complete="framework",
-        convert=requests.framework,
+        convert=line_requests.framework,
     ),
     *_RESOURCES,
     Option("timeout", "stop it after this time: 90s, 5m, 2h", "TIME", readers.seconds),
@@ -192,7 +192,7 @@ DEPLOY = Command(
             "a model saved elsewhere: a URI or a folder",
             "URI",
             complete="file",
-            convert=requests.path_or_uri,
+            convert=line_requests.path_or_uri,
         ),
         Option("trust", "allow a model from elsewhere whose file can run code"),
         Option("protocol", "protocol of the address that is shown (v2)", "VERSION", choices=("v2", "v1")),

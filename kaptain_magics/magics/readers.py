@@ -70,8 +70,8 @@ def target(value: str) -> str:
     from kaptain_magics.core.names import did_you_mean
     from kaptain_magics.targets.base import TARGETS, target_names
 
-    if value not in TARGETS and value not in (known := target_names()):  # ours need no look at what is installed
-        raise ValueError(did_you_mean(value, known) or "write one of " + ", ".join(known))
+    if value not in TARGETS and value not in (choices := target_names()):  # ours need no look at what is installed
+        raise ValueError(did_you_mean(value, choices) or "write one of " + ", ".join(choices))
     return value
 
 

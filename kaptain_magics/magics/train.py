@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from kaptain_magics.magics.errors import usage_error
 from kaptain_magics.magics.grammar import Arguments
-from kaptain_magics.magics.requests import check_capture, read_fields
+from kaptain_magics.magics.line_errors import usage_error
+from kaptain_magics.magics.line_requests import check_capture, read_fields
 from kaptain_magics.magics.session import Session
 
 if TYPE_CHECKING:

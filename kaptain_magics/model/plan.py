@@ -66,7 +66,7 @@ class Plan(Generic[_H]):
         Raises:
             KaptainError: It cannot be started; nothing is left behind.
         """
-        from kaptain_magics.supervisor.start import start
+        from kaptain_magics.supervisor.start_supervisor import start
 
         pickled = _pickled(self._sent)
         self._check_gpus()

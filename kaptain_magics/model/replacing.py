@@ -15,7 +15,7 @@ from kaptain_magics.core.specs import EndpointOptions, EndpointSpec, ImageSpec
 from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.model.requests import variables_of
-from kaptain_magics.model.revisions import known_revisions, training_requirements
+from kaptain_magics.model.revisions import list_revisions, training_requirements
 from kaptain_magics.model.spelling import spelled
 from kaptain_magics.targets.base import ListensHere
 
@@ -146,5 +146,5 @@ def _trained_with(context: Context, model_id: str) -> list[tuple[str, ...]]:
         sources = context.registry.endpoint(endpoint_name(model_id)).sources.values()
     except NotFoundError:
         return []
-    served = [revision for revision in known_revisions(context, model_id) if revision.uri in sources]
+    served = [revision for revision in list_revisions(context, model_id) if revision.uri in sources]
     return [training_requirements(context, revision) for revision in served]

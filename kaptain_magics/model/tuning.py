@@ -16,9 +16,9 @@ from kaptain_magics.core.objectives import later_directions, read_objectives
 from kaptain_magics.core.specs import JobSpec, StudyOptions, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import NotFoundError, StateError
-from kaptain_magics.model.inherited import inherit
 from kaptain_magics.model.plan import StudyPlan
 from kaptain_magics.model.runs import Study, open_run
+from kaptain_magics.model.study_defaults import inherit
 from kaptain_magics.model.training import build_job
 from kaptain_magics.targets.base import present
 
@@ -62,7 +62,7 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
     Raises:
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
-    from kaptain_magics.core.algorithms import Algorithm
+    from kaptain_magics.core.algorithm_names import Algorithm
     from kaptain_magics.targets.base import expected_tuner
     from kaptain_magics.tuning.checks import check_study
 

@@ -38,7 +38,7 @@ from kaptain_magics.processes.interpreter_exit import finish
 from kaptain_magics.processes.orphans import end_job
 from kaptain_magics.processes.preload import preload
 
-_LOOK = 2.0  # seconds between looks at its own idleness, and at the memory
+_CHECK_INTERVAL = 2.0  # seconds between looks at its own idleness, and at the memory
 _SUBREAPER = 36  # prctl: orphans of a job become children of this process, so that they can be ended with it
 
 
@@ -78,7 +78,7 @@ class Zygote:
         reserve: float | None = None,
     ) -> None:
         self.listener, self.unsafe, self.later, self.idle, self.path = listener, unsafe, later, idle, path
-        self.reserve, self.short_looks = reserve, 0
+        self.reserve, self.low_memory_checks = reserve, 0
         self.inode = 0  # of the socket's name; already gone where somebody has retired this worker
         if listener is not None:
             with contextlib.suppress(OSError):
@@ -109,7 +109,7 @@ class Zygote:
         quiet_since = time.monotonic()
         self._write_kind()
         while self.listener is not None or self.jobs or self.waiting:
-            ready = self.selector.select(timeout=0.3 if self.later else min(_LOOK, self.idle))
+            ready = self.selector.select(timeout=0.3 if self.later else min(_CHECK_INTERVAL, self.idle))
             if self.later and not ready:
                 self.unsafe, self.later = preload(self.later), None
                 self._write_kind()
@@ -125,18 +125,18 @@ class Zygote:
                     self._on_readable(key)
             if self.jobs or self.waiting:
                 continue
-            if time.monotonic() - quiet_since > self.idle or self._retired() or (not ready and self._gives_way()):
+            if time.monotonic() - quiet_since > self.idle or self._retired() or (not ready and self._frees_memory()):
                 return
 
-    def _gives_way(self) -> bool:
+    def _frees_memory(self) -> bool:
         """Whether this idle worker ends because memory is short.
 
         All idle workers look at the memory, each by itself. The one that was used longest ago ends at the first look,
         the next one at the second, and so on: those that follow see first what that has freed.
         """
         shortage = memory.shortage(self.reserve) if self.listener is not None else ""
-        self.short_looks = self.short_looks + 1 if shortage else 0
-        if self.short_looks <= _older(self.path):
+        self.low_memory_checks = self.low_memory_checks + 1 if shortage else 0
+        if self.low_memory_checks <= _older(self.path):
             return False
         self._leave()
         self._write_kind(shortage)

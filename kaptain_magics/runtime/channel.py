@@ -16,8 +16,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kaptain_magics.runtime.errors import JobError, MetricError
-from kaptain_magics.runtime.text import shorten
+from kaptain_magics.runtime.job_errors import JobError, MetricError
+from kaptain_magics.runtime.text_values import shorten
 
 MARK = "::kaptain::"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f=]")
@@ -110,8 +110,8 @@ def _print(facts: Sequence[Mapping[str, Any]], lines: list[str]) -> None:
 
 def _descriptor(channel: str) -> int:
     global _opened
-    known, descriptor = _opened
-    if known == channel:
+    opened_path, descriptor = _opened
+    if opened_path == channel:
         return descriptor
     with _opening:
         if _opened[0] != channel:

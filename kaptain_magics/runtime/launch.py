@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime.places import inner_places, outer_places
-from kaptain_magics.runtime.text import truth_of
+from kaptain_magics.runtime.text_values import truth_of
 
 
 class CaptureError(Exception):

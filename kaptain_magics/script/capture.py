@@ -15,11 +15,11 @@ from types import ModuleType
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import Script
 from kaptain_magics.errors import ScriptError
-from kaptain_magics.runtime.text import shorten
+from kaptain_magics.runtime.text_values import shorten
 from kaptain_magics.script.foreign import foreign_line
-from kaptain_magics.script.names import KNOWN, NOTEBOOK_ONLY, free_names, top_level_names
 from kaptain_magics.script.parameters import find_imports, find_parameters
 from kaptain_magics.script.paths import expand
+from kaptain_magics.script.undefined_names import KNOWN, NOTEBOOK_ONLY, free_names, top_level_names
 
 CELL = "cell.py"
 """File name of a script that is a cell."""

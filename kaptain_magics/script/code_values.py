@@ -18,7 +18,7 @@ from kaptain_magics.runtime.places import (
     outer_places,
     statements,
 )
-from kaptain_magics.runtime.text import shorten
+from kaptain_magics.runtime.text_values import shorten
 
 _OF_PARSERS = ("add_argument.", "option.", "Option.", "argument.", "print.", "open.")
 
@@ -242,7 +242,17 @@ def explain_fixed(source: str, name: str) -> tuple[str, str] | None:
             case ast.keyword(arg=own, value=value) if own == last:
                 return _computed(source, f"`{last}`, an argument in line {value.lineno},", last, value)
             case ast.For(target=target) if name in map(dotted, _flat_targets(target)):
-                return f"`{name}` in line {node.lineno} is what a loop runs over", "search it: name=Discrete([...])"
+                return (
+                    f"`{name}` in line {node.lineno} is a loop's variable",
+                    f"assign one value at top level ({name} = ...); %kaptain_tune tries several",
+                )
+            case ast.FunctionDef(name=function, args=arguments) if name in {
+                a.arg for a in (*arguments.args, *arguments.kwonlyargs)
+            }:
+                return (
+                    f"`{name}` is an argument of {function} in line {node.lineno} without a plain default",
+                    f"write a default there and call {function} without it",
+                )
             case ast.Constant(value=str(text)) if text.lower() == name.lower() and _is_environment(tree, node):
                 return (
                     f"`{name}` in line {node.lineno} is a variable of the environment",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaptain_magics.core import plugins
-from kaptain_magics.core.algorithms import GROUP, Algorithm
+from kaptain_magics.core.algorithm_names import GROUP, Algorithm
 from kaptain_magics.core.domains import AnyDomain
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, DomainError

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from kaptain_magics.core.algorithms import Algorithm
+from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain, Double, Integer
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import StudySpec
@@ -19,7 +19,7 @@ from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, Kapt
 from kaptain_magics.targets.base import Tuner
 from kaptain_magics.tuning.algorithms import definition_of, read_stopping
 from kaptain_magics.tuning.hyperband import hyperband_resource
-from kaptain_magics.tuning.katib import SETTINGS, check_katib, katib_remarks
+from kaptain_magics.tuning.katib_checks import SETTINGS, check_katib, katib_remarks
 from kaptain_magics.tuning.settings import read_settings
 from kaptain_magics.tuning.space import DiscreteAxis, axis_of
 

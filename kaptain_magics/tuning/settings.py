@@ -17,12 +17,12 @@ class Setting:
     Attributes:
         key: The keyword argument of the factory that gets the value; empty where it is only checked.
         read: Turns the text into a value; raises ``ValueError`` where it is not usable.
-        wants: What is usable, completes "... is not".
+        expected: What is usable, completes "... is not".
     """
 
     key: str
     read: Callable[[str], object]
-    wants: str
+    expected: str
 
 
 def whole(key: str, least: int) -> Setting:
@@ -46,13 +46,13 @@ def between(key: str, low: float, high: float) -> Setting:
     return _number(key, low, high, f"a number between {low:g} and {high:g}")
 
 
-def _number(key: str, low: float, high: float, wants: str) -> Setting:
+def _number(key: str, low: float, high: float, expected: str) -> Setting:
     def read(text: str) -> float:
         if not low < (number := float(text)) < high:
             raise ValueError(text)
         return number
 
-    return Setting(key, read, wants)
+    return Setting(key, read, expected)
 
 
 def one_of(key: str, *words: str, more: str = "") -> Setting:
@@ -65,12 +65,12 @@ def one_of(key: str, *words: str, more: str = "") -> Setting:
 
 
 def read_settings(
-    known: Mapping[str, Setting], name: str, texts: Mapping[str, str], elsewhere: Mapping[str, Setting] | None = None
+    choices: Mapping[str, Setting], name: str, texts: Mapping[str, str], elsewhere: Mapping[str, Setting] | None = None
 ) -> dict[str, object]:
     """Return the values of settings by the keyword arguments that get them.
 
     Args:
-        known: The settings that there are.
+        choices: The settings that there are.
         name: What they belong to.
         texts: The settings as they were written.
         elsewhere: Those that the other tuner (Katib or the loop here) has under that name, for the message.
@@ -80,24 +80,24 @@ def read_settings(
     """
     values: dict[str, object] = {}
     for key, text in texts.items():
-        if key not in known:
-            hint = nearest(key, known) if known else "remove it"
+        if key not in choices:
+            hint = nearest(key, choices) if choices else "remove it"
             if key in (elsewhere or {}):
-                listed = ", ".join(known) or "none"
+                listed = ", ".join(choices) or "none"
                 hint = f"another implementation of {name} has it, the one that would run here has {listed}"
             raise AlgorithmError(f"{name} has no setting {key!r}", hint)
-        setting = known[key]
+        setting = choices[key]
         try:
             value = setting.read(str(text).strip())
         except (ValueError, OverflowError):
             hint = f"correct {key}, or remove it"
-            raise AlgorithmError(f"{name}: {key} {text!r} is not {setting.wants}", hint) from None
+            raise AlgorithmError(f"{name}: {key} {text!r} is not {setting.expected}", hint) from None
         if setting.key:
             values[setting.key] = value
     return values
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, choices: Iterable[str]) -> str:
     """Return a hint for a word that is not known: the one that is most like it, else all of them."""
-    known = list(known)
-    return did_you_mean(word, known) or "one of " + ", ".join(known)
+    choices = list(choices)
+    return did_you_mean(word, choices) or "one of " + ", ".join(choices)

@@ -195,7 +195,7 @@ class _Loop:
         self._next += 1
         self._budget -= 1
 
-    def _launch(self, number: int, parameters: dict[str, Value], lost_before: int = 0) -> None:
+    def _launch(self, number: int, parameters: dict[str, Value], retries: int = 0) -> None:
         name = f"{self._spec.name}-{''.join(secrets.choice(_ALPHABET) for _ in range(8))}"
         job = msgspec.structs.replace(
             self._spec.job,
@@ -208,7 +208,7 @@ class _Loop:
             upload_uri=f"{self._upload}/{name}",
             metric_names=self._spec.objectives,
         )
-        trial = self._running[number] = Trial(number, parameters, job, self._spec.objectives, lost_before)
+        trial = self._running[number] = Trial(number, parameters, job, self._spec.objectives, retries)
         threading.Thread(target=self._follow, args=(trial,), name=name, daemon=True).start()
 
     def _follow(self, trial: Trial) -> None:
@@ -254,15 +254,15 @@ class _Loop:
         shutil.rmtree(trial.job.folder, ignore_errors=True)
         text = f"Trial {trial.job.name} is run again with the same values: {trial.reason}"
         self._pass_on(trial, Noted(text=text, warning=True))
-        self._launch(trial.number, trial.parameters, trial.lost_before + 1)
+        self._launch(trial.number, trial.parameters, trial.retries + 1)
         self._emit(self._running[trial.number].changed())
 
     def _finish(self, trial: Trial) -> None:
-        if trial.lost and self._end is None and trial.lost_before < _MAX_RERUNS:
+        if trial.lost and self._end is None and trial.retries < _MAX_RERUNS:
             self._rerun(trial)
             return
-        if trial.lost and trial.lost_before:
-            trial.reason += f" (the trial was run {trial.lost_before + 1} times)"
+        if trial.lost and trial.retries:
+            trial.reason += f" (the trial was run {trial.retries + 1} times)"
         del self._running[trial.number]
         changed = trial.changed()
         value = self._observed_value(changed)

@@ -36,7 +36,7 @@ class Trial:
         parameters: Its hyperparameters.
         job: Its job.
         objectives: The metrics to follow; the first one decides.
-        lost_before: How many jobs of it were lost before this one by no fault of the script.
+        retries: How many jobs of it were lost before this one by no fault of the script.
 
     Attributes:
         state: Its state.
@@ -55,10 +55,10 @@ class Trial:
         parameters: dict[str, Value],
         job: JobSpec,
         objectives: tuple[str, ...],
-        lost_before: int = 0,
+        retries: int = 0,
     ) -> None:
         self.number, self.parameters, self.job = number, parameters, job
-        self.lost, self.lost_before = False, lost_before
+        self.lost, self.retries = False, retries
         self.state = TrialState.PENDING
         self.ref: JobRef | None = None
         self.halted = threading.Event()

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.errors import ExportError
-from kaptain_magics.runtime.frameworks import canonical_name
+from kaptain_magics.runtime.framework_aliases import canonical_name
+from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers.base import Description, SaveOptions, Tensor, copy_into, versions
 from kaptain_magics.runtime.savers.guess import framework_of, other_savers
 

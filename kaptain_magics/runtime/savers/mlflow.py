@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers.base import Description, SaveOptions, versions
 from kaptain_magics.runtime.savers.guess import framework_of
 from kaptain_magics.runtime.savers.pickled import local_modules

@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.job_errors import ExportError
 
 
 def local_modules(model: object) -> set[Path]:

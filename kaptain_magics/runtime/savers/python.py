@@ -15,7 +15,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers.base import Description, SaveOptions, tensors
 
 FORMATS = ("py",)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers.base import Description, SaveOptions, tensors, versions
 
 FORMATS = ("saved_model", "keras")

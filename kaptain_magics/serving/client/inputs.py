@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError
-from kaptain_magics.runtime.text import shorten
+from kaptain_magics.runtime.text_values import shorten
 from kaptain_magics.serving.protocol.datatypes import dtype_of
 from kaptain_magics.serving.protocol.shapes import advice, fits, mismatch
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec
@@ -78,13 +78,13 @@ def _distinct(names: Any, values: Sequence[Any]) -> dict[str, Any]:
 
 def _records(rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
     first = rows[0] or {}
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if row is None:
-            raise InferenceError(f"row {place} has no names, others have", "write every row as a dict, or none")
+            raise InferenceError(f"row {index} has no names, others have", "write every row as a dict, or none")
         if row.keys() != first.keys():
             odd = next(iter(row.keys() ^ first.keys()))
             raise InferenceError(
-                f"rows 0 and {place} do not have the same names: {odd!r} is in one of them only",
+                f"rows 0 and {index} do not have the same names: {odd!r} is in one of them only",
                 "write None where a value is missing",
             )
     return {name: [row[name] for row in rows if row is not None] for name in first}
@@ -108,7 +108,7 @@ def _stacked(array: Array, name: str) -> Array:
     cells = list(array) if array.dtype == object and array.ndim == 1 else []
     if not cells or not all(isinstance(cell, np.ndarray) for cell in cells):
         return array
-    odd = next((place for place, cell in enumerate(cells) if cell.shape != cells[0].shape), None)
+    odd = next((index for index, cell in enumerate(cells) if cell.shape != cells[0].shape), None)
     if odd is not None:
         raise InferenceError(
             f"column {name!r} holds arrays of several shapes: {list(cells[0].shape)} in row 0, "
@@ -157,7 +157,7 @@ def _cut(array: Array, signature: Signature) -> dict[str, Array]:
     numbers = array.dtype.kind in "fiub" and all(s.shape == (-1,) and s.datatype != "BYTES" for s in specs)
     if numbers or not array.size:
         return {UNNAMED: array.reshape(-1, len(specs))}
-    return {spec.name: _column(array[:, place], spec.name, spec) for place, spec in enumerate(specs)}
+    return {spec.name: _column(array[:, index], spec.name, spec) for index, spec in enumerate(specs)}
 
 
 def _takes(signature: Signature) -> str:
@@ -191,7 +191,7 @@ def _array(data: Any) -> Array:
 
 def _uneven(data: Sequence[Any]) -> InferenceError:
     sizes = [len(row) if hasattr(row, "__len__") and not isinstance(row, str | bytes) else None for row in data]
-    odd = next((place for place, size in enumerate(sizes) if size != sizes[0]), None)
+    odd = next((index for index, size in enumerate(sizes) if size != sizes[0]), None)
     hint = "give every row the same number of values"
     if odd is None:
         return InferenceError("the rows are nested unevenly", hint)
@@ -209,7 +209,7 @@ def _settled(array: Array, what: str) -> Array:
             converted: Array = np.asarray(values)
             return (converted.astype(np.float64) if converted.dtype == object else converted).reshape(array.shape)
         return array
-    gap = next((place for place, value in enumerate(values) if value is math.nan), None)
+    gap = next((index for index, value in enumerate(values) if value is math.nan), None)
     if gap is not None:
         row = gap // math.prod(array.shape[1:])
         raise InferenceError(

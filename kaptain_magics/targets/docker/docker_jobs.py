@@ -19,7 +19,7 @@ from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.files import private_folder, write_whole
 from kaptain_magics.images.engine import ContainerGoneError, Engine, explain_engine_error
 from kaptain_magics.images.progress import CancelledError, Progress
-from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
+from kaptain_magics.runtime.own_requirements import STORAGE_PACKAGES
 from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import JobRef, TargetConfig
 from kaptain_magics.targets.docker import container_settings
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 _TICK = 0.2  # seconds between looks at a silent job
-_PATIENCE = 5  # seconds between SIGTERM and SIGKILL of a job that is stopped
+_GRACE_PERIOD = 5  # seconds between SIGTERM and SIGKILL of a job that is stopped
 _ENDED = ("exited", "dead")
 
 
@@ -250,7 +250,7 @@ class DockerJobs:
             if container.status in _ENDED:
                 return
             write_whole(Path(job.data["folder"]) / "asked-to-end", reason.encode())
-            container.stop(timeout=_PATIENCE)
+            container.stop(timeout=_GRACE_PERIOD)
 
     def _why_ended(self, job: JobRef) -> str:
         with contextlib.suppress(OSError):

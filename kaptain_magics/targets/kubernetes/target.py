@@ -14,7 +14,7 @@ from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
 from kaptain_magics.targets.kubernetes.endpoints.cluster_serving import KubernetesServing
 from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import KubernetesJobs
 from kaptain_magics.targets.kubernetes.manifests.secret_manifests import masked
-from kaptain_magics.targets.kubernetes.studies.katib import KatibTuner
+from kaptain_magics.targets.kubernetes.studies.katib_studies import KatibTuner
 from kaptain_magics.targets.kubernetes.upkeep.cluster_doctor import Doctor
 from kaptain_magics.targets.kubernetes.upkeep.inventory import Inventory
 

@@ -24,7 +24,7 @@ from kaptain_magics.processes.job_process import Process
 from kaptain_magics.processes.orphans import end_marked
 from kaptain_magics.processes.start_process import start_process, threads_for
 from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.text_values import is_true
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.targets.base import Check, JobRef, TargetConfig, without_values
 from kaptain_magics.targets.local import gpus, requirements_env
@@ -35,7 +35,7 @@ from kaptain_magics.targets.local.started_job import StartedJob
 from kaptain_magics.targets.reading import explain
 
 _TICK = 0.1  # seconds between looks at a running job's files
-_PATIENCE = 5.0  # seconds between asking a job to end and ending it
+_GRACE_PERIOD = 5.0  # seconds between asking a job to end and ending it
 _SERVER = ("import kaptain_magics.serving.__main__",)  # so that a model's server can be forked too
 
 
@@ -278,7 +278,7 @@ class LocalJobs:
         if process is None:
             return
         process.kill(signal.SIGTERM)
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + _GRACE_PERIOD
         while process.exit is None and time.monotonic() < until and _alive(process.pid):
             time.sleep(0.02)
         process.kill(signal.SIGKILL)

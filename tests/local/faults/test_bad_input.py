@@ -15,7 +15,6 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, RunFailedError
 from kaptain_magics.model import Workspace
 from tests.disks import small_disk
-from tests.seaweed import SeaweedFS
 from tests.shell import Notebook
 from tests.waiting import until
 
@@ -197,18 +196,6 @@ def test_a_run_whose_record_is_broken_hides_no_other(notebook: Notebook, home: P
     assert run.run_id in capsys.readouterr().out
     notebook.run("%kaptain clean --force")
     assert not broken.exists()
-
-
-@pytest.mark.s3
-def test_wrong_credentials(
-    notebook: Notebook, capsys: Output, seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {**seaweed.env, "AWS_SECRET_ACCESS_KEY": "not-the-secret"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("KAPTAIN_STORAGE_URI", "s3://magics-bad/models")
-    message = one_message(notebook.error(TRAIN), capsys)
-    assert "credentials" in message.lower() or "access" in message.lower()
-    assert "not-the-secret" not in message
 
 
 def test_a_storage_server_that_is_away(notebook: Notebook, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:

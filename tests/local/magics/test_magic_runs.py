@@ -12,7 +12,7 @@ import pytest
 
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import RunFailedError
-from kaptain_magics.magics.errors import Interrupted
+from kaptain_magics.magics.line_errors import Interrupted
 from kaptain_magics.model import Study, TrainingRun, Workspace
 from tests.shell import Notebook
 from tests.waiting import until

@@ -20,7 +20,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers import save_model, write_model
 from kaptain_magics.runtime.savers.base import Description, datatype_of, tensors
 from kaptain_magics.runtime.savers.guess import framework_of

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from kaptain_magics.serving.http.answers import Answer
+from kaptain_magics.serving.http.http_requests import Request
 from kaptain_magics.serving.http.http_server import HttpServer
-from kaptain_magics.serving.http.requests import Request
 from kaptain_magics.serving.protocol.limits import Limits
 from tests.servers import ModelServer, drain, tensor
 from tests.waiting import until

@@ -16,9 +16,9 @@ from kaptain_magics.core.failures import Failure
 from kaptain_magics.errors import ConfigError, IntegrityError, ObjectMissingError, ServingError
 from kaptain_magics.serving import ask
 from kaptain_magics.serving.loaders.base import find_file
-from kaptain_magics.serving.loaders.registry import read_signature
+from kaptain_magics.serving.loaders.load_model import read_signature
 from kaptain_magics.serving.process.artifact import verify_artifact
-from kaptain_magics.serving.process.options import read_options
+from kaptain_magics.serving.process.launch_options import read_options
 from tests.servers import ADDER, JSON, ModelServer, predictor, tensor
 
 BODY = json.dumps({"inputs": [tensor("x", "FP64", [1, 2], [1, 2])]}).encode()

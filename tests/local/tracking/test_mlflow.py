@@ -37,7 +37,7 @@ from kaptain_magics.model import Workspace
 from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 from kaptain_magics.state import RunRecord
-from kaptain_magics.tracking.mlflow import missing, track
+from kaptain_magics.tracking.mlflow_runs import missing, track
 from tests.waiting import until
 
 START = 1_700_000_000.0

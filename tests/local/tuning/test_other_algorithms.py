@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kaptain_magics.core.algorithms import Algorithm
+from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.domains import Double
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import AlgorithmError

@@ -184,7 +184,7 @@ def test_an_engine_that_goes_away_is_waited_for_and_then_named(
     assert relay.cuts == 3
     assert_stream(events)
     assert log_of(job, events) == "".join(f"step {i}\n" for i in range(40))
-    monkeypatch.setattr("kaptain_magics.targets.docker.container_output._PATIENCE", 1.0)
+    monkeypatch.setattr("kaptain_magics.targets.docker.container_output._OUTAGE_LIMIT", 1.0)
     ref = target.submit(rig.job(FOREVER))
     stream = target.follow(ref)
     while not isinstance(next(stream), LogWritten):

@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
 from kaptain_magics.errors import DomainError, KaptainError
-from kaptain_magics.magics.domains import read_cell, read_domain
+from kaptain_magics.magics.domain_texts import read_cell, read_domain
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_load_ext_imports_nothing_but_the_magics_themselves() -> None:
     done = subprocess.run([sys.executable, "-c", _IMPORTS], capture_output=True, text=True, check=True, timeout=120)
     new = json.loads(done.stdout.splitlines()[-1])
     assert "kaptain_magics.magics.magics" in new
-    settings = ("config", "runtime", "runtime.errors", "runtime.text")
+    settings = ("config", "runtime", "runtime.job_errors", "runtime.text_values")
     ours = {"kaptain_magics", *(f"kaptain_magics.{name}" for name in ("core", "core.sdk", "errors", *settings))}
     assert [n for n in new if not n.startswith(("kaptain_magics.magics", "IPython.")) and n not in ours] == []
 

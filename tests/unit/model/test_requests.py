@@ -11,9 +11,9 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Capture, EndpointOptions, EndpointSpec, ImageSpec, JobOptions, JobSpec
 from kaptain_magics.errors import ConfigError
-from kaptain_magics.model.inherited import inherit
 from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, literal_values, variables_of
 from kaptain_magics.model.spelling import spelled
+from kaptain_magics.model.study_defaults import inherit
 from kaptain_magics.script import capture
 
 OPTIONS: dict[str, Any] = {

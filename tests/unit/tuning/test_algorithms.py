@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kaptain_magics.core.algorithms import Algorithm
+from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
@@ -17,7 +17,7 @@ from kaptain_magics.targets.base import TargetConfig, Tuner, expected_tuner, ope
 from kaptain_magics.targets.kubernetes.manifests.experiment import SEEDED
 from kaptain_magics.tuning.algorithms import ALGORITHMS, make_search, make_stopper
 from kaptain_magics.tuning.checks import check_study, combinations, fit_grid, remarks
-from kaptain_magics.tuning.katib import takes_seed
+from kaptain_magics.tuning.katib_checks import takes_seed
 
 
 def test_names_are_understood_as_people_write_them() -> None:

@@ -17,12 +17,12 @@ class Change(NamedTuple):
     Attributes:
         source: Name of the watch.
         gone: Whether the object was deleted.
-        thing: The object.
+        resource: The object.
     """
 
     source: str
     gone: bool
-    thing: Manifest
+    resource: Manifest
 
 
 class Piece(NamedTuple):

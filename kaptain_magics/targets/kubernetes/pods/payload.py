@@ -93,7 +93,7 @@ def _payload(job: JobSpec, program: dict[str, Any]) -> Payload:
         program["built"] = FOLDER
     fetched_uri = ""
     if job.capture.fetch:
-        fetched_uri = _beside(job, "fetched.pkl", "bring variables back")
+        fetched_uri = _sibling_uri(job, "fetched.pkl", "bring variables back")
         program |= {"fetch": list(job.capture.fetch), "fetched": f"{ROOT}/fetched.pkl", "fetched_uri": fetched_uri}
     work = [] if built else list(script_entries(job.script.name, job.script.source, job.files))
     if job.capture.send:
@@ -107,7 +107,7 @@ def _payload(job: JobSpec, program: dict[str, Any]) -> Payload:
     packed = archive(work, "work")
     work_uri = ""
     if sum(map(len, files.values())) + len(packed) + len(json.dumps(program)) > LARGEST:
-        work_uri = _beside(job, WORK_ARCHIVE, f"carry {len(packed) / 1e6:.1f} MB of files")
+        work_uri = _sibling_uri(job, WORK_ARCHIVE, f"carry {len(packed) / 1e6:.1f} MB of files")
         program |= {"work_uri": work_uri, "work_sha256": hashlib.sha256(packed).hexdigest()}
     else:
         files[WORK_ARCHIVE] = packed
@@ -126,7 +126,7 @@ def inside(name: str) -> bytes:
     return (Path(__file__).parents[1] / "inside" / name).read_bytes()
 
 
-def _beside(job: JobSpec, name: str, purpose: str) -> str:
+def _sibling_uri(job: JobSpec, name: str, purpose: str) -> str:
     """Return the URI of an object beside the job's model."""
     if not job.upload_uri.startswith("s3://"):
         raise TargetError(

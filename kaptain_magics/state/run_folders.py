@@ -337,7 +337,7 @@ class RunStore:
         Raises:
             NotFoundError: No run, or none of that kind, has that name.
         """
-        known: list[str] = []
+        names: list[str] = []
         for folder in self.folders():
             try:
                 record = folder.record
@@ -349,9 +349,9 @@ class RunStore:
                 len(name) >= 4 and (record.run_id.startswith(name) or record.run_id.endswith(name))
             ):
                 return folder
-            known += [record.model_id, record.name]
+            names += [record.model_id, record.name]
         what = f"{kind} run" if kind else "run"
-        raise NotFoundError(f"there is no {what} {name!r}", did_you_mean(name, known) or "%kaptain runs lists them")
+        raise NotFoundError(f"there is no {what} {name!r}", did_you_mean(name, names) or "%kaptain runs lists them")
 
     def summaries(self) -> list[RunSummary]:
         """Return a row for every run, the newest first; what cannot be read is left out."""

@@ -14,19 +14,19 @@ from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster, Unre
 from kaptain_magics.targets.kubernetes.api.feed import Feed
 from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, Piece, SourceFailure
 from kaptain_magics.targets.kubernetes.api.log_stamps import Stamps, nanoseconds
-from tests.unit.kubernetes.scripted_api import Answer, listing, pod, serve, silence, stamped
+from tests.unit.targets.kubernetes.scripted_api import Answer, listing, pod, serve, silence, stamped
 
 __all__ = ["serve"]
 
 
 def changes(*found: tuple[str, dict[str, Any]], end: bool = True) -> Answer:
-    lines = [json.dumps({"type": kind, "object": thing}).encode() + b"\n" for kind, thing in found]
+    lines = [json.dumps({"type": kind, "object": resource}).encode() + b"\n" for kind, resource in found]
     return lambda server, _: server.stream(*lines, end=end)
 
 
-def taken(feed: Feed, wanted: Callable[[list[Item]], bool], patience: int = 200) -> list[Item]:
+def taken(feed: Feed, wanted: Callable[[list[Item]], bool], retry_seconds: int = 200) -> list[Item]:
     found: list[Item] = []
-    for _ in range(patience):
+    for _ in range(retry_seconds):
         item = feed.next(0.1)
         if item is not None:
             found.append(item)
@@ -36,7 +36,7 @@ def taken(feed: Feed, wanted: Callable[[list[Item]], bool], patience: int = 200)
 
 
 def versions(items: list[Item]) -> list[str]:
-    return [item.thing["metadata"]["resourceVersion"] for item in items if isinstance(item, Change)]
+    return [item.resource["metadata"]["resourceVersion"] for item in items if isinstance(item, Change)]
 
 
 def test_a_broken_watch_goes_on_behind_the_last_change(serve: Any) -> None:
@@ -71,7 +71,7 @@ def test_after_gone_everything_is_compared_with_what_was_seen(serve: Any, how: s
     with Feed(cluster) as feed:
         feed.watch("pods", "Pod")
         found = taken(feed, lambda items: len(items) == 4)
-    assert [(item.thing["metadata"]["uid"], item.gone) for item in found if isinstance(item, Change)] == [
+    assert [(item.resource["metadata"]["uid"], item.gone) for item in found if isinstance(item, Change)] == [
         ("a", False),
         ("b", False),
         ("c", False),
@@ -96,12 +96,12 @@ def test_an_outage_is_told_once_and_then_given_up(serve: Any) -> None:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
     cluster = Cluster(Configuration(host=address), "demo")
-    with Feed(cluster, patience=5.0) as feed:
+    with Feed(cluster, retry_seconds=5.0) as feed:
         feed.watch("pods", "Pod")
         found = taken(feed, lambda items: any(not i.passing for i in items if isinstance(i, SourceFailure)))
     assert [item.passing for item in found if isinstance(item, SourceFailure)] == [True, False]
     with pytest.raises(UnreachableError, match="does not answer"):
-        cluster.request("GET", "/version", patience=0.2)
+        cluster.request("GET", "/version", retry_seconds=0.2)
 
 
 def pieces(items: list[Item]) -> bytes:
@@ -190,7 +190,7 @@ def test_a_change_is_made_again_after_a_conflict(serve: Any) -> None:
     }
     cluster, _ = serve(answers)
     seen = []
-    made = cluster.rewrite("Secret", "s", lambda thing: seen.append(thing["count"]))
+    made = cluster.rewrite("Secret", "s", lambda resource: seen.append(resource["count"]))
     assert seen == [1, 5]
     assert made == {**found, "count": 6}
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 import venv
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -17,21 +15,12 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.specs import JobSpec, Script
 from kaptain_magics.images.progress import silent
-from kaptain_magics.images.runtime_packages import (
-    bundle,
-    fetch_runtime_packages,
-    platform_name,
-    this_platform,
-    versions_in,
-)
-from kaptain_magics.images.wheels import Platform
-from kaptain_magics.runtime.requirements import OWN_PACKAGES, STORAGE_PACKAGES
+from kaptain_magics.images.runtime_packages import this_platform
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.kubernetes.pods import package_bundles, payload
 from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, Packages, folder_of
 from tests.seaweed import SeaweedFS
 
-_T = TypeVar("_T")
 SOURCE = """
 import importlib.metadata, sys
 from pathlib import Path
@@ -44,17 +33,11 @@ AWAY = {"docker_host": "tcp://127.0.0.1:9", "image_platform": "linux/amd64"}
 IMAGE = "127.0.0.1:9/nobody/bare:1"
 
 
-def own() -> Platform:
-    found = this_platform()
-    assert found is not None, "packages of this environment fit images of Linux with glibc only"
-    return found
-
-
 @pytest.mark.s3
 def test_a_python_without_anything_saves_a_model(
     seaweed: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own()
+    assert this_platform() is not None, "packages of this environment fit images of Linux with glibc only"
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # neither here
     bucket = f"s3://packages-{new_hex(8)}"
     job = JobSpec(
@@ -113,43 +96,3 @@ def test_a_python_without_anything_saves_a_model(
 
     assert ran.stdout.endswith(f"{version('minio')}\n")
     assert open_store(bucket, seaweed.env).read(f"{job.upload_uri}/model.bin") == b"weights"
-
-
-def test_own_packages_are_those_of_this_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib.metadata import version
-
-    mine = own()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    folder = fetch_runtime_packages(OWN_PACKAGES, mine, tmp_path, silent)
-    assert {name: version(name) for name in ("minio", "msgspec", "orjson", "httptools", "certifi")}.items() <= (
-        versions_in(folder).items()
-    )
-    assert fetch_runtime_packages(OWN_PACKAGES, mine, tmp_path, silent) == folder
-    lacking = fetch_runtime_packages(STORAGE_PACKAGES, mine, tmp_path, silent, {"urllib3": "2.0", "certifi": "2026"})
-    assert "minio" in versions_in(lacking)
-    assert not {"urllib3", "certifi"} & set(versions_in(lacking))
-    text = "".join(path.read_text("utf-8", "replace") for path in folder.rglob("*.dist-info/*") if path.is_file())
-    assert str(Path(sys.prefix)) not in text  # no path of this machine travels
-    packed = bundle(folder, tmp_path)
-    assert packed == bundle(folder, tmp_path)
-    assert packed.path.stat().st_size < 40_000_000
-
-
-def test_a_platform_has_one_name() -> None:
-    assert platform_name(Platform("3.11", "x86_64", 36)) == "cp311-x86_64-glibc"
-    assert platform_name(Platform.of("3.13", "arm64", musl=True)) == "cp313-aarch64-musl"
-    from kaptain_magics.targets.kubernetes.inside import start
-
-    assert start.platform_name() == platform_name(own())
-
-
-@pytest.mark.parametrize(
-    ("uri", "folder"),
-    [
-        ("s3://b/models/dev/mnist/trained/1", "s3://b/models/.kaptain/packages"),
-        ("s3://b/dev/mnist/trials/s/t", "s3://b/.kaptain/packages"),
-        ("s3://b/given/by/hand", "s3://b/given/by/.kaptain/packages"),
-    ],
-)
-def test_packages_lie_beside_all_models(uri: str, folder: str) -> None:
-    assert folder_of(uri, "dev/mnist") == folder

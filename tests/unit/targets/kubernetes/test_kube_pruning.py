@@ -14,7 +14,7 @@ import pytest
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.kubernetes.pods.package_bundles import LISTED, Bundles, folder_below, folder_of
 from kaptain_magics.targets.kubernetes.pods.package_pruning import PackagePruner
-from tests.unit.kubernetes.scripted_api import listing, serve
+from tests.unit.targets.kubernetes.scripted_api import listing, serve
 
 __all__ = ["serve"]
 DAY = 86400.0

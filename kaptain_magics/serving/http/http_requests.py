@@ -13,11 +13,11 @@ import httptools
 
 from kaptain_magics.serving.http.budget import FREE, Budget, Share
 from kaptain_magics.serving.http.origin import HEADERS
-from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.limits import Body
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
 # Headers that the application reads; of all others only their size is looked at.
-WANTED = frozenset(
+READ_HEADERS = frozenset(
     (
         *HEADERS,
         b"authorization",
@@ -181,16 +181,16 @@ class Request:
 class Receiver(Protocol):
     """Whom a parser tells what it reads."""
 
-    def request_begins(self) -> None:
+    def request_started(self) -> None:
         """The first byte of a request came."""
 
-    def request_came(self, request: Request) -> None:
+    def head_received(self, request: Request) -> None:
         """The head of a request is whole."""
 
-    def body_came(self, request: Request, data: bytes) -> None:
+    def body_received(self, request: Request, data: bytes) -> None:
         """A piece of its body came."""
 
-    def request_whole(self, request: Request) -> None:
+    def request_complete(self, request: Request) -> None:
         """Its body is whole."""
 
 
@@ -208,8 +208,8 @@ class RequestParser:
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._size = 0  # bytes of the head, and of trailers
-        self._unfruitful = 0  # bytes since there was a piece of a body, or the end of a request
-        self._fruitful = False
+        self._unproductive = 0  # bytes since there was a piece of a body, or the end of a request
+        self._progressed = False
         self._left = 0  # bytes of a body of known length that are still to come
         self._upgrade = False
         self._request: Request | None = None
@@ -226,7 +226,7 @@ class RequestParser:
             RequestError: It is not HTTP, could be read in two ways, or has too large a head.
         """
         size = min(len(data), max(_SLICE, min(self._left, _BODY_SLICE)))
-        self._fruitful = False
+        self._progressed = False
         try:
             self._parser.feed_data(data[:size])
         except httptools.HttpParserUpgrade as upgrade:
@@ -237,8 +237,8 @@ class RequestParser:
                 return len(data)
             cause = error.__context__
             raise cause if isinstance(cause, RequestError) else RequestError(400, _INVALID) from None
-        self._unfruitful = 0 if self._fruitful else self._unfruitful + size
-        if self._unfruitful > self._limit:
+        self._unproductive = 0 if self._progressed else self._unproductive + size
+        if self._unproductive > self._limit:
             raise self._too_large()
         return size
 
@@ -276,8 +276,8 @@ class RequestParser:
         self._url = b""
         self._headers = {}
         self._size = 0
-        self._fruitful = True
-        self._receiver.request_begins()
+        self._progressed = True
+        self._receiver.request_started()
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target came."""
@@ -291,7 +291,7 @@ class RequestParser:
         if self._request is not None:
             return
         name = name.lower()
-        if name in WANTED:
+        if name in READ_HEADERS:
             if name in _ONCE and name in self._headers:
                 raise RequestError(400, f"duplicate header {name.decode()}")
             self._headers[name] = value
@@ -317,14 +317,14 @@ class RequestParser:
         keep_alive = version == "1.1" and parser.should_keep_alive()
         self._request = Request(method, _path(self._url), headers, keep_alive)
         self._left = int(headers.get(b"content-length", 0))
-        self._receiver.request_came(self._request)
+        self._receiver.head_received(self._request)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body came."""
-        self._fruitful = True
+        self._progressed = True
         self._left -= len(data)
         assert self._request is not None
-        self._receiver.body_came(self._request, data)
+        self._receiver.body_received(self._request, data)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -332,10 +332,10 @@ class RequestParser:
             return
         request, self._request = self._request, None
         assert request is not None
-        self._fruitful = True
+        self._progressed = True
         self._left = 0
         self.ended = not request.keep_alive
-        self._receiver.request_whole(request)
+        self._receiver.request_complete(request)
 
 
 def _path(url: bytes) -> str:

@@ -154,7 +154,7 @@ p.parse_args()
         {"x": "1", "warm": "true", "layers": "None", "lr": "0.5"},
     ):
         program = json.loads(payload.for_study(study).files["program.json"])
-        start.place(program, "\n".join(f"{name}={text}" for name, text in values.items()))
+        start.insert_parameters(program, "\n".join(f"{name}={text}" for name, text in values.items()))
         assert tuple(program["argv"]) == msgspec.structs.replace(template, parameters=values).argv
 
 
@@ -179,7 +179,7 @@ def test_a_missing_module_and_an_exit_code(tmp_path: Path) -> None:
 )
 def test_every_way_to_take_a_value(binding: str, text: str, argv: list[str], assignments: dict[str, Any]) -> None:
     program: dict[str, Any] = {"argv": ["--rest"], "search": {"bindings": {"x": binding}, "values": {}}}
-    start.place(program, f"x={text}")
+    start.insert_parameters(program, f"x={text}")
     assert program["argv"] == [*argv, "--rest"]
     assert program.get("assignments", {}) == assignments
 
@@ -210,11 +210,11 @@ def test_it_waits_until_the_collector_is_seen(tmp_path: Path) -> None:
     thread = threading.Thread(target=appear)
     thread.start()
     before = time.monotonic()
-    start.wait_for_collector(patience=30.0, proc=tmp_path)
+    start.wait_for_collector(timeout=30.0, proc=tmp_path)
     assert 0.4 <= time.monotonic() - before < 20
     thread.join()
     before = time.monotonic()
-    start.wait_for_collector(patience=30.0, proc=tmp_path)
+    start.wait_for_collector(timeout=30.0, proc=tmp_path)
     assert time.monotonic() - before < 0.4
 
 

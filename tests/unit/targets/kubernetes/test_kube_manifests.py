@@ -1,6 +1,6 @@
 """Manifests stay as they are (golden files) and fit the schemas of the operators' own definitions.
 
-``KAPTAIN_TEST_GOLDEN=write pytest tests/unit/kubernetes`` writes the golden files anew.
+``KAPTAIN_TEST_GOLDEN=write pytest tests/unit/targets/kubernetes`` writes the golden files anew.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from kaptain_magics.targets.kubernetes.manifests import workloads as jobs
 from kaptain_magics.targets.kubernetes.manifests.pod import Setup
 
 GOLDEN = Path(__file__).parent / "golden"
-KSERVE = Path(__file__).parents[2] / "parts" / "cluster" / "crds" / "kserve.json"
+KSERVE = Path(__file__).parents[3] / "parts" / "cluster" / "crds" / "kserve.json"
 SETUP = Setup(
     owner="jane-0a1b2c3d",
     namespace="demo",

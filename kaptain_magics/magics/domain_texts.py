@@ -9,8 +9,8 @@ import warnings
 from kaptain_magics.core.domains import DOMAINS, AnyDomain
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import DomainError
-from kaptain_magics.magics.errors import usage_error
-from kaptain_magics.runtime.text import shorten
+from kaptain_magics.magics.line_errors import usage_error
+from kaptain_magics.runtime.text_values import shorten
 
 _LINE = re.compile(r"\s*(-{0,2}[A-Za-z_][\w.-]*)\s*=\s*(.*)", re.DOTALL)
 _LONGEST = 10_000  # characters of a domain

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kaptain_magics.runtime.directory import PART, DirectoryTransfer, translate_os_errors
-from kaptain_magics.runtime.errors import TransferError
+from kaptain_magics.runtime.job_errors import TransferError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.storage.base import BaseStore
 

@@ -26,11 +26,11 @@ def inherit(request: TrainingRequest, before: JobSpec) -> tuple[TrainingRequest,
         The request, and at most one note.
     """
     names = [name for name in JobOptions.__struct_fields__ if name not in (*_OF_THE_LINE, "image", "capture")]
-    known: dict[str, Any] = {name: getattr(before, name) for name in ("framework", *names)}
-    known |= {"env": variables_of(before), "capture": before.capture}
+    options: dict[str, Any] = {name: getattr(before, name) for name in ("framework", *names)}
+    options |= {"env": variables_of(before), "capture": before.capture}
     changes = {
         name: value
-        for name, value in known.items()
+        for name, value in options.items()
         if value and value != getattr(_PLAIN, name) and _is_plain(name, getattr(request, name))
     }
     shown = [text for name, value in changes.items() if name != "framework" for text in spelled(name, value)]

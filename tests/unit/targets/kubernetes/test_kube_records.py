@@ -13,7 +13,7 @@ from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes.jobs.job_record import JobRecord
 from kaptain_magics.targets.kubernetes.manifests.labels import Part, part_of
 
-ASSETS = Path(__file__).parents[2] / "assets" / "cluster-0.1.0"
+ASSETS = Path(__file__).parents[3] / "assets" / "cluster-0.1.0"
 WHOLE = JobRecord(
     kind="Job",
     container="sklearn",

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import msgspec
 
-from kaptain_magics.core.algorithms import Algorithm
+from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.events import Event, Noted, StateChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState
@@ -125,8 +125,8 @@ class KatibTuner:
         secrets: list[Manifest] = []
         with suppress(KaptainError):
             secrets = cluster.list("Secret", chosen)
-        payloads = [thing["metadata"]["name"] for thing in secrets if part_of(thing) is Part.PAYLOAD]
-        others = [thing["metadata"]["name"] for thing in secrets if part_of(thing) is not Part.PAYLOAD]
+        payloads = [resource["metadata"]["name"] for resource in secrets if part_of(resource) is Part.PAYLOAD]
+        others = [resource["metadata"]["name"] for resource in secrets if part_of(resource) is not Part.PAYLOAD]
         yield from self._session.delete_secrets(others)
         for name in payloads:
             with suppress(KaptainError):

@@ -42,8 +42,8 @@ class Algorithm(StrEnum):
         own = word.replace("_", "-")
         if own in cls.__members__.values():
             return cls(own)
-        if word not in (known := cls.names()):
-            hint = did_you_mean(word, known) or "one of " + ", ".join(known)
+        if word not in (choices := cls.names()):
+            hint = did_you_mean(word, choices) or "one of " + ", ".join(choices)
             raise AlgorithmError(f"unknown algorithm {name!r}", hint)
         return cls(word)
 

@@ -16,9 +16,13 @@ from kaptain_magics.tracking.ending import is_tracked
 
 _MAIN = "kaptain_magics.supervisor.main"
 _NOW = ("import kaptain_magics.supervisor.main", "import kaptain_magics.targets.local")
-_LATER = ("import optuna", "import kaptain_magics.supervisor.tune", "import kaptain_magics.supervisor.deploy")
+_LATER = (
+    "import optuna",
+    "import kaptain_magics.supervisor.study_run",
+    "import kaptain_magics.supervisor.deployment_run",
+)
 _TRACKING = (
-    "from kaptain_magics.tracking.mlflow import load; load()",
+    "from kaptain_magics.tracking.mlflow_runs import load; load()",
     "import mlflow.store.tracking.sqlalchemy_store",
 )
 

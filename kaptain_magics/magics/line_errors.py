@@ -25,8 +25,8 @@ def usage_error(message: str, hint: str = "") -> Exception:
     return UsageError(" ".join(text.split()))  # type: ignore[no-any-return]
 
 
-def suggest(word: str, known: Iterable[str], otherwise: str = "") -> str:
+def suggest(word: str, choices: Iterable[str], otherwise: str = "") -> str:
     """Return ``did you mean 'x'?`` for the nearest known word, or another hint."""
     from kaptain_magics.core.names import did_you_mean
 
-    return did_you_mean(word, known) or otherwise
+    return did_you_mean(word, choices) or otherwise

@@ -53,7 +53,7 @@ def substitute(tree: ast.Module, assignments: Mapping[str, Any]) -> ast.Module:
 
 
 def _as_default_type(value: Any, default: ast.expr) -> ast.expr:
-    """Return what the script means by a word: a truth value where it has one, ``None`` or a tuple where it has no text."""
+    """Return what a word means: a truth value where the script has one, ``None`` or a tuple unless it has a text."""
     literal = default.value if isinstance(default, ast.Constant) else None
     if isinstance(literal, bool):
         truth = truth_of(str(value))

@@ -3,7 +3,7 @@
 The one home of that rule: whoever captures a script lists them, and whoever runs it finds the same ones again.
 
 * ``lr``: an assignment at top level, also of a tuple (``lr, epochs = 0.1, 5``);
-* ``params.lr``: a key of a dict or namespace that is assigned at top level, ``params["lr"] = ...``, ``config.lr = ...``;
+* ``params.lr``: a key of a dict or namespace that is assigned there, ``params["lr"] = ...``, ``config.lr = ...``;
 * ``Config.lr``: an attribute of a class; ``Net.hidden``: a default of its ``__init__``;
 * ``train.lr``: a default of a function;
 * ``main.lr``: an assignment in a function; ``SVC.C``: an argument of a call (the two that ``inner_places`` finds).
@@ -32,7 +32,7 @@ class Place(NamedTuple):
         node: The value.
         parent: The node that has it,
         field: in this field,
-        index: at this place of the field's list, -1 where it has none.
+        item: at this place of the field's list, -1 where it has none.
         branch: Whether it stands below an ``if``, a loop or the like, so that it may not be reached.
     """
 
@@ -41,16 +41,16 @@ class Place(NamedTuple):
     node: ast.expr
     parent: Any
     field: str
-    index: int = -1
+    item: int = -1
     branch: bool = False
 
     def put(self, value: ast.expr) -> None:
         """Put another value in its place."""
         new = ast.fix_missing_locations(ast.copy_location(value, self.node))
-        if self.index < 0:
+        if self.item < 0:
             setattr(self.parent, self.field, new)
         else:
-            getattr(self.parent, self.field)[self.index] = new
+            getattr(self.parent, self.field)[self.item] = new
 
 
 def outer_places(tree: ast.Module) -> Iterator[Place]:
@@ -82,7 +82,7 @@ def inner_places(tree: ast.Module) -> Iterator[Place]:
 
 
 def statements(body: list[ast.stmt], branch: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
-    """Yield statements in order with those below ``if``, loops, ``try`` and ``with``, and whether they may be skipped."""
+    """Yield statements with those below ``if``, loops, ``try`` and ``with``, and whether they may be skipped."""
     for node in body:
         yield node, branch
         if isinstance(node, _DEFINITIONS):
@@ -142,9 +142,7 @@ def dotted(node: ast.expr) -> str:
     return ""
 
 
-def _assigned(
-    node: ast.stmt, prefix: str, kind: str, branch: bool, classes: Collection[str]
-) -> Iterator[Place]:
+def _assigned(node: ast.stmt, prefix: str, kind: str, branch: bool, classes: Collection[str]) -> Iterator[Place]:
     match node:
         case ast.Assign(targets=[target], value=value):
             yield from _bound(target, value, node, "value", -1, prefix, kind, branch, classes)
@@ -169,7 +167,7 @@ def _bound(
                 yield from _bound(one, its, value, "elts", number, prefix, kind, branch, classes)
         return
     name = dotted(target)
-    if not name or name.startswith("__"):
+    if not name.strip("_") or name.startswith("__"):
         return
     if prefix and name.startswith("self."):
         name = name.removeprefix("self.")
@@ -221,9 +219,9 @@ def _of_class(node: ast.ClassDef, name: str, branch: bool) -> Iterator[Place]:
         match inner:
             case ast.ClassDef():
                 yield from _of_class(inner, f"{name}.{inner.name}", branch)
-            case ast.AnnAssign(target=ast.Name(id=key), value=ast.Call(func=func, keywords=keywords)) if (
-                last_name(func) in ("field", "Field")
-            ):
+            case ast.AnnAssign(target=ast.Name(id=key), value=ast.Call(func=func, keywords=keywords)) if last_name(
+                func
+            ) in ("field", "Field"):
                 for keyword in keywords:
                     if keyword.arg == "default" and is_plain(keyword.value):
                         yield Place(f"{name}.{key}", "class", keyword.value, keyword, "value", -1, branch)
@@ -239,7 +237,9 @@ def _defaults(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str, branch: b
     first = len(positional) - len(arguments.defaults)
     for index, value in enumerate(arguments.defaults):
         if is_plain(value):
-            yield Place(f"{name}.{positional[first + index].arg}", "default", value, arguments, "defaults", index, branch)
+            yield Place(
+                f"{name}.{positional[first + index].arg}", "default", value, arguments, "defaults", index, branch
+            )
     for index, default in enumerate(arguments.kw_defaults):
         if default is not None and is_plain(default):
             yield Place(

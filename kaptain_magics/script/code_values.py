@@ -113,8 +113,8 @@ class _Code:
             names = [n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
         for name, function in self._functions:
             if name == owner and function.name in (owner, "__init__"):
-                found = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
-                names = found[1:] if function.name == "__init__" else found
+                arguments = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+                names = arguments[1:] if function.name == "__init__" else arguments
         return names.index(argument) if argument in names else 1000
 
     def _assigned_again(self, place: Place) -> tuple[int, int]:
@@ -128,8 +128,7 @@ class _Code:
                 continue
             line = _assigns(node, place.name)
             if line:
-                own = branch or read or _reads_any(_value(node), readers)
-                if not own:
+                if not (branch or read or any(_reads_any(part, readers) for part in _values(node))):
                     return line, 0
                 later = later or line
             elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -190,8 +189,14 @@ def _flat_targets(target: ast.expr) -> Iterator[ast.expr]:
         yield target
 
 
-def _value(node: ast.stmt) -> ast.AST | None:
-    return getattr(node, "value", None) or getattr(node, "iter", None)
+def _values(node: ast.stmt) -> list[ast.AST]:
+    """Return what an assigning statement takes its values from; ``p.update(...)`` does not read ``p``."""
+    match node:
+        case ast.Expr(value=ast.Call(args=args, keywords=keywords)):
+            return [*args, *keywords]
+        case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value) | ast.For(iter=value):
+            return [value]
+    return []
 
 
 def _own_parts(node: ast.stmt) -> list[ast.AST]:
@@ -261,14 +266,14 @@ def explain_fixed(source: str, name: str) -> tuple[str, str] | None:
     return None
 
 
-def _computed(source: str, where: str, name: str, value: ast.expr) -> tuple[str, str]:
+def _computed(source: str, place: str, name: str, value: ast.expr) -> tuple[str, str]:
     shown = shorten(_text(source, value), 40)
     if isinstance(value, ast.Name):
-        return f"{where} is `{shown}`", f"set that one: {shown}=VALUE"
+        return f"{place} is `{shown}`", f"set that one: {shown}=VALUE"
     if isinstance(value, ast.Dict):
-        return f"{where} is a dict: its keys are set one by one", "name one of its keys"
+        return f"{place} is a dict: its keys are set one by one", "name one of its keys"
     kind = "is empty" if isinstance(value, (ast.List, ast.Tuple)) and not value.elts else f"is computed: {shown}"
-    return f"{where} {kind}", f"write a plain value there, or assign one at top level ({name} = ...) and use it"
+    return f"{place} {kind}", f"write a plain value there, or assign one at top level ({name} = ...) and use it"
 
 
 def _is_environment(tree: ast.Module, constant: ast.Constant) -> bool:

@@ -276,4 +276,3 @@ def _is_text(node: ast.expr) -> bool:
 
 def _texts(node: ast.Call) -> Iterator[str]:
     return (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
-

@@ -21,12 +21,12 @@ def find_positions(tree: ast.Module) -> tuple[dict[str, Parameter], bool]:
     """
     finder = _Finder(tree)
     finder.visit(tree)
-    return finder.found, finder.others
+    return finder.parameters, finder.others
 
 
 class _Finder(ast.NodeVisitor):
     def __init__(self, tree: ast.Module) -> None:
-        self.found: dict[str, Parameter] = {}
+        self.parameters: dict[str, Parameter] = {}
         self.others = False
         self._imported = any(
             isinstance(n, ast.ImportFrom) and n.module == "sys" and any(a.name == "argv" for a in n.names)
@@ -82,18 +82,19 @@ class _Finder(ast.NodeVisitor):
         self.visit(value)
 
     def _take(self, name: str, index: int, line: int) -> None:
-        if any(p.position == index for p in self.found.values()):
+        if any(p.position == index for p in self.parameters.values()):
             return
-        name = name if name and name not in self.found else f"argv{index}"
-        self.found[name] = Parameter(name, Binding.POSITION, line=line, position=index)
+        name = name if name and name not in self.parameters else f"argv{index}"
+        self.parameters[name] = Parameter(name, Binding.POSITION, line=line, position=index)
 
     def _first(self, node: ast.expr) -> int | None:
         """Return the place of the first word of ``sys.argv``, ``sys.argv[1:]`` or ``map(float, sys.argv[1:])``."""
         match node:
             case ast.Call(func=ast.Name(id="map"), args=[_, inner]):
                 return self._first(inner)
-            case ast.ListComp(generators=[ast.comprehension(iter=inner)]) | ast.GeneratorExp(
-                generators=[ast.comprehension(iter=inner)]
+            case (
+                ast.ListComp(generators=[ast.comprehension(iter=inner)])
+                | ast.GeneratorExp(generators=[ast.comprehension(iter=inner)])
             ):
                 return self._first(inner)
             case ast.Subscript(value=value, slice=ast.Slice(lower=ast.Constant(value=int(lower)), step=None)):

@@ -42,7 +42,7 @@ def bindings(script: Script, names: Iterable[str]) -> dict[str, Binding]:
     result: dict[str, Binding] = {}
     places: dict[str, Parameter] = {}
     for name in names:
-        parameter = script.parameter(name) or _find(script, name)
+        parameter = _exactly(script, name)
         if parameter is None and not (script.open_options or script.overrides):
             raise _unknown(script, name)
         if parameter is not None:
@@ -90,8 +90,8 @@ def remarks(script: Script, names: Iterable[str]) -> list[str]:
         script: The script.
         names: The hyperparameters, as ``canonical`` spells them.
     """
-    found = {name: p for name in names if (p := script.parameter(name) or _find(script, name)) is not None}
-    code = {name: p for name, p in found.items() if p.binding is Binding.ASSIGNMENT}
+    known = {name: parameter for name in names if (parameter := _exactly(script, name)) is not None}
+    code = {name: parameter for name, parameter in known.items() if parameter.binding is Binding.ASSIGNMENT}
     lines = []
     inside = [f"{p.name} in line {p.line}" for p in code.values() if "." in p.name]
     if inside:
@@ -159,8 +159,15 @@ def check_domain(script: Script, name: str, domain: AnyDomain) -> None:
     if parameter is None:
         return
     for value in (domain.min, domain.max) if isinstance(domain, Double | Integer) else domain.values:
-        if value == _NONE or _is_flag(parameter):
+        if value == _NONE or _is_flag(parameter) or is_sequence(str(value)):
             _typed(parameter, name, str(value))
+
+
+def names_to_set(script: Script) -> list[str]:
+    """Return the names that a line can set, for completion: those of the script, and the ends of whole ones."""
+    names = [p.name for p in script.parameters if not (p.name.startswith("-") or p.again or p.lines or p.why)]
+    ends = [name.rpartition(".")[2] for name in names]
+    return [*names, *(end for name, end in zip(names, ends, strict=True) if end != name and ends.count(end) == 1)]
 
 
 def read_value(text: str) -> Value:
@@ -184,11 +191,13 @@ def _typed(parameter: Parameter, name: str, text: str) -> Value:
     if isinstance(default, str):
         return text
     value = read_value(text)
-    if parameter.binding is Binding.ASSIGNMENT and isinstance(value, str) and not is_sequence(text):
+    if parameter.binding is Binding.ASSIGNMENT and isinstance(value, str):
         source = f"{parameter.name} = {parameter.default}, line {parameter.line}"
         if isinstance(default, (int, float)):
-            raise ScriptError(f"{name}={text}: this is a number in the script ({source})", "write a number")
-        if isinstance(default, (tuple, list)):
+            hint = f"write a number, or {parameter.name} = ({parameter.default},) in the script"
+            hint = hint if is_sequence(text) else "write a number"
+            raise ScriptError(f"{name}={text}: this is a number in the script ({source})", hint)
+        if isinstance(default, (tuple, list)) and not is_sequence(text):
             kind = type(default).__name__
             raise ScriptError(f"{name}={text}: this is a {kind} in the script ({source})", f"write {name}=(64, 64)")
     return value
@@ -253,6 +262,26 @@ def _truth(parameter: Parameter, name: str, text: str) -> bool:
             "give that option action=argparse.BooleanOptionalAction",
         )
     return value
+
+
+def whole_name(script: Script, name: str) -> str:
+    """Return the whole name of a value in the code that a person named by its end; any other name as it is.
+
+    Raises:
+        ScriptError: Several values end in that name.
+    """
+    if _exactly(script, name) is not None:
+        return name
+    parameter = _find(script, name)
+    return parameter.name if parameter is not None and parameter.binding is Binding.ASSIGNMENT else name
+
+
+def _exactly(script: Script, name: str) -> Parameter | None:
+    """Return what a script has under exactly this name."""
+    known = script.parameter(name)
+    if known is None and "." in name:
+        known = next((p for p in _inner(script) if p.name == name), None)
+    return known
 
 
 def _find(script: Script, name: str) -> Parameter | None:

@@ -10,7 +10,7 @@ from kaptain_magics.magics import readers
 from kaptain_magics.magics.line_errors import suggest, usage_error
 from kaptain_magics.magics.words import Word, split
 
-_ASSIGNED = re.compile(r"(-{0,2}[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
+_ASSIGNED = re.compile(r"((?:-{0,2}|\+{1,2})[A-Za-z_][\w./-]*)=(.*)", re.DOTALL)  # + and / are Hydra's
 _NAMES = re.compile(r"[^\W\d-][^=\s({]*")  # names of metrics: no option, no name=value
 _UNFILLED = re.compile(r"\{([A-Za-z_]\w*)\}")
 _HELP = ("--help", "-h", "?", "??")

@@ -125,8 +125,9 @@ def test_a_removed_container_ends_the_wait(rig: Rig, client: Any) -> None:
 
 def test_a_container_that_was_never_made_ends_the_wait(rig: Rig) -> None:
     from kaptain_magics.targets.base import JobRef
+    from kaptain_magics.targets.docker.container_record import ContainerRecord
 
-    ref = JobRef(target="docker", name="never-made", data={"folder": str(rig.folder)})
+    ref = JobRef.of("docker", "never-made", ContainerRecord(folder=str(rig.folder)))
     end = last(list(rig.open().follow(ref)))
     assert end.state is RunState.FAILED
 

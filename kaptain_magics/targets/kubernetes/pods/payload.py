@@ -76,9 +76,10 @@ def _check_places(study: StudySpec) -> None:
     searched = [job.position(name) for name in study.domains if job.position(name)]
     fixed = {job.position(name): name for name in job.parameters if job.position(name)}
     if searched and fixed and min(fixed) < max(searched):
+        first = fixed[min(fixed)]
         raise TargetError(
-            f"Katib cannot search a word of the command line behind {fixed[min(fixed)]}, which is the same for all trials",
-            f"search {fixed[min(fixed)]} too, as {fixed[min(fixed)]}=Discrete([...]), or set cluster_tuner = jobs",
+            f"Katib cannot search a word of the command line behind {first}, which is the same for all trials",
+            f"search {first} too, as {first}=Discrete([...]), or set cluster_tuner = jobs",
         )
 
 

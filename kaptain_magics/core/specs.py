@@ -128,7 +128,7 @@ class ImageSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Options that only a cluster has; the other targets ignore them.
+    """Options that only a cluster has; a run on another target says that they are ignored.
 
     Attributes:
         ttl_seconds_after_finished: Seconds after which the cluster removes the finished job.

@@ -98,8 +98,8 @@ class Completion:
         return offers, current
 
     def _values(self, option: Option, words: list[str], current: str, cell: str) -> tuple[list[str], str]:
-        if option.choices:
-            return list(option.choices), current
+        if option.choices or option.names is not None:
+            return list(option.choices if option.names is None else option.names()), current
         if option.complete == "file":
             current = current.rpartition(",")[2]
             return list(_files(current)), current
@@ -118,10 +118,6 @@ class Completion:
             from kaptain_magics.core.frameworks import ModelFramework
 
             return ModelFramework.names()
-        if kind == "target":
-            from kaptain_magics.targets.base import target_names
-
-            return target_names()
         if kind in ("algorithm", "stopping"):
             from kaptain_magics.tuning.algorithms import STOPPING_RULES, algorithm_names
 
@@ -130,7 +126,7 @@ class Completion:
 
     def _tuners(self, words: list[str]) -> list[str]:
         """Return the tuners of the target that the line names, else of the settings'."""
-        from kaptain_magics.targets.base import runner_of
+        from kaptain_magics.targets.study_runners import runner_of
         from kaptain_magics.tuning.checks import tuner_names
 
         line = " ".join(words).replace("--on=", "--on ").split()

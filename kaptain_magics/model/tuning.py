@@ -69,7 +69,7 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
     from kaptain_magics.core.algorithm_names import Algorithm
-    from kaptain_magics.targets.base import runner_of
+    from kaptain_magics.targets.study_runners import runner_of
     from kaptain_magics.tuning.checks import check_study
 
     given = msgspec.structs.replace(

@@ -14,7 +14,6 @@ Line numbers in a traceback are the script's: the source is never edited, values
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import os
 import pickle
@@ -27,11 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime.places import inner_places, outer_places
+from kaptain_magics.runtime.results import CaptureError, take_results
 from kaptain_magics.runtime.text_values import truth_of
-
-
-class CaptureError(Exception):
-    """A variable that was asked for is not there when the script has ended."""
 
 
 def substitute(tree: ast.Module, assignments: Mapping[str, Any]) -> ast.Module:
@@ -110,7 +106,7 @@ def run(program: Mapping[str, Any]) -> int:
         sys.excepthook(type(error), error.with_traceback(trace), trace)
         return 130 if isinstance(error, KeyboardInterrupt) else 1
     try:
-        _capture(program, namespace)
+        take_results(program, namespace)
     except CaptureError as error:
         return _fail(str(error))
     except Exception:
@@ -131,46 +127,6 @@ def _exit_code(error: SystemExit) -> int:
         return error.code & 0xFF
     sys.stderr.write(f"{error.code}\n")
     return 1
-
-
-def _capture(program: Mapping[str, Any], namespace: dict[str, Any]) -> None:
-    if program.get("metrics"):
-        from kaptain_magics.runtime.channel import record_metrics
-
-        record_metrics({metric: _lookup(namespace, path) for metric, path in program["metrics"].items()})
-    if program.get("model"):
-        from kaptain_magics.runtime.savers import save_model
-
-        save_model(_lookup(namespace, program["model"]), framework=os.environ.get("KAPTAIN_FRAMEWORK") or None)
-    if program.get("fetch"):
-        from kaptain_magics.runtime.channel import emit
-
-        values = {name: _lookup(namespace, name) for name in program["fetch"]}
-        target = Path(program["fetched"])
-        temporary = target.with_suffix(".part")
-        try:
-            data = pickle.dumps(values)
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
-            raise CaptureError(f"{', '.join(values)} cannot be sent back to the notebook: {error}") from error
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
-        temporary.replace(target)
-        emit({"kind": "fetched", "sha256": hashlib.sha256(data).hexdigest()})
-
-
-def _lookup(namespace: Mapping[str, Any], path: str) -> Any:
-    """Find ``name`` or ``name.part.part``; parts are keys of mappings or attributes."""
-    first, *rest = path.split(".")
-    if first not in namespace:
-        names = sorted(n for n in namespace if not n.startswith("_"))
-        raise CaptureError(f"the script ended without a variable `{first}`; it has: {', '.join(names) or 'none'}")
-    value = namespace[first]
-    for part in rest:
-        try:
-            value = value[part] if isinstance(value, Mapping) else getattr(value, part)
-        except (KeyError, AttributeError):
-            raise CaptureError(f"`{path}`: there is no `{part}`") from None
-    return value
 
 
 def main(arguments: list[str]) -> int:

@@ -120,6 +120,18 @@ BAD: list[tuple[str, str]] = [
     ("%kaptain_tune a gama=Double(0, 1) --objective x --file train.py", "did you mean 'gamma'?"),
     ("%kaptain_tune a gamma=Double(0, 1) --objective x --algorithm tpee --file train.py", "did you mean"),
     ("%kaptain_tune a gamma=Double(0, 1) --objective x --early-stopping medianstp --file train.py", "medianstop"),
+    # what the target has not
+    ("%%kaptain_train a --namespace team" + BODY, "--namespace: the local target has no cluster\nleave it out"),
+    ("%%kaptain_train a --context c" + BODY, "--context: the local target has no cluster"),
+    ("%%kaptain_train a --workers 2" + BODY, "the local target has no distributed training"),
+    ("%%kaptain_train a --workers 2 --on docker" + BODY, "the docker target has no distributed training"),
+    ("%%kaptain_train a --base-image python:3.12" + BODY, "the local target has no container images"),
+    ("%kaptain_tune a gamma=Double(0, 1) --objective x --file train.py --image-name i", "has no container images"),
+    ("%kaptain_tune a gamma=Double(0, 1) --objective x --file train.py --tuner katib", "there is no tuner 'katib'"),
+    ("%kaptain_deploy a --max-replicas 2", "the local target has no replicas"),
+    ("%kaptain_deploy a --image-name i --on docker", "the docker target has no images of its own for servers"),
+    ("%kaptain_deploy a --port 8080 --on kubernetes", "the kubernetes target has no address to choose"),
+    ("%%kaptain_train a --on" + BODY, "--on needs a value: write --on local|docker|kubernetes"),
     # the endpoint
     ("%kaptain_deploy never/trained", "never/trained has no saved model"),
     ("%kaptain_deploy a b", "'b' is not expected here"),

@@ -37,6 +37,14 @@ def emit(fact: Mapping[str, Any]) -> bool:
     return _send([fact])
 
 
+def say(text: str, hint: str = "", *, warning: bool = False) -> None:
+    """Tell whoever follows the job one line; outside a job it is printed."""
+    if emit({"kind": "note", "text": text, "hint": hint, "warning": warning}):
+        return
+    line = f"{text}. {hint}".rstrip(". ")
+    (sys.stderr if warning else sys.stdout).write(f"kaptain: {line}\n")
+
+
 def log_metrics(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> None:
     """Report metrics: ``log_metrics(accuracy=0.97)`` or ``log_metrics({"val/loss": loss}, step=epoch)``.
 

@@ -66,6 +66,7 @@ def _register(context: RunContext, saved: ArtifactSaved, metrics: dict[str, Metr
             run_id=context.record.run_id,
             created=time.time(),
             framework=saved.framework or job.framework.value,
+            format=saved.format,
             files=saved.files,
             size=saved.size,
             hyperparameters=job.parameters,

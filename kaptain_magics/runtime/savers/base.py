@@ -19,6 +19,9 @@ DESCRIPTION_FILE = "kaptain-model.json"
 
 _STORED_AS = {"signature_source": "told_by"}  # fields of a description whose names in the file are older
 
+UNSERVABLE = "unservable"
+"""The format of a model that is kept, although no server can load it; ``details`` of its description say why."""
+
 Tensor = dict[str, Any]
 """An input or output: ``name``, ``datatype`` of the protocol, ``shape`` with -1 where any size will do."""
 

@@ -318,6 +318,8 @@ class LocalServing:
 
 
 def _notes(spec: EndpointSpec) -> Iterator[Event]:
+    if spec.resources.memory_bytes is not None:
+        yield Noted(text="The local target does not limit the memory of a server: --memory counts on other targets.")
     if spec.min_replicas > 1 or spec.max_replicas is not None:
         hint = "use --workers for several processes"
         yield Noted(text="the local target has one replica: replica options are ignored", warning=True, hint=hint)

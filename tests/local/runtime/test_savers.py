@@ -17,8 +17,6 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
 
 from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers import save_model, write_model
@@ -148,7 +146,6 @@ class Holder:
         (LinearRegression(), {"format": "onnx"}, "no format 'onnx'\none of joblib, skops"),
         (LinearRegression(), {"extra_files": ["nowhere.csv"]}, "no file nowhere.csv"),
         (Holder(threading.Lock()), {}, "cannot be pickled"),
-        (make_pipeline(FunctionTransformer(lambda rows: rows)), {}, "cannot be pickled"),
         (of("torchlike"), {}, "cannot be saved"),
     ],
 )
@@ -191,7 +188,7 @@ def test_files_of_the_libraries_are_saved_by_their_path(tmp_path: Path) -> None:
     assert joblib.load(tmp_path / "folder" / "model.joblib").n_features_in_ == 2
 
 
-def test_a_predictor_without_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_predictor_is_saved_as_its_file_or_by_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop.py").write_text(
         "class Shop:\n    def predict(self, inputs):\n        return 1\n\n"
         "def predict(inputs):\n    return 1\n\ndef make():\n    return lambda inputs: 1\n"
@@ -201,14 +198,10 @@ def test_a_predictor_without_a_file_is_refused(tmp_path: Path, monkeypatch: pyte
     for number, (model, entry) in enumerate([(shop, ""), (shop.Shop(), "Shop"), (shop.predict, "predict")]):
         (tmp_path / str(number)).mkdir()
         description = write_model(model, tmp_path / str(number), example={"x": ROWS})
-        assert (description.framework, description.format, description.details.get("entry", "")) == (
-            "python",
-            "py",
-            entry,
-        )
+        assert (description.framework, description.format, description.details.get("entry", "")) == ("python", "py", entry)
         assert description.inputs == [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}]
-    with pytest.raises(ExportError, match="not at the top level of a Python file"):
-        write_model(shop.make(), tmp_path)
+    description = write_model(shop.make(), tmp_path)
+    assert (description.framework, description.format, description.model) == ("python", "cloudpickle", "model.pkl")
 
 
 def test_large_arrays_and_other_objects_with_predict_are_saved(tmp_path: Path) -> None:
@@ -228,14 +221,25 @@ def test_outside_a_job_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 OWN_STEP = """
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from kaptain_magics.runtime.savers import save_model
 
-def half(rows):
-    return rows / 2
+BY, TABLE = 2, np.zeros(2_000_000)
 
-save_model(make_pipeline(FunctionTransformer(half)))
+class Ratio(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        return self
+    def transform(self, X):
+        return np.column_stack([X, X[:, 0] / X[:, 1]])
+
+def half(rows):
+    return rows / BY + TABLE[0]
+
+quarter = FunctionTransformer(lambda rows: rows * [[0.25, 0.25, 2]])
+save_model(make_pipeline(FunctionTransformer(np.asarray), Ratio(), FunctionTransformer(half), quarter))
 """
 LOCAL_STEP = """
 from pathlib import Path
@@ -277,10 +281,35 @@ def run(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
     return start
 
 
-def test_a_step_of_the_script_itself_is_refused(run: Callable[[str], Any], tmp_path: Path) -> None:
+def test_code_of_the_script_itself_is_saved_by_value(run: Callable[[str], Any], tmp_path: Path) -> None:
     done = run(OWN_STEP)
-    assert "this Pipeline uses half of the script itself, which a server cannot import" in done.stderr
-    assert not (tmp_path / "saved").exists()
+    assert done.returncode == 0, done.stderr
+    description = Description.read(tmp_path / "saved")
+    assert description is not None
+    assert (description.format, description.model) == ("cloudpickle", "model.pkl")
+    assert description.details["by_value"] == {
+        "code": ["a lambda in line 19", "class Ratio", "function half"],
+        "variables": {"BY": 0, "TABLE": pytest.approx(16_000_000, rel=0.01)},
+    }
+    assert {"cloudpickle", "numpy", "python", "sklearn"} <= description.versions.keys()
+    notes = [json.loads(line) for line in (tmp_path / "channel").read_text().splitlines()]
+    said = [note["text"] for note in notes if note["kind"] == "note"]
+    assert "less safe than a module of its own" in said[0]
+    assert said[1] == "the variable TABLE, which the saved code uses, is 16 MB of the model"
+    load = "import pickle; print(pickle.load(open('saved/model.pkl', 'rb')).transform([[2.0, 8.0]]).tolist())"
+    loaded = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert loaded.stdout == "[[0.25, 1.0, 0.25]]\n", loaded.stderr
+
+
+def test_what_cannot_be_served_is_kept(run: Callable[[str], Any], tmp_path: Path) -> None:
+    done = run("from kaptain import save_model\nsave_model({'columns': ['a'], 'add': lambda row: row + 1})")
+    assert done.returncode == 0, done.stderr
+    description = Description.read(tmp_path / "saved")
+    assert description is not None
+    assert (description.format, description.model) == ("unservable", "model.pkl")
+    load = "import pickle; print(pickle.load(open('saved/model.pkl', 'rb'))['add'](1))"
+    loaded = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert loaded.stdout == "2\n", loaded.stderr
 
 
 def test_modules_beside_the_script_are_saved(run: Callable[[str], Any], tmp_path: Path) -> None:

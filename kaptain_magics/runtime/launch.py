@@ -4,7 +4,7 @@ The same code runs in a warm worker, in a fresh process and in a container
 (``python -m kaptain_magics.runtime.launch program.json``). What to run is a JSON object:
 
 * ``script``: path of the script; ``argv``: its command line;
-* ``assignments``: values for top-level assignments of plain code, by name;
+* ``assignments``: values that replace plain ones of the script, by name (see ``places``);
 * ``cell``: whether it is a notebook's cell, whose last expression is shown;
 * ``model``: variable to save when the script ends; ``metrics``: metric name to variable (dotted paths allowed);
 * ``sent``: pickle file of a dict of globals that the script finds; ``fetch``: variables to pickle into ``fetched``.
@@ -22,40 +22,58 @@ import sys
 import traceback
 import types
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime import hooks
+from kaptain_magics.runtime.places import inner_places, outer_places
 from kaptain_magics.runtime.results import CaptureError, take_results
 from kaptain_magics.runtime.text_values import truth_of
 
 
 def substitute(tree: ast.Module, assignments: Mapping[str, Any]) -> ast.Module:
-    """Replace the value of the first top-level assignment of every name in ``assignments``.
+    """Replace the first plain value of every name in ``assignments``; ``places`` says what the names mean.
 
     Raises:
-        CaptureError: The script has no such assignment.
+        CaptureError: The script has no such value.
     """
     missing = dict(assignments)
-    for node in tree.body:
-        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
-            continue
-        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-            if isinstance(target, ast.Name) and target.id in missing:
-                value = ast.Constant(_as_default_type(missing.pop(target.id), node.value))
-                node.value = ast.copy_location(value, node.value)
     if missing:
-        raise CaptureError(f"the script has no top-level assignment of {', '.join(sorted(missing))}")
+        for place in chain(outer_places(tree), inner_places(tree)):  # the second looks at every node: only where due
+            if place.name in missing:
+                place.put(_as_default_type(missing.pop(place.name), place.node))
+                if not missing:
+                    break
+    if missing:
+        raise CaptureError(f"the script has no plain value named {', '.join(sorted(missing))}")
     return tree
 
 
-def _as_default_type(value: Any, default: ast.expr) -> Any:
-    """Return what the script means by a word: a truth value where it has one, ``None`` where it has no text."""
+def _as_default_type(value: Any, default: ast.expr) -> ast.expr:
+    """Return what a word means: a truth value where the script has one, ``None`` or a tuple unless it has a text."""
     literal = default.value if isinstance(default, ast.Constant) else None
     if isinstance(literal, bool):
         truth = truth_of(str(value))
-        return value if truth is None else truth
-    return None if value == "None" and not isinstance(literal, str) else value
+        return ast.Constant(value if truth is None else truth)
+    if isinstance(value, str) and not isinstance(literal, str):
+        if value == "None":
+            return ast.Constant(None)
+        if value[:1] in ("(", "["):
+            return _sequence(value, default)
+    return ast.Constant(value)
+
+
+def _sequence(text: str, default: ast.expr) -> ast.expr:
+    """Return the list or tuple that a text spells, of the kind that the script has; the text where it spells none."""
+    try:
+        node = ast.parse(text, mode="eval").body
+        ast.literal_eval(node)
+    except (ValueError, SyntaxError):
+        return ast.Constant(text)
+    if isinstance(node, ast.Tuple | ast.List) and isinstance(default, ast.Tuple | ast.List):
+        return type(default)(node.elts, ast.Load())
+    return node
 
 
 def run(program: Mapping[str, Any]) -> int:

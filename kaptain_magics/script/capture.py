@@ -49,7 +49,7 @@ def capture(source: str, name: str = CELL, notebook_names: Iterable[str] = (), s
         )
     try:
         imports = find_imports(tree)
-        parameters, open_options, subcommands = find_parameters(tree, source, imports)
+        parameters, command_line = find_parameters(tree, source, imports)
         missing = free_names(tree, sent)
     except RecursionError:  # generated code may be nested deeper than it can be looked at
         return Script(name=Path(name).name, source=source, open_options=True, cell=name == CELL, dropped=dropped)
@@ -60,8 +60,9 @@ def capture(source: str, name: str = CELL, notebook_names: Iterable[str] = (), s
         source=source,
         parameters=parameters,
         imports=imports,
-        open_options=open_options,
-        subcommands=subcommands,
+        open_options=command_line.is_open,
+        overrides=command_line.overrides,
+        subcommands=command_line.subcommands,
         cell=name == CELL,
         dropped=dropped,
     )

@@ -67,15 +67,19 @@ def test_the_source_is_untouched_and_the_imports_are_in_order() -> None:
         (with_options('"--fast", action="store_true"'), {"fast": Binding.SWITCH}),
         (with_options('"-v", action="count"'), {"-v": Binding.COUNT}),
         (with_options('"--x", action=argparse.BooleanOptionalAction'), {"x": Binding.SWITCH, "no-x": Binding.SWITCH}),
-        (with_options('"data"'), {}),
+        (with_options('"data"'), {"data": Binding.POSITION}),
+        (with_options('"data", nargs="+"'), {}),
         (with_options('"--version", action="version"'), {}),
         (with_options('"--c"') + "epochs = 3\nc = 1", {"c": Binding.OPTION, "epochs": Binding.ASSIGNMENT}),
         (
             "gamma = 0.1\nname: str = 'x'\nneg = -1\nflag = False\nnone = None",
             dict.fromkeys(("gamma", "name", "neg", "flag", "none"), Binding.ASSIGNMENT),
         ),
-        ("a = b = 1\nc = [1]\nd = 1 + 1\n__x__ = 1\n(e) = 2\nf, g = 1, 2\nh: int", {"e": Binding.ASSIGNMENT}),
-        ("x = load = len\nx = 3", {}),  # only the first assignment is replaced, and that is no literal
+        (
+            "a = b = 1\nc = [1]\nd = 1 + 1\n__x__ = 1\n(e) = 2\nf, g = 1, 2\nh: int\n_, i = [], ()",
+            dict.fromkeys("cefg", Binding.ASSIGNMENT),
+        ),
+        ("x = load = len\nx = 3", {"x": Binding.ASSIGNMENT}),
         (
             "import click\n@click.option('--gamma', '-g', 'rate', default=0.1)\ndef main(rate): pass",
             dict.fromkeys(("gamma", "-g", "rate"), Binding.OPTION),
@@ -106,7 +110,8 @@ def test_defaults_and_lines_are_the_sources() -> None:
         (with_options('"--c"'), False),
         (with_options("name").replace("parser.add", "for name in ('--a', '--b'): parser.add"), True),
         (with_options('*("--a", "-a")'), True),
-        ("import sys\nprint(sys.argv[1])", True),
+        ("import sys\nprint(sys.argv[1])", False),
+        ("import sys\nprint(sys.argv[1:])", True),
         ("import sys\nprint(sys.argv[0])", False),
         ("import sys\nsys.argv = ['x']", False),
         ("from sys import argv\nprint(argv)", True),

@@ -128,6 +128,7 @@ def _keep(context: RunContext, spec: StudySpec, best: TrialChanged) -> None:
             run_id=spec.run_id,
             created=time.time(),
             framework=saved.framework or spec.job.framework.value,
+            format=saved.format,
             files=saved.files,
             size=saved.size,
             hyperparameters={**spec.job.parameters, **best.parameters},

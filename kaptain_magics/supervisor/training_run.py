@@ -49,7 +49,7 @@ def run(context: RunContext) -> StateChanged:
             _register(context, saved, metrics)
         context.note("Model training is completed.")
     else:
-        with contextlib.suppress(KaptainError):  # the job's own reason is the one to tell
+        with contextlib.suppress(KaptainError):  # the job's own reason is the one to report
             context.store.delete(job.upload_uri)
     return last
 
@@ -66,6 +66,7 @@ def _register(context: RunContext, saved: ArtifactSaved, metrics: dict[str, Metr
             run_id=context.record.run_id,
             created=time.time(),
             framework=saved.framework or job.framework.value,
+            format=saved.format,
             files=saved.files,
             size=saved.size,
             hyperparameters=job.parameters,

@@ -146,7 +146,7 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is said of a job by whoever asks for it: requests have these fields, and a job's spec takes them over.
+    """The options of a job as they are requested: requests have these fields, and a job's spec takes them over.
 
     Attributes:
         args: Further command-line arguments, as they are.
@@ -283,7 +283,7 @@ class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StudyOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is said of a search by whoever asks for it; see ``JobOptions``.
+    """The options of a search as they are requested; see ``JobOptions``.
 
     Attributes:
         goal: The study ends when the first objective reaches it.
@@ -348,7 +348,7 @@ class StudySpec(StudyOptions, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is said of a served model by whoever asks for it; see ``JobOptions``.
+    """The options of a served model as they are requested; see ``JobOptions``.
 
     Attributes:
         protocol: ``v2`` or ``v1``: which URL is announced; a server answers both.

@@ -146,7 +146,7 @@ class Run:
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
         """Yield the run's events from number ``after`` until its end; ``None`` every ``tick`` seconds without one.
 
-        Where a tracker is told of the run, this ends when that is done.
+        Where the run is reported to a tracker, this ends when that is done.
         """
         yield from self.folder.follow(after, tick)
         yield from follow_tracking(self.folder, tick)

@@ -92,5 +92,5 @@ def _checked_files(request: TrainingRequest) -> tuple[str, ...]:
 def _absolute(path: str) -> Path:
     try:
         return Path(path).expanduser().resolve()
-    except RuntimeError as error:  # ~somebody who does not exist
+    except RuntimeError as error:  # `~name` of a user who does not exist
         raise ScriptError(f"{path}: {error}", "write the whole path") from error

@@ -1,8 +1,8 @@
 """Runs: a folder of facts and a stream of events each.
 
 ``<home>/runs/<run id>/`` holds ``run.json`` (what was asked), ``events.jsonl`` (what happened, appended by one writer),
-``log.txt`` (the job's whole output), ``lock`` (held by whoever starts the run, then by its supervisor as long as it
-lives) and the job's own files.
+``log.txt`` (the job's whole output), ``lock`` (held by the process that starts the run, then by its supervisor as long
+as it lives) and the job's own files.
 """
 
 from __future__ import annotations
@@ -301,7 +301,7 @@ class RunStore:
         """Write a new run down.
 
         Returns:
-            The run, its lock held: nobody takes it for dead until this process has died or let go of the lock.
+            The run, its lock held: it does not count as dead until this process has died or let go of the lock.
 
         Raises:
             StateError: The disk is full or the folder cannot be written; nothing is left of the run then.

@@ -55,7 +55,7 @@ def place_fetched(path: Path, digest: str, folder: Path) -> None:
 
     Args:
         path: The file, as it came from where the job ran.
-        digest: sha256 (hex) that the job told of it.
+        digest: sha256 (hex) that the job reported for it.
         folder: The job's folder.
 
     Raises:

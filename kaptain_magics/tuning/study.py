@@ -1,4 +1,4 @@
-"""The loop of a study: asks the search, runs trials as jobs of a target, and tells the search their results.
+"""The loop of a study: asks the search, runs trials as jobs of a target, and reports their results to the search.
 
 One thread, the caller's, owns everything; a thread for each running trial only follows its job and passes the events
 on. Nothing here grows with the number of trials but what the search itself must remember.

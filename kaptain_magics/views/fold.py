@@ -55,7 +55,7 @@ class MetricHistory:
 
 
 class RunView:
-    """A run as its events tell it.
+    """A run's state, folded from its events.
 
     Args:
         run: The run that the events come from.
@@ -141,7 +141,7 @@ class StudyView(RunView):
         self.trials: dict[int, TrialChanged] = {}
         self.counts: dict[TrialState, int] = dict.fromkeys(TrialState, 0)
         self.best: TrialChanged | None = None
-        self.changed: set[int] = set()  # numbers of the trials that changed since somebody emptied it
+        self.changed: set[int] = set()  # numbers of the trials that changed since it was emptied
 
     @property
     def finished(self) -> int:

@@ -125,7 +125,7 @@ def copy_fetched_out(engine: Engine, container: Container, digest: str, folder: 
     Args:
         engine: The engine.
         container: The job's container.
-        digest: sha256 (hex) that the job told of it.
+        digest: sha256 (hex) that the job reported for it.
         folder: The job's folder.
 
     Raises:

@@ -83,7 +83,7 @@ class KubernetesTarget:
         return self.jobs.submit(job)
 
     def find(self, name: str) -> JobRef | None:
-        """Find a job by its name alone, whoever submitted it."""
+        """Find a job by its name alone, submitted by any process."""
         return self.jobs.find(name)
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:

@@ -58,7 +58,7 @@ def _create(home: Path, kind: RunKind, name: str, **spec: object) -> Run:
         run_id=new_run_id(), kind=kind, name=name, model_id="dev/mnist", target="local", created=BEGIN, **spec
     )
     run = Run(RunStore(home).create(record))
-    assert run.folder.lock.acquire()  # we are its supervisor: nobody may settle it
+    assert run.folder.lock.acquire()  # we are its supervisor: no other process may settle it
     return run
 
 

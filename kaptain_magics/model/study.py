@@ -12,7 +12,7 @@ from kaptain_magics.core.pareto import front
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import TrialState
 from kaptain_magics.errors import StateError
-from kaptain_magics.model.run import Run
+from kaptain_magics.model.runs import Run
 
 if TYPE_CHECKING:
     import optuna
@@ -163,7 +163,9 @@ class Study(Run):
         try:
             return dict(optuna.importance.get_param_importances(study, evaluator=evaluator, target=target))
         except (ValueError, RuntimeError) as error:
-            raise StateError(f"the importances cannot be computed: {error}", "they need more succeeded trials") from error
+            raise StateError(
+                f"the importances cannot be computed: {error}", "they need more succeeded trials"
+            ) from error
 
     def trials_dataframe(self, *args: Any, **options: Any) -> pandas.DataFrame:
         """Return the trials as Optuna's ``Study.trials_dataframe`` has them; takes its arguments."""

@@ -23,6 +23,7 @@ from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import TrialState
 from kaptain_magics.errors import StateError
+from kaptain_magics.tuning.space import DiscreteAxis, axis_of
 
 _STATES = {
     TrialState.PENDING: optuna.trial.TrialState.RUNNING,  # a waiting one would be run by whoever opens the study
@@ -69,27 +70,30 @@ def write_journal(spec: StudySpec, trials: Sequence[TrialChanged], path: Path) -
         if not trial.state.terminal:
             break
         ended.append(trial)
-    file = JournalFileBackend(str(path))
-    memory = _Journal()
+    content = path.stat().st_size if path.exists() else 0
+    file, memory = JournalFileBackend(str(path)), _Journal()
     try:
         memory.logs += file.read_logs(0)
         known = len(memory.logs)
+        if content and not known:
+            raise ValueError(path)
         with _quiet():
-            study = optuna.create_study(**_head(spec), storage=JournalStorage(memory), load_if_exists=True)
-            if not known:
+            storage = JournalStorage(memory)
+            if known:
+                study = optuna.load_study(study_name=spec.name, storage=storage)
+            else:
+                study = optuna.create_study(**_head(spec), storage=storage)
                 _describe(study, spec)
-            there = len(study.get_trials(deepcopy=False))
-            if known and study.user_attrs.get("study") != spec.name:
-                raise KeyError(spec.name)
-            study.add_trials([frozen_trial(spec, trial) for trial in ended[there:]])
+            count = len(study.get_trials(deepcopy=False))
+            study.add_trials([frozen_trial(spec, trial) for trial in ended[count:]])
     except (ValueError, KeyError, TypeError) as error:
         raise StateError(f"{path} is not the journal of {spec.name}", "name another file") from error
     if memory.logs[known:]:
         file.append_logs(memory.logs[known:])
-    return max(there, len(ended))
+    return max(count, len(ended))
 
 
-class _Journal(BaseJournalBackend):
+class _Journal(BaseJournalBackend):  # type: ignore[misc]  # Optuna has no types
     """A journal in memory: one write for all trials, where a file would be synchronised for each."""
 
     def __init__(self) -> None:
@@ -109,8 +113,8 @@ def _head(spec: StudySpec) -> dict[str, Any]:
 
 def _describe(study: optuna.Study, spec: StudySpec) -> None:
     study.set_metric_names(list(spec.objectives) if spec.pareto else [spec.objectives[0]])
-    for name, value in (("study", spec.name), ("model", spec.model_id), ("algorithm", spec.algorithm)):
-        study.set_user_attr(name, value)
+    study.set_user_attr("model", spec.model_id)
+    study.set_user_attr("algorithm", spec.algorithm)
 
 
 def frozen_trial(spec: StudySpec, trial: TrialChanged) -> FrozenTrial:
@@ -175,9 +179,10 @@ def distribution_of(domain: AnyDomain) -> BaseDistribution:
     """Return Optuna's distribution of a domain; a list of numbers is categorical there."""
     match domain:
         case Double():
-            step = domain.step
-            high = domain.max if step is None else domain.min + int((domain.max - domain.min) / step + 1e-9) * step
-            return FloatDistribution(domain.min, high, log=domain.log, step=step)
+            axis = axis_of(domain)
+            if domain.step is None or not isinstance(axis, DiscreteAxis):
+                return FloatDistribution(domain.min, domain.max, log=domain.log)
+            return FloatDistribution(domain.min, float(axis.values[-1]), step=domain.step)
         case Integer():
             step = domain.step or 1
             return IntDistribution(

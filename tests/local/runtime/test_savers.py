@@ -197,13 +197,9 @@ def test_a_predictor_is_saved_as_its_file_or_by_value(tmp_path: Path, monkeypatc
     shop = importlib.import_module("shop")
     for number, (model, entry) in enumerate([(shop, ""), (shop.Shop(), "Shop"), (shop.predict, "predict")]):
         (tmp_path / str(number)).mkdir()
-        description = write_model(model, tmp_path / str(number), example={"x": ROWS})
-        assert (description.framework, description.format, description.details.get("entry", "")) == (
-            "python",
-            "py",
-            entry,
-        )
-        assert description.inputs == [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}]
+        saved = write_model(model, tmp_path / str(number), example={"x": ROWS})
+        assert (saved.framework, saved.format, saved.details.get("entry", "")) == ("python", "py", entry)
+        assert saved.inputs == [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}]
     description = write_model(shop.make(), tmp_path)
     assert (description.framework, description.format, description.model) == ("python", "cloudpickle", "model.pkl")
 

@@ -217,19 +217,19 @@ def _take_between_queries(take: Callable[[], object]) -> bool:
 
 
 @contextmanager
-def locked(path: Path, patience: float = 10.0) -> Iterator[None]:
+def locked(path: Path, timeout: float = 10.0) -> Iterator[None]:
     """Hold the lock of ``path`` for a block that reads and writes it.
 
     Args:
         path: The lock's file.
-        patience: Seconds to wait for another holder.
+        timeout: Seconds to wait for another holder.
 
     Raises:
         StateError: Another process holds it for longer than that.
     """
     private_folder(path.parent)
     lock = Lock(path)
-    until = time.monotonic() + patience
+    until = time.monotonic() + timeout
     while not lock.acquire():
         if time.monotonic() > until:
             raise StateError(f"{path} is locked by another process", "wait for it to end, or end it")

@@ -330,6 +330,8 @@ class StudyOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         early_stopping: Name of the early-stopping rule, empty for none.
         early_stopping_settings: Its settings.
         seed: Seed of the algorithm; ``None`` draws one.
+        tuner: What runs the study: ``jobs`` (the loop of this package over the target's jobs), the name of the target's
+            own tuner, such as ``katib``, or ``auto`` (the target's own where it is there); empty for the setting's.
     """
 
     goal: float | None = None
@@ -341,6 +343,7 @@ class StudyOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     early_stopping: str = ""
     early_stopping_settings: dict[str, str] = {}
     seed: int | None = None
+    tuner: str = ""
 
 
 class StudySpec(StudyOptions, frozen=True, kw_only=True, omit_defaults=True):

@@ -146,8 +146,8 @@ def push_built(engine: Engine, image: str, access: Access, progress: Progress) -
     """
     reference = Reference.parse(image)
     login = access.logins.of(reference.registry)
-    # pushing -> pushed | refused | waiting (the registry is away) -> pushing, until the patience is over
-    until, pause = time.monotonic() + access.patience, 1.0
+    # pushing -> pushed | refused | waiting (the registry cannot be reached) -> pushing, for `retry_seconds`
+    until, pause = time.monotonic() + access.retry_seconds, 1.0
     while True:
         failure = _push(engine, image, login.for_engine if login is not None else {}, progress)
         if not failure:

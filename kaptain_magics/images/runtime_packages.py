@@ -201,7 +201,7 @@ def _copied(dists: Mapping[str, importlib.metadata.Distribution], cache: Path) -
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.parent / f".{folder.name}.lock", patience=120.0):
+        with locked(folder.parent / f".{folder.name}.lock", timeout=120.0):
             if not folder.is_dir():
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as scratch:
                     new = Path(scratch) / "packages"

@@ -101,6 +101,8 @@ class Completion:
         if option.complete == "file":
             current = current.rpartition(",")[2]
             return list(_files(current)), current
+        if option.complete == "tuner":
+            return self._tuners(words), current
         last = re.split(r"[,=]", current)[-1]
         model_id = next((w for w in words if not w.startswith("-") and "=" not in w), "")
         return list(self._kind(option.complete, model_id, cell)), last
@@ -123,6 +125,15 @@ class Completion:
 
             return algorithm_names() if kind == "algorithm" else list(STOPPING_RULES)
         return self._stored(kind, model_id)
+
+    def _tuners(self, words: list[str]) -> list[str]:
+        """Return the tuners of the target that the line names, else of the settings'."""
+        from kaptain_magics.targets.base import runner_of
+        from kaptain_magics.tuning.checks import tuner_names
+
+        line = " ".join(words).replace("--on=", "--on ").split()
+        target = line[line.index("--on") + 1] if "--on" in line[:-1] else ""
+        return list(tuner_names(runner_of(self._workspace().target(target)))[1:])
 
     def _stored(self, kind: str, model_id: str) -> Iterable[str]:
         """Yield names that the store of runs knows."""

@@ -167,6 +167,7 @@ TUNE = Command(
             field="early_stopping_settings",
             convert=dict,
         ),
+        Option("tuner", "jobs, the target's own tuner, such as katib, or auto", "NAME", complete="tuner"),
         Option("seed", "seed of the algorithm", "N", readers.whole(0)),
         Option("resume", "continue the model's last study"),
         *_JOB,

@@ -48,7 +48,7 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
     if script is None:
         before = last_script(workspace, model_id)
         sent = session.values(before.capture.send, "--send") | sent
-    known: Script = script or before.script
+    searched: Script = script or before.script
     search = _search(session, arguments)
     last = None if domains and "objectives" in search else _last_study(workspace, model_id)
     inherited = []
@@ -60,13 +60,13 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         inherited += [f"--objective {','.join(last.objectives)}"]
         inherited += [f"--goal {last.goal:g}"] if last.goal is not None and search["goal"] == last.goal else []
     for name, domain in domains.items():
-        check_domain(known, name, domain)
+        check_domain(searched, name, domain)
     request = TuningRequest(
         job=TrainingRequest(script=script, sent=sent, **read_fields(arguments, TrainingRequest)),
-        domains={canonical(known, name): domain for name, domain in domains.items()},
+        domains={canonical(searched, name): domain for name, domain in domains.items()},
         **search,
     )
-    check_capture(known, request.job.capture)
+    check_capture(searched, request.job.capture)
     plan = workspace.model(model_id).plan_tuning(request)
     if last is not None and inherited:
         plan.notes = (f"taken over from the last study, {last.name}: {', '.join(inherited)}", *plan.notes)
@@ -116,11 +116,11 @@ def _state(session: Session, objectives: list[str], name: str, direction: Direct
     from kaptain_magics.core.objectives import split_direction
 
     name, stated = split_direction(name)
-    known = dict(split_direction(text) for text in objectives)
-    if {stated, known.get(name)} - {None, direction}:
+    directions = dict(split_direction(text) for text in objectives)
+    if {stated, directions.get(name)} - {None, direction}:
         raise usage_error(f"{name} cannot be both minimized and maximized", "state one direction")
-    if name in known:
-        objectives[list(known).index(name)] = f"{name}:{direction}"
+    if name in directions:
+        objectives[list(directions).index(name)] = f"{name}:{direction}"
     elif isinstance(session.shell.user_ns.get(name), Mapping):
         raise usage_error(
             f"--{direction} {name}: is `{name}` a metric, or the dict of this notebook?",

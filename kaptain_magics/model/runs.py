@@ -32,8 +32,8 @@ from kaptain_magics.tracking.ending import follow_tracking
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
-_STOP_PATIENCE = 60.0  # seconds for a supervisor to end its work, before it is ended
-_LAST_PATIENCE = 10.0  # seconds for its process to end once it is killed
+_STOP_TIMEOUT = 60.0  # seconds for a supervisor to end its work, before it is ended
+_KILL_TIMEOUT = 10.0  # seconds for its process to end once it is killed
 
 
 class Run:
@@ -178,7 +178,7 @@ class Run:
             StateError: It does not end.
         """
         # running -> SIGTERM sent (60 s at most) -> ended by its supervisor, or killed (10 s at most) and settled here
-        until = time.monotonic() + _STOP_PATIENCE
+        until = time.monotonic() + _STOP_TIMEOUT
         signalled = False
         while not self.state.terminal:
             if not signalled:
@@ -201,12 +201,12 @@ class Run:
     def _end_by_force(self) -> None:
         """Kill a supervisor that does not answer, and end what it leaves."""
         self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-        until = time.monotonic() + _LAST_PATIENCE
+        until = time.monotonic() + _KILL_TIMEOUT
         while self.folder.lock.held_by_other():
             if time.monotonic() > until:
                 raise StateError(f"run {self.run_id} could not be stopped", "%kaptain doctor checks the target")
             time.sleep(0.02)
-        reason = f"stopped; its supervisor did not answer for {_STOP_PATIENCE:g} s and was killed"
+        reason = f"stopped; its supervisor did not answer for {_STOP_TIMEOUT:g} s and was killed"
         self.folder.settle(StateChanged(state=RunState.STOPPED, reason=reason))
         target = self._context.target(self.target)
         if isinstance(target, RunEnder):

@@ -63,7 +63,7 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
     from kaptain_magics.core.algorithm_names import Algorithm
-    from kaptain_magics.targets.base import expected_tuner
+    from kaptain_magics.targets.base import runner_of
     from kaptain_magics.tuning.checks import check_study
 
     given = msgspec.structs.replace(
@@ -71,10 +71,12 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
     )
     job = build_job(context, model, given, "tune")
     objectives = read_objectives(request.objectives, request.direction)
+    runner = runner_of(context.target())
     options = {name: getattr(request, name) for name in StudyOptions.__struct_fields__}
     options |= {
         "parallel": min(request.parallel, request.trials),
         "algorithm": Algorithm.of(request.algorithm).value,
+        "tuner": request.tuner or (context.settings.cluster_tuner if runner is not None else ""),
     }
     spec = StudySpec(
         **options,
@@ -94,7 +96,7 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
         directions=dict(later_directions(objectives)),
         timeout=job.timeout,
     )
-    check_study(spec, expected_tuner(context.target()))
+    check_study(spec, runner)
     return spec
 
 

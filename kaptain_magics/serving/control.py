@@ -22,7 +22,7 @@ from kaptain_magics.sockets import connect_unix, listen_unix
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
-_PATIENCE = 10.0  # seconds for the other side of a command
+_TIMEOUT = 10.0  # seconds for the other side of a command
 _AT_ONCE = 100  # connections that are handed over with one command
 
 
@@ -59,7 +59,7 @@ class ControlSocket:
         """Wait for one command and answer it. Whoever asks wrongly gets no answer."""
         connection, _ = self.listener.accept()
         with connection, suppress(OSError, ValueError, AttributeError):
-            connection.settimeout(_PATIENCE)
+            connection.settimeout(_TIMEOUT)
             line, sockets = _receive(connection)
             command = orjson.loads(line)
             if sockets:
@@ -101,7 +101,7 @@ def _send(connection: socket.socket, command: dict[str, Any]) -> None:
 def ask_worker(channel: socket.socket, command: dict[str, Any]) -> dict[str, Any]:
     """Send a command to a process at the other end of a connection that stays open; it may have died."""
     try:
-        channel.settimeout(_PATIENCE)
+        channel.settimeout(_TIMEOUT)
         _send(channel, command)
         return dict(orjson.loads(read_line(channel)))
     except (OSError, ValueError):
@@ -142,7 +142,7 @@ def hand_over(path: Path, clients: Sequence[tuple[socket.socket, bytes]]) -> lis
             "sockets": [client for client, _ in batch],
         }
         try:
-            with connect_unix(path, _PATIENCE) as connection:
+            with connect_unix(path, _TIMEOUT) as connection:
                 _send(connection, command)
                 del left[:_AT_ONCE]  # it has them from now on, whatever it answers
                 read_line(connection)

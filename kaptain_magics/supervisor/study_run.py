@@ -16,7 +16,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, ObjectMissingError
 from kaptain_magics.state import Revision, RunFolder
 from kaptain_magics.supervisor.run_context import RunContext
-from kaptain_magics.targets.base import NativeTuner, Tuner, WarmStart
+from kaptain_magics.targets.base import JOBS, StudyRunner, WarmStart, choose_runner, runner_of
 from kaptain_magics.tuning.checks import check_study, remarks
 from kaptain_magics.tuning.finish import best_trial, keep_best, remove_intermediates, trials_uri, tuned_uri
 from kaptain_magics.tuning.study import StudyResult, run_study
@@ -35,17 +35,16 @@ def run(context: RunContext) -> StateChanged:
     context.note(describe_objectives(spec.directed))
     context.emit_notes()
     earlier = _earlier(context, spec)
-    native = target if isinstance(target, NativeTuner) and not earlier and target.can_tune(spec) else None
-    tuner = Tuner.KATIB if native is not None else Tuner.OURS
-    check_study(spec, tuner)
-    for remark in remarks(spec, tuner):
+    runner = None if earlier else choose_runner(runner_of(target), spec)  # a study that goes on has trials of its own
+    check_study(msgspec.structs.replace(spec, tuner=JOBS if runner is None else runner.name), runner)
+    for remark in remarks(spec, runner):
         context.emit(remark)
     context.note(f"Creating experiment {spec.name}")
     context.emit(StateChanged(state=RunState.RUNNING))
     context.note(f"Experiment {spec.name} has been created.")
     watch = StudyWatch(spec, context.emit)
-    if native is not None:
-        result = _native(context, native, spec, watch.emit)
+    if runner is not None:
+        result = _native(context, runner, spec, watch.emit)
     else:
         result = run_study(
             spec,
@@ -82,13 +81,13 @@ def _earlier(context: RunContext, spec: StudySpec) -> list[TrialChanged]:
         raise NotFoundError(f"study {spec.resume} was removed", "start a new one") from error
 
 
-def _native(context: RunContext, target: NativeTuner, spec: StudySpec, emit: Callable[[Event], None]) -> StudyResult:
+def _native(context: RunContext, runner: StudyRunner, spec: StudySpec, emit: Callable[[Event], None]) -> StudyResult:
     """Follow a study that the target runs by itself."""
-    ref = target.start(spec)
+    ref = runner.start(spec)
     best: TrialChanged | None = None
     last = StateChanged(state=RunState.FAILED, reason="the target ended without reporting a final state")
-    with context.ends_by(lambda: target.stop_study(ref)):
-        for event in target.follow_study(ref):
+    with context.ends_by(lambda: runner.stop(ref)):
+        for event in runner.follow(ref):
             if isinstance(event, StateChanged) and event.state.terminal:
                 last = event
                 break

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import msgspec
 
 from kaptain_magics.core import plugins
+from kaptain_magics.core.algorithm_settings import Setting
 from kaptain_magics.core.events import Event
 from kaptain_magics.core.secrets import masked
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import EndpointState
-from kaptain_magics.errors import ConfigError
+from kaptain_magics.errors import ConfigError, StateError, TargetError
 
+_R = TypeVar("_R", bound=msgspec.Struct)
 _S = TypeVar("_S", bound=JobSpec | EndpointSpec | StudySpec)
 
 
@@ -46,12 +47,32 @@ class JobRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         target: The target's name.
         name: The job's name.
-        data: What the target needs to find it (namespace, container id, process id ...); no secrets.
+        record: What the target needs to find it (folder, namespace, process id ...): a struct of the target's own as
+            plain values, see ``of`` and ``read``; no secrets.
+        data: The same as older versions wrote it, as texts; only read.
     """
 
     target: str
     name: str
+    record: dict[str, Any] = {}
     data: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, target: str, name: str, record: msgspec.Struct) -> Self:
+        """Return the reference of a job with what its target needs to find it."""
+        return cls(target=target, name=name, record=msgspec.to_builtins(record, str_keys=True))
+
+    def read(self, kind: type[_R]) -> _R:
+        """Return the record as the struct that ``of`` was given.
+
+        Raises:
+            StateError: It has another form.
+        """
+        try:
+            return msgspec.convert(self.record, kind)
+        except msgspec.ValidationError as error:
+            what = f"the reference of job {self.name} cannot be read: {error}"
+            raise StateError(what, f"use the version of target {self.target} that started the job") from error
 
 
 class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -212,36 +233,57 @@ class GpuTarget(Protocol):
         """
 
 
+JOBS, AUTO = "jobs", "auto"  # ``--tuner``: the loop of this package over the target's jobs; the target's own if there
+
+
 class StudyRef(JobRef, frozen=True, kw_only=True):
     """A study that a target runs by itself."""
 
 
-class Tuner(StrEnum):
-    """What runs a study: it decides which algorithms and settings there are."""
+class StudyRunner(Protocol):
+    """A target's own way to run studies: the loop of this package is not used for them.
 
-    OURS = "ours"  # the loop of this package, over any target's jobs
-    KATIB = "katib"
-    EITHER = "either"  # Katib where the cluster has it: known when the study starts
+    Attributes:
+        name: What ``--tuner`` calls it, such as ``katib``.
+        title: What messages call it, such as ``Katib``.
+    """
 
+    name: str
+    title: str
 
-@runtime_checkable
-class NativeTuner(Protocol):
-    """A target that tunes by itself, such as Katib."""
+    def settings(self, algorithm: str) -> Mapping[str, Setting] | None:
+        """Return the settings that its algorithm of that name has; ``None`` where they are not known here."""
 
-    def expected_tuner(self) -> Tuner:
-        """Return what will run a study, as far as the settings say it; asks nobody."""
+    def check(self, study: StudySpec) -> None:
+        """Refuse a study that it would refuse, or could only fail with; asks nobody.
 
-    def can_tune(self, study: StudySpec) -> bool:
-        """Whether the tuner is there and has the study's algorithm."""
+        Raises:
+            KaptainError: Which part of it, and what to do instead.
+        """
+
+    def remarks(self, study: StudySpec) -> Iterable[str]:
+        """Return a sentence for everything in a study that passed ``check`` and is ignored or done otherwise."""
+
+    def available(self, study: StudySpec) -> bool:
+        """Whether it is there and has the study's algorithm; may ask a server."""
 
     def start(self, study: StudySpec) -> StudyRef:
         """Start the study and return at once."""
 
-    def follow_study(self, study: StudyRef, after: int = 0) -> Iterator[Event]:
+    def follow(self, study: StudyRef, after: int = 0) -> Iterator[Event]:
         """Yield ``TrialChanged`` and other events until a terminal ``StateChanged``."""
 
-    def stop_study(self, study: StudyRef) -> None:
+    def stop(self, study: StudyRef) -> None:
         """End the study and its trials."""
+
+
+@runtime_checkable
+class NativeTuner(Protocol):
+    """A target that can run studies by itself, as Kubernetes does with Katib."""
+
+    @property
+    def study_runner(self) -> StudyRunner:
+        """The target's own tuner."""
 
 
 @runtime_checkable
@@ -328,9 +370,26 @@ def present(names: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def expected_tuner(target: Target) -> Tuner:
-    """Return what will run a study on a target, as far as its settings say it."""
-    return target.expected_tuner() if isinstance(target, NativeTuner) else Tuner.OURS
+def runner_of(target: object) -> StudyRunner | None:
+    """Return a target's own tuner, if it has one."""
+    return target.study_runner if isinstance(target, NativeTuner) else None
+
+
+def choose_runner(runner: StudyRunner | None, study: StudySpec) -> StudyRunner | None:
+    """Return the target's own tuner where it is to run the study, ``None`` for the loop of this package.
+
+    Raises:
+        TargetError: The study names it, and it is not there.
+    """
+    if runner is None or study.tuner == JOBS:
+        return None
+    if runner.available(study):
+        return runner
+    if study.tuner == runner.name:
+        runner.check(study)  # where the reason is its algorithm
+        hint = f"--tuner {JOBS} searches without it, --tuner {AUTO} takes it where it is there"
+        raise TargetError(f"--tuner {runner.name}, but {runner.title} is not there", hint)
+    return None
 
 
 GROUP = "kaptain_magics.targets"  # of entry points

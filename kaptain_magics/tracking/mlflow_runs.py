@@ -114,7 +114,7 @@ def _one_at_a_time(tracking_uri: str, home: str) -> Iterator[None]:
     if not home or tracking_uri.startswith(("http:", "https:")):
         yield
         return
-    with locked(Path(home) / "mlflow.lock", patience=60.0):
+    with locked(Path(home) / "mlflow.lock", timeout=60.0):
         yield
 
 

@@ -67,11 +67,11 @@ class Registry:
 
     # ---- reading -------------------------------------------------------------------------------------------------
 
-    def digest_of(self, image: Reference, patience: float | None = None) -> str | None:
+    def digest_of(self, image: Reference, retry_seconds: float | None = None) -> str | None:
         """Return the digest that a tag names now, ``None`` where there is no such image."""
         path = f"/v2/{image.repository}/manifests/{image.version}"
         answer = self._http.request(
-            "HEAD", path, scope=_pull(image), headers={"Accept": _ALL}, expect=(200, 404), patience=patience
+            "HEAD", path, scope=_pull(image), headers={"Accept": _ALL}, expect=(200, 404), retry_seconds=retry_seconds
         )
         if answer.status == 404:
             return None
@@ -256,7 +256,7 @@ class Registry:
                         headers=headers,
                         body=piece,
                         expect=(202,),
-                        patience=0.0,
+                        retry_seconds=0.0,
                     )
                 except ImageError:
                     tries += 1

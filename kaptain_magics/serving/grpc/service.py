@@ -86,7 +86,7 @@ class GrpcServer:
         self._http = http
         self._authorizer = authorizer
         self._messages = messages()
-        self._place, self._port = "", 0
+        self._host, self._port = "", 0
         self._working = 0
         self._successor: Any = None
         self._stop_waiting = asyncio.Event()
@@ -113,16 +113,16 @@ class GrpcServer:
         Raises:
             ServingError: The port is taken.
         """
-        place = f"[{host}]" if ":" in host else host
+        host = f"[{host}]" if ":" in host else host
         try:
-            bound = self._server.add_insecure_port(f"{place}:{port}")
+            bound = self._server.add_insecure_port(f"{host}:{port}")
         except RuntimeError:
             bound = 0
         if not bound:
-            raise ServingError(f"cannot listen on {place}:{port} for gRPC", "name another port, or 0 for a free one")
-        self._place, self._port = place, bound
+            raise ServingError(f"cannot listen on {host}:{port} for gRPC", "name another port, or 0 for a free one")
+        self._host, self._port = host, bound
         await self._server.start()
-        logger.info("gRPC on %s:%d", place, bound)
+        logger.info("gRPC on %s:%d", host, bound)
 
     @property
     def finishing(self) -> int:
@@ -132,9 +132,9 @@ class GrpcServer:
     async def release(self) -> None:
         """Listen no more, and pass calls that begin from now on to the server that listens on the same port."""
         await close_listeners(self._port)
-        place = LOOPBACK.get(self._place, self._place)
+        host = LOOPBACK.get(self._host, self._host)
         own = ("grpc.use_local_subchannel_pool", 1)
-        self._successor = grpc.aio.insecure_channel(f"{place}:{self._port}", [*self._sizes, own])
+        self._successor = grpc.aio.insecure_channel(f"{host}:{self._port}", [*self._sizes, own])
 
     async def leave(self, seconds: float) -> None:
         """End when no client is left, or after so many seconds, or when ``stop`` is called."""
@@ -281,14 +281,14 @@ def _read_inputs(request: Any, take: Callable[[int], None] = _take_all) -> dict[
     if raw and len(raw) != len(request.inputs):
         raise RequestError(400, f"{len(raw)} raw contents do not fit {len(request.inputs)} inputs")
     inputs: dict[str, Array] = {}
-    for place, tensor in enumerate(request.inputs):
+    for index, tensor in enumerate(request.inputs):
         shape = tuple(tensor.shape)
         if not tensor.name or tensor.name in inputs or any(size < 0 for size in shape):
             raise RequestError(400, "an input has no name, is a duplicate, or has a negative shape")
         if tensor.datatype == "BYTES" and math.prod(shape) <= request.ByteSize():
             take(_TEXT * math.prod(shape))
         if raw:
-            inputs[tensor.name] = read_raw(memoryview(raw[place]), tensor.datatype, shape, tensor.name)
+            inputs[tensor.name] = read_raw(memoryview(raw[index]), tensor.datatype, shape, tensor.name)
         else:
             inputs[tensor.name] = _read_contents(tensor, shape)
     return inputs
@@ -305,8 +305,8 @@ def _read_contents(tensor: Any, shape: tuple[int, ...]) -> Array:
         raise RequestError(400, f"tensor {tensor.name!r}: shape {list(shape)} needs {count} values, not {len(values)}")
     try:
         array: Array = np.empty(count, dtype=dtype)
-        for place in range(0, count, _PIECE):
-            array[place : place + _PIECE] = values[place : place + _PIECE]
+        for start in range(0, count, _PIECE):
+            array[start : start + _PIECE] = values[start : start + _PIECE]
     except OverflowError:
         raise RequestError(400, f"tensor {tensor.name!r}: a value does not fit into {tensor.datatype}") from None
     return array.reshape(shape)

@@ -20,7 +20,7 @@ from kaptain_magics.serving.protocol.limits import Limits
 
 _TRIM_DELAY = 0.5  # seconds from the end of a large request until its memory is given back to the system
 _SLOW = 1024 * 1024  # bytes a second; a large body that comes slower gives way to requests that need its memory
-_PATIENCE = 10.0  # seconds for the loop to find such a body
+_TIMEOUT = 10.0  # seconds for the loop to find such a body
 _TICK = 0.5  # seconds between two looks at the deadlines
 
 
@@ -124,7 +124,7 @@ class HttpServer:
             return self._refuse_slowest()
         done: concurrent.futures.Future[bool] = concurrent.futures.Future()
         self.loop.call_soon_threadsafe(lambda: done.set_result(self._refuse_slowest()))
-        return done.result(_PATIENCE)
+        return done.result(_TIMEOUT)
 
     def _refuse_slowest(self) -> bool:
         coming = [c.incoming for c in self.connections if c.incoming is not None]

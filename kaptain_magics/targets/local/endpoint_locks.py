@@ -9,7 +9,7 @@ from pathlib import Path
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.files import Lock, locked, private_folder
 
-_PATIENCE = 60.0  # seconds for another process that changes the same endpoint
+_LOCK_TIMEOUT = 60.0  # seconds for another process that changes the same endpoint
 
 
 class EndpointLocks:
@@ -67,7 +67,7 @@ class EndpointLocks:
             StateError: Another process does so for too long.
         """
         private_folder(self._folder)
-        return locked(self._folder / f"{name}.traffic", _PATIENCE)
+        return locked(self._folder / f"{name}.traffic", _LOCK_TIMEOUT)
 
     def _deploying(self, name: str) -> Lock:
         private_folder(self._folder)

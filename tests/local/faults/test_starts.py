@@ -234,7 +234,7 @@ def test_a_supervisor_that_does_not_end_is_killed_and_its_job_too(
     """Its worker is paused: neither the supervisor nor the worker can end what the job has left."""
     from kaptain_magics.model import runs
 
-    monkeypatch.setattr(runs, "_STOP_PATIENCE", 1.0)
+    monkeypatch.setattr(runs, "_STOP_TIMEOUT", 1.0)
     run = begin(workspace, SLEEPS)
     job, worker, daemon = first_line(run)
     os.kill(worker, signal.SIGSTOP)

@@ -125,8 +125,9 @@ def test_a_removed_container_ends_the_wait(rig: Rig, client: Any) -> None:
 
 def test_a_container_that_was_never_made_ends_the_wait(rig: Rig) -> None:
     from kaptain_magics.targets.base import JobRef
+    from kaptain_magics.targets.docker.container_record import ContainerRecord
 
-    ref = JobRef(target="docker", name="never-made", data={"folder": str(rig.folder)})
+    ref = JobRef.of("docker", "never-made", ContainerRecord(folder=str(rig.folder)))
     end = last(list(rig.open().follow(ref)))
     assert end.state is RunState.FAILED
 
@@ -184,7 +185,7 @@ def test_an_engine_that_goes_away_is_waited_for_and_then_named(
     assert relay.cuts == 3
     assert_stream(events)
     assert log_of(job, events) == "".join(f"step {i}\n" for i in range(40))
-    monkeypatch.setattr("kaptain_magics.targets.docker.container_output._PATIENCE", 1.0)
+    monkeypatch.setattr("kaptain_magics.targets.docker.container_output._OUTAGE_LIMIT", 1.0)
     ref = target.submit(rig.job(FOREVER))
     stream = target.follow(ref)
     while not isinstance(next(stream), LogWritten):

@@ -94,7 +94,7 @@ def test_a_push_to_a_registry_that_is_away_is_tried_again(pushed: dict[str, str]
     name = f"{server.address}/{image.repository}:{image.tag}"
     build_image(engine, name, "FROM scratch\nCOPY a /a\n", {"": [Entry("a", b"a")]}, {}, silent)
     with pytest.raises(ImageError, match="cannot be pushed"):
-        push_built(engine, name, Access.of(pushed)._replace(patience=0.5), silent)
+        push_built(engine, name, Access.of(pushed)._replace(retry_seconds=0.5), silent)
     threading.Timer(2.0, server.start).start()
     push_built(engine, name, Access.of(pushed), silent)
     assert Registries(Access.of(pushed)).of(image).digest_of(image)

@@ -168,7 +168,7 @@ def test_an_image_is_complete_or_absent(bench: Bench) -> None:
     what = bench.recipe()._replace(image=f"localhost:{cutter.port}/team/mnist:cut")
     try:
         publisher = Publisher(bench.folder / "cache", bench.settings)
-        publisher._access = publisher._access._replace(patience=0.5)
+        publisher._access = publisher._access._replace(retry_seconds=0.5)
         publisher._registries = Registries(publisher._access)
         with pytest.raises(ImageError):
             run(partial(publisher.publish, what))

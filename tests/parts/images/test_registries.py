@@ -97,7 +97,7 @@ def test_a_registry_that_stays_away_is_said_in_time(tmp_path: Path) -> None:
     image = Reference.parse(f"localhost:{free_port()}/a:1")
     started = time.monotonic()
     with pytest.raises(ImageError, match="cannot be reached"):
-        registries(tmp_path, patience=1.0).of(image).digest_of(image)
+        registries(tmp_path, retry_seconds=1.0).of(image).digest_of(image)
     assert time.monotonic() - started < 20
 
 

@@ -24,7 +24,7 @@ def test_a_private_authority_counts_once_it_is_named(
     server = serve(scheme="https", tls=f"  tls: {{certificate: {certificate[0]}, key: {certificate[1]}}}")
     image = reference(server)
     with pytest.raises(ImageError, match=r"certificate of the registry localhost:\d+ is not trusted") as raised:
-        registries(docker_config(), patience=1.0).of(image).digest_of(image)
+        registries(docker_config(), retry_seconds=1.0).of(image).digest_of(image)
     assert "KAPTAIN_REGISTRY_CERTIFICATE" in raised.value.hint
     named = registries(docker_config(), certificate=str(certificate[0])).of(image)
     assert named.has_blob(image, upload(named, image, b"layer"))

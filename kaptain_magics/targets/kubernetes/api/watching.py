@@ -41,7 +41,7 @@ class Watch:
         return False
 
     def _list(self, sink: Sink) -> str:
-        answer = self._cluster.request("GET", self._cluster.path(self._kind), self._selectors, patience=0.0)
+        answer = self._cluster.request("GET", self._cluster.path(self._kind), self._selectors, retry_seconds=0.0)
         items = {item["metadata"]["uid"]: item for item in answer.get("items") or ()}
         for uid, item in items.items():
             if uid not in self._seen or _version(self._seen[uid]) != _version(item):

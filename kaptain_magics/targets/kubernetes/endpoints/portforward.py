@@ -72,7 +72,7 @@ class Forward(ThreadingHTTPServer):
             threading.Thread(target=self._watch, args=(watched,), name="kaptain pods", daemon=True).start()
 
     def _watch(self, watched: Mapping[str, Mapping[str, str]]) -> None:
-        with Feed(self._cluster, patience=math.inf) as feed:
+        with Feed(self._cluster, retry_seconds=math.inf) as feed:
             for kind, chosen in watched.items():
                 feed.watch(kind, kind, **chosen)
             while not self.closing:

@@ -338,14 +338,14 @@ def worker_environment(env: Any) -> dict[str, str]:
     return {name: env[source] for source, name in torchrun.items() if source in env and name not in env}
 
 
-def wait_for_collector(patience: float = 30.0, proc: Path = Path("/proc")) -> None:
+def wait_for_collector(timeout: float = 30.0, proc: Path = Path("/proc")) -> None:
     """Wait until Katib's collector, a container beside this one, has seen this process.
 
     It finds the script by its process; a script that ends before the collector has started loses its metrics.
     """
     if os.getpid() == 1:  # the pod's containers do not see each other: there is no such collector
         return
-    until = time.monotonic() + patience
+    until = time.monotonic() + timeout
     while not _collects(proc) and time.monotonic() < until:
         time.sleep(0.1)
         if _collects(proc):

@@ -165,8 +165,8 @@ class KubernetesJobs:
         def tidy(remove: bool, digest: str) -> Iterator[Event]:
             return _quiet_if_trial(record, self._tidy(name, record, remove, digest))
 
-        patience = self._session.pending_patience
-        yield from JobFollower(self._session.cluster, name, record, after, patience, tidy).events()
+        pending_timeout = self._session.pending_timeout
+        yield from JobFollower(self._session.cluster, name, record, after, pending_timeout, tidy).events()
 
     def _build_and_create(self, job: JobSpec) -> Generator[Event, None, JobRef | None]:
         """Make what the job's pods need and create the job; ``None`` where it has ended by that."""

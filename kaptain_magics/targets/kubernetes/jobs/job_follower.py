@@ -41,7 +41,7 @@ class JobFollower:
         name: The job's name.
         record: What is known of it.
         after: Bytes of the log that the caller has.
-        patience: Seconds that something may keep a pod from starting before the job is given up.
+        pending_timeout: Seconds that something may keep a pod from starting before the job is given up.
         tidy: Removes what belongs to the ended job and yields what it did. It gets whether the job is to go too, and
             the sha256 of the file with the variables to bring back, empty for none.
     """
@@ -52,11 +52,11 @@ class JobFollower:
         name: str,
         record: JobRecord,
         after: int,
-        patience: float,
+        pending_timeout: float,
         tidy: Callable[[bool, str], Iterator[Event]],
     ) -> None:
         self._cluster, self._name, self._record, self._after = cluster, name, record, after
-        self._patience, self._tidy = patience, tidy
+        self._pending_timeout, self._tidy = pending_timeout, tidy
         self._kind, self._container = record.kind, record.container
         self._job: Manifest = {}
         self._pods: dict[str, Manifest] = {}
@@ -112,8 +112,8 @@ class JobFollower:
 
     def _follow(self, feed: Feed) -> Generator[Event, None, StateChanged]:
         # The states of a job, and the clock that ends each of them:
-        #   no pods     nobody has made pods for it          patience since the beginning, unless a queue holds it back
-        #   blocked     its pods cannot start yet            patience since the first warning; a start resets it
+        #   no pods     its controller has made no pods yet  the pending timeout since the beginning, unless queued
+        #   blocked     its pods cannot start yet            the pending timeout since the first warning; a start resets
         #   running     its log is read                      its timeout, where nobody on the cluster looks at it
         #   ended       the job itself says so               _LAST_LOG for the rest of the log, and
         #                                                    _LAST_VERDICT for the state of the container
@@ -140,12 +140,12 @@ class JobFollower:
             elif self._overdue():
                 yield from self._out(self._reader.finish())
                 return self._timed_out()
-            elif self._blocked_since and time.monotonic() - self._blocked_since > self._patience:
+            elif self._blocked_since and time.monotonic() - self._blocked_since > self._pending_timeout:
                 problem = self._problem()
                 if problem is not None:
-                    return self._failed(problem, f"; waited {self._patience:g} s")
+                    return self._failed(problem, f"; waited {self._pending_timeout:g} s")
                 self._blocked_since = 0.0
-            elif not self._pods and not self._queued() and time.monotonic() - started_at > self._patience:
+            elif not self._pods and not self._queued() and time.monotonic() - started_at > self._pending_timeout:
                 return self._no_pods()
 
     def _take(self, feed: Feed, item: Item) -> Generator[Event, None, StateChanged | None]:
@@ -278,7 +278,7 @@ class JobFollower:
     def _no_pods(self) -> StateChanged:
         what = f"{self._kind.lower()} {self._name}"
         hint = f"see whether the controller of {self._kind} runs: kubectl describe {what}"
-        return self._failed(Problem(f"no pod was created for {what} in {self._patience:g} s", hint))
+        return self._failed(Problem(f"no pod was created for {what} in {self._pending_timeout:g} s", hint))
 
     def _queued(self) -> bool:
         """Whether somebody holds the job back for now, as queues of the cluster do."""

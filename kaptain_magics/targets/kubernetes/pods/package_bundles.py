@@ -125,10 +125,10 @@ class Packages:
                         self._note("no-index")
                     break
                 packed = bundle(packages, self._cache)
-                place = f"{folder}/{name}-{platform_name(platform_)}-{packed.digest[:16]}.tar.gz"
-                if stored.get(place, 0.0) < time.time() - _REFRESH:
-                    store.write(place, packed.path.read_bytes())
-                bundles.setdefault(name, {})[platform_name(platform_)] = [place, packed.digest]
+                bundle_uri = f"{folder}/{name}-{platform_name(platform_)}-{packed.digest[:16]}.tar.gz"
+                if stored.get(bundle_uri, 0.0) < time.time() - _REFRESH:
+                    store.write(bundle_uri, packed.path.read_bytes())
+                bundles.setdefault(name, {})[platform_name(platform_)] = [bundle_uri, packed.digest]
         self._stored[image, folder, serving] = bundles
 
     def _of(self, image: str) -> tuple[list[Platform], bool]:
@@ -156,7 +156,7 @@ class Packages:
         with suppress(KaptainError):
             reference = Reference.parse(image)
             registry = Registries(Access.of(self._settings)).of(reference)
-            if registry.digest_of(reference, patience=_SHORT):
+            if registry.digest_of(reference, retry_seconds=_SHORT):
                 manifest = registry.platform_manifest(reference, image_platform(self._settings))
                 config = registry.config(reference, manifest)
                 env = dict(line.partition("=")[::2] for line in config.get("config", {}).get("Env") or ())

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 import msgspec
 
 from kaptain_magics.core.algorithm_names import Algorithm
+from kaptain_magics.core.algorithm_settings import Setting
 from kaptain_magics.core.events import Event, Noted, StateChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.images.progress import CancelledError, silent
 from kaptain_magics.targets.background import in_background
-from kaptain_magics.targets.base import StudyRef, Tuner
+from kaptain_magics.targets.base import StudyRef
 from kaptain_magics.targets.kubernetes.api.client import ApiError
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession, Objects
@@ -27,12 +28,13 @@ from kaptain_magics.targets.kubernetes.manifests import experiment as manifests
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.labels import Part, Tags, part_of
 from kaptain_magics.targets.kubernetes.pods import payload
+from kaptain_magics.targets.kubernetes.studies.katib_checks import SETTINGS, check_katib, katib_remarks
 from kaptain_magics.targets.kubernetes.studies.study_follower import StudyFollower
 
 _NAME = "kaptain-trial-name"  # stands for the trial's name until the manifest is whole
 
 
-class KatibTuner:
+class KatibRunner:
     """Runs studies as Experiments.
 
     Args:
@@ -40,20 +42,28 @@ class KatibTuner:
         jobs: Makes the trials' manifests.
     """
 
+    name, title = "katib", "Katib"
+
     def __init__(self, session: ClusterSession, jobs: KubernetesJobs) -> None:
         self._session, self._jobs = session, jobs
         self._waiting: set[str] = set()  # studies whose image has to be built first
         self._stopped: set[str] = set()
 
-    def expected(self) -> Tuner:
-        """Return what runs studies by the setting ``cluster_tuner``: ``auto``, ``katib`` or ``jobs``."""
-        setting = self._session.config.settings.get("cluster_tuner", "auto")
-        return {"jobs": Tuner.OURS, "katib": Tuner.KATIB}.get(setting, Tuner.EITHER)
+    def settings(self, algorithm: str) -> Mapping[str, Setting] | None:
+        """Return the settings of Katib's algorithm; ``None`` for those that are left to Katib, or are not its own."""
+        return SETTINGS.get(Algorithm(algorithm))
 
-    def can_tune(self, study: StudySpec) -> bool:
-        """Whether Katib is there, has the algorithm, and is not ruled out by ``cluster_tuner = jobs``."""
-        allowed = self.expected() is not Tuner.OURS
-        return allowed and Algorithm(study.algorithm).in_katib and self._session.discovery.has("Experiment")
+    def check(self, study: StudySpec) -> None:
+        """Refuse a study that Katib would refuse, or could only fail with."""
+        check_katib(study)
+
+    def remarks(self, study: StudySpec) -> Iterator[str]:
+        """Yield a sentence for everything in a study that Katib ignores."""
+        return katib_remarks(study)
+
+    def available(self, study: StudySpec) -> bool:
+        """Whether Katib is on the cluster and has the study's algorithm."""
+        return Algorithm(study.algorithm).in_katib and self._session.discovery.has("Experiment")
 
     def objects(self, study: StudySpec) -> Objects:
         """Return everything that a study is made of."""
@@ -81,7 +91,7 @@ class KatibTuner:
         return Objects(secrets, [], manifests.experiment(study, setup, template, container), files)
 
     def start(self, study: StudySpec) -> StudyRef:
-        """Create the Experiment, or leave that to ``follow_study`` where an image has to be built first.
+        """Create the Experiment, or leave that to ``follow`` where an image has to be built first.
 
         An Experiment that this run has created before is found again.
         """
@@ -92,12 +102,11 @@ class KatibTuner:
                 self._session.create(self.objects(study))
             else:
                 self._waiting.add(study.name)
-        data = {"namespace": self._session.cluster.namespace, "study": msgspec.json.encode(study).decode()}
-        return StudyRef(target="kubernetes", name=study.name, data=data)
+        return StudyRef.of("kubernetes", study.name, study)
 
-    def follow_study(self, study: StudyRef) -> Iterator[Event]:
-        """Yield all of the study's trials until its end; then what belonged to it is removed."""
-        spec = msgspec.json.decode(study.data["study"], type=StudySpec)
+    def follow(self, study: StudyRef, after: int = 0) -> Iterator[Event]:  # noqa: ARG002
+        """Yield all of the study's trials, as they are facts, until its end; then what belonged to it is removed."""
+        spec = study.read(StudySpec)
         if study.name in self._waiting:
             make = functools.partial(self._session.prepare, spec.job)
             try:
@@ -133,7 +142,7 @@ class KatibTuner:
                 cluster.delete("Secret", name)
         self._session.forget_objects(*payload.passing_objects(spec.job))
 
-    def stop_study(self, study: StudyRef) -> None:
+    def stop(self, study: StudyRef) -> None:
         """Delete the Experiment, its trials and their jobs with it."""
         self._stopped.add(study.name)
         with suppress(ApiError):

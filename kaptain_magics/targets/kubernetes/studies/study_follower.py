@@ -237,7 +237,7 @@ class StudyFollower:
                 return StateChanged(state=RunState.SUCCEEDED, reason=late)
             hint = "give it more time with --timeout"
             return StateChanged(state=RunState.FAILED, reason=f"{late} without a succeeded trial", hint=hint)
-        if self._blocked_since and time.monotonic() - self._blocked_since > self._session.pending_patience:
+        if self._blocked_since and time.monotonic() - self._blocked_since > self._session.pending_timeout:
             self.unfinished = True
             return StateChanged(state=RunState.FAILED, reason="; ".join(sorted(self._reported)))
         return None

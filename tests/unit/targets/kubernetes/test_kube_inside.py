@@ -210,11 +210,11 @@ def test_it_waits_until_the_collector_is_seen(tmp_path: Path) -> None:
     thread = threading.Thread(target=appear)
     thread.start()
     before = time.monotonic()
-    start.wait_for_collector(patience=30.0, proc=tmp_path)
+    start.wait_for_collector(timeout=30.0, proc=tmp_path)
     assert 0.4 <= time.monotonic() - before < 20
     thread.join()
     before = time.monotonic()
-    start.wait_for_collector(patience=30.0, proc=tmp_path)
+    start.wait_for_collector(timeout=30.0, proc=tmp_path)
     assert time.monotonic() - before < 0.4
 
 

@@ -64,7 +64,7 @@ def test_lines_before_the_nodes_text_are_kept_once(serve: Any) -> None:
 
 
 def test_a_log_that_the_node_has_no_more_ends(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_stream, "_PATIENCE", 0.3)
+    monkeypatch.setattr(log_stream, "_LOG_TIMEOUT", 0.3)
     cluster, _ = serve({"p": [lambda s, _: s.say(200, DONE)], "log": [lost]})
     (end,) = read(cluster)
     assert end == Piece("log", b"", ended=True, unavailable=LOST.decode())
@@ -81,7 +81,7 @@ def test_the_end_of_a_log_is_asked_for_again(serve: Any) -> None:
     assert last_log(cluster, DONE, "c").endswith("ValueError: no such digit\n")
     assert all("previous" not in query for _, query in script.asked)
     cluster, _ = serve({"log": [lost]})
-    assert last_log(cluster, DONE, "c", patience=0.2) == ""
+    assert last_log(cluster, DONE, "c", timeout=0.2) == ""
 
 
 def test_the_run_before_comes_first_where_a_container_runs_again(serve: Any) -> None:
@@ -92,7 +92,7 @@ def test_the_run_before_comes_first_where_a_container_runs_again(serve: Any) -> 
     assert last_log(cluster, again, "c") == "before\n"
     gone: Answer = lambda s, query: s.stream(LOST if "previous" in query else stamped(0, "now"))  # noqa: E731
     cluster, _ = serve({"log": [gone]})
-    assert last_log(cluster, again, "c", patience=0.2) == "now\n"
+    assert last_log(cluster, again, "c", timeout=0.2) == "now\n"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def follow(cluster: Any) -> list[Event]:
 
 
 def test_a_failed_jobs_reason_does_not_depend_on_its_log(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_stream, "_PATIENCE", 0.3)
+    monkeypatch.setattr(log_stream, "_LOG_TIMEOUT", 0.3)
     cluster, _ = serve({**failed_job("ValueError: no such digit"), "log": [lost]})
     events = follow(cluster)
     end = events[-1]

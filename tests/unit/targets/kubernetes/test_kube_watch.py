@@ -24,9 +24,9 @@ def changes(*found: tuple[str, dict[str, Any]], end: bool = True) -> Answer:
     return lambda server, _: server.stream(*lines, end=end)
 
 
-def taken(feed: Feed, wanted: Callable[[list[Item]], bool], patience: int = 200) -> list[Item]:
+def taken(feed: Feed, wanted: Callable[[list[Item]], bool], retry_seconds: int = 200) -> list[Item]:
     found: list[Item] = []
-    for _ in range(patience):
+    for _ in range(retry_seconds):
         item = feed.next(0.1)
         if item is not None:
             found.append(item)
@@ -96,12 +96,12 @@ def test_an_outage_is_told_once_and_then_given_up(serve: Any) -> None:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
     cluster = Cluster(Configuration(host=address), "demo")
-    with Feed(cluster, patience=5.0) as feed:
+    with Feed(cluster, retry_seconds=5.0) as feed:
         feed.watch("pods", "Pod")
         found = taken(feed, lambda items: any(not i.passing for i in items if isinstance(i, SourceFailure)))
     assert [item.passing for item in found if isinstance(item, SourceFailure)] == [True, False]
     with pytest.raises(UnreachableError, match="does not answer"):
-        cluster.request("GET", "/version", patience=0.2)
+        cluster.request("GET", "/version", retry_seconds=0.2)
 
 
 def pieces(items: list[Item]) -> bytes:

@@ -1,4 +1,7 @@
-"""Settings of algorithms and stopping rules: what a person writes as ``NAME=VALUE``, checked and read."""
+"""Settings of algorithms and stopping rules: what a person writes as ``NAME=VALUE``, checked and read.
+
+The loop of this package and every target's own tuner have tables of them, which differ for the same name.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kaptain_magics.core.names import did_you_mean
+from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError
 
 
@@ -73,7 +77,7 @@ def read_settings(
         choices: The settings that there are.
         name: What they belong to.
         texts: The settings as they were written.
-        elsewhere: Those that the other tuner (Katib or the loop here) has under that name, for the message.
+        elsewhere: Those that the other tuner (the target's own, or the loop here) has under that name, for the message.
 
     Raises:
         AlgorithmError: One does not exist or has a value that is not usable.
@@ -95,6 +99,26 @@ def read_settings(
         if setting.key:
             values[setting.key] = value
     return values
+
+
+def read_stopping_rule(spec: StudySpec, rules: Mapping[str, Mapping[str, Setting]]) -> dict[str, object]:
+    """Return the settings of a study's stopping rule; none where it has no rule.
+
+    Args:
+        spec: The study.
+        rules: The rules that there are, with their settings.
+
+    Raises:
+        AlgorithmError: The rule or a setting does not exist.
+    """
+    name = spec.early_stopping
+    if not name:
+        if spec.early_stopping_settings:
+            raise AlgorithmError("early-stopping settings without a rule", "write --early-stopping medianstop")
+        return {}
+    if name not in rules:
+        raise AlgorithmError(f"unknown early-stopping rule {name!r}", nearest(name, rules))
+    return read_settings(rules[name], name, spec.early_stopping_settings)
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

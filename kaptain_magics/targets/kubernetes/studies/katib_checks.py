@@ -12,11 +12,18 @@ import math
 from collections.abc import Iterator, Mapping
 
 from kaptain_magics.core.algorithm_names import Algorithm
+from kaptain_magics.core.algorithm_settings import (
+    Setting,
+    above,
+    between,
+    one_of,
+    read_settings,
+    read_stopping_rule,
+    whole,
+)
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, DomainError
-from kaptain_magics.tuning.algorithms import ALGORITHMS, read_stopping
-from kaptain_magics.tuning.settings import Setting, above, between, one_of, read_settings, whole
 
 _SEED = {"random_state": whole("", 0)}
 _GOPTUNA = (Algorithm.CMAES, Algorithm.SOBOL)
@@ -48,6 +55,7 @@ SETTINGS: Mapping[Algorithm, Mapping[str, Setting]] = {
     },
 }
 """The settings by algorithm; algorithms that are not here (pbt, enas, darts) are left to Katib."""
+_STOPPING = {"medianstop": {"min_trials_required": whole("", 1), "start_step": whole("", 1)}}
 
 
 def check_katib(spec: StudySpec) -> None:
@@ -59,13 +67,11 @@ def check_katib(spec: StudySpec) -> None:
     """
     algorithm = Algorithm.of(spec.algorithm)
     if not algorithm.in_katib:
-        raise AlgorithmError(f"Katib has no algorithm {algorithm}", "set cluster_tuner = jobs to search without Katib")
-    read_stopping(spec)
+        raise AlgorithmError(f"Katib has no algorithm {algorithm}", "use --tuner jobs to search without Katib")
+    read_stopping_rule(spec, _STOPPING)
     if algorithm not in SETTINGS:
         return
-    settings = read_settings(
-        SETTINGS[algorithm], f"Katib's {algorithm}", spec.algorithm_settings, ALGORITHMS[algorithm].settings
-    )
+    settings = read_settings(SETTINGS[algorithm], f"Katib's {algorithm}", spec.algorithm_settings)
     if algorithm is Algorithm.HYPERBAND:
         _check_hyperband(spec, settings)
     if algorithm is Algorithm.CMAES and sum(isinstance(d, Double | Integer) for d in spec.domains.values()) < 2:
@@ -82,7 +88,7 @@ def check_katib(spec: StudySpec) -> None:
         if algorithm is Algorithm.BAYESIANOPTIMIZATION and isinstance(domain, Double) and domain.min <= 0:
             raise DomainError(
                 f"Katib's bayesianoptimization searches on a logarithmic scale, but {name} = {domain!r} is not above 0",
-                "raise its minimum above 0, use --algorithm tpe, or set cluster_tuner = jobs to search without Katib",
+                "raise its minimum above 0, use --algorithm tpe, or --tuner jobs to search without Katib",
             )
 
 

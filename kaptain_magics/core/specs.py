@@ -249,8 +249,8 @@ class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def placed(self) -> dict[str, str]:
         """Sources of the files and folders that another machine needs, by their paths below the working folder."""
-        found = {i.path: i.source for i in self.inputs if i.role is not InputRole.FOLDER}
-        return found | {posixpath.join(self.place, posixpath.basename(path)): path for path in self.files}
+        sent = {i.path: i.source for i in self.inputs if i.role is not InputRole.FOLDER}
+        return sent | {posixpath.join(self.place, posixpath.basename(path)): path for path in self.files}
 
     @property
     def layout(self) -> dict[str, Any]:

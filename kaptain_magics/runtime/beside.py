@@ -49,7 +49,7 @@ class Beside:
         self._given: dict[str, tuple[int, int]] = {}  # what was laid there: how it was then
         self._links: dict[str, str] = {}
         self._linked: dict[str, tuple[int, int]] = {}  # files that links lead to: how they were then
-        self._made: list[str] = []  # folders, those above first
+        self._own_folders: list[str] = []  # folders, those above first
         self._busy = threading.local()
 
     # ---- before the script ---------------------------------------------------------------------------------------
@@ -65,6 +65,10 @@ class Beside:
         target = os.path.join(self._work, path)
         self._make(os.path.dirname(target))
         self._lay(target, source, changes)
+
+    def make(self, path: str) -> None:
+        """Make an empty folder that the script writes into; it goes again where nothing was."""
+        self._make(os.path.join(self._work, path))
 
     def _lay(self, target: str, source: str, changes: bool = False) -> None:
         waiting = [(target, source)]
@@ -128,7 +132,7 @@ class Beside:
         for folder in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
-                self._made.append(folder)
+                self._own_folders.append(folder)
 
     # ---- while the script runs -----------------------------------------------------------------------------------
 
@@ -249,8 +253,8 @@ class Beside:
 
     def _source(self, target: str) -> str:
         """Return what a path in the working folder stands for; empty where nothing, or more than one thing, does."""
-        there = [path for path in self._sources(target) if os.path.exists(path)]
-        return there[0] if len(there) == 1 else ""
+        existing = [path for path in self._sources(target) if os.path.exists(path)]
+        return existing[0] if len(existing) == 1 else ""
 
     def _own(self, target: str, keep: bool) -> None:
         """Replace the links on the way to a path, and at its end, by what is the job's own."""
@@ -293,7 +297,7 @@ class Beside:
                     os.unlink(target)
         for folder in sorted({os.path.dirname(target) for target in self._given}):
             shutil.rmtree(os.path.join(folder, "__pycache__"), ignore_errors=True)
-        for folder in reversed(self._made):
+        for folder in reversed(self._own_folders):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
         changed = []
@@ -303,29 +307,49 @@ class Beside:
                     changed.append(source)
         return changed
 
+    @staticmethod
+    def report(changed: Iterable[str]) -> None:
+        """Tell the run which files beside the notebook were changed while the script ran."""
+        from kaptain_magics.runtime.channel import emit
+
+        for source in changed:
+            text = f"{source} was changed while the script ran, which has it as a link"
+            hint = "if the script wrote to it, let it write to another name"
+            emit({"kind": "note", "text": text, "warning": True, "hint": hint})
+
 
 class LinkedFileError(PermissionError):
     """The script would change a large file beside the notebook."""
 
 
 def prepare(program: Mapping[str, Any]) -> Beside | None:
-    """Lay what a job's program names beside the notebook into its working folder, and watch over it.
+    """Make the folders that a job's script writes into, and lay what it reads beside the notebook into its folder.
 
     Args:
-        program: Its ``beside`` is an object: ``work``, ``folders``, ``inputs`` (path, source, role), ``copies``, and
-            ``search``, the folders whose modules can be imported. Without it there is nothing to do.
+        program: Its ``beside`` is an object: ``folders``, ``inputs`` (path, source, role), ``copies``, and ``search``,
+            the folders whose modules can be imported. Where it is absent the files were sent. The working folder of the
+            process is that of the job.
+
+    Returns:
+        What has to be left when the script has ended, where there is something.
 
     Raises:
         OSError: The disk is full.
     """
+    work = os.getcwd()
+    os.chdir(os.path.join(work, program.get("place", "")))
     options = program.get("beside")
-    if not options:
-        return None
-    beside = Beside(options["work"], options["folders"], options.get("copies", True))
-    for path, source, role in options["inputs"]:
-        beside.lay(path, source, role == "change")
-    search(options.get("search", ()))
-    beside.watch()
+    beside = Beside(work, options["folders"], options.get("copies", True)) if options else None
+    for path in program.get("folders", ()):
+        if beside is None:
+            os.makedirs(os.path.join(work, path), exist_ok=True)
+        else:
+            beside.make(path)
+    if beside is not None and options:
+        for path, source, role in options["inputs"]:
+            beside.lay(path, source, role == "change")
+        search(options.get("search", ()))
+        beside.watch()
     return beside
 
 
@@ -338,7 +362,7 @@ def search(folders: Iterable[str]) -> None:
     import importlib.machinery as machinery
 
     class Uncached(machinery.SourceFileLoader):
-        def path_stats(self, path: Any) -> Mapping[str, Any]:
+        def path_stats(self, _path: Any) -> Mapping[str, Any]:
             raise OSError("no compiled file counts")
 
     folders = [folder for folder in folders if folder not in sys.path]

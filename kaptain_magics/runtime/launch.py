@@ -6,6 +6,8 @@ The same code runs in a warm worker, in a fresh process and in a container
 * ``script``: path of the script; ``argv``: its command line;
 * ``assignments``: values for top-level assignments of plain code, by name;
 * ``model``: variable to save when the script ends; ``metrics``: metric name to variable (dotted paths allowed);
+* ``place``: folder below the working folder in which the script stands; ``folders``: folders that it writes into;
+* ``beside``: what it finds beside the notebook on the same machine, see ``beside.prepare``;
 * ``sent``: pickle file of a dict of globals that the script finds; ``fetch``: variables to pickle into ``fetched``.
 
 Line numbers in a traceback are the script's: the source is never edited, values are replaced in its syntax tree.
@@ -62,6 +64,20 @@ def _as_default_type(value: Any, default: ast.expr) -> Any:
 
 def run(program: Mapping[str, Any]) -> int:
     """Run the program's script in this process as ``__main__`` and return its exit code."""
+    from kaptain_magics.runtime.beside import prepare
+
+    try:
+        beside = prepare(program)
+    except OSError as error:
+        return _fail(f"what the script reads beside the notebook cannot be laid into its folder: {error}")
+    try:
+        return _run(program)
+    finally:
+        if beside is not None:
+            beside.report(beside.leave())
+
+
+def _run(program: Mapping[str, Any]) -> int:
     script = str(program["script"])
     source = Path(script).read_bytes()
     module = types.ModuleType("__main__")

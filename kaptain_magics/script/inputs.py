@@ -32,12 +32,12 @@ class Inputs(NamedTuple):
     """What a script uses beside the notebook.
 
     Attributes:
-        found: Files, folders and modules.
+        items: Files, folders and modules.
         place: Folder below the job's working folder that the script must run in; see ``JobSpec.place``.
         lists_folder: Whether it lists the notebook's folder itself, all of which may be meant.
     """
 
-    found: tuple[Input, ...] = ()
+    items: tuple[Input, ...] = ()
     place: str = ""
     lists_folder: bool = False
 
@@ -72,18 +72,18 @@ class _Search:
         depth = max((_ups(path) for path in [*added, *(use.path for use in uses)]), default=0)
         depth = min(depth, _ABOVE, *(len(folder.parts) - 1 for folder in self._folders))
         place = "/".join(self._folders[0].parts[len(self._folders[0].parts) - depth :]) if depth else ""
-        found: dict[str, Input] = {}
+        items: dict[str, Input] = {}
         for use in _needed(uses):
             matches = list(self._matches(use.path)) if use.reads else []
             for relative, source in matches:
                 change = use.writes and source.is_file()
-                self._add(found, place, relative, source, InputRole.CHANGE if change else InputRole.READ)
+                self._add(items, place, relative, source, InputRole.CHANGE if change else InputRole.READ)
             if not matches:
-                self._add_folder(found, place, posixpath.dirname(use.path.partition(WILD)[0]))
+                self._add_folder(items, place, posixpath.dirname(use.path.partition(WILD)[0]))
         for relative, module in self._modules.values():
-            self._add(found, place, relative, module.path, InputRole.MODULE)
+            self._add(items, place, relative, module.path, InputRole.MODULE)
         lists = any(posixpath.normpath(use.path) == "." and use.reads for use in uses)
-        return Inputs(tuple(_outermost(found)), place, lists)
+        return Inputs(tuple(_outermost(items)), place, lists)
 
     def _follow(self, tree: ast.Module) -> list[PathUse]:
         """Find the modules that a script imports, and return the paths that those use."""
@@ -117,20 +117,20 @@ class _Search:
             elif (folder / path).exists():
                 yield path, Path(os.path.normpath(folder / path))
 
-    def _add_folder(self, found: dict[str, Input], place: str, relative: str) -> None:
+    def _add_folder(self, items: dict[str, Input], place: str, relative: str) -> None:
         """Let a script write files into a folder that is there; it is empty in the job."""
         if relative.startswith(("/", "~")) or "://" in relative or not _LITERAL.search(relative):
             return
         path = posixpath.normpath(posixpath.join(place, relative))
         if not path.startswith("..") and any((folder / relative).is_dir() for folder in self._folders):
-            found.setdefault(path, Input(path=path, source="", role=InputRole.FOLDER, count=0))
+            items.setdefault(path, Input(path=path, source="", role=InputRole.FOLDER, count=0))
 
-    def _add(self, found: dict[str, Input], place: str, relative: str, source: Path, role: InputRole) -> None:
+    def _add(self, items: dict[str, Input], place: str, relative: str, source: Path, role: InputRole) -> None:
         path = posixpath.normpath(posixpath.join(place, relative))
         if path.startswith("..") or path == "." or path == posixpath.join(place, self._script.name):
             return
-        known = found.get(path)
-        if known is not None and known.source and not os.path.samefile(known.source, source):
+        known = items.get(path)
+        if known is not None and known.source and not source.samefile(known.source):
             if not (source.is_file() and filecmp.cmp(known.source, source, shallow=False)):
                 raise ScriptError(
                     f"{relative} is in two folders beside the script: {known.source} and {source}",
@@ -140,7 +140,7 @@ class _Search:
         if known is not None and known.role is InputRole.CHANGE:
             role = InputRole.CHANGE
         size, count, modified = measure(source)
-        found[path] = Input(path=path, source=str(source), role=role, size=size, count=count, modified=modified)
+        items[path] = Input(path=path, source=str(source), role=role, size=size, count=count, modified=modified)
 
 
 def measure(path: Path) -> tuple[int, int, int]:
@@ -200,10 +200,10 @@ def _fitting(folder: Path, path: str) -> list[Path]:
         return []
 
 
-def _outermost(found: dict[str, Input]) -> Iterator[Input]:
+def _outermost(items: dict[str, Input]) -> Iterator[Input]:
     """Yield what does not lie in a folder that is taken as a whole; what the script writes to stays."""
-    for path, item in sorted(found.items()):
-        above = [found[parent] for parent in map(str, Path(path).parents) if parent in found]
+    for path, item in sorted(items.items()):
+        above = [items[parent] for parent in map(str, Path(path).parents) if parent in items]
         inside = any(other.role in (InputRole.READ, InputRole.MODULE) for other in above)
         if not inside or item.role is InputRole.CHANGE:
             yield item
@@ -212,4 +212,3 @@ def _outermost(found: dict[str, Input]) -> Iterator[Input]:
 def _ups(path: str) -> int:
     parts = posixpath.normpath(path).split("/")
     return sum(part == ".." for part in parts)
-

@@ -41,9 +41,9 @@ def imported_roots(tree: ast.AST) -> list[str]:
                 names |= {alias.name.partition(".")[0]: None for alias in aliases}
             case ast.ImportFrom(module=str(module), level=0):
                 names[module.partition(".")[0]] = None
-            case ast.Call(func=ast.Name(id="import_module" | "__import__"), args=[ast.Constant(value=str(module)), *_]) | (
-                ast.Call(func=ast.Attribute(attr="import_module"), args=[ast.Constant(value=str(module)), *_])
-            ):
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__"), args=[ast.Constant(value=str(module)), *_]
+            ) | (ast.Call(func=ast.Attribute(attr="import_module"), args=[ast.Constant(value=str(module)), *_])):
                 names[module.lstrip(".").partition(".")[0]] = None
     return [name for name in names if name not in _OURS and name not in sys.stdlib_module_names]
 

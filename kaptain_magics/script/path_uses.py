@@ -20,7 +20,9 @@ _MODED = re.compile(r"^(open|File|ZipFile|TarFile|HDFStore|memmap|open_group|ope
 _MODE = re.compile(r"[rwax][btU+\-]{0,3}(?:[:|]\w*)?")
 _DATABASES = {"connect"}
 _NO_PATHS = {"getattr", "hasattr", "setattr", "delattr", "get", "pop", "print", "format", "startswith", "endswith"}
-_BARE_READS = re.compile(r"read|load|open|list|scan|walk|glob|folder|dir|path|file|data|from_|fetch|import|exists|^[A-Z]")
+_BARE_READS = re.compile(
+    r"read|load|open|list|scan|walk|glob|folder|dir|path|file|data|from_|fetch|import|exists|^[A-Z]"
+)
 
 
 class PathUse(NamedTuple):
@@ -62,7 +64,9 @@ def added_search_folders(tree: ast.Module, file: str) -> list[str]:
     folders: list[str] = []
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="path"), attr="append" | "insert"), args=[*_, last]):
+            case ast.Call(
+                func=ast.Attribute(value=ast.Attribute(attr="path"), attr="append" | "insert"), args=[*_, last]
+            ):
                 folders += values.of(last)
             case ast.Call(func=ast.Attribute(attr="addsitedir"), args=[first, *_]):
                 folders += values.of(first)
@@ -92,9 +96,9 @@ class _Finder:
                 if not (isinstance(target, ast.Name) and self._values.of(value)):
                     self.visit(value, role)
             case ast.ClassDef(body=body):
-                for statement in body:  # its variables are used as attributes, which are not followed
-                    assigns = isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None
-                    self.visit(statement.value if assigns else statement, PathUse(""))  # type: ignore[union-attr]
+                for part in body:  # its variables are used as attributes, which are not followed
+                    held = part.value if isinstance(part, ast.Assign | ast.AnnAssign) else None
+                    self.visit(held or part, PathUse(""))
             case ast.arguments():
                 defaults = [*node.defaults, *(d for d in node.kw_defaults if d is not None)]
                 self._all((d for d in defaults if not self._values.of(d)), role)  # the others are used by their names

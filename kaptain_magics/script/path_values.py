@@ -89,7 +89,9 @@ class PathValues:
                 return self._joined(["."], node.args, depth)
             case ast.Name(id=name) | ast.Attribute(attr=name) if name in _WORKING_FOLDER and not node.args:
                 return ["."]
-            case ast.Attribute(value=ast.Attribute(attr="path") | ast.Name(id=("path" | "osp" | "posixpath")), attr=name):
+            case ast.Attribute(
+                value=ast.Attribute(attr="path") | ast.Name(id=("path" | "osp" | "posixpath")), attr=name
+            ):
                 if name == "join" and node.args:
                     return self._joined(self.of(node.args[0], depth + 1), node.args[1:], depth)
                 if name == "dirname" and node.args:
@@ -147,7 +149,9 @@ def call_name(node: ast.Call) -> str:
 
 def is_path_module(node: ast.AST) -> bool:
     """Whether an expression is ``os.path`` under one of its usual names."""
-    return isinstance(node, ast.Attribute) and node.attr == "path" or isinstance(node, ast.Name) and node.id in _MODULES
+    return (isinstance(node, ast.Attribute) and node.attr == "path") or (
+        isinstance(node, ast.Name) and node.id in _MODULES
+    )
 
 
 def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:

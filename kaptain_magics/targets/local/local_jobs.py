@@ -28,6 +28,7 @@ from kaptain_magics.runtime.text_values import is_true
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.targets.base import Check, JobRef, TargetConfig, without_values
 from kaptain_magics.targets.local import gpus, requirements_env
+from kaptain_magics.targets.local.beside_notebook import beside_notebook, local_modules, snapshot_inputs
 from kaptain_magics.targets.local.imports import import_statements, is_standard
 from kaptain_magics.targets.local.job_files import JobFiles, LocalJobRecord, follow_files
 from kaptain_magics.targets.local.memory_limit import MemoryWatch
@@ -70,6 +71,10 @@ class LocalJobs:
             Check("warm start", True, "jobs fork from a warm worker" if warm else "jobs start as fresh processes"),
         ]
 
+    def reads_here(self, path: str) -> bool:
+        """Whether a job can read what is at an absolute path of this machine: as far as this user can."""
+        return os.access(path, os.R_OK)
+
     def check_gpus(self, count: int) -> None:
         """Refuse more GPUs than this machine has.
 
@@ -91,6 +96,7 @@ class LocalJobs:
         lines += [f"# assignment replaced: {name} = {value!r}" for name, value in job.assignments.items()]
         if isinstance(spec, StudySpec):
             lines += [f"# searched: {name} = {domain}" for name, domain in spec.domains.items()]
+        lines += [f"# beside the notebook: {item.path} ({item.role})" for item in job.inputs]
         lines.append(f"TRAINED_MODEL_UPLOAD_PATH={job.upload_uri}")
         lines += [f"{name}={value}" for name, value in without_values(job).env.items()]
         return "\n".join([*lines, shlex.join(["python", "-u", job.script.name, *job.argv])])
@@ -112,15 +118,19 @@ class LocalJobs:
     def _prepare(self, job: JobSpec, folder: Path) -> None:
         work = folder / "work"
         private_folder(work)
-        (work / job.script.name).write_text(job.script.source, encoding="utf-8")
+        script = work / job.script_path
+        private_folder(script.parent)
+        script.write_text(job.script.source, encoding="utf-8")
         shared = folder.parent.parent / "files" if job.trial is not None else None
         for source in map(Path, job.files):
             if shared is None:
-                _copy(source, work / source.name)
+                _copy(source, script.parent / source.name)
             else:
                 if not (shared / source.name).exists():
                     _copy(source, shared / source.name)
-                (work / source.name).symlink_to(shared / source.name)
+                (script.parent / source.name).symlink_to(shared / source.name)
+        if job.trial is not None and job.script.folders and not job.isolated:
+            snapshot_inputs(job, folder.parent.parent)
 
     def _start_job(self, started: StartedJob, python: str) -> None:
         job = started.spec
@@ -128,7 +138,9 @@ class LocalJobs:
         threads = threads_for(job.resources.cores, job.parallel)
         request: dict[str, Any] = {
             "program": {
-                "script": str(folder / "work" / job.script.name),
+                **job.layout,
+                **beside_notebook(job, folder),
+                "script": str(folder / "work" / job.script_path),
                 "argv": list(job.argv),
                 "assignments": job.assignments,
                 "model": job.capture.model,
@@ -164,10 +176,15 @@ class LocalJobs:
     def _worker(self, job: JobSpec, python: str) -> WarmWorker | None:
         if not self._warm or job.resources.gpu_limit:
             return None
-        key = (python, job.script.source)
+        key = (python, job.script.source)  # whose own modules are the same for all its jobs
         if key not in self._workers:
             env = {**os.environ, **self._config.variables(job)}
-            statements = [s for s in import_statements(job.script.source) if not is_standard(s)]
+            own = local_modules(job)
+            statements = [
+                statement
+                for statement in import_statements(job.script.source)
+                if not is_standard(statement) and statement.split()[1].partition(".")[0] not in own
+            ]
             self._workers[key] = WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from kaptain_magics.magics.session import Session
     from kaptain_magics.model import Workspace
 
-_LINE = re.compile(r"\s*(?:[\w.]+\s*=\s*)?%%?(kaptain\w*)\s+(.*)", re.DOTALL)
-_TUNE_CELL = re.compile(r"\s*%%kaptain_tune\b")
+_LINE = r"(?s)\s*(?:[\w.]+\s*=\s*)?%%?(kaptain\w*)\s+(.*)"
+_TUNE_CELL = r"\s*%%kaptain_tune\b"
 _COMMANDS = {"kaptain_train": TRAIN, "kaptain_tune": TUNE, "kaptain_deploy": DEPLOY}
 _DOMAINS = ("Double(", "Integer(", "Discrete([", "Categorical([")
 _RUNS = 50  # runs that are offered
@@ -51,9 +51,9 @@ class Completion:
         """Return what could stand at the cursor, and the part of it that is there."""
         lines = context.full_text.split("\n")
         typed = lines[context.cursor_line][: context.cursor_position]
-        if context.cursor_line and _TUNE_CELL.match(lines[0]):
+        if context.cursor_line and re.match(_TUNE_CELL, lines[0]):
             return self._in_tune_cell(lines[0], typed)
-        match = _LINE.fullmatch(typed)
+        match = re.fullmatch(_LINE, typed)
         if match is None:
             return [], ""
         name, rest = match[1], match[2]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kaptain_magics.magics import readers
 from kaptain_magics.magics.line_errors import suggest, usage_error
-from kaptain_magics.magics.words import Word, split
 
-_ASSIGNED = re.compile(r"(-{0,2}[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
-_NAMES = re.compile(r"[^\W\d-][^=\s({]*")  # names of metrics: no option, no name=value
-_UNFILLED = re.compile(r"\{([A-Za-z_]\w*)\}")
+if TYPE_CHECKING:
+    from kaptain_magics.magics.words import Word
+
+_ASSIGNED = r"(?s)(-{0,2}[A-Za-z_][\w.-]*)=(.*)"
+_NAMES = r"[^\W\d-][^=\s({]*"  # names of metrics: no option, no name=value
+_UNFILLED = r"\{([A-Za-z_]\w*)\}"
 _HELP = ("--help", "-h", "?", "??")
 _WIDTH = 26  # characters of the left column of a usage text
 
@@ -173,6 +175,8 @@ def parse(command: Command, line: str, variables: Sequence[str] = ()) -> Argumen
     Raises:
         UsageError: The line is wrong; one line says where and what to write instead.
     """
+    from kaptain_magics.magics.words import split
+
     words = split(line)
     if any(word.text in _HELP for word in words):
         return Arguments(help=True, command=command)
@@ -203,7 +207,7 @@ class _Parser:
             self._next += 1
             if word.text.startswith("--") or re.match(r"-[A-Za-z]", word.text):
                 self._take_option(word)
-            elif self._command.values and _ASSIGNED.fullmatch(word.text):
+            elif self._command.values and re.fullmatch(_ASSIGNED, word.text):
                 self._take_value(word)
             elif waiting:
                 self._take_positional(waiting.pop(0), word)
@@ -232,7 +236,7 @@ class _Parser:
             raise usage_error(f"{positional.name} {word.text!r}", str(error)) from None
 
     def _take_value(self, word: Word) -> None:
-        match = _ASSIGNED.fullmatch(word.text)
+        match = re.fullmatch(_ASSIGNED, word.text)
         assert match is not None
         name, value = match[1], match[2]
         self._check_filled(value)
@@ -254,7 +258,7 @@ class _Parser:
             return
         if not equals:
             following = self._words[self._next] if self._next < len(self._words) else None
-            if option.bare and (following is None or self._waiting or not _NAMES.fullmatch(following.text)):
+            if option.bare and (following is None or self._waiting or not re.fullmatch(_NAMES, following.text)):
                 self._add(option, ())
                 return
             if following is None or self._command.option(following.text.partition("=")[0]) is not None:
@@ -282,7 +286,7 @@ class _Parser:
 
     def _check_filled(self, text: str) -> None:
         """IPython fills ``{name}`` in before the line comes here, unless a name is unknown."""
-        for name in _UNFILLED.findall(text):
+        for name in re.findall(_UNFILLED, text):
             hint = suggest(name, self._variables, "assign it in a cell before")
             if name in self._variables:
                 hint = "something else in the line's braces could not be filled in"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
-from traitlets import Bool, Float, Integer, Unicode
+from traitlets import Bool, Float, Unicode
 
 from kaptain_magics.config import Settings
 from kaptain_magics.magics.completion import Completion
@@ -21,15 +20,15 @@ if TYPE_CHECKING:
 _NO_FRAME = 10_000  # variables are those of the notebook alone, not of some caller's frame
 
 
-_TRAITS = {"str": Unicode, "bool": Bool, "int": Integer, "float": Float}  # by the annotations of the settings
+_TRAITS = {str: Unicode, bool: Bool, float: Float}
 
 
 def _setting_traits() -> dict[str, Any]:
     """Return a trait for every setting; ``None`` where ``%config`` does not set it."""
     texts = Settings.help()
     return {
-        field.name: _TRAITS[str(field.type)](None, allow_none=True, help=texts[field.name]).tag(config=True)
-        for field in dataclasses.fields(Settings)
+        name: _TRAITS[kind](None, allow_none=True, help=texts[name]).tag(config=True)
+        for name, kind in Settings.types().items()
     }
 
 

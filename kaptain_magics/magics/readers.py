@@ -7,9 +7,9 @@ import math
 import re
 from collections.abc import Callable
 
-_SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
+_SECONDS = r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?"
 _UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_MODEL = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)*")
+_MODEL = r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)*"
 
 
 def text(value: str) -> str:
@@ -49,7 +49,7 @@ def number(value: str) -> float:
 
 def seconds(value: str) -> float:
     """Read a duration: ``90``, ``90s``, ``5m``, ``2h``, ``1d``."""
-    match = _SECONDS.fullmatch(value)
+    match = re.fullmatch(_SECONDS, value)
     if match is None or not float(match[1]):
         raise ValueError("write seconds above 0, or 90s, 5m, 2h")
     return float(match[1]) * _UNITS[match[2]]
@@ -60,7 +60,7 @@ def model_id(value: str) -> str:
     from kaptain_magics.core.names import check_model_id
 
     check_model_id(value)
-    if not _MODEL.fullmatch(value):
+    if not re.fullmatch(_MODEL, value):
         raise ValueError("write letters, digits, '.', '_', '-' and '/', as in dev/mnist")
     return value
 

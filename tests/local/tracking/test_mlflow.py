@@ -210,7 +210,8 @@ def test_a_tracker_that_cannot_be_used_is_one_warning_without_its_password(uri: 
 
 def test_mlflow_is_imported_only_when_something_is_tracked() -> None:
     code = (
-        "import sys\nfrom kaptain_magics.tracking import mlflow\nmlflow.missing()\nassert 'mlflow' not in sys.modules"
+        "import sys\nfrom kaptain_magics.tracking.mlflow_runs import missing\n"
+        "missing()\nassert 'mlflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

@@ -36,15 +36,14 @@ def snapshot_inputs(job: JobSpec, run: Path) -> None:
 
     What is too large to be copied is linked.
     """
-    shared = _snapshot(run)
-    if shared.exists():
+    shared, sources = _snapshot(run), [item for item in job.inputs if item.role is not InputRole.FOLDER]
+    if shared.exists() or not sources:
         return
     part = shared.with_name(f"{shared.name}.part")
     private_folder(part)
     inputs = Beside(str(part), [])
-    for item in job.inputs:
-        if item.role is not InputRole.FOLDER:
-            inputs.lay(item.path, item.source)
+    for item in sources:
+        inputs.lay(item.path, item.source)
     part.replace(shared)
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -55,6 +56,7 @@ class LocalJobs:
         self._jobs: dict[str, StartedJob] = {}
         self._workers: dict[tuple[str, str], WarmWorker] = {}
         self._gpus = gpus.Share()
+        self._sharing = threading.Lock()
 
     def check(self) -> list[Check]:
         """Look at the state folder, the disk and the ways to start a process."""
@@ -121,16 +123,18 @@ class LocalJobs:
         script = work / job.script_path
         private_folder(script.parent)
         script.write_text(job.script.source, encoding="utf-8")
-        shared = folder.parent.parent / "files" if job.trial is not None else None
-        for source in map(Path, job.files):
-            if shared is None:
+        if job.trial is None:
+            for source in map(Path, job.files):
                 _copy(source, script.parent / source.name)
-            else:
-                if not (shared / source.name).exists():
-                    _copy(source, shared / source.name)
-                (script.parent / source.name).symlink_to(shared / source.name)
-        if job.trial is not None and job.script.folders and not job.isolated:
-            snapshot_inputs(job, folder.parent.parent)
+            return
+        run = folder.parent.parent
+        with self._sharing:  # trials are submitted by several threads
+            for source in map(Path, job.files):
+                shared = run / "files" / source.name
+                if not shared.exists():
+                    _copy(source, shared)
+                (script.parent / source.name).symlink_to(shared)
+            snapshot_inputs(job, run)
 
     def _start_job(self, started: StartedJob, python: str) -> None:
         job = started.spec

@@ -46,7 +46,7 @@ class Settings:
     """All settings with their defaults; the traits of ``%config KaptainMagics`` and their help are made from these.
 
     Attributes:
-        target: Where things run: ``local``, ``docker`` or ``kubernetes``.
+        target: Where things run: ``local``, ``docker``, ``kubernetes``, or a target of another distribution.
         home: The state folder; notebooks and terminals must share it.
         cache: Folder for what can be made again (environments, downloads).
         storage_uri: Folder of the object store that holds the models; empty means ``<home>/storage/models``.

@@ -90,14 +90,16 @@ class Completion:
         positionals = _positionals(command, words)
         if len(positionals) < len(command.positionals):
             return list(self._kind(command.positionals[len(positionals)].complete, "", cell)), current
-        offers = [f"{name}=" for name in self._parameters(positionals[0])] if command.values and positionals else []
+        offers = (
+            [f"{name}=" for name in self._parameters(positionals[0], cell)] if command.values and positionals else []
+        )
         if command.values or command.rest:
             offers += self._session.variables
         return offers, current
 
     def _values(self, option: Option, words: list[str], current: str, cell: str) -> tuple[list[str], str]:
-        if option.choices:
-            return list(option.choices), current
+        if option.choices or option.names is not None:
+            return list(option.choices if option.names is None else option.names()), current
         if option.complete == "file":
             current = current.rpartition(",")[2]
             return list(_files(current)), current
@@ -116,10 +118,6 @@ class Completion:
             from kaptain_magics.core.frameworks import ModelFramework
 
             return ModelFramework.names()
-        if kind == "target":
-            from kaptain_magics.targets.base import target_names
-
-            return target_names()
         if kind in ("algorithm", "stopping"):
             from kaptain_magics.tuning.algorithms import STOPPING_RULES, algorithm_names
 
@@ -128,7 +126,7 @@ class Completion:
 
     def _tuners(self, words: list[str]) -> list[str]:
         """Return the tuners of the target that the line names, else of the settings'."""
-        from kaptain_magics.targets.base import runner_of
+        from kaptain_magics.targets.study_runners import runner_of
         from kaptain_magics.tuning.checks import tuner_names
 
         line = " ".join(words).replace("--on=", "--on ").split()
@@ -149,16 +147,18 @@ class Completion:
             return [r.revision[:8] for r in reversed(workspace.registry.model(model_id).revisions)]
         return models
 
-    def _parameters(self, model_id: str) -> list[str]:
-        """Return the hyperparameters that the model's last script takes."""
+    def _parameters(self, model_id: str, cell: str = "") -> list[str]:
+        """Return the hyperparameters of the cell, else of the model's last script."""
         from kaptain_magics.errors import KaptainError
         from kaptain_magics.model.tuning import last_script
+        from kaptain_magics.script import capture, names_to_set
 
         try:
-            script = last_script(self._workspace(), model_id).script
+            if cell.strip():
+                return names_to_set(capture(cell, sent=tuple(self._session.variables)))
+            return names_to_set(last_script(self._workspace(), model_id).script)
         except KaptainError:
             return []
-        return [p.name for p in script.parameters if not p.name.startswith("-")]
 
 
 def _positionals(command: Command, words: list[str]) -> list[str]:

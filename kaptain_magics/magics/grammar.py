@@ -12,7 +12,7 @@ from kaptain_magics.magics.line_errors import suggest, usage_error
 if TYPE_CHECKING:
     from kaptain_magics.magics.words import Word
 
-_ASSIGNED = r"(?s)(-{0,2}[A-Za-z_][\w.-]*)=(.*)"
+_ASSIGNED = r"(?s)((?:-{0,2}|\+{1,2})[A-Za-z_][\w./-]*)=(.*)"  # + and / are Hydra's
 _NAMES = r"[^\W\d-][^=\s({]*"  # names of metrics: no option, no name=value
 _UNFILLED = r"\{([A-Za-z_]\w*)\}"
 _HELP = ("--help", "-h", "?", "??")
@@ -39,6 +39,8 @@ class Option(NamedTuple):
             when not given. One that is no field of the request is read by the magic itself.
         convert: Turns the value into the field's.
         setting: The setting that it stands for in this line.
+        names: Returns the values that it takes where other distributions can add some; asked only where they are shown.
+        needs: What the target must have for it (``targets.features``); it is refused elsewhere.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Option(NamedTuple):
     field: str = ""
     convert: Callable[[Any], Any] = _same
     setting: str = ""
+    names: Callable[[], Sequence[str]] | None = None
+    needs: str = ""
 
     @property
     def key(self) -> str:
@@ -61,7 +65,7 @@ class Option(NamedTuple):
     @property
     def shown(self) -> str:
         """The option as a usage text shows it."""
-        value = "|".join(self.choices) or self.metavar
+        value = "|".join(self.names() if self.names is not None else self.choices) or self.metavar
         return f"--{self.name} {f'[{value}]' if self.bare else value}".rstrip()
 
 

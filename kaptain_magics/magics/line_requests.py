@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from kaptain_magics.core.specs import Capture, Script
+    from kaptain_magics.model import Workspace
 
 
 def read_fields(arguments: Arguments, request: type[msgspec.Struct]) -> dict[str, Any]:
@@ -59,6 +60,19 @@ def check_capture(script: Script, capture: Capture) -> None:
     check_variables(script, [capture.model] if capture.model else [], "--model")
     check_variables(script, capture.metrics.values(), "--metric")
     check_variables(script, capture.fetch, "--fetch")
+
+
+def check_target(workspace: Workspace, arguments: Arguments) -> None:
+    """Refuse options that the line's target would ignore.
+
+    Raises:
+        TargetError: The target lacks what one of them needs.
+    """
+    needed = {f"--{option.name}": option.needs for option, _ in arguments.named() if option.needs}
+    if needed:
+        from kaptain_magics.targets.features import Feature, check_features
+
+        check_features(workspace.target(), {option: Feature(feature) for option, feature in needed.items()})
 
 
 # ---- what an option's value becomes in a request ----------------------------------------------------------------

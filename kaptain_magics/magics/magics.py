@@ -121,10 +121,11 @@ class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
         return None
 
 
-KaptainMagics.kaptain_train.__doc__ = TRAIN.usage()
-KaptainMagics.kaptain_tune.__doc__ = TUNE.usage()
-KaptainMagics.kaptain_deploy.__doc__ = DEPLOY.usage()
-KaptainMagics.kaptain.__doc__ = overview_usage()
+# What IPython asks for `?` and Shift-Tab: made then, for it names what other distributions bring.
+KaptainMagics.kaptain_train.getdoc = TRAIN.usage
+KaptainMagics.kaptain_tune.getdoc = TUNE.usage
+KaptainMagics.kaptain_deploy.getdoc = DEPLOY.usage
+KaptainMagics.kaptain.getdoc = overview_usage
 
 
 def _show(text: str) -> None:

@@ -65,10 +65,17 @@ def model_id(value: str) -> str:
     return value
 
 
+def target_names() -> list[str]:
+    """Return the names of all targets: ours and those of installed distributions, which are looked up."""
+    from kaptain_magics.targets.base import target_names
+
+    return target_names()
+
+
 def target(value: str) -> str:
     """Read a target's name: one of ours, or of an installed distribution."""
     from kaptain_magics.core.names import did_you_mean
-    from kaptain_magics.targets.base import TARGETS, target_names
+    from kaptain_magics.targets.base import TARGETS
 
     if value not in TARGETS and value not in (choices := target_names()):  # ours need no look at what is installed
         raise ValueError(did_you_mean(value, choices) or "write one of " + ", ".join(choices))

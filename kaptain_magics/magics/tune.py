@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kaptain_magics.errors import NotFoundError
 from kaptain_magics.magics.grammar import Arguments
 from kaptain_magics.magics.line_errors import usage_error
-from kaptain_magics.magics.line_requests import check_capture, read_fields
+from kaptain_magics.magics.line_requests import check_capture, check_target, read_fields
 from kaptain_magics.magics.options import CONTROL, TUNE
 from kaptain_magics.magics.session import Session
 from kaptain_magics.magics.train import read_script
@@ -67,6 +67,7 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         **search,
     )
     check_capture(searched, request.job.capture)
+    check_target(workspace, arguments)
     plan = workspace.model(model_id).plan_tuning(request)
     if last is not None and inherited:
         plan.notes = (f"taken over from the last study, {last.name}: {', '.join(inherited)}", *plan.notes)
@@ -83,6 +84,7 @@ def _resumed(workspace: Workspace, model_id: str, arguments: Arguments, domains:
         changeable = ", ".join(f"--{o.name}" for o in TUNE.options if o.key in CHANGEABLE)
         what = f"--resume continues the study as it was, so {others[0]} cannot be given"
         raise usage_error(what, f"only {changeable} may change")
+    check_target(workspace, arguments)
     return plan_resumption(workspace, model_id, {n: v for n, v in arguments.options.items() if n in CHANGEABLE})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from kaptain_magics.core.events import Noted, StateChanged
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.states import Direction, RunKind, RunState
 from kaptain_magics.errors import KaptainError, ModelError, NotFoundError, ServingError, StateError
+from kaptain_magics.runtime.savers.base import DESCRIPTION_FILE, UNSERVABLE
 from kaptain_magics.state import Revision, RunRecord
 
 if TYPE_CHECKING:
@@ -98,6 +100,25 @@ def training_requirements(context: Context, revision: Revision) -> tuple[str, ..
         if revision.run_id and job is not None:
             return job.requirements
     return ()
+
+
+def check_servable(context: Context, model_id: str, revision: Revision) -> None:
+    """Refuse a revision that was only kept, with the reason that is written down beside it.
+
+    Raises:
+        ModelError: It is such a one.
+    """
+    if revision.format != UNSERVABLE:
+        return
+    try:
+        described = json.loads(context.objects().read(f"{revision.uri}/{DESCRIPTION_FILE}"))["details"]
+    except (KaptainError, ValueError, KeyError):
+        described = {}
+    why, hint = str(described.get("why", "its run says why")), str(described.get("hint", ""))
+    before = [r for r in list_revisions(context, model_id) if r.format != UNSERVABLE and r.created < revision.created]
+    if before:
+        hint = f"{hint}; or deploy the one before with --revision {before[-1].revision[:SHOWN]}".removeprefix("; or ")
+    raise ModelError(f"{_short(revision)} of {model_id} was kept, but cannot be served: {why}", hint)
 
 
 # ---- the best, or the newest ------------------------------------------------------------------------------------
@@ -220,6 +241,7 @@ def _at_uri(context: Context, model_uri: str, revisions: Sequence[Revision], tru
         run_id="",
         created=0.0,
         framework=manifest.framework,
+        format=manifest.format,
         files=manifest.files,
         size=manifest.size,
     )
@@ -237,5 +259,5 @@ def _is_own(context: Context, uri: str) -> bool:
 def _absolute(path: str) -> Path:
     try:
         return Path(path).expanduser().resolve()
-    except RuntimeError as error:  # ~somebody who does not exist
+    except RuntimeError as error:  # `~name` of a user who does not exist
         raise ServingError(f"{path}: {error}", "write the whole path") from error

@@ -8,6 +8,7 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -132,6 +133,10 @@ class Run:
         self._catch_up()
         return self._artifact_uri
 
+    def path_of(self, file: str) -> Path:
+        """Return where a file of the run, which an event names, is on this machine."""
+        return self.folder.path / file
+
     def log(self, lines: int | None = None) -> str:
         """Return the job's log.
 
@@ -146,7 +151,7 @@ class Run:
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
         """Yield the run's events from number ``after`` until its end; ``None`` every ``tick`` seconds without one.
 
-        Where a tracker is told of the run, this ends when that is done.
+        Where the run is reported to a tracker, this ends when that is done.
         """
         yield from self.folder.follow(after, tick)
         yield from follow_tracking(self.folder, tick)

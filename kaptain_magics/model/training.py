@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kaptain_magics.core.domains import spelled_value
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.specs import JobOptions, JobSpec
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
 def plan_training(context: Context, model: ModelName, request: TrainingRequest) -> TrainingPlan:
     """Return the plan of a training run; see ``build_job``."""
+    from kaptain_magics.script import remarks
+
     job = build_job(context, model, request, "train")
-    return TrainingPlan(context, job, request.sent, model.info, notes_on_inputs(context, job))
+    notes = [*job.script.dropped, *remarks(job.script, job.parameters), *notes_on_inputs(context, job)]
+    return TrainingPlan(context, job, request.sent, model.info, notes)
 
 
 def build_job(context: Context, model: ModelName, request: TrainingRequest, phase: str) -> JobSpec:
@@ -39,7 +43,7 @@ def build_job(context: Context, model: ModelName, request: TrainingRequest, phas
         ScriptError: The script does not take a hyperparameter, a file is missing, or a number cannot be.
         ConfigError: A variable that is passed on is not set here.
     """
-    from kaptain_magics.script import bindings
+    from kaptain_magics.script import bindings, whole_name
 
     script = request.script
     assert script is not None
@@ -55,7 +59,7 @@ def build_job(context: Context, model: ModelName, request: TrainingRequest, phas
         "isolated": request.isolated or context.settings.isolated,
         "requirements": without_secrets(request.requirements),
     }
-    values = dict(request.parameters)
+    values = {whole_name(script, name): spelled_value(value) for name, value in request.parameters.items()}
     if phase == "train":  # a command line has texts only
         values = {name: str(value) if name.startswith("-") else value for name, value in values.items()}
     run_id = new_run_id()
@@ -70,7 +74,7 @@ def build_job(context: Context, model: ModelName, request: TrainingRequest, phas
         phase=phase,
         folder=str(context.store.folder / run_id),
         parameters=values,
-        bindings=bindings(script, list(request.parameters)),
+        bindings=bindings(script, list(values)),
         env=literal_values(request.env),
         env_names=passed_on_names(request.env),
         upload_uri=f"{context.settings.models_uri}/{model.id}/{stage}/{uuid.uuid4().hex}",
@@ -110,5 +114,5 @@ def _fitting(name: str) -> list[Path]:
 def _absolute(path: str) -> Path:
     try:
         return Path(path).expanduser().resolve()
-    except RuntimeError as error:  # ~somebody who does not exist
+    except RuntimeError as error:  # `~name` of a user who does not exist
         raise ScriptError(f"{path}: {error}", "write the whole path") from error

@@ -39,12 +39,17 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
         KaptainError: Domains, objectives, counts, the algorithm or an option of the job cannot be used.
         NotFoundError: There is no script.
     """
+    from kaptain_magics.script import remarks, whole_name
     from kaptain_magics.tuning.checks import fit_grid
 
-    notes: list[Noted] = []
-    job, earlier = request.job, None
-    if job.script is None:
-        earlier = before = last_script(context, model.id)
+    job = request.job
+    before = last_script(context, model.id) if job.script is None else None
+    script = before.script if before is not None else job.script
+    assert script is not None
+    names = {name: whole_name(script, name) for name in request.domains}
+    request = msgspec.structs.replace(request, domains={names[n]: domain for n, domain in request.domains.items()})
+    notes = [Noted(text=line) for line in script.dropped if before is None]
+    if before is not None:
         taken, lines = _inherited_values(context, before, {*request.domains, *job.parameters})
         sent = job.sent or sent_values(context, before)
         job, notes = inherit(job, before)
@@ -52,9 +57,10 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
         notes += [Noted(text=line) for line in lines]
     request = msgspec.structs.replace(request, job=job)
     spec, fitted = fit_grid(build_study(context, model, request))
+    notes += [Noted(text=line) for line in remarks(script, [*spec.domains, *spec.job.parameters])]
     notes += notes_on_inputs(context, spec.job)
-    if earlier is not None:
-        notes += notes_on_changes(earlier.inputs, spec.job.inputs, f"the last {earlier.phase} run, {earlier.name}")
+    if before is not None:
+        notes += notes_on_changes(before.inputs, spec.job.inputs, f"the last {before.phase} run, {before.name}")
     return StudyPlan(context, spec, job.sent, model.info, [*notes, *fitted])
 
 
@@ -67,7 +73,7 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
     from kaptain_magics.core.algorithm_names import Algorithm
-    from kaptain_magics.targets.base import runner_of
+    from kaptain_magics.targets.study_runners import runner_of
     from kaptain_magics.tuning.checks import check_study
 
     given = msgspec.structs.replace(

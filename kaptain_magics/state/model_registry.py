@@ -30,6 +30,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         run_id: The run that made it.
         created: Seconds since 1970.
         framework: The framework it was saved for.
+        format: The file format, such as ``joblib``; ``unservable`` for a model that was only kept.
         files: sha256 (hex) of every file by relative path.
         size: Bytes.
         hyperparameters: The values that it was made with.
@@ -44,6 +45,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run_id: str
     created: float
     framework: str = ""
+    format: str = ""
     files: dict[str, str] = {}
     size: int = 0
     hyperparameters: dict[str, Value] = {}

@@ -16,7 +16,8 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, ObjectMissingError
 from kaptain_magics.state import Revision, RunFolder
 from kaptain_magics.supervisor.run_context import RunContext
-from kaptain_magics.targets.base import JOBS, StudyRunner, WarmStart, choose_runner, runner_of
+from kaptain_magics.targets.base import WarmStart
+from kaptain_magics.targets.study_runners import JOBS, StudyRunner, choose_runner, runner_of
 from kaptain_magics.tuning.checks import check_study, remarks
 from kaptain_magics.tuning.finish import best_trial, keep_best, remove_intermediates, trials_uri, tuned_uri
 from kaptain_magics.tuning.study import StudyResult, run_study
@@ -127,6 +128,7 @@ def _keep(context: RunContext, spec: StudySpec, best: TrialChanged) -> None:
             run_id=spec.run_id,
             created=time.time(),
             framework=saved.framework or spec.job.framework.value,
+            format=saved.format,
             files=saved.files,
             size=saved.size,
             hyperparameters={**spec.job.parameters, **best.parameters},

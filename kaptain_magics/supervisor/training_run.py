@@ -52,7 +52,7 @@ def run(context: RunContext) -> StateChanged:
         from kaptain_magics.script.missing_files import hint_for_missing
 
         last = msgspec.structs.replace(last, hint=hint_for_missing(last.reason, last.hint, job))
-        with contextlib.suppress(KaptainError):  # the job's own reason is the one to tell
+        with contextlib.suppress(KaptainError):  # the job's own reason is the one to report
             context.store.delete(job.upload_uri)
     return last
 
@@ -69,6 +69,7 @@ def _register(context: RunContext, saved: ArtifactSaved, metrics: dict[str, Metr
             run_id=context.record.run_id,
             created=time.time(),
             framework=saved.framework or job.framework.value,
+            format=saved.format,
             files=saved.files,
             size=saved.size,
             hyperparameters=job.parameters,

@@ -17,7 +17,7 @@ from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
-from kaptain_magics.targets.base import AUTO, JOBS, StudyRunner
+from kaptain_magics.targets.study_runners import AUTO, JOBS, StudyRunner
 from kaptain_magics.tuning.algorithms import ALGORITHMS, definition_of, read_stopping
 from kaptain_magics.tuning.hyperband import hyperband_resource
 from kaptain_magics.tuning.space import DiscreteAxis, axis_of

@@ -25,7 +25,8 @@ _ON_REQUEST = ("predict_proba", "decision_function", "predict_log_proba", "trans
 def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
     """Load the one model file of ``folder``; ``config["skops_trusted"]`` lists types for skops, by commas."""
     require("sklearn", "scikit-learn")
-    path = find_file(folder, _FILES)
+    described = read_description(folder)
+    path = find_file(folder, (described.model,) if (folder / described.model).is_file() else _FILES)
     try:
         estimator = _read(path, [t.strip() for t in config.get("skops_trusted", "").split(",") if t.strip()])
     except ModuleNotFoundError as error:
@@ -45,7 +46,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
             f"{path.name} holds a {type(estimator).__name__}, which cannot predict", "save the model itself"
         )
     model = SklearnModel(estimator, f"sklearn_{path.suffix.lstrip('.')}")
-    model.signature = declared_signature(read_description(folder), model.signature)
+    model.signature = declared_signature(described, model.signature)
     return model
 
 

@@ -8,7 +8,8 @@ import msgspec
 
 from kaptain_magics.core.events import Event
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
-from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, TargetConfig, choose_runner, without_values
+from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, TargetConfig, without_values
+from kaptain_magics.targets.features import Feature
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
 from kaptain_magics.targets.kubernetes.endpoints.cluster_serving import KubernetesServing
@@ -17,6 +18,7 @@ from kaptain_magics.targets.kubernetes.manifests.secret_manifests import masked
 from kaptain_magics.targets.kubernetes.studies.katib_studies import KatibRunner
 from kaptain_magics.targets.kubernetes.upkeep.cluster_doctor import Doctor
 from kaptain_magics.targets.kubernetes.upkeep.inventory import Inventory
+from kaptain_magics.targets.study_runners import choose_runner
 
 
 class KubernetesTarget:
@@ -28,6 +30,7 @@ class KubernetesTarget:
     """
 
     name = "kubernetes"
+    features = frozenset(Feature) - {Feature.ADDRESS}
 
     def __init__(self, config: TargetConfig) -> None:
         self.session = ClusterSession(config)
@@ -80,7 +83,7 @@ class KubernetesTarget:
         return self.jobs.submit(job)
 
     def find(self, name: str) -> JobRef | None:
-        """Find a job by its name alone, whoever submitted it."""
+        """Find a job by its name alone, submitted by any process."""
         return self.jobs.find(name)
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:

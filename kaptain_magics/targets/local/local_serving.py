@@ -258,14 +258,14 @@ class LocalServing:
         check_deployment(spec, alive)
 
     def _port(self, spec: EndpointSpec, deployed: Deployed) -> tuple[int, str]:
-        """Return the port to bind, or the control socket of whoever hands its listening socket over."""
+        """Return the port to bind, or the control socket of the server that hands its listening socket over."""
         same = spec.host == deployed.host and spec.port in (0, deployed.port)
         if same or spec.canary_percent is not None:
             for name in deployed.instances:
                 instance = self._traffic.instance(spec.name, name)
                 if instance.ask({"do": "status"}, HUNG):
                     return deployed.port, str(instance.control)
-            for name in deployed.instances:  # none answers: whoever lives hangs, and keeps the port
+            for name in deployed.instances:  # none answers: those that are alive hang, and keep the port
                 instance = self._traffic.instance(spec.name, name)
                 instance.end()
                 instance.wait(HUNG)
@@ -318,6 +318,8 @@ class LocalServing:
 
 
 def _notes(spec: EndpointSpec) -> Iterator[Event]:
+    if spec.resources.memory_bytes is not None:
+        yield Noted(text="The local target does not limit the memory of a server: --memory counts on other targets.")
     if spec.min_replicas > 1 or spec.max_replicas is not None:
         hint = "use --workers for several processes"
         yield Noted(text="the local target has one replica: replica options are ignored", warning=True, hint=hint)

@@ -20,7 +20,7 @@ from tests.waiting import until
 
 Output = pytest.CaptureFixture[str]
 
-SLEEPER = "sleep 86413"  # a command line that is nobody else's
+SLEEPER = "sleep 86413"  # a command line that no other process has
 MODEL = "from sklearn.dummy import DummyClassifier\nclf = DummyClassifier().fit([[0], [1]], [0, 1])\n"
 
 FAILING: dict[str, tuple[str, str, str]] = {  # what the script does: options, its text, the reason
@@ -52,10 +52,16 @@ FAILING: dict[str, tuple[str, str, str]] = {  # what the script does: options, i
     "saves no model": ("--model clf", "clf = 3", "cannot be saved"),
     "never makes its model": ("--model clf", "if False:\n    clf = 1", "without a variable `clf`"),
     "ends before its model": ("--model clf", "import sys\nsys.exit(0)\nclf = 1", "without a variable `clf`"),
+    "has no such part": ("--metric accuracy=scores.acc", "scores = {}", "there is no `acc`"),
+}
+
+LOCKED = "import threading\nclass Locked:\n    lock = None\nf = Locked()\nf.lock = threading.Lock()"
+WARNED: dict[str, tuple[str, str, str]] = {  # what a script does that is trained: options, its text, the warning
     "reports a word": ("--metric accuracy=score", "score = 'high'", "not a number"),
     "reports nothing that counts": ("--metric accuracy=score", "score = float('nan')", "is nan"),
-    "has no such part": ("--metric accuracy=scores.acc", "scores = {}", "there is no `acc`"),
-    "cannot give its result back": ("--fetch f", "f = lambda: 1", "cannot be sent back"),
+    "cannot give its result back": ("--fetch f", LOCKED, "`f` cannot be sent back to the notebook"),
+    "has a model that nothing can write": ("--model f", LOCKED, "`f` was not saved"),
+    "has a model that nobody can serve": ("--model f", "f = {'weights': [1.0]}", "no server can load it"),
 }
 
 PASSING: dict[str, tuple[str, str]] = {  # what the script does: its text, what its log ends with
@@ -118,6 +124,14 @@ def test_a_script_that(notebook: Notebook, capsys: Output, what: str) -> None:
     assert run.state is RunState.FAILED
     assert not run.artifact_uri
     assert Workspace().models() == [] or not Workspace().models()[0].revisions
+
+
+@pytest.mark.parametrize("what", WARNED)
+def test_a_trained_script_is_no_failure(notebook: Notebook, capsys: Output, what: str) -> None:
+    options, source, warning = WARNED[what]
+    run = notebook.run(f"%%kaptain_train dev/warned {options}\n{source}\n")
+    assert run.state is RunState.SUCCEEDED
+    assert warning in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("what", PASSING)

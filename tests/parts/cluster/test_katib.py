@@ -17,9 +17,9 @@ from kaptain_magics.core.names import new_hex, new_run_id
 from kaptain_magics.core.specs import Binding, ClusterOptions, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction, RunState, TrialState
 from kaptain_magics.storage import open_store
-from kaptain_magics.targets.base import NativeTuner, choose_runner
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
+from kaptain_magics.targets.study_runners import NativeTuner, choose_runner
 from tests.parts.cluster.jobs import last
 from tests.parts.cluster.rig import BUCKET, eventually, kubectl, ours, target_config
 from tests.parts.cluster.standins import KatibStandIn, install, uninstall

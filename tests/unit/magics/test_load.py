@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from IPython.core import oinspect
 from IPython.core.interactiveshell import InteractiveShell
 
 from kaptain_magics.config import Settings
@@ -81,7 +82,7 @@ def test_help_question_mark_and_docstring_are_the_same_text(
 ) -> None:
     usages = {"kaptain_train": TRAIN.usage(), "kaptain_tune": TUNE.usage(), "kaptain_deploy": DEPLOY.usage()}
     for name, usage in usages.items():
-        assert notebook.shell.find_line_magic(name).__doc__ == usage
+        assert oinspect.getdoc(notebook.shell.find_line_magic(name)) == usage.rstrip()
         for line in (f"%{name}", f"%{name} --help", f"%{name} dev/x ?", f"%{name} -h"):
             notebook.run(line)
             assert capsys.readouterr().out == usage

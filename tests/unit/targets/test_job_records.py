@@ -11,9 +11,10 @@ from kaptain_magics.core.domains import Categorical, Double, Integer
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import Capture, JobSpec, Script, StudySpec
 from kaptain_magics.errors import StateError
-from kaptain_magics.targets.base import JobRef, StudyRef
+from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.docker.container_record import ContainerRecord
 from kaptain_magics.targets.local.job_files import LocalJobRecord
+from kaptain_magics.targets.study_runners import StudyRef
 
 ASSETS = Path(__file__).parents[2] / "assets"
 JOB = JobSpec(

@@ -16,10 +16,11 @@ from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError, TargetError
-from kaptain_magics.targets.base import StudyRunner, TargetConfig, choose_runner, open_target, runner_of
+from kaptain_magics.targets.base import TargetConfig, open_target
 from kaptain_magics.targets.kubernetes.manifests.experiment import SEEDED
 from kaptain_magics.targets.kubernetes.studies.katib_checks import takes_seed
 from kaptain_magics.targets.kubernetes.studies.katib_studies import KatibRunner
+from kaptain_magics.targets.study_runners import StudyRunner, choose_runner, runner_of
 from kaptain_magics.tuning.algorithms import ALGORITHMS, make_search, make_stopper
 from kaptain_magics.tuning.checks import check_study, combinations, fit_grid, remarks
 
@@ -320,7 +321,7 @@ def test_a_tuner_of_another_distribution_brings_its_own_checks(studies) -> None:
     ],
     ids=str,
 )
-def test_what_is_passed_over_is_said(studies, runner: StudyRunner | None, changes, said: list[str]) -> None:
+def test_what_is_passed_over_is_reported(studies, runner: StudyRunner | None, changes, said: list[str]) -> None:
     spec = studies.spec(**{"domains": NUMBERS, **changes})
     check_study(spec if runner is None else by_katib(spec), runner)
     lines = [note.text for note in remarks(spec, runner)]

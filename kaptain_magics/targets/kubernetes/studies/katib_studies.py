@@ -17,7 +17,6 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.images.progress import CancelledError, silent
 from kaptain_magics.targets.background import in_background
-from kaptain_magics.targets.base import StudyRef
 from kaptain_magics.targets.kubernetes.api.client import ApiError
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession, Objects
@@ -30,6 +29,7 @@ from kaptain_magics.targets.kubernetes.manifests.labels import Part, Tags, part_
 from kaptain_magics.targets.kubernetes.pods import payload
 from kaptain_magics.targets.kubernetes.studies.katib_checks import SETTINGS, check_katib, katib_remarks
 from kaptain_magics.targets.kubernetes.studies.study_follower import StudyFollower
+from kaptain_magics.targets.study_runners import StudyRef
 
 _NAME = "kaptain-trial-name"  # stands for the trial's name until the manifest is whole
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaptain_magics.core.domains import spelled_value
+from kaptain_magics.core.events import Noted
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.specs import JobOptions, JobSpec
@@ -26,7 +27,11 @@ def plan_training(context: Context, model: ModelName, request: TrainingRequest) 
     from kaptain_magics.script import remarks
 
     job = build_job(context, model, request, "train")
-    notes = [*job.script.dropped, *remarks(job.script, job.parameters), *notes_on_inputs(context, job)]
+    notes: list[str | Noted] = [
+        *job.script.dropped,
+        *remarks(job.script, job.parameters),
+        *notes_on_inputs(context, job),
+    ]
     return TrainingPlan(context, job, request.sent, model.info, notes)
 
 

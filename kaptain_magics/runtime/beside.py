@@ -12,6 +12,7 @@ its own of every small file. The large ones are looked at in the end: a change i
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import shutil
 import sys
@@ -30,6 +31,7 @@ _COPIED_IN_ALL = 64 << 20  # bytes of all such files; copying them takes some 50
 _LAID = 5000  # files of folders that are laid there one by one, which takes some 50 ms; more are linked as folders
 _LARGEST_CHANGED = 1 << 30  # bytes of a linked file that is copied because the script opens it for writing
 _CLONE = 0x40049409  # ioctl FICLONE: the copy shares the blocks of its source (btrfs, xfs)
+_FINDERS = ("importlib", "_frozen_importlib", "pkgutil", "pkg_resources")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
 
@@ -189,7 +191,7 @@ class Beside:
 
     def _listed(self, path: Any = None) -> None:
         target = self._inside("." if path is None else path)
-        if not target or os.path.islink(target):
+        if not target or os.path.islink(target) or _looks_for_modules():
             return
         for folder in self._sources(target):
             if not os.path.isdir(folder):
@@ -381,6 +383,14 @@ def search(folders: Iterable[str]) -> None:
     site = (number for number, entry in enumerate(sys.path) if entry.endswith(("site-packages", "dist-packages")))
     at = next(site, len(sys.path))
     sys.path[at:at] = folders
+
+
+def _looks_for_modules() -> bool:
+    """Whether it is the import system, or what looks for plug-ins, that lists a folder."""
+    frame = inspect.currentframe()
+    for _ in range(3):  # to who called what the hook hears of
+        frame = frame.f_back if frame is not None else None
+    return frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_FINDERS)
 
 
 def _state(path: str) -> tuple[int, int]:

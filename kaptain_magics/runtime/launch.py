@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime import hooks
+from kaptain_magics.runtime.beside import prepare
 from kaptain_magics.runtime.places import inner_places, outer_places
 from kaptain_magics.runtime.results import CaptureError, take_results
 from kaptain_magics.runtime.text_values import truth_of
@@ -80,8 +81,6 @@ def _sequence(text: str, default: ast.expr) -> ast.expr:
 
 def run(program: Mapping[str, Any]) -> int:
     """Run the program's script in this process as ``__main__`` and return its exit code."""
-    from kaptain_magics.runtime.beside import prepare
-
     try:
         beside = prepare(program)
     except OSError as error:

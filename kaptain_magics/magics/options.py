@@ -79,13 +79,14 @@ _JOB = (
     _REQUIREMENTS,
     Option(
         "files",
-        "files and folders beside the script",
+        "files, folders and patterns, for the script to find beside itself",
         "PATHS",
         readers.listed,
         True,
         complete="file",
         convert=line_requests.paths,
     ),
+    Option("isolated", "nothing beside the notebook but what --files names"),
     Option(
         "framework",
         "the model's library; guessed from the imports",
@@ -277,6 +278,22 @@ _VERBS = (
         "%kaptain runs",
         "List the runs, the newest first.",
         options=(Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 100_000)), *_WHERE),
+    ),
+    Command(
+        "%kaptain trials",
+        "List the trials of a study, the best first, or write them into a journal file of Optuna.",
+        (
+            Positional(
+                "STUDY", "a study's id, its name, or a model's id; else the newest study", complete="run", needed=False
+            ),
+        ),
+        (
+            Option("all", "show all of them"),
+            Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 1_000_000)),
+            Option("journal", "write or update this file instead", "FILE", complete="file"),
+            *_WHERE,
+        ),
+        examples=("%kaptain trials dev/mnist --all", "%kaptain trials dev/mnist --journal study.journal"),
     ),
     Command(
         "%kaptain models",

@@ -58,16 +58,14 @@ def _find(mlflow: Any) -> str:
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
         experiment = client.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME", ""))
-        found = client.search_runs([experiment.experiment_id], query) if experiment is not None else []
-        if found and trial:
-            tags = {"mlflow.parentRunId": found[0].info.run_id, "kaptain.job": _job_of(trial)}
-            return str(client.create_run(experiment.experiment_id, tags=tags).info.run_id)
-        if found:
-            return str(found[0].info.run_id)
+        runs = client.search_runs([experiment.experiment_id], query) if experiment is not None else []
+        if runs and trial:
+            job = f"{os.environ.get('KAPTAIN_RUN_ID', '')}/{trial}"
+            known = client.search_runs([experiment.experiment_id], f"tags.`kaptain.job` = '{job}'")
+            tags = {"mlflow.parentRunId": runs[0].info.run_id, "kaptain.job": job}
+            run = known[0] if known else client.create_run(experiment.experiment_id, tags=tags)  # known: it was lost
+            return str(run.info.run_id)
+        if runs:
+            return str(runs[0].info.run_id)
         time.sleep(0.1)
     return ""
-
-
-def _job_of(trial: str) -> str:
-    """Return what a trial's run is known by; a trial that is run again after it was lost goes on in the same."""
-    return f"{os.environ.get('KAPTAIN_RUN_ID', '')}/{trial}"

@@ -257,10 +257,10 @@ class _RunLogger:
         if not self._joined:
             return ""
         query = f"tags.`kaptain.job` = '{self._record.run_id}/{trial.number}'"
-        found = self._client.search_runs([self._experiment], query, max_results=1)
-        if not found:
+        runs = self._client.search_runs([self._experiment], query, max_results=1)
+        if not runs:
             return ""
-        child = str(found[0].info.run_id)
+        child = str(runs[0].info.run_id)
         self._client.update_run(child, name=trial.name)
         for name, text in tags.items():
             if text:

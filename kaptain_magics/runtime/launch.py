@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kaptain_magics.runtime import observe
 from kaptain_magics.runtime.text import truth_of
 
 
@@ -79,6 +80,7 @@ def run(program: Mapping[str, Any]) -> int:
     except CaptureError as error:
         return _fail(str(error))
     namespace = module.__dict__
+    observe.install()
     try:
         if program.get("sent"):
             namespace.update(pickle.loads(Path(program["sent"]).read_bytes()))  # written by the same user's notebook

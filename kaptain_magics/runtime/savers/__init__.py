@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kaptain_magics.runtime import observe
 from kaptain_magics.runtime.errors import ExportError
 from kaptain_magics.runtime.frameworks import canonical_name
 from kaptain_magics.runtime.savers.base import Description, SaveOptions, Tensor, copy_into, versions
@@ -118,8 +120,23 @@ def write_model(
         description.inputs, description.outputs = _read_signature(signature)
         description.signature_source = "signature"
     copy_into(folder, options.extra_files)
+    _write_inputs(model, description, options, folder)
     description.write(folder)
     return description
+
+
+def _write_inputs(model: object, description: Description, options: SaveOptions, folder: Path) -> None:
+    """Write down what the model was fitted on, else what the example is, or say that the inputs will be guessed."""
+    fitted = observe.fitted_on(model)
+    if fitted is None and options.example is not None:
+        fitted = observe.describe_rows(options.example)
+    if fitted is not None:
+        fitted.write(folder)
+    elif description.columns and description.framework in ("sklearn", "lightgbm", "xgboost"):
+        sys.stderr.write(
+            f"kaptain: the data that this {description.kind} was fitted on was not seen: its columns will be taken as"
+            " numbers, those of an encoder of texts as texts; save_model(model, example=X[:5]) tells them\n"
+        )
 
 
 def _choose(model: object, named: str) -> str:

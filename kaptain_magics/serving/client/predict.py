@@ -252,13 +252,25 @@ def _describe(endpoint: _Endpoint) -> _Description:
             model = _parsed(_send(endpoint, "GET", f"{base}{parts.path.removesuffix('/infer')}")[0])
             with suppress(InferenceError):
                 server = _parsed(_send(endpoint, "GET", f"{base}/v2")[0])
-        inputs, outputs = (
-            tuple(TensorSpec(t["name"], t["datatype"], tuple(t["shape"])) for t in model.get(side) or ())
-            for side in ("inputs", "outputs")
-        )
+        inputs, outputs = (tuple(_spec(tensor) for tensor in model.get(side) or ()) for side in ("inputs", "outputs"))
         binary = "binary_tensor_data" in (server.get("extensions") or ())
         _described[endpoint.url] = _Description(Signature(inputs, outputs), binary)
     return _described[endpoint.url]
+
+
+def _spec(tensor: Mapping[str, Any]) -> TensorSpec:
+    """Return an input or output as the metadata has it; other servers lack our parameters."""
+    known = tensor.get("parameters") or {}
+    return TensorSpec(
+        tensor["name"],
+        tensor["datatype"],
+        tuple(tensor["shape"]),
+        on_request=known.get("on_request") is True,
+        dtype=str(known.get("dtype") or ""),
+        nullable=known.get("nullable") is True,
+        optional=known.get("optional") is True,
+        classes=tuple(known.get("classes") or ()),
+    )
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def _checked(spec: TensorSpec, array: Array) -> Array:
         raise RequestError(400, mismatch(spec.name, array.shape, spec.shape) + (f" ({hint})" if hint else ""))
     column = spec.shape in ((-1,), (-1, 1))
     if spec.datatype == "BYTES" and column and array.dtype.kind == "f" and np.isnan(array).all():
-        return array.astype(object)
+        return np.full(array.shape, None, dtype=object)
     if (spec.datatype == "BYTES") != (array.dtype == object):
         came = "BYTES" if array.dtype == object else "numbers"
         raise RequestError(400, f"input {spec.name!r} takes {spec.datatype}, not {came}{_known(spec)}")

@@ -78,9 +78,7 @@ class Frame:
         for name, values in columns.items():
             try:
                 built[name] = self._restore[name](values)
-            except InferenceError:
-                raise
-            except (ValueError, TypeError, OverflowError) as error:
+            except (InferenceError, ValueError, TypeError, OverflowError) as error:
                 dtype = next(column.dtype for column in self._fitted.columns if column.name == name)
                 raise InferenceError(f"column {name!r} ({dtype}): {shorten(str(error), 200)}") from None
         frame = pd.DataFrame(built)

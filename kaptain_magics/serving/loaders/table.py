@@ -40,7 +40,15 @@ def to_frame(inputs: Mapping[str, Array], columns: Sequence[str]) -> pd.DataFram
         ((name, array),) = inputs.items()
         if array.ndim > 1 and [name] != list(columns):
             return pd.DataFrame(as_text(array), columns=list(columns) or None)
-    return pd.DataFrame({name: as_text(column) for name, column in to_columns(inputs, columns).items()})
+    return pd.DataFrame({name: _as_read(column) for name, column in to_columns(inputs, columns).items()})
+
+
+def _as_read(column: Array) -> Array:
+    """Return texts with NaN for missing ones, as ``read_csv`` has them."""
+    texts = as_text(column)
+    if texts.dtype == object:
+        texts = np.array([np.nan if text is None else text for text in texts], dtype=object)
+    return texts
 
 
 def to_columns(inputs: Mapping[str, Array], columns: Sequence[str], optional: Collection[str] = ()) -> dict[str, Array]:

@@ -9,16 +9,15 @@ may stand in the environment (``KAPTAIN_TRACKING_URI``), where it stays: the set
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kaptain_magics.errors import ConfigError
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.text_values import is_true
 
 FILE = "kaptain.toml"
 _PASSWORDS = {  # a setting's name: where its password belongs
@@ -28,8 +27,9 @@ _PASSWORDS = {  # a setting's name: where its password belongs
     "": "settings are written to each run's record: take the login out of the address",
 }
 _RETIRED = ("log_lines",)  # settings of older versions, which records of runs and files may still have
+_TYPES: dict[str, type] = {"str": str, "float": float, "bool": bool}  # by the annotation's text
 _PATHS = ("home", "cache", "docker_config", "registry_certificate")
-_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!:memory:|file:)([^?]+)(.*)")
+_SQLITE = r"(sqlite(?:\+\w+)?:///)(?!:memory:|file:)([^?]+)(.*)"
 _NO_PATHS = ("databricks", "databricks-uc", "uc")  # what MLflow reads as the name of a service
 
 
@@ -42,12 +42,11 @@ def _default_cache() -> str:
     return str(Path(base) / "kaptain")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)  # each method costs time of %load_ext; eq is needed
 class Settings:
     """All settings with their defaults; the traits of ``%config KaptainMagics`` and their help are made from these.
 
     Attributes:
-        target: Where things run: ``local``, ``docker`` or ``kubernetes``.
+        target: Where things run: ``local``, ``docker``, ``kubernetes``, or a target of another distribution.
         home: The state folder; notebooks and terminals must share it.
         cache: Folder for what can be made again (environments, downloads).
         storage_uri: Folder of the object store that holds the models; empty means ``<home>/storage/models``.
@@ -77,11 +76,14 @@ class Settings:
         on_interrupt: What interrupting a waiting cell does: ``stop`` or ``detach``.
         tracking_uri: MLflow tracking URI without its password; empty logs nothing. A relative SQLite database or folder
             lies beside the ``kaptain.toml`` that names it, else in the working folder.
+
+    Values that are given by name stand above these. No dataclass: to build one of this size takes 0.9 ms of the 5
+    that ``%load_ext`` took with it.
     """
 
     target: str = "local"
-    home: str = dataclasses.field(default_factory=_default_home)
-    cache: str = dataclasses.field(default_factory=_default_cache)
+    home: str = ""  # stands for ~/.kaptain
+    cache: str = ""  # stands for ~/.cache/kaptain
     storage_uri: str = ""
     s3_endpoint: str = ""
     s3_region: str = ""
@@ -108,9 +110,13 @@ class Settings:
     on_interrupt: str = "stop"
     tracking_uri: str = ""
 
-    def __post_init__(self) -> None:
+    def __init__(self, **values: Any) -> None:
         from kaptain_magics.core.secrets import holds_password
 
+        if unknown := values.keys() - set(self.names()):
+            raise TypeError(f"unknown settings: {', '.join(sorted(unknown))}")
+        vars(self).update({name: values.get(name, getattr(type(self), name)) for name in self.names()})
+        vars(self).update(home=self.home or _default_home(), cache=self.cache or _default_cache())
         if self.on_interrupt not in ("stop", "detach"):
             raise ConfigError(f"on_interrupt {self.on_interrupt!r} is unknown", "write stop or detach")
         if self.image_builder not in ("", "engine", "none"):
@@ -123,13 +129,23 @@ class Settings:
             if holds_password(str(getattr(self, name))):
                 raise ConfigError(f"the setting {name} holds a password", _PASSWORDS.get(name, _PASSWORDS[""]))
         for name in (*_PATHS, "tracking_uri"):
-            value = _absolute(name, getattr(self, name), Path.cwd())
-            object.__setattr__(self, name, value)  # frozen for others
+            vars(self)[name] = _absolute(name, getattr(self, name), Path.cwd())
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"settings do not change; make others to set {name}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and vars(self) == vars(other)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """Return the names of all settings."""
-        return tuple(field.name for field in dataclasses.fields(cls))
+        return tuple(cls.__annotations__)
+
+    @classmethod
+    def types(cls) -> dict[str, type]:
+        """Return the type of each setting, by name: what ``%config`` and the environment may set it to."""
+        return {name: _TYPES[annotation] for name, annotation in cls.__annotations__.items()}
 
     @classmethod
     def help(cls) -> dict[str, str]:
@@ -168,10 +184,13 @@ class Settings:
                 raise ConfigError(f"unknown setting {name!r}", hint)
         if isinstance(values.get("warm"), str):
             values["warm"] = is_true(values["warm"])
-        try:
-            return msgspec.convert(values, cls, strict=False)
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"invalid setting: {error}", "see %config KaptainMagics") from error
+        types = cls.types()
+        for name, value in values.items():
+            try:
+                values[name] = msgspec.convert(value, types[name], strict=False)
+            except msgspec.ValidationError as error:
+                raise ConfigError(f"invalid setting {name}: {error}", "see %config KaptainMagics") from error
+        return cls(**values)
 
     @property
     def models_uri(self) -> str:
@@ -214,7 +233,7 @@ def _absolute(name: str, value: str, folder: Path) -> str:
     """Return a setting that names a path, relative to a folder, as an absolute one; others stay as they are."""
     if name != "tracking_uri":
         return os.path.abspath(folder / Path(value).expanduser()) if value else ""
-    database = _SQLITE.fullmatch(value)
+    database = re.fullmatch(_SQLITE, value)
     if database is not None:
         return f"{database[1]}{os.path.abspath(folder / Path(database[2]).expanduser())}{database[3]}"
     scheme, colon, rest = value.partition(":")

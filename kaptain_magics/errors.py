@@ -10,8 +10,8 @@ import os
 import sys
 import traceback
 
-from kaptain_magics.runtime.errors import HintedError
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.job_errors import HintedError
+from kaptain_magics.runtime.text_values import is_true
 
 
 class KaptainError(HintedError):

@@ -23,7 +23,7 @@ def open_append(path: Path) -> BinaryIO:
     return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
-def close_to_others(path: Path) -> None:
+def make_private(path: Path) -> None:
     """Take the permissions of group and others off a folder of ours; of what is not there nothing is said."""
     with suppress(OSError):
         status = os.stat(path)
@@ -164,7 +164,7 @@ if sys.platform == "win32":  # guarded: cannot be tested here
 else:
     import fcntl
 
-    # Linux tells who would be in the way without taking the lock. Every process of a machine decides alike.
+    # Linux answers who holds a lock without taking it. Every process of a machine decides alike.
     _HAS_QUERY = sys.platform == "linux" and hasattr(fcntl, "F_OFD_GETLK")
     _FLOCK = "hhqqi0q"  # struct flock: type, whence, start, length (0: to the end), process
 
@@ -217,19 +217,19 @@ def _take_between_queries(take: Callable[[], object]) -> bool:
 
 
 @contextmanager
-def locked(path: Path, patience: float = 10.0) -> Iterator[None]:
+def locked(path: Path, timeout: float = 10.0) -> Iterator[None]:
     """Hold the lock of ``path`` for a block that reads and writes it.
 
     Args:
         path: The lock's file.
-        patience: Seconds to wait for another holder.
+        timeout: Seconds to wait for another holder.
 
     Raises:
         StateError: Another process holds it for longer than that.
     """
     private_folder(path.parent)
     lock = Lock(path)
-    until = time.monotonic() + patience
+    until = time.monotonic() + timeout
     while not lock.acquire():
         if time.monotonic() > until:
             raise StateError(f"{path} is locked by another process", "wait for it to end, or end it")

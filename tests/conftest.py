@@ -25,6 +25,7 @@ pytest_plugins = [
     "tests.engine",
     "tests.parts.cluster.rig",
     "tests.shell",
+    "tests.planted",
     "tests.studies",
     "tests.workers",
 ]

@@ -9,7 +9,7 @@ from enum import StrEnum
 from kaptain_magics.core import plugins
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import FrameworkError
-from kaptain_magics.runtime.frameworks import FRAMEWORK_ALIASES, canonical_name
+from kaptain_magics.runtime.framework_aliases import FRAMEWORK_ALIASES, canonical_name
 
 GROUP = "kaptain_magics.frameworks"  # of entry points
 
@@ -38,8 +38,8 @@ class ModelFramework(StrEnum):
             FrameworkError: There is no such framework.
         """
         word = canonical_name(str(name))
-        if word not in cls.__members__.values() and word not in (known := cls.names()):
-            hint = did_you_mean(word, [*known, *FRAMEWORK_ALIASES]) or "one of " + ", ".join(known)
+        if word not in cls.__members__.values() and word not in (choices := cls.names()):
+            hint = did_you_mean(word, [*choices, *FRAMEWORK_ALIASES]) or "one of " + ", ".join(choices)
             raise FrameworkError(f"unknown framework {name!r}", hint)
         return cls(word)
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kaptain_magics.core.names import did_you_mean
-from kaptain_magics.runtime.text import shorten
+from kaptain_magics.runtime.text_values import shorten
 
 _B = r"[ \t]{0,16}"  # blanks; every part that may stand beside another one of its kind is bounded
 _FINITE = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"

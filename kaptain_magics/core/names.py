@@ -79,9 +79,9 @@ def new_run_id() -> str:
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime(seconds)) + f"{int(rest * 4096):03x}" + new_hex(3)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` for the nearest known word, or nothing."""
-    known = list(known)
-    by_lower = {k.lower(): k for k in known}
+    choices = list(choices)
+    by_lower = {k.lower(): k for k in choices}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return f"did you mean '{by_lower[close[0]]}'?" if close else ""

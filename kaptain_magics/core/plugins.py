@@ -7,7 +7,7 @@ distributions takes tens of milliseconds. A distribution offers a target named `
     slurm = "my_package.slurm:SlurmTarget"
 
 and a framework, named as its library's top-level package is, by a module with ``save(model, folder, options)`` (see
-``runtime.savers``) and ``load(folder, config)`` (see ``serving.loaders.registry``)::
+``runtime.savers``) and ``load(folder, config)`` (see ``serving.loaders.load_model``)::
 
     [project.entry-points."kaptain_magics.frameworks"]
     catboost = "my_package.catboost"
@@ -58,12 +58,12 @@ def load(group: str, own: Mapping[str, str], name: str, what: str, error: type[K
         return getattr(imported, attribute) if attribute else imported
     points = entry_points(group=group, name=name)
     if not points:
-        known = names(group, own)
-        raise error(f"unknown {what} {name!r}", did_you_mean(name, known) or "one of " + ", ".join(known))
+        choices = names(group, own)
+        raise error(f"unknown {what} {name!r}", did_you_mean(name, choices) or "one of " + ", ".join(choices))
     point = next(iter(points))
     try:
         return point.load()
-    except Exception as cause:  # somebody else's module
+    except Exception as cause:  # a third party's module
         raise error(
             f"{what} {name!r} cannot be imported from {point.value}: {type(cause).__name__}: {cause}",
             f"check the installation of {_distribution(point)}",

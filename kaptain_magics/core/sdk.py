@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kaptain_magics.errors import InstallationError
 
-_OTHER = re.compile(r"kaptain-(\d[^-]*?)(?:-py[\d.]+)?\.(?:dist|egg)-info", re.IGNORECASE)
+_OTHER = r"(?i)kaptain-(\d[^-]*?)(?:-py[\d.]+)?\.(?:dist|egg)-info"
 _AGAIN = "install kaptain-magics again with pip install --force-reinstall --no-deps"
 
 
@@ -55,4 +55,5 @@ def _other_distribution(folder: Path) -> str:
         names = os.listdir(folder)
     except OSError:
         return ""
-    return next((match[1] for name in names if (match := _OTHER.fullmatch(name))), "")
+    names = [name for name in names if name[:8].lower() == "kaptain-"]  # mostly none, which spares the expression
+    return next((match[1] for name in names if (match := re.fullmatch(_OTHER, name))), "")

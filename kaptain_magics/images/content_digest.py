@@ -20,7 +20,7 @@ _FORMAT = b"kaptain image 1"
 _SETTLED = 2.0  # seconds after which a file that changes again surely has another time stamp
 
 
-class _Known(msgspec.Struct, frozen=True, array_like=True):
+class _Entry(msgspec.Struct, frozen=True, array_like=True):
     """A file as it was when it was read."""
 
     size: int
@@ -38,10 +38,10 @@ class FileDigests:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[str, _Known] = {}
+        self._entries: dict[str, _Entry] = {}
         self._new = False
         with suppress(OSError, msgspec.MsgspecError):
-            self._known = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, _Known])
+            self._entries = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, _Entry])
 
     @classmethod
     def under(cls, cache: Path) -> FileDigests:
@@ -60,23 +60,23 @@ class FileDigests:
             if not stat.S_ISREG(status.st_mode):
                 raise ImageError(f"{path} is not a regular file", "leave it out of --files")
             changed = max(status.st_mtime_ns, status.st_ctime_ns)
-            known = self._known.get(name)
-            if known is None or (known.size, known.changed, known.inode) != (status.st_size, changed, status.st_ino):
+            entry = self._entries.get(name)
+            if entry is None or (entry.size, entry.changed, entry.inode) != (status.st_size, changed, status.st_ino):
                 with open(name, "rb") as file:
-                    known = _Known(
+                    entry = _Entry(
                         status.st_size, changed, status.st_ino, hashlib.file_digest(file, "sha256").hexdigest()
                     )
                 if time.time() - changed / 1e9 > _SETTLED:
-                    self._known[name], self._new = known, True
+                    self._entries[name], self._new = entry, True
         except OSError as error:
             raise ImageError(f"{path} cannot be read: {error.strerror}", "check that the file is there") from error
-        return known.sha256
+        return entry.sha256
 
     def save(self) -> None:
         """Keep what was learned; a full disk only costs time."""
         if self._new:
             with suppress(StateError):
-                write_whole(self._path, msgspec.msgpack.encode(self._known))
+                write_whole(self._path, msgspec.msgpack.encode(self._entries))
             self._new = False
 
 

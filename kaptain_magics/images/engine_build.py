@@ -23,7 +23,7 @@ from kaptain_magics.images.tar_files import write_tar
 
 _IN_MEMORY = 32 << 20  # bytes of a build context that are kept in memory
 _TICK = 0.2  # seconds between two calls of progress while a registry is waited for
-_AWAY = re.compile(
+_UNREACHABLE = re.compile(
     r"refused|reset|no such host|timeout|timed out|EOF|unavailable|broken pipe|unreachable|bad gateway", re.I
 )
 
@@ -146,13 +146,13 @@ def push_built(engine: Engine, image: str, access: Access, progress: Progress) -
     """
     reference = Reference.parse(image)
     login = access.logins.of(reference.registry)
-    # pushing -> pushed | refused | waiting (the registry is away) -> pushing, until the patience is over
-    until, pause = time.monotonic() + access.patience, 1.0
+    # pushing -> pushed | refused | waiting (the registry cannot be reached) -> pushing, for `retry_seconds`
+    until, pause = time.monotonic() + access.retry_seconds, 1.0
     while True:
         failure = _push(engine, image, login.for_engine if login is not None else {}, progress)
         if not failure:
             return
-        if not _AWAY.search(failure) or time.monotonic() + pause > until:
+        if not _UNREACHABLE.search(failure) or time.monotonic() + pause > until:
             raise _refused(failure, reference)
         again = time.monotonic() + pause
         while time.monotonic() < again:

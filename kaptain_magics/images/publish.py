@@ -37,7 +37,7 @@ class Publisher:
         self._engine = engine or Engine(settings)
         self._access = Access.of(settings)
         self._registries = Registries(self._access)
-        self._bases = Bases(self._engine, self._registries, self._engine_wanted)
+        self._bases = Bases(self._engine, self._registries, self._uses_engine)
         self._platform = image_platform(settings)
 
     def publish(self, recipe: Recipe, progress: Progress, keep_in_engine: bool = False) -> Published:
@@ -103,11 +103,11 @@ class Publisher:
         return self._engine.image_labels(name).get(CHECKSUM, "") if self._engine.answers() else ""
 
     @property
-    def _engine_wanted(self) -> bool:
+    def _uses_engine(self) -> bool:
         return self._settings.get("image_builder", "") != "none"
 
     def _by_engine(self, base: Base) -> bool:
-        if not self._engine_wanted:
+        if not self._uses_engine:
             return False
         if self._settings.get("image_builder") == "engine" or self._engine.answers():
             return True

@@ -26,7 +26,7 @@ from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.requirement_lines import normalised
 from kaptain_magics.images.tar_files import write_tar
 from kaptain_magics.images.wheels import Platform, install
-from kaptain_magics.runtime.requirements import OPTIONAL
+from kaptain_magics.runtime.own_requirements import OPTIONAL
 
 _NOT_NEEDED = {"__pycache__", "tests", "SelfTest"}  # folders
 _SOURCES = {".pyc", ".c", ".h", ".cpp", ".pyx", ".pxd", ".pyi", ".a"}
@@ -201,7 +201,7 @@ def _copied(dists: Mapping[str, importlib.metadata.Distribution], cache: Path) -
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.parent / f".{folder.name}.lock", patience=120.0):
+        with locked(folder.parent / f".{folder.name}.lock", timeout=120.0):
             if not folder.is_dir():
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as scratch:
                     new = Path(scratch) / "packages"
@@ -221,6 +221,6 @@ def _copy(dist: importlib.metadata.Distribution, folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(entry.source), target)
     metadata = next((entry.path for entry in entries if entry.path.endswith("/METADATA")), "")
-    if metadata:  # what is here now, for whoever reads the folder
+    if metadata:  # what is here now, for readers of the folder
         record = folder / PurePosixPath(metadata).parent / "RECORD"
         record.write_text("".join(f"{entry.path},,\n" for entry in entries), encoding="utf-8")

@@ -87,7 +87,7 @@ def install(
         return folder
     try:
         private_folder(folder.parent)
-        with locked(cache / "wheels" / f".{key}.lock", patience=900.0):
+        with locked(cache / "wheels" / f".{key}.lock", timeout=900.0):
             if not folder.is_dir():
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as scratch:
                     _install(requirements, platform, Path(scratch), progress, installed or {})

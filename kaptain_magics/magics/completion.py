@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from kaptain_magics.magics.session import Session
     from kaptain_magics.model import Workspace
 
-_LINE = re.compile(r"\s*(?:[\w.]+\s*=\s*)?%%?(kaptain\w*)\s+(.*)", re.DOTALL)
-_TUNE_CELL = re.compile(r"\s*%%kaptain_tune\b")
+_LINE = r"(?s)\s*(?:[\w.]+\s*=\s*)?%%?(kaptain\w*)\s+(.*)"
+_TUNE_CELL = r"\s*%%kaptain_tune\b"
 _COMMANDS = {"kaptain_train": TRAIN, "kaptain_tune": TUNE, "kaptain_deploy": DEPLOY}
 _DOMAINS = ("Double(", "Integer(", "Discrete([", "Categorical([")
 _RUNS = 50  # runs that are offered
@@ -51,9 +51,9 @@ class Completion:
         """Return what could stand at the cursor, and the part of it that is there."""
         lines = context.full_text.split("\n")
         typed = lines[context.cursor_line][: context.cursor_position]
-        if context.cursor_line and _TUNE_CELL.match(lines[0]):
+        if context.cursor_line and re.match(_TUNE_CELL, lines[0]):
             return self._in_tune_cell(lines[0], typed)
-        match = _LINE.fullmatch(typed)
+        match = re.fullmatch(_LINE, typed)
         if match is None:
             return [], ""
         name, rest = match[1], match[2]
@@ -87,20 +87,24 @@ class Completion:
             return [f"--{o.name}" for o in command.options if o.many or f"--{o.name}" not in words], current
         if "=" in current:
             return (list(_DOMAINS) if command is TUNE else []), current.partition("=")[2]
-        places = _positionals(command, words)
-        if len(places) < len(command.positionals):
-            return list(self._kind(command.positionals[len(places)].complete, "", cell)), current
-        offers = [f"{name}=" for name in self._parameters(places[0])] if command.values and places else []
+        positionals = _positionals(command, words)
+        if len(positionals) < len(command.positionals):
+            return list(self._kind(command.positionals[len(positionals)].complete, "", cell)), current
+        offers = (
+            [f"{name}=" for name in self._parameters(positionals[0], cell)] if command.values and positionals else []
+        )
         if command.values or command.rest:
             offers += self._session.variables
         return offers, current
 
     def _values(self, option: Option, words: list[str], current: str, cell: str) -> tuple[list[str], str]:
-        if option.choices:
-            return list(option.choices), current
+        if option.choices or option.names is not None:
+            return list(option.choices if option.names is None else option.names()), current
         if option.complete == "file":
             current = current.rpartition(",")[2]
             return list(_files(current)), current
+        if option.complete == "tuner":
+            return self._tuners(words), current
         last = re.split(r"[,=]", current)[-1]
         model_id = next((w for w in words if not w.startswith("-") and "=" not in w), "")
         return list(self._kind(option.complete, model_id, cell)), last
@@ -114,15 +118,20 @@ class Completion:
             from kaptain_magics.core.frameworks import ModelFramework
 
             return ModelFramework.names()
-        if kind == "target":
-            from kaptain_magics.targets.base import target_names
-
-            return target_names()
         if kind in ("algorithm", "stopping"):
             from kaptain_magics.tuning.algorithms import STOPPING_RULES, algorithm_names
 
             return algorithm_names() if kind == "algorithm" else list(STOPPING_RULES)
         return self._stored(kind, model_id)
+
+    def _tuners(self, words: list[str]) -> list[str]:
+        """Return the tuners of the target that the line names, else of the settings'."""
+        from kaptain_magics.targets.study_runners import runner_of
+        from kaptain_magics.tuning.checks import tuner_names
+
+        line = " ".join(words).replace("--on=", "--on ").split()
+        target = line[line.index("--on") + 1] if "--on" in line[:-1] else ""
+        return list(tuner_names(runner_of(self._workspace().target(target)))[1:])
 
     def _stored(self, kind: str, model_id: str) -> Iterable[str]:
         """Yield names that the store of runs knows."""
@@ -138,16 +147,18 @@ class Completion:
             return [r.revision[:8] for r in reversed(workspace.registry.model(model_id).revisions)]
         return models
 
-    def _parameters(self, model_id: str) -> list[str]:
-        """Return the hyperparameters that the model's last script takes."""
+    def _parameters(self, model_id: str, cell: str = "") -> list[str]:
+        """Return the hyperparameters of the cell, else of the model's last script."""
         from kaptain_magics.errors import KaptainError
         from kaptain_magics.model.tuning import last_script
+        from kaptain_magics.script import capture, names_to_set
 
         try:
-            script = last_script(self._workspace(), model_id).script
+            if cell.strip():
+                return names_to_set(capture(cell, sent=tuple(self._session.variables)))
+            return names_to_set(last_script(self._workspace(), model_id).script)
         except KaptainError:
             return []
-        return [p.name for p in script.parameters if not p.name.startswith("-")]
 
 
 def _positionals(command: Command, words: list[str]) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kaptain_magics.magics.errors import usage_error
 from kaptain_magics.magics.grammar import Arguments
-from kaptain_magics.magics.requests import read_fields
+from kaptain_magics.magics.line_errors import usage_error
+from kaptain_magics.magics.line_requests import check_target, read_fields
 from kaptain_magics.magics.session import Session
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def deploy(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     named = read_fields(arguments, DeploymentRequest)
     if "max_replicas" in named and named["max_replicas"] < named.get("min_replicas", 1):
         raise usage_error("--max-replicas is below --min-replicas", "swap them")
+    check_target(workspace, arguments)
     options, notes = keep_options(workspace, model_id, named)
     plan = workspace.model(model_id).plan_deployment(DeploymentRequest(**options))
     plan.notes = (*plan.notes, *notes)

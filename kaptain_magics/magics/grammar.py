@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kaptain_magics.magics import readers
-from kaptain_magics.magics.errors import suggest, usage_error
-from kaptain_magics.magics.words import Word, split
+from kaptain_magics.magics.line_errors import suggest, usage_error
 
-_ASSIGNED = re.compile(r"(-{0,2}[A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
-_NAMES = re.compile(r"[^\W\d-][^=\s({]*")  # names of metrics: no option, no name=value
-_UNFILLED = re.compile(r"\{([A-Za-z_]\w*)\}")
+if TYPE_CHECKING:
+    from kaptain_magics.magics.words import Word
+
+_ASSIGNED = r"(?s)((?:-{0,2}|\+{1,2})[A-Za-z_][\w./-]*)=(.*)"  # + and / are Hydra's
+_NAMES = r"[^\W\d-][^=\s({]*"  # names of metrics: no option, no name=value
+_UNFILLED = r"\{([A-Za-z_]\w*)\}"
 _HELP = ("--help", "-h", "?", "??")
 _WIDTH = 26  # characters of the left column of a usage text
 
@@ -37,6 +39,8 @@ class Option(NamedTuple):
             when not given. One that is no field of the request is read by the magic itself.
         convert: Turns the value into the field's.
         setting: The setting that it stands for in this line.
+        names: Returns the values that it takes where other distributions can add some; asked only where they are shown.
+        needs: What the target must have for it (``targets.features``); it is refused elsewhere.
     """
 
     name: str
@@ -50,6 +54,8 @@ class Option(NamedTuple):
     field: str = ""
     convert: Callable[[Any], Any] = _same
     setting: str = ""
+    names: Callable[[], Sequence[str]] | None = None
+    needs: str = ""
 
     @property
     def key(self) -> str:
@@ -59,7 +65,7 @@ class Option(NamedTuple):
     @property
     def shown(self) -> str:
         """The option as a usage text shows it."""
-        value = "|".join(self.choices) or self.metavar
+        value = "|".join(self.names() if self.names is not None else self.choices) or self.metavar
         return f"--{self.name} {f'[{value}]' if self.bare else value}".rstrip()
 
 
@@ -173,6 +179,8 @@ def parse(command: Command, line: str, variables: Sequence[str] = ()) -> Argumen
     Raises:
         UsageError: The line is wrong; one line says where and what to write instead.
     """
+    from kaptain_magics.magics.words import split
+
     words = split(line)
     if any(word.text in _HELP for word in words):
         return Arguments(help=True, command=command)
@@ -203,7 +211,7 @@ class _Parser:
             self._next += 1
             if word.text.startswith("--") or re.match(r"-[A-Za-z]", word.text):
                 self._take_option(word)
-            elif self._command.values and _ASSIGNED.fullmatch(word.text):
+            elif self._command.values and re.fullmatch(_ASSIGNED, word.text):
                 self._take_value(word)
             elif waiting:
                 self._take_positional(waiting.pop(0), word)
@@ -232,7 +240,7 @@ class _Parser:
             raise usage_error(f"{positional.name} {word.text!r}", str(error)) from None
 
     def _take_value(self, word: Word) -> None:
-        match = _ASSIGNED.fullmatch(word.text)
+        match = re.fullmatch(_ASSIGNED, word.text)
         assert match is not None
         name, value = match[1], match[2]
         self._check_filled(value)
@@ -254,7 +262,7 @@ class _Parser:
             return
         if not equals:
             following = self._words[self._next] if self._next < len(self._words) else None
-            if option.bare and (following is None or self._waiting or not _NAMES.fullmatch(following.text)):
+            if option.bare and (following is None or self._waiting or not re.fullmatch(_NAMES, following.text)):
                 self._add(option, ())
                 return
             if following is None or self._command.option(following.text.partition("=")[0]) is not None:
@@ -282,7 +290,7 @@ class _Parser:
 
     def _check_filled(self, text: str) -> None:
         """IPython fills ``{name}`` in before the line comes here, unless a name is unknown."""
-        for name in _UNFILLED.findall(text):
+        for name in re.findall(_UNFILLED, text):
             hint = suggest(name, self._variables, "assign it in a cell before")
             if name in self._variables:
                 hint = "something else in the line's braces could not be filled in"
@@ -302,7 +310,7 @@ class _Parser:
         text = word.text
         if text.startswith("=") or text.endswith("="):
             return usage_error(f"{text!r} stands alone", "write name=value without spaces around '='")
-        known = suggest(text, [o.name for o in self._command.options]).replace("'", "'--", 1)
+        similar = suggest(text, [o.name for o in self._command.options]).replace("'", "'--", 1)
         otherwise = "write name=value, or the name of a variable that holds a dict" if self._command.values else ""
-        hint = known or otherwise or f"write {self._command.usage().splitlines()[0]}"
+        hint = similar or otherwise or f"write {self._command.usage().splitlines()[0]}"
         return usage_error(f"{text!r} is not expected here", hint)

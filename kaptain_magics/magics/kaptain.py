@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kaptain_magics.magics.errors import usage_error
 from kaptain_magics.magics.grammar import Arguments
+from kaptain_magics.magics.line_errors import usage_error
 from kaptain_magics.magics.session import Session
 
 if TYPE_CHECKING:

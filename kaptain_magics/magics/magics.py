@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
-from traitlets import Bool, Float, Integer, Unicode
+from traitlets import Bool, Float, Unicode
 
 from kaptain_magics.config import Settings
 from kaptain_magics.magics.completion import Completion
-from kaptain_magics.magics.errors import suggest, usage_error
 from kaptain_magics.magics.grammar import Arguments, Command, parse
+from kaptain_magics.magics.line_errors import suggest, usage_error
 from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE, VERBS, overview_usage
 from kaptain_magics.magics.session import Session
 
@@ -21,15 +20,15 @@ if TYPE_CHECKING:
 _NO_FRAME = 10_000  # variables are those of the notebook alone, not of some caller's frame
 
 
-_TRAITS = {"str": Unicode, "bool": Bool, "int": Integer, "float": Float}  # by the annotations of the settings
+_TRAITS = {str: Unicode, bool: Bool, float: Float}
 
 
 def _setting_traits() -> dict[str, Any]:
     """Return a trait for every setting; ``None`` where ``%config`` does not set it."""
     texts = Settings.help()
     return {
-        field.name: _TRAITS[str(field.type)](None, allow_none=True, help=texts[field.name]).tag(config=True)
-        for field in dataclasses.fields(Settings)
+        name: _TRAITS[kind](None, allow_none=True, help=texts[name]).tag(config=True)
+        for name, kind in Settings.types().items()
     }
 
 
@@ -122,10 +121,11 @@ class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
         return None
 
 
-KaptainMagics.kaptain_train.__doc__ = TRAIN.usage()
-KaptainMagics.kaptain_tune.__doc__ = TUNE.usage()
-KaptainMagics.kaptain_deploy.__doc__ = DEPLOY.usage()
-KaptainMagics.kaptain.__doc__ = overview_usage()
+# What IPython asks for `?` and Shift-Tab: made then, for it names what other distributions bring.
+KaptainMagics.kaptain_train.getdoc = TRAIN.usage
+KaptainMagics.kaptain_tune.getdoc = TUNE.usage
+KaptainMagics.kaptain_deploy.getdoc = DEPLOY.usage
+KaptainMagics.kaptain.getdoc = overview_usage
 
 
 def _show(text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaptain_magics.magics import readers, requests
+from kaptain_magics.magics import line_requests, readers
 from kaptain_magics.magics.grammar import Command, Option, Positional
 
 _NAME = Positional("NAME", "the model's id, such as dev/mnist", readers.model_id, "model")
@@ -10,29 +10,39 @@ _WHERE = (
     Option(
         "on",
         "where to run, overriding the setting",
-        "local|docker|kubernetes",
+        "TARGET",
         readers.target,
-        complete="target",
         setting="target",
+        names=readers.target_names,
     ),
-    Option("namespace", "namespace on the cluster", "NAME", setting="namespace"),
-    Option("context", "context in the kubeconfig", "NAME", setting="context"),
+    Option("namespace", "namespace on the cluster", "NAME", setting="namespace", needs="cluster"),
+    Option("context", "context in the kubeconfig", "NAME", setting="context", needs="cluster"),
 )
 _RESOURCES = (
     Option("cpu", "cores, such as 0.5 or 500m", "CORES", field="resources.cpu"),
     Option("memory", "memory, such as 1G or 512Mi", "BYTES", field="resources.memory"),
     Option("gpus", "whole GPUs", "N", readers.whole(0, 1024), field="resources.gpus"),
 )
-_IMAGE = (
-    Option("base-image", "image that runs the work in Docker and on Kubernetes", "IMAGE", field="image.base_image"),
-    Option("image-name", "repository[:tag] to build and push an image to", "IMAGE", field="image.image_name"),
+_BASE_IMAGE = Option(
+    "base-image",
+    "image that runs the work in Docker and on Kubernetes",
+    "IMAGE",
+    field="image.base_image",
+    needs="container images",
+)
+_IMAGE_NAME = Option(
+    "image-name",
+    "repository[:tag] to build and push an image to",
+    "IMAGE",
+    field="image.image_name",
+    needs="container images",
 )
 _REQUIREMENTS = Option(
     "requirements",
     "packages, as numpy,xgboost>=2 or a requirements file",
     "FILE|LIST",
     complete="file",
-    convert=requests.requirements,
+    convert=line_requests.requirements,
 )
 _ENV = Option(
     "env", "environment variable; NAME alone passes it on", "NAME=VALUE", readers.environment, many=True, convert=dict
@@ -74,21 +84,28 @@ _JOB = (
         readers.listed,
         True,
         complete="file",
-        convert=requests.paths,
+        convert=line_requests.paths,
     ),
     Option(
         "framework",
         "the model's library; guessed from the imports",
         "NAME",
         complete="framework",
-        convert=requests.framework,
+        convert=line_requests.framework,
     ),
     *_RESOURCES,
     Option("timeout", "stop it after this time: 90s, 5m, 2h", "TIME", readers.seconds),
     _ENV,
     Option("args", 'further command line of the script, as "--epochs 3"', "WORDS", readers.words, many=True),
-    Option("workers", "workers of a distributed training", "N", readers.whole(1, 10_000)),
-    *_IMAGE,
+    Option(
+        "workers",
+        "workers of a distributed training",
+        "N",
+        readers.whole(1, 10_000),
+        needs="distributed training",
+    ),
+    _BASE_IMAGE,
+    _IMAGE_NAME,
     Option(
         "model",
         "variable to save as the model when the script ends",
@@ -167,6 +184,7 @@ TUNE = Command(
             field="early_stopping_settings",
             convert=dict,
         ),
+        Option("tuner", "jobs, the target's own tuner, such as katib, or auto", "NAME", complete="tuner"),
         Option("seed", "seed of the algorithm", "N", readers.whole(0)),
         Option("resume", "continue the model's last study"),
         *_JOB,
@@ -192,7 +210,7 @@ DEPLOY = Command(
             "a model saved elsewhere: a URI or a folder",
             "URI",
             complete="file",
-            convert=requests.path_or_uri,
+            convert=line_requests.path_or_uri,
         ),
         Option("trust", "allow a model from elsewhere whose file can run code"),
         Option("protocol", "protocol of the address that is shown (v2)", "VERSION", choices=("v2", "v1")),
@@ -223,15 +241,22 @@ DEPLOY = Command(
         ),
         *_RESOURCES,
         Option("workers", "server processes of a replica (1)", "N", readers.whole(1, 1000)),
-        Option("autoscale", "target for requests in flight per replica (2)", "N", readers.whole(1)),
-        Option("min-replicas", "minimum number of replicas (1)", "N", readers.whole(0, 10_000)),
-        Option("max-replicas", "maximum number of replicas", "N", readers.whole(1, 10_000)),
-        Option("host", "address to listen on (127.0.0.1)", "ADDRESS"),
-        Option("port", "port to listen on (a free one)", "N", readers.whole(0, 65535)),
+        Option("autoscale", "target for requests in flight per replica (2)", "N", readers.whole(1), needs="replicas"),
+        Option("min-replicas", "minimum number of replicas (1)", "N", readers.whole(0, 10_000), needs="replicas"),
+        Option("max-replicas", "maximum number of replicas", "N", readers.whole(1, 10_000), needs="replicas"),
+        Option("host", "address to listen on (127.0.0.1)", "ADDRESS", needs="address to choose"),
+        Option(
+            "port",
+            "port to listen on (a free one)",
+            "N",
+            readers.whole(0, 65535),
+            needs="address to choose",
+        ),
         Option("token", "require a token on this machine too"),
         _ENV,
         Option("timeout", "time to wait until it is ready (5m)", "TIME", readers.seconds),
-        *_IMAGE,
+        _BASE_IMAGE,
+        _IMAGE_NAME._replace(needs="images of its own for servers"),
         *_WHERE,
         *_WAITING,
     ),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-_FIRST = re.compile(r"%kaptain_train\s+\S")
-_NO_CAPTURE = re.compile(r"(?:^|\s)(?:--file|--help|-h|\?)(?:[\s=]|$)")
+_FIRST = r"%kaptain_train\s+\S"
+_NO_CAPTURE = r"(?:^|\s)(?:--file|--help|-h|\?)(?:[\s=]|$)"
 
 
 def capture_own_cell(lines: list[str]) -> list[str]:
@@ -21,12 +21,12 @@ def capture_own_cell(lines: list[str]) -> list[str]:
         The lines; every line of code keeps its number.
     """
     start = next((i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), None)
-    if start is None or not _FIRST.match(lines[start]):
+    if start is None or not re.match(_FIRST, lines[start]):
         return lines
     end = start + 1
     while lines[end - 1].rstrip().endswith("\\") and end < len(lines):
         end += 1
     code = [line for line in lines[end:] if line.strip() and not line.lstrip().startswith("#")]
-    if not code or _NO_CAPTURE.search("".join(lines[start:end])):
+    if not code or re.search(_NO_CAPTURE, "".join(lines[start:end])):
         return lines
     return ["%" + lines[start], *lines[start + 1 : end], *lines[:start], *lines[end:]]

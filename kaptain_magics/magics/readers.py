@@ -7,9 +7,9 @@ import math
 import re
 from collections.abc import Callable
 
-_SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
+_SECONDS = r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?"
 _UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_MODEL = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)*")
+_MODEL = r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)*"
 
 
 def text(value: str) -> str:
@@ -49,7 +49,7 @@ def number(value: str) -> float:
 
 def seconds(value: str) -> float:
     """Read a duration: ``90``, ``90s``, ``5m``, ``2h``, ``1d``."""
-    match = _SECONDS.fullmatch(value)
+    match = re.fullmatch(_SECONDS, value)
     if match is None or not float(match[1]):
         raise ValueError("write seconds above 0, or 90s, 5m, 2h")
     return float(match[1]) * _UNITS[match[2]]
@@ -60,18 +60,25 @@ def model_id(value: str) -> str:
     from kaptain_magics.core.names import check_model_id
 
     check_model_id(value)
-    if not _MODEL.fullmatch(value):
+    if not re.fullmatch(_MODEL, value):
         raise ValueError("write letters, digits, '.', '_', '-' and '/', as in dev/mnist")
     return value
+
+
+def target_names() -> list[str]:
+    """Return the names of all targets: ours and those of installed distributions, which are looked up."""
+    from kaptain_magics.targets.base import target_names
+
+    return target_names()
 
 
 def target(value: str) -> str:
     """Read a target's name: one of ours, or of an installed distribution."""
     from kaptain_magics.core.names import did_you_mean
-    from kaptain_magics.targets.base import TARGETS, target_names
+    from kaptain_magics.targets.base import TARGETS
 
-    if value not in TARGETS and value not in (known := target_names()):  # ours need no look at what is installed
-        raise ValueError(did_you_mean(value, known) or "write one of " + ", ".join(known))
+    if value not in TARGETS and value not in (choices := target_names()):  # ours need no look at what is installed
+        raise ValueError(did_you_mean(value, choices) or "write one of " + ", ".join(choices))
     return value
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.errors import KaptainError
-from kaptain_magics.magics.errors import Interrupted, suggest, usage_error
 from kaptain_magics.magics.grammar import Arguments
+from kaptain_magics.magics.line_errors import Interrupted, suggest, usage_error
 
 if TYPE_CHECKING:
     from kaptain_magics.model import Plan, Run

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from kaptain_magics.magics.errors import usage_error
 from kaptain_magics.magics.grammar import Arguments
-from kaptain_magics.magics.requests import check_capture, read_fields
+from kaptain_magics.magics.line_errors import usage_error
+from kaptain_magics.magics.line_requests import check_capture, check_target, read_fields
 from kaptain_magics.magics.session import Session
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def train(session: Session, workspace: Workspace, arguments: Arguments, cell: st
     fields = read_fields(arguments, TrainingRequest)
     request = TrainingRequest(script=script, parameters=typed(script, texts), sent=sent, **fields)
     check_capture(script, request.capture)
+    check_target(workspace, arguments)
     plan = workspace.model(arguments.positionals["NAME"]).plan_training(request)
     run = session.carry_out(plan, arguments, workspace.settings.on_interrupt)
     if run is not None and not arguments.get("detach"):
@@ -75,9 +76,11 @@ def read_script(session: Session, arguments: Arguments, cell: str | None, sent: 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Return values of a dict as a line would spell them; NumPy's numbers become Python's."""
+    from kaptain_magics.core.domains import spelled_value
+
     texts = {}
     for name, value in values.items():
-        plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+        plain = spelled_value(value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value)
         if not isinstance(plain, (str, int, float, NoneType)):
             raise usage_error(f"{name} is of type {type(value).__name__}", "a hyperparameter is a number or a text")
         texts[name] = str(plain)

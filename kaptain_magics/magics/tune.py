@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.errors import NotFoundError
-from kaptain_magics.magics.errors import usage_error
 from kaptain_magics.magics.grammar import Arguments
+from kaptain_magics.magics.line_errors import usage_error
+from kaptain_magics.magics.line_requests import check_capture, check_target, read_fields
 from kaptain_magics.magics.options import CONTROL, TUNE
-from kaptain_magics.magics.requests import check_capture, read_fields
 from kaptain_magics.magics.session import Session
 from kaptain_magics.magics.train import read_script
 
@@ -48,7 +48,7 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
     if script is None:
         before = last_script(workspace, model_id)
         sent = session.values(before.capture.send, "--send") | sent
-    known: Script = script or before.script
+    searched: Script = script or before.script
     search = _search(session, arguments)
     last = None if domains and "objectives" in search else _last_study(workspace, model_id)
     inherited = []
@@ -60,13 +60,14 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         inherited += [f"--objective {','.join(last.objectives)}"]
         inherited += [f"--goal {last.goal:g}"] if last.goal is not None and search["goal"] == last.goal else []
     for name, domain in domains.items():
-        check_domain(known, name, domain)
+        check_domain(searched, name, domain)
     request = TuningRequest(
         job=TrainingRequest(script=script, sent=sent, **read_fields(arguments, TrainingRequest)),
-        domains={canonical(known, name): domain for name, domain in domains.items()},
+        domains={canonical(searched, name): domain for name, domain in domains.items()},
         **search,
     )
-    check_capture(known, request.job.capture)
+    check_capture(searched, request.job.capture)
+    check_target(workspace, arguments)
     plan = workspace.model(model_id).plan_tuning(request)
     if last is not None and inherited:
         plan.notes = (f"taken over from the last study, {last.name}: {', '.join(inherited)}", *plan.notes)
@@ -83,6 +84,7 @@ def _resumed(workspace: Workspace, model_id: str, arguments: Arguments, domains:
         changeable = ", ".join(f"--{o.name}" for o in TUNE.options if o.key in CHANGEABLE)
         what = f"--resume continues the study as it was, so {others[0]} cannot be given"
         raise usage_error(what, f"only {changeable} may change")
+    check_target(workspace, arguments)
     return plan_resumption(workspace, model_id, {n: v for n, v in arguments.options.items() if n in CHANGEABLE})
 
 
@@ -116,11 +118,11 @@ def _state(session: Session, objectives: list[str], name: str, direction: Direct
     from kaptain_magics.core.objectives import split_direction
 
     name, stated = split_direction(name)
-    known = dict(split_direction(text) for text in objectives)
-    if {stated, known.get(name)} - {None, direction}:
+    directions = dict(split_direction(text) for text in objectives)
+    if {stated, directions.get(name)} - {None, direction}:
         raise usage_error(f"{name} cannot be both minimized and maximized", "state one direction")
-    if name in known:
-        objectives[list(known).index(name)] = f"{name}:{direction}"
+    if name in directions:
+        objectives[list(directions).index(name)] = f"{name}:{direction}"
     elif isinstance(session.shell.user_ns.get(name), Mapping):
         raise usage_error(
             f"--{direction} {name}: is `{name}` a metric, or the dict of this notebook?",
@@ -147,7 +149,7 @@ def _domains(session: Session, arguments: Arguments, cell: str | None) -> dict[s
         DomainError: A value is not a domain.
     """
     from kaptain_magics.core.domains import Domain
-    from kaptain_magics.magics.domains import read_cell, read_domain
+    from kaptain_magics.magics.domain_texts import read_cell, read_domain
 
     domains = {name: read_domain(name, text) for name, text in arguments.values.items()}
     for name, value in session.items(arguments.bare, domains).items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kaptain_magics.magics.errors import usage_error
+from kaptain_magics.magics.line_errors import usage_error
 
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
 _ESCAPABLE = " \t'\"\\#()[]{}"

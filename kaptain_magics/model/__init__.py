@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kaptain_magics.core.sdk import check_sdk
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.contract.model import Model
+    from kaptain_magics.model.contract.sdk_model import Model
     from kaptain_magics.model.endpoint import Endpoint
     from kaptain_magics.model.meta import ModelMeta
     from kaptain_magics.model.plan import Plan
@@ -20,7 +20,7 @@ _PLACES = {
     "Deployment": "runs",
     "DeploymentRequest": "requests",
     "Endpoint": "endpoint",
-    "Model": "contract.model",
+    "Model": "contract.sdk_model",
     "ModelMeta": "meta",
     "Plan": "plan",
     "Run": "runs",

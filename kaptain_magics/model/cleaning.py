@@ -16,7 +16,7 @@ from kaptain_magics.targets.base import Cleanable, ListensHere, ServingTarget
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
-_CARRIED = ("work.tar.gz", "fetched.pkl")  # ends of the names of temporary objects beside a model
+_TEMPORARY = ("work.tar.gz", "fetched.pkl")  # ends of the names of temporary objects beside a model
 _STARTING = 5.0  # seconds until the supervisor that puts a killed study in order is at work
 _TIDYING = 60.0  # seconds that it may take
 
@@ -50,13 +50,13 @@ def clean(context: Context, force: bool) -> list[str]:
 
 def _leftovers(context: Context) -> Iterator[_Leftover]:
     """Yield all leftovers; where one place cannot be looked into, the others still are."""
-    places = (
+    sources = (
         ("folders", _folders),
         ("endpoints' folders", _unlisted),
         ("objects", _objects),
         ("temporary objects", _carried),
     )
-    for what, look in places:
+    for what, look in sources:
         leftovers = look(context)
         while True:
             try:
@@ -70,16 +70,16 @@ def _leftovers(context: Context) -> Iterator[_Leftover]:
 
 def _settle(context: Context) -> None:
     """Wait until killed studies are put in order: the best model is kept before anything of theirs is removed."""
-    from kaptain_magics.supervisor.tune import TIDIED
+    from kaptain_magics.supervisor.study_run import TIDIED
 
     unfinished = (RunState.FAILED, RunState.STOPPED)
     studies = [s.record.run_id for s in context.runs() if s.record.kind is RunKind.TUNE and s.state in unfinished]
     # A study: no supervisor yet (5 s at most) -> supervisor at work (60 s at most) -> tidied, or given up.
     for folder in map(context.folder, studies):
-        begun, worked = time.monotonic(), False
+        started, worked = time.monotonic(), False
         while not (folder.path / TIDIED).exists():
             working = folder.lock.held_by_other()
-            if (worked and not working) or time.monotonic() - begun > (_TIDYING if working else _STARTING):
+            if (worked and not working) or time.monotonic() - started > (_TIDYING if working else _STARTING):
                 break  # it cannot be done now; ``context.runs()`` begins it again
             worked = working
             time.sleep(0.02)
@@ -102,14 +102,14 @@ def _folders(context: Context) -> Iterator[_Leftover]:
 def _unlisted(context: Context) -> Iterator[_Leftover]:
     """Endpoints of this machine whose deployment was killed when they served already and were not listed yet."""
     specs = [s.record.endpoint for s in context.runs() if not s.state.terminal]
-    known = {e.name for e in context.registry.endpoints()} | {spec.name for spec in specs if spec is not None}
+    in_use = {e.name for e in context.registry.endpoints()} | {spec.name for spec in specs if spec is not None}
     for target_name in _target_names(context):
         target = None
         with contextlib.suppress(KaptainError):  # ``clean`` says so itself
             target = context.target(target_name)
         if isinstance(target, ListensHere) and isinstance(target, ServingTarget):
             for name in target.stored_endpoints():
-                if name not in known:
+                if name not in in_use:
                     text = f"endpoint {name}, whose deployment was killed"
                     yield _Leftover(text, lambda t=target, n=name: t.undeploy(n))
 
@@ -127,13 +127,13 @@ def _objects(context: Context) -> Iterator[_Leftover]:
         record = summary.record
         if not summary.state.terminal:
             continue
-        place = ""
+        folder = ""
         if record.kind is RunKind.TUNE:
-            place = f"{base}/{record.model_id}/trials/{record.name}"
+            folder = f"{base}/{record.model_id}/trials/{record.name}"
         elif record.kind is RunKind.DEPLOY and record.endpoint is not None:
-            place = f"{base}/{record.model_id}/deploy/{record.endpoint.revision}"
-        if place and place not in deployed and _is_id(record.model_id) and any(True for _ in store.list(place)):
-            yield _Leftover(f"objects under {place}", lambda p=place: store.delete(p))  # type: ignore[misc]
+            folder = f"{base}/{record.model_id}/deploy/{record.endpoint.revision}"
+        if folder and folder not in deployed and _is_id(record.model_id) and any(True for _ in store.list(folder)):
+            yield _Leftover(f"objects under {folder}", lambda p=folder: store.delete(p))  # type: ignore[misc]
 
 
 def _is_id(model_id: str) -> bool:
@@ -150,9 +150,9 @@ def _carried(context: Context) -> Iterator[_Leftover]:
     jobs = [s.record.job for s in context.runs() if s.state.terminal]
     named = [job for job in jobs if job is not None and _is_id(job.model_id)]
     models = {job.upload_uri.rstrip("/") for job in named if job.upload_uri.startswith(f"{base}/")}
-    for place in sorted({model.rpartition("/")[0] for model in models}):
-        for entry in store.list(place):
+    for folder in sorted({model.rpartition("/")[0] for model in models}):
+        for entry in store.list(folder):
             name, _, end = entry.path.partition(".")
-            if f"{place}/{name}" in models and end in _CARRIED:
-                uri = f"{place}/{entry.path}"
+            if f"{folder}/{name}" in models and end in _TEMPORARY:
+                uri = f"{folder}/{entry.path}"
                 yield _Leftover(f"object {uri}", lambda u=uri: store.delete(u))  # type: ignore[misc]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kaptain_magics.config import Settings
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import StateError
-from kaptain_magics.files import close_to_others
+from kaptain_magics.files import make_private
 from kaptain_magics.state import Registry, RunFolder, RunStore, RunSummary
 from kaptain_magics.targets.base import ServingTarget, Target, open_target
 from kaptain_magics.targets.environment import storage_environment, target_config
@@ -30,7 +30,7 @@ class Context:
         self.settings = settings or Settings.load()
         self.secrets = dict(secrets or {})
         for folder in (self.settings.home, self.settings.cache):
-            close_to_others(Path(folder))
+            make_private(Path(folder))
         self.store = RunStore(Path(self.settings.home))
         self.registry = Registry(Path(self.settings.home))
 
@@ -64,8 +64,8 @@ class Context:
         return rows
 
     def _finish_dead(self, folder: RunFolder) -> None:
-        from kaptain_magics.supervisor.start import start
-        from kaptain_magics.supervisor.tune import TIDIED
+        from kaptain_magics.supervisor.start_supervisor import start
+        from kaptain_magics.supervisor.study_run import TIDIED
 
         if not (folder.path / TIDIED).exists() and folder.lock.acquire():
             start(folder, self.secrets, self.settings.warm)

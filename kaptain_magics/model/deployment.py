@@ -11,7 +11,7 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.model.plan import DeploymentPlan
 from kaptain_magics.model.replacing import blocks_deployment, check_token, listening_address, running_endpoint
 from kaptain_magics.model.requests import DeploymentRequest, literal_values, passed_on_names, without_secrets
-from kaptain_magics.model.revisions import choose_revision, training_requirements
+from kaptain_magics.model.revisions import check_servable, choose_revision, training_requirements
 from kaptain_magics.targets.endpoint_store import check_canary
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def plan_deployment(context: Context, model_id: str, request: DeploymentRequest)
     if request.canary_percent is not None:
         check_canary(request.canary_percent)
     choice = choose_revision(context, model_id, request.model_uri, request.revision, canary, request.trust)
+    check_servable(context, model_id, choice.revision)
     running = running_endpoint(context, model_id)
     if running is not None and not request.replace and not canary and blocks_deployment(context, name):
         hint = "add --replace (replace=True) to swap it without a refused request"

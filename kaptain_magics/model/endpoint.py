@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 _ELSEWHERE = (401, 403, 404, 502, 503, 504)  # statuses of an address whose endpoint moved, has a new token or is gone
 
 
-class _Known(NamedTuple):
+class _CachedStatus(NamedTuple):
     """An endpoint when it was ready last.
 
     Attributes:
@@ -35,7 +35,7 @@ class _Known(NamedTuple):
 
 
 # By state folder, target and name, for all objects: ``model.predict`` and ``%kaptain predict`` make one each time.
-_known: dict[tuple[str, str, str], _Known] = {}
+_cache: dict[tuple[str, str, str], _CachedStatus] = {}
 
 
 class Endpoint:
@@ -88,33 +88,33 @@ class Endpoint:
 
     def _ask(self, send: Callable[[str, dict[str, str]], _T]) -> _T:
         """Send a request to the address that is known; where that fails, once more to the one that holds now."""
-        known = self._known_address()
-        if known is None:
+        cached = self._cached_address()
+        if cached is None:
             return send(*self._address())
         try:
-            return send(*known)
+            return send(*cached)
         except ServingError as error:
             if isinstance(error, InferenceError) and error.status not in _ELSEWHERE:
                 raise
             now = self._address()  # an endpoint that is gone or failed says here why
             reached = isinstance(error, InferenceError) or isinstance(error.__cause__, TimeoutError)
-            if now == known and reached:  # it refuses, or it is slow: the same again would not help
+            if now == cached and reached:  # it refuses, or it is slow: the same again would not help
                 raise
             return send(*now)
 
-    def _known_address(self) -> tuple[str, dict[str, str]] | None:
+    def _cached_address(self) -> tuple[str, dict[str, str]] | None:
         """Return the address that was looked up last, if the endpoint was not deployed again since."""
-        known = _known.get(self._key)
+        cached = _cache.get(self._key)
         version = self._context.registry.endpoint_version(self.name)
-        if known is None or known.version != version or known.settings != self._context.settings:
+        if cached is None or cached.version != version or cached.settings != self._context.settings:
             return None
-        return known.status.url, known.status.headers
+        return cached.status.url, cached.status.headers
 
     def _address(self) -> tuple[str, dict[str, str]]:
         """Look the address up, and forget what was learned of the model that was there."""
         from kaptain_magics.serving.client.predict import forget
 
-        _known.pop(self._key, None)
+        _cache.pop(self._key, None)
         version = self._context.registry.endpoint_version(self.name)  # before the status, which may be newer
         status = self.status()
         if status.state is not EndpointState.READY:
@@ -122,7 +122,7 @@ class Endpoint:
             hint = status.hint or f"deploy it again: %kaptain_deploy {status.model_id} --replace"
             raise ServingError(f"endpoint {self.name} is {status.state}{why}", hint)
         forget(status.url)
-        _known[self._key] = _Known(version, self._context.settings, status)
+        _cache[self._key] = _CachedStatus(version, self._context.settings, status)
         return status.url, status.headers
 
     @property
@@ -169,7 +169,7 @@ class Endpoint:
 
     def _set_traffic(self, percent: int) -> None:
         self._target.set_traffic(self.name, percent)
-        _known.pop(self._key, None)  # another model may answer
+        _cache.pop(self._key, None)  # another model may answer
 
     def undeploy(self) -> bool:
         """Remove the endpoint and its canary; one that was removed by other means is forgotten, with what it left.

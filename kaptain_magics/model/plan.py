@@ -9,15 +9,18 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import msgspec
+
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.objectives import describe_objectives
-from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
+from kaptain_magics.core.specs import ClusterOptions, EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.files import write_whole
 from kaptain_magics.model.runs import Deployment, Run, Study, TrainingRun, open_run
 from kaptain_magics.state import RunRecord
 from kaptain_magics.targets.base import GpuTarget
+from kaptain_magics.targets.features import Feature, has_feature
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -66,7 +69,7 @@ class Plan(Generic[_H]):
         Raises:
             KaptainError: It cannot be started; nothing is left behind.
         """
-        from kaptain_magics.supervisor.start import start
+        from kaptain_magics.supervisor.start_supervisor import start
 
         pickled = _pickled(self._sent)
         self._check_gpus()
@@ -83,7 +86,20 @@ class Plan(Generic[_H]):
         return open_run(folder, self._context)  # type: ignore[return-value]
 
     def _noted(self) -> tuple[Noted, ...]:
-        return tuple(Noted(text=note) if isinstance(note, str) else note for note in self.notes)
+        notes = [Noted(text=note) if isinstance(note, str) else note for note in self.notes]
+        return (*notes, *self._ignored())
+
+    def _ignored(self) -> list[Noted]:
+        """Return a note where options of clusters are given for a target without one: a line has none of these."""
+        cluster = (self.spec.job if isinstance(self.spec, StudySpec) else self.spec).cluster
+        given = [
+            name for name, value in msgspec.structs.asdict(ClusterOptions()).items() if getattr(cluster, name) != value
+        ]
+        target = self._context.target() if given else None
+        if target is None or has_feature(target, Feature.CLUSTER):
+            return []
+        text = f"the {target.name} target has no cluster: {', '.join(given)} ignored"
+        return [Noted(text=text, warning=True, hint="run it on a cluster, or leave the option out")]
 
     def _record(self) -> RunRecord:
         spec = self.spec

@@ -15,7 +15,7 @@ from kaptain_magics.core.specs import EndpointOptions, EndpointSpec, ImageSpec
 from kaptain_magics.core.states import EndpointState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.model.requests import variables_of
-from kaptain_magics.model.revisions import known_revisions, training_requirements
+from kaptain_magics.model.revisions import list_revisions, training_requirements
 from kaptain_magics.model.spelling import spelled
 from kaptain_magics.targets.base import ListensHere
 
@@ -114,7 +114,7 @@ def keep_options(context: Context, model_id: str, given: Mapping[str, Any]) -> t
 
 
 def _worth_keeping(context: Context, model_id: str, running: EndpointSpec) -> Iterator[tuple[str, Any]]:
-    """Yield the options of an endpoint that somebody named, by the fields of a request."""
+    """Yield the options of an endpoint that were named in its line, by the fields of a request."""
     plain = EndpointOptions()
     for name in EndpointOptions.__struct_fields__:
         value = getattr(running, name)
@@ -141,10 +141,10 @@ def _merged(named: Resources, running: Resources) -> tuple[Resources, list[str]]
 
 
 def _trained_with(context: Context, model_id: str) -> list[tuple[str, ...]]:
-    """Return the requirements that the served revisions were trained with: nobody named them for the endpoint."""
+    """Return the requirements that the served revisions were trained with, where the endpoint's line named none."""
     try:
         sources = context.registry.endpoint(endpoint_name(model_id)).sources.values()
     except NotFoundError:
         return []
-    served = [revision for revision in known_revisions(context, model_id) if revision.uri in sources]
+    served = [revision for revision in list_revisions(context, model_id) if revision.uri in sources]
     return [training_requirements(context, revision) for revision in served]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from kaptain_magics.core.events import Noted, StateChanged
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.states import Direction, RunKind, RunState
 from kaptain_magics.errors import KaptainError, ModelError, NotFoundError, ServingError, StateError
+from kaptain_magics.runtime.savers.base import DESCRIPTION_FILE, UNSERVABLE
 from kaptain_magics.state import Revision, RunRecord
 
 if TYPE_CHECKING:
@@ -49,24 +51,24 @@ def choose_revision(
         ModelError: The model was never trained, or the id names no revision or several.
         ServingError: Nothing complete is saved at the URI, or it is another's and may run code.
     """
-    known = known_revisions(context, model_id)
+    revisions = list_revisions(context, model_id)
     if model_uri and revision:
         raise ModelError("a revision and a model's URI exclude each other", "name one of them")
     if model_uri:
-        return _at_uri(context, model_uri, known, trust)
+        return _at_uri(context, model_uri, revisions, trust)
     if revision:
-        named = find_revision(model_id, known, revision)
+        named = find_revision(model_id, revisions, revision)
         return Choice(named, (Noted(text=f"deploying {_described(named)}, as named"),))
-    if not known:
+    if not revisions:
         raise ModelError(
             f"{model_id} has no saved model",
             f"train it and save the model: %%kaptain_train {model_id} --model VARIABLE; or name --model-uri",
         )
-    chosen, note = (known[-1], _newest(known)) if newest else _best(context, known)
-    return Choice(chosen, (*_later_runs(context, model_id, chosen, known), note))
+    chosen, note = (revisions[-1], _newest(revisions)) if newest else _best(context, revisions)
+    return Choice(chosen, (*_later_runs(context, model_id, chosen, revisions), note))
 
 
-def known_revisions(context: Context, model_id: str) -> tuple[Revision, ...]:
+def list_revisions(context: Context, model_id: str) -> tuple[Revision, ...]:
     """Return a model's revisions, the newest last; none of a model that is not known."""
     try:
         return context.registry.model(model_id).revisions
@@ -74,18 +76,18 @@ def known_revisions(context: Context, model_id: str) -> tuple[Revision, ...]:
         return ()
 
 
-def find_revision(model_id: str, known: Sequence[Revision], prefix: str) -> Revision:
+def find_revision(model_id: str, revisions: Sequence[Revision], prefix: str) -> Revision:
     """Return the revision that an id or its beginning names.
 
     Raises:
         ModelError: It names none, or several; the hint lists what there is.
     """
-    matching = [r for r in known if r.revision.startswith(prefix.lower())]
+    matching = [r for r in revisions if r.revision.startswith(prefix.lower())]
     if len(matching) == 1:
         return matching[0]
-    if not known:
+    if not revisions:
         raise ModelError(f"{model_id} has no saved model", f"train it first: %%kaptain_train {model_id}")
-    listed = "\n".join(f"  {_described(r)}" for r in reversed(matching or known))
+    listed = "\n".join(f"  {_described(r)}" for r in reversed(matching or revisions))
     what = f"{len(matching)} revisions begin with" if matching else "there is no revision"
     raise ModelError(f"{what} {prefix!r} of {model_id}", f"available, the newest first:\n{listed}")
 
@@ -100,17 +102,36 @@ def training_requirements(context: Context, revision: Revision) -> tuple[str, ..
     return ()
 
 
+def check_servable(context: Context, model_id: str, revision: Revision) -> None:
+    """Refuse a revision that was only kept, with the reason that is written down beside it.
+
+    Raises:
+        ModelError: It is such a one.
+    """
+    if revision.format != UNSERVABLE:
+        return
+    try:
+        described = json.loads(context.objects().read(f"{revision.uri}/{DESCRIPTION_FILE}"))["details"]
+    except (KaptainError, ValueError, KeyError):
+        described = {}
+    why, hint = str(described.get("why", "its run says why")), str(described.get("hint", ""))
+    before = [r for r in list_revisions(context, model_id) if r.format != UNSERVABLE and r.created < revision.created]
+    if before:
+        hint = f"{hint}; or deploy the one before with --revision {before[-1].revision[:SHOWN]}".removeprefix("; or ")
+    raise ModelError(f"{_short(revision)} of {model_id} was kept, but cannot be served: {why}", hint)
+
+
 # ---- the best, or the newest ------------------------------------------------------------------------------------
 
 
-def _best(context: Context, known: Sequence[Revision]) -> tuple[Revision, Noted]:
+def _best(context: Context, revisions: Sequence[Revision]) -> tuple[Revision, Noted]:
     """Return the better of the newest tuned and the newest trained revision by the study's objective."""
-    newest = known[-1]
-    tuned = next((r for r in reversed(known) if r.stage == "tuned"), None)
-    trained = next((r for r in reversed(known) if r.stage == "trained"), None)
+    newest = revisions[-1]
+    tuned = next((r for r in reversed(revisions) if r.stage == "tuned"), None)
+    trained = next((r for r in reversed(revisions) if r.stage == "trained"), None)
     metric, direction = _objective(context, tuned)
     if tuned is None or trained is None or not metric:
-        return newest, _newest(known)
+        return newest, _newest(revisions)
     other = trained if newest is tuned else tuned
     value, other_value = _value(newest, metric), _value(other, metric)
     if value is None or other_value is None:
@@ -136,9 +157,9 @@ def _objective(context: Context, tuned: Revision | None) -> tuple[str, Direction
     return (tuned.objective, tuned.direction) if tuned is not None else ("", Direction.MAXIMIZE)
 
 
-def _newest(known: Sequence[Revision]) -> Noted:
-    of = f", the newest of {len(known)} revisions" if len(known) > 1 else ""
-    return Noted(text=f"deploying {_described(known[-1])}{of}")
+def _newest(revisions: Sequence[Revision]) -> Noted:
+    of = f", the newest of {len(revisions)} revisions" if len(revisions) > 1 else ""
+    return Noted(text=f"deploying {_described(revisions[-1])}{of}")
 
 
 def _value(revision: Revision, metric: str) -> float | None:
@@ -160,9 +181,9 @@ def _described(revision: Revision, metric: str = "") -> str:
 # ---- runs that left nothing to deploy ----------------------------------------------------------------------------
 
 
-def _later_runs(context: Context, model_id: str, chosen: Revision, known: Sequence[Revision]) -> Iterator[Noted]:
+def _later_runs(context: Context, model_id: str, chosen: Revision, revisions: Sequence[Revision]) -> Iterator[Noted]:
     """Yield a warning where the model's last run left no model, or not its best one, or still goes on."""
-    saved = {revision.run_id for revision in known}
+    saved = {revision.run_id for revision in revisions}
     for folder in context.store.folders():
         try:
             record = folder.record
@@ -196,11 +217,11 @@ def _warning(record: RunRecord, last: StateChanged, saved: bool, chosen: Revisio
 # ---- a saved model elsewhere -------------------------------------------------------------------------------------
 
 
-def _at_uri(context: Context, model_uri: str, known: Sequence[Revision], trust: bool) -> Choice:
+def _at_uri(context: Context, model_uri: str, revisions: Sequence[Revision], trust: bool) -> Choice:
     uri = model_uri.rstrip("/")
     if "://" not in uri:
         uri = _absolute(uri).as_uri()
-    for revision in known:
+    for revision in revisions:
         if revision.uri == uri:
             return Choice(revision, (Noted(text=f"deploying {_described(revision)}, as named"),))
     try:
@@ -220,6 +241,7 @@ def _at_uri(context: Context, model_uri: str, known: Sequence[Revision], trust: 
         run_id="",
         created=0.0,
         framework=manifest.framework,
+        format=manifest.format,
         files=manifest.files,
         size=manifest.size,
     )
@@ -229,13 +251,13 @@ def _at_uri(context: Context, model_uri: str, known: Sequence[Revision], trust: 
 def _is_own(context: Context, uri: str) -> bool:
     """Whether a saved model was made here: a revision of any model, a deployed copy, or below the state folder."""
     registry = context.registry
-    known = {revision.uri for model in registry.models() for revision in model.revisions}
-    known |= {endpoint.spec.artifact_uri for endpoint in registry.endpoints()}
-    return uri in known or uri.startswith(Path(context.settings.home).as_uri() + "/")
+    revisions = {revision.uri for model in registry.models() for revision in model.revisions}
+    revisions |= {endpoint.spec.artifact_uri for endpoint in registry.endpoints()}
+    return uri in revisions or uri.startswith(Path(context.settings.home).as_uri() + "/")
 
 
 def _absolute(path: str) -> Path:
     try:
         return Path(path).expanduser().resolve()
-    except RuntimeError as error:  # ~somebody who does not exist
+    except RuntimeError as error:  # `~name` of a user who does not exist
         raise ServingError(f"{path}: {error}", "write the whole path") from error

@@ -8,6 +8,7 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,8 +33,8 @@ from kaptain_magics.tracking.ending import follow_tracking
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
-_STOP_PATIENCE = 60.0  # seconds for a supervisor to end its work, before it is ended
-_LAST_PATIENCE = 10.0  # seconds for its process to end once it is killed
+_STOP_TIMEOUT = 60.0  # seconds for a supervisor to end its work, before it is ended
+_KILL_TIMEOUT = 10.0  # seconds for its process to end once it is killed
 
 
 class Run:
@@ -132,6 +133,10 @@ class Run:
         self._catch_up()
         return self._artifact_uri
 
+    def path_of(self, file: str) -> Path:
+        """Return where a file of the run, which an event names, is on this machine."""
+        return self.folder.path / file
+
     def log(self, lines: int | None = None) -> str:
         """Return the job's log.
 
@@ -146,7 +151,7 @@ class Run:
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
         """Yield the run's events from number ``after`` until its end; ``None`` every ``tick`` seconds without one.
 
-        Where a tracker is told of the run, this ends when that is done.
+        Where the run is reported to a tracker, this ends when that is done.
         """
         yield from self.folder.follow(after, tick)
         yield from follow_tracking(self.folder, tick)
@@ -178,7 +183,7 @@ class Run:
             StateError: It does not end.
         """
         # running -> SIGTERM sent (60 s at most) -> ended by its supervisor, or killed (10 s at most) and settled here
-        until = time.monotonic() + _STOP_PATIENCE
+        until = time.monotonic() + _STOP_TIMEOUT
         signalled = False
         while not self.state.terminal:
             if not signalled:
@@ -201,12 +206,12 @@ class Run:
     def _end_by_force(self) -> None:
         """Kill a supervisor that does not answer, and end what it leaves."""
         self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-        until = time.monotonic() + _LAST_PATIENCE
+        until = time.monotonic() + _KILL_TIMEOUT
         while self.folder.lock.held_by_other():
             if time.monotonic() > until:
                 raise StateError(f"run {self.run_id} could not be stopped", "%kaptain doctor checks the target")
             time.sleep(0.02)
-        reason = f"stopped; its supervisor did not answer for {_STOP_PATIENCE:g} s and was killed"
+        reason = f"stopped; its supervisor did not answer for {_STOP_TIMEOUT:g} s and was killed"
         self.folder.settle(StateChanged(state=RunState.STOPPED, reason=reason))
         target = self._context.target(self.target)
         if isinstance(target, RunEnder):

@@ -16,9 +16,9 @@ from kaptain_magics.core.objectives import later_directions, read_objectives
 from kaptain_magics.core.specs import JobSpec, StudyOptions, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import NotFoundError, StateError
-from kaptain_magics.model.inherited import inherit
 from kaptain_magics.model.plan import StudyPlan
 from kaptain_magics.model.runs import Study, open_run
+from kaptain_magics.model.study_defaults import inherit
 from kaptain_magics.model.training import build_job
 from kaptain_magics.targets.base import present
 
@@ -38,12 +38,17 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
         KaptainError: Domains, objectives, counts, the algorithm or an option of the job cannot be used.
         NotFoundError: There is no script.
     """
+    from kaptain_magics.script import remarks, whole_name
     from kaptain_magics.tuning.checks import fit_grid
 
-    notes: list[Noted] = []
     job = request.job
-    if job.script is None:
-        before = last_script(context, model.id)
+    before = last_script(context, model.id) if job.script is None else None
+    script = before.script if before is not None else job.script
+    assert script is not None
+    names = {name: whole_name(script, name) for name in request.domains}
+    request = msgspec.structs.replace(request, domains={names[n]: domain for n, domain in request.domains.items()})
+    notes = [Noted(text=line) for line in script.dropped if before is None]
+    if before is not None:
         taken, lines = _inherited_values(context, before, {*request.domains, *job.parameters})
         sent = job.sent or sent_values(context, before)
         job, notes = inherit(job, before)
@@ -51,6 +56,7 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
         notes += [Noted(text=line) for line in lines]
     request = msgspec.structs.replace(request, job=job)
     spec, fitted = fit_grid(build_study(context, model, request))
+    notes += [Noted(text=line) for line in remarks(script, [*spec.domains, *spec.job.parameters])]
     return StudyPlan(context, spec, job.sent, model.info, [*notes, *fitted])
 
 
@@ -62,8 +68,8 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
     Raises:
         KaptainError: Domains, objectives, counts or the algorithm cannot be used.
     """
-    from kaptain_magics.core.algorithms import Algorithm
-    from kaptain_magics.targets.base import expected_tuner
+    from kaptain_magics.core.algorithm_names import Algorithm
+    from kaptain_magics.targets.study_runners import runner_of
     from kaptain_magics.tuning.checks import check_study
 
     given = msgspec.structs.replace(
@@ -71,10 +77,12 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
     )
     job = build_job(context, model, given, "tune")
     objectives = read_objectives(request.objectives, request.direction)
+    runner = runner_of(context.target())
     options = {name: getattr(request, name) for name in StudyOptions.__struct_fields__}
     options |= {
         "parallel": min(request.parallel, request.trials),
         "algorithm": Algorithm.of(request.algorithm).value,
+        "tuner": request.tuner or (context.settings.cluster_tuner if runner is not None else ""),
     }
     spec = StudySpec(
         **options,
@@ -94,7 +102,7 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
         directions=dict(later_directions(objectives)),
         timeout=job.timeout,
     )
-    check_study(spec, expected_tuner(context.target()))
+    check_study(spec, runner)
     return spec
 
 

@@ -14,7 +14,7 @@ from kaptain_magics.state import ModelRecord
 from kaptain_magics.targets.base import Check, EndpointStatus
 
 if TYPE_CHECKING:
-    from kaptain_magics.model.contract.model import Model
+    from kaptain_magics.model.contract.sdk_model import Model
 
 
 class Workspace(Context):
@@ -27,7 +27,7 @@ class Workspace(Context):
 
     def model(self, model_id: str, **properties: Any) -> Model:
         """Return a model; see ``Model`` for its properties."""
-        from kaptain_magics.model.contract.model import Model
+        from kaptain_magics.model.contract.sdk_model import Model
 
         return Model(id=model_id, workspace=self, **properties)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
-_SHARE, _MOST = 0.1, 1 << 30  # of the memory, and bytes at most, that idle workers leave free
+_SHARE, _MOST_BYTES = 0.1, 1 << 30  # of the memory, and bytes at most, that idle workers leave free
 _CONTROLLERS = {  # of control groups, version 2 and 1: folder, limit, use, and the cache in it that can be dropped
     "": ("", "memory.max", "memory.current", "inactive_file"),
     "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -35,7 +35,7 @@ def shortage(reserve: float | None, needed: int = 0, root: Path = Path("/")) -> 
     if not sizes or reserve == 0:
         return ""
     available, total = min(free for free, _ in sizes), min(whole for _, whole in sizes)
-    floor = min(total * _SHARE, _MOST) if reserve is None else reserve
+    floor = min(total * _SHARE, _MOST_BYTES) if reserve is None else reserve
     if available >= max(floor, needed):
         return ""
     return f"only {available / 1e9:.1f} of {total / 1e9:.1f} GB of memory was available"

@@ -18,7 +18,7 @@ from kaptain_magics.errors import ConfigError, KaptainError, TargetError
 from kaptain_magics.files import Lock
 from kaptain_magics.processes.environment_mark import NO_MARK
 from kaptain_magics.processes.idle_workers import make_room, retire
-from kaptain_magics.processes.inherited import inherited
+from kaptain_magics.processes.process_attributes import inherited
 from kaptain_magics.processes.protocol import SLICE, Cancelled, StartCancelledError, connect, readable, worker_folder
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
 
@@ -50,14 +50,14 @@ class WarmWorker:
         later: Sequence[str] = (),
     ) -> None:
         self._preload, self._env, self._python, self._later = preload, env, python, later
-        self.usable = CAN_FORK and not _wants_cuda(preload)
+        self.usable = CAN_FORK and not _needs_cuda(preload)
         self._path: Path | None = None
         self._idle = _number("KAPTAIN_WARM_IDLE", _IDLE)
         self._reserve = _number(_RESERVE, None)
         self._notes: list[str] = []
 
     def take_notes(self) -> list[str]:
-        """Return, once, what a person may want to know about starts of this worker."""
+        """Return, once, the notes for the user about starts of this worker."""
         notes, self._notes = self._notes, []
         return notes
 
@@ -133,7 +133,7 @@ def _number(variable: str, default: float | None) -> Any:
         raise ConfigError(f"{variable}={text!r} is not a number", f"set {variable} to a number, or unset it") from None
 
 
-def _wants_cuda(preload: Sequence[str]) -> bool:
+def _needs_cuda(preload: Sequence[str]) -> bool:
     roots = {word.partition(".")[0] for statement in preload for word in statement.split()[1:2]}
     return any(module in roots for module in _CUDA) and Path("/dev/nvidiactl").exists()
 
@@ -167,7 +167,7 @@ def spawn_zygote(
             child.kill()
             raise
         finally:
-            child.wait()  # the worker goes on as a grandchild: nobody here has to wait for its end
+            child.wait()  # the worker goes on as a grandchild that init reaps
         return int(os.read(ready, 64) or 0)
     finally:
         os.close(ready)

@@ -1,4 +1,4 @@
-"""The channel from a job to whoever follows it: one JSON object a line, appended whole.
+"""The channel from a job to the process that follows it: one JSON object a line, appended whole.
 
 ``KAPTAIN_CHANNEL`` says where it leads: ``file:<path>``, or ``stdout`` for lines that start with ``::kaptain::``.
 Without it the script runs outside a job: then metrics are only logged.
@@ -16,8 +16,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kaptain_magics.runtime.errors import JobError, MetricError
-from kaptain_magics.runtime.text import shorten
+from kaptain_magics.runtime.job_errors import JobError, MetricError
+from kaptain_magics.runtime.text_values import shorten
 
 MARK = "::kaptain::"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f=]")
@@ -26,7 +26,7 @@ _opening = threading.Lock()
 
 
 def emit(fact: Mapping[str, Any]) -> bool:
-    """Send one fact to whoever follows the job.
+    """Send one fact to the process that follows the job.
 
     Args:
         fact: A JSON object with a ``kind``; it gets the ``time`` when it has none.
@@ -35,6 +35,14 @@ def emit(fact: Mapping[str, Any]) -> bool:
         Whether there is a channel.
     """
     return _send([fact])
+
+
+def say(text: str, hint: str = "", *, warning: bool = False) -> None:
+    """Tell whoever follows the job one line; outside a job it is printed."""
+    if emit({"kind": "note", "text": text, "hint": hint, "warning": warning}):
+        return
+    line = f"{text}. {hint}".rstrip(". ")
+    (sys.stderr if warning else sys.stdout).write(f"kaptain: {line}\n")
 
 
 def log_metrics(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> None:
@@ -110,8 +118,8 @@ def _print(facts: Sequence[Mapping[str, Any]], lines: list[str]) -> None:
 
 def _descriptor(channel: str) -> int:
     global _opened
-    known, descriptor = _opened
-    if known == channel:
+    opened_path, descriptor = _opened
+    if opened_path == channel:
         return descriptor
     with _opening:
         if _opened[0] != channel:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from kaptain_magics.runtime.errors import DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.folders import private_folder
+from kaptain_magics.runtime.job_errors import DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.location import Location
 
 PART = ".kaptain-part-"  # name of a file that is still being written
@@ -54,19 +54,19 @@ class DirectoryTransfer:
                 return None
         return None if stat.S_ISDIR(status.st_mode) else Entry(target.path.name, status.st_size, status.st_mtime)
 
-    def send(self, source: Path, target: Location, _known: Entry | None = None) -> str:
+    def send(self, source: Path, target: Location, _existing: Entry | None = None) -> str:
         """Copy a file to ``target`` and return its sha256 (hex)."""
         return _copy(source, target.path)
 
-    def send_all(self, files: Mapping[str, Path], folder: Location, _known: Mapping[str, Entry]) -> dict[str, str]:
+    def send_all(self, files: Mapping[str, Path], folder: Location, _existing: Mapping[str, Entry]) -> dict[str, str]:
         """Copy files into a folder; returns their sha256 by name."""
         return {name: self.send(source, folder / name) for name, source in files.items()}
 
-    def fetch(self, source: Location, target: Path, _known: Entry | None = None) -> str:
+    def fetch(self, source: Location, target: Path, _entry: Entry | None = None) -> str:
         """Copy an object to a file and return its sha256 (hex)."""
         return _copy(_stored(source), target)
 
-    def fetch_all(self, names: Mapping[str, Path], folder: Location, _known: Mapping[str, Entry]) -> dict[str, str]:
+    def fetch_all(self, names: Mapping[str, Path], folder: Location, _entries: Mapping[str, Entry]) -> dict[str, str]:
         """Copy objects of a folder to files; returns their sha256 by name."""
         return {name: self.fetch(folder / name, target) for name, target in names.items()}
 

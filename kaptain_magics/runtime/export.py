@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kaptain_magics.runtime.channel import emit
-from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.manifest import MANIFEST
 from kaptain_magics.runtime.transfer import connect, files_below, upload_files
@@ -65,13 +65,13 @@ def upload_model(path: str | Path, extra_files: str | Path | Iterable[str | Path
     if saved_model:
         files = {f"{VERSION_FOLDER}/{name}": source for name, source in files.items()}
     for extra in [extra_files] if isinstance(extra_files, str | Path) else extra_files or ():
-        files |= _beside(_existing(extra))
+        files |= _files_of(_existing(extra))
     if MANIFEST in files:
         raise ExportError(f"{MANIFEST} is written by the export itself", "give that file another name")
     return _save(target, files, "", "saved_model" if saved_model else _format(model, files))
 
 
-def _beside(extra: Path) -> Mapping[str, Path]:
+def _files_of(extra: Path) -> Mapping[str, Path]:
     if extra.is_file():
         return {extra.name: extra}
     return {f"{extra.name}/{name}": source for name, source in files_below(extra).items()}

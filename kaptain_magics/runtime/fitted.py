@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.text import shorten
+from kaptain_magics.runtime.text_values import shorten
 
 INPUTS_FILE = "kaptain-inputs.json"
 

@@ -6,7 +6,7 @@ import json
 import time
 from typing import NamedTuple
 
-from kaptain_magics.runtime.errors import DamagedError, TransferError
+from kaptain_magics.runtime.job_errors import DamagedError, TransferError
 from kaptain_magics.runtime.location import relative_key
 
 MANIFEST = "kaptain-manifest.json"

@@ -2,22 +2,18 @@
 
 The estimators of scikit-learn get a descriptor in the place of ``fit``; a class still has its own function there for
 whoever asks for it (``inspect``, pickles), and a call costs a few microseconds. XGBoost's and LightGBM's scikit-learn
-classes are estimators; for their own ``train`` the data is seen in ``DMatrix`` and ``Dataset``. Libraries that a warm
-worker has imported are prepared at once, others when they are imported. Nothing here may make a script fail: what
-cannot be looked at is not seen, and then the model's inputs are guessed when it is served.
+classes are estimators; for their own ``train`` the data is seen in ``DMatrix`` and ``Dataset``. Nothing here may make a
+script fail: what cannot be looked at is not seen, and then the model's inputs are guessed when it is served.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.abc
 import operator
-import sys
 import threading
 import types
 import weakref
-from collections.abc import Iterable, Sequence
-from importlib.machinery import ModuleSpec
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from kaptain_magics.runtime.fitted import FittedOn, Sighting
@@ -47,7 +43,7 @@ _FIT = {
     "fit_predict": _Argument("X"),
     "partial_fit": _Argument("X", once=True),
 }
-_LIBRARIES: dict[str, dict[str, dict[str, _Argument]]] = {  # classes by module, "*" with all that derive from them
+LIBRARIES: dict[str, dict[str, dict[str, _Argument]]] = {  # classes by module, "*" with all that derive from them
     "sklearn.base": {"*BaseEstimator": _FIT},
     "xgboost.core": {
         "DMatrix": {"__init__": _Argument("data")},
@@ -61,16 +57,6 @@ _LIBRARIES: dict[str, dict[str, dict[str, _Argument]]] = {  # classes by module,
     "catboost.core": {"Pool": {"__init__": _Argument("data")}, "*CatBoost": _FIT},
 }
 _CONTAINERS = ("DMatrix", "QuantileDMatrix", "Dataset", "Pool")
-
-
-def install() -> None:
-    """Look from now on."""
-    if any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        return
-    sys.meta_path.insert(0, _Finder())
-    for name in _LIBRARIES:
-        if name in sys.modules:
-            _prepare(sys.modules[name])
 
 
 def fitted_on(model: object) -> FittedOn | None:
@@ -154,44 +140,9 @@ class _Observed:
 # ---- libraries -------------------------------------------------------------------------------------------------
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds nothing itself, but prepares the libraries that others find."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name not in _LIBRARIES:
-            return None
-        for finder in sys.meta_path:
-            if finder is not self and (spec := finder.find_spec(name, path, target)) is not None:
-                if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader)
-                return spec
-        return None
-
-
-class _Loader(importlib.abc.Loader):
-    """Loads a module as its own loader does and prepares it."""
-
-    def __init__(self, loader: Any) -> None:
-        self._own = loader
-
-    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
-        spec.loader = self._own
-        module: types.ModuleType | None = self._own.create_module(spec)
-        spec.loader = self
-        return module
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        module.__loader__ = self._own
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._own
-        self._own.exec_module(module)
-        _prepare(module)
-
-
-def _prepare(module: types.ModuleType) -> None:
-    for name, methods in _LIBRARIES[module.__name__].items():
+def watch(module: types.ModuleType) -> None:
+    """Look from now on at what the classes of a library get; it may be told twice."""
+    for name, methods in LIBRARIES[module.__name__].items():
         base = getattr(module, name.removeprefix("*"), None)
         if not isinstance(base, type):
             continue
@@ -225,6 +176,8 @@ def _watch(kind: type, methods: dict[str, _Argument]) -> None:
 
 def _watch_subclasses(base: Any, methods: dict[str, _Argument]) -> None:
     own = vars(base).get("__init_subclass__")
+    if getattr(own, "__func__", None) is not None and own.__func__.__module__ == __name__:
+        return
 
     def prepare(kind: Any, /, **kwargs: Any) -> None:
         if own is not None:

@@ -6,10 +6,10 @@ import os
 import traceback
 from collections.abc import Mapping
 
-from kaptain_magics.runtime.errors import DeniedError, TransferError
+from kaptain_magics.runtime.job_errors import DeniedError, TransferError
 from kaptain_magics.runtime.location import Location
 
-_PATIENCE = 20.0  # seconds for a server that restarts
+_RETRY_SECONDS = 20.0  # seconds for a server that restarts
 _MAY_NOT_LIST = ("AccessDenied", "AllAccessDisabled")  # of one who may still store
 
 
@@ -24,7 +24,7 @@ def check_store(uri: str, env: Mapping[str, str]) -> None:
     location = Location.parse(uri)
     if not location.bucket:
         return
-    client = S3Client({**env, "KAPTAIN_STORAGE_PATIENCE": str(_PATIENCE)})
+    client = S3Client({**env, "KAPTAIN_STORAGE_PATIENCE": str(_RETRY_SECONDS)})
     try:
         client.call(lambda: next(iter(client.minio.list_objects(location.bucket, f"{location.key}/")), None))
     except NoBucketError:

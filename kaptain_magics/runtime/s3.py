@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kaptain_magics.runtime.directory import Entry, atomic_write, translate_os_errors
-from kaptain_magics.runtime.errors import DamagedError, DeniedError, MissingError, TransferError
+from kaptain_magics.runtime.job_errors import DamagedError, DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.multipart import Multipart
 from kaptain_magics.runtime.s3_client import PARALLEL, NoBucketError, NoUploadError, S3Client
@@ -71,26 +71,26 @@ class S3Transfer:
             raise
         return _entry(status, target.key.rpartition("/")[2])
 
-    def send(self, source: Path, target: Location, known: Entry | None = None) -> str:
-        """Store a file and return its sha256; ``known`` is the object that is there already."""
+    def send(self, source: Path, target: Location, existing: Entry | None = None) -> str:
+        """Store a file and return its sha256; ``existing`` is the object that is there already."""
         with translate_os_errors(source):
             if source.stat().st_size <= PART:
-                return self._send_whole(source, target, known, threading.Event())
-            return self._send_parts(source, target, known)
+                return self._send_whole(source, target, existing, threading.Event())
+            return self._send_parts(source, target, existing)
 
-    def send_all(self, files: Mapping[str, Path], folder: Location, known: Mapping[str, Entry]) -> dict[str, str]:
+    def send_all(self, files: Mapping[str, Path], folder: Location, existing: Mapping[str, Entry]) -> dict[str, str]:
         """Store files below a folder, small ones in parallel; returns their sha256 by name."""
         small = [name for name, source in files.items() if source.stat().st_size <= PART]
-        jobs = (partial(self._send_whole, files[name], folder / name, known.get(name)) for name in small)
+        jobs = (partial(self._send_whole, files[name], folder / name, existing.get(name)) for name in small)
         with closing(self.in_order(jobs)) as digests:
             sent = dict(zip(small, digests, strict=True))
         large = [name for name in files if name not in sent]
-        return sent | {name: self.send(files[name], folder / name, known.get(name)) for name in large}
+        return sent | {name: self.send(files[name], folder / name, existing.get(name)) for name in large}
 
-    def fetch(self, source: Location, target: Path, known: Entry) -> str:
-        """Bring the object ``known`` to a file and return its sha256."""
-        starts = range(0, known.size, PART) or range(1)
-        jobs = (partial(self._get, source, known, start) for start in starts)
+    def fetch(self, source: Location, target: Path, entry: Entry) -> str:
+        """Bring the object ``entry`` to a file and return its sha256."""
+        starts = range(0, entry.size, PART) or range(1)
+        jobs = (partial(self._get, source, entry, start) for start in starts)
         digest = hashlib.sha256()
         with closing(self.in_order(jobs)) as blocks, atomic_write(target) as file:
             for block in blocks:
@@ -98,14 +98,14 @@ class S3Transfer:
                 file.write(block)
         return digest.hexdigest()
 
-    def fetch_all(self, names: Mapping[str, Path], folder: Location, known: Mapping[str, Entry]) -> dict[str, str]:
+    def fetch_all(self, names: Mapping[str, Path], folder: Location, entries: Mapping[str, Entry]) -> dict[str, str]:
         """Bring objects of a folder to files, small ones in parallel; returns their sha256 by name."""
-        small = [name for name in names if known[name].size <= PART]
-        jobs = (partial(self._fetch_whole, folder / name, names[name], known[name]) for name in small)
+        small = [name for name in names if entries[name].size <= PART]
+        jobs = (partial(self._fetch_whole, folder / name, names[name], entries[name]) for name in small)
         with closing(self.in_order(jobs)) as digests:
             fetched = dict(zip(small, digests, strict=True))
         large = [name for name in names if name not in fetched]
-        return fetched | {name: self.fetch(folder / name, names[name], known[name]) for name in large}
+        return fetched | {name: self.fetch(folder / name, names[name], entries[name]) for name in large}
 
     def read(self, source: Location) -> bytes:
         """Return an object's bytes."""
@@ -142,16 +142,16 @@ class S3Transfer:
         finally:
             response.release_conn()
 
-    def _get(self, source: Location, known: Entry, start: int, stopped: threading.Event) -> bytes:
-        length = min(PART, known.size - start)
-        headers = {"If-Match": f'"{known.etag}"'} if known.etag else {}
+    def _get(self, source: Location, entry: Entry, start: int, stopped: threading.Event) -> bytes:
+        length = min(PART, entry.size - start)
+        headers = {"If-Match": f'"{entry.etag}"'} if entry.etag else {}
         data = self.client.call(partial(self._read, source, headers, start, length), stopped)
         if len(data) != length:
             raise DamagedError(f"{source} changed while it was read", "try again")
         return data
 
-    def _fetch_whole(self, source: Location, target: Path, known: Entry, stopped: threading.Event) -> str:
-        data = self._get(source, known, 0, stopped)
+    def _fetch_whole(self, source: Location, target: Path, entry: Entry, stopped: threading.Event) -> str:
+        data = self._get(source, entry, 0, stopped)
         with atomic_write(target) as file:
             file.write(data)
         return hashlib.sha256(data).hexdigest()
@@ -162,18 +162,18 @@ class S3Transfer:
 
         self.client.call_with_bucket(target.bucket, put, stopped)
 
-    def _send_whole(self, source: Path, target: Location, known: Entry | None, stopped: threading.Event) -> str:
+    def _send_whole(self, source: Path, target: Location, existing: Entry | None, stopped: threading.Event) -> str:
         with translate_os_errors(source):
             data = source.read_bytes()
-        if known is None or known.size != len(data) or known.etag != _md5(data):
+        if existing is None or existing.size != len(data) or existing.etag != _md5(data):
             self._put(target, data, stopped)
         return hashlib.sha256(data).hexdigest()
 
-    def _send_parts(self, source: Path, target: Location, known: Entry | None) -> str:
+    def _send_parts(self, source: Path, target: Location, existing: Entry | None) -> str:
         size = source.stat().st_size
-        if known is not None and known.size == size:
+        if existing is not None and existing.size == size:
             tags, digest = _tags(source, size)
-            if known.etag == _joined(tags):
+            if existing.etag == _joined(tags):
                 return digest
         try:
             return _Upload(self, source, target, size).run()

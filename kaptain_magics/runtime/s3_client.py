@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kaptain_magics.runtime.errors import DamagedError, DeniedError, MissingError, TransferError
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.job_errors import DamagedError, DeniedError, MissingError, TransferError
+from kaptain_magics.runtime.text_values import is_true
 
 T = TypeVar("T")
 PARALLEL = 4  # requests at a time
@@ -60,8 +60,10 @@ class S3Client:
     def __init__(self, env: Mapping[str, str]) -> None:
         self.endpoint = endpoint_of(env)
         self._anonymous = not env.get("AWS_ACCESS_KEY_ID")
-        self._patience = _patience(env)
-        self._first = self._patience if env.get("KAPTAIN_STORAGE_PATIENCE") else min(_FIRST, self._patience)
+        self._retry_seconds = _retry_seconds(env)
+        self._first_retry_seconds = (
+            self._retry_seconds if env.get("KAPTAIN_STORAGE_PATIENCE") else min(_FIRST, self._retry_seconds)
+        )
         self._answered = False
         if env.get("S3_SIGNATURE_VERSION", "").lower() not in ("", "s3v4", "v4", "4"):
             raise TransferError(f"S3_SIGNATURE_VERSION {env['S3_SIGNATURE_VERSION']!r} is not supported", "use s3v4")
@@ -113,8 +115,9 @@ class S3Client:
         Raises:
             TransferError: The server refused, or stayed away.
         """
-        # A server that has answered before is probably restarting and gets `_patience`; one that never has is probably
-        # misnamed and gets `_first`. Delays double and are drawn at random, so that parallel parts do not come at once.
+        # A server that has answered before is probably restarting and gets `_retry_seconds`; one that never has is
+        # probably misnamed and gets `_first_retry_seconds`. Delays double and are drawn at random, so that parallel
+        # parts do not come at once.
         stopped = stopped or threading.Event()
         started = time.monotonic()
         delay = 0.05
@@ -126,8 +129,8 @@ class S3Client:
             except Exception as error:
                 failure = self._explain(error)
                 waited = time.monotonic() - started
-                patience = self._patience if self._answered else self._first
-                if not isinstance(failure, _UnavailableError) or waited + delay > patience or stopped.is_set():
+                retry_seconds = self._retry_seconds if self._answered else self._first_retry_seconds
+                if not isinstance(failure, _UnavailableError) or waited + delay > retry_seconds or stopped.is_set():
                     raise failure from None
             else:
                 self._answered = True
@@ -255,7 +258,7 @@ def _public(host: str) -> bool:
     return False
 
 
-def _patience(env: Mapping[str, str]) -> float:
+def _retry_seconds(env: Mapping[str, str]) -> float:
     text = env.get("KAPTAIN_STORAGE_PATIENCE") or str(_LATER)
     try:
         return float(text)

@@ -12,24 +12,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from kaptain_magics.runtime.errors import DeniedError, MissingError, TransferError
+from kaptain_magics.runtime.job_errors import DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.s3_client import authorities_of, endpoint_of
 
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _CONNECT, _READ = 5.0, 60.0
-_PATIENCE = 30.0  # seconds for a server that is away
+_RETRY_SECONDS = 30.0  # seconds for a server that is away
 _PIECE = 1 << 20
 
 
-def get(uri: str, target: Path, env: Mapping[str, str], patience: float = _PATIENCE) -> str:
+def get(uri: str, target: Path, env: Mapping[str, str], retry_seconds: float = _RETRY_SECONDS) -> str:
     """Bring an object to a file.
 
     Args:
         uri: ``s3://bucket/key``.
         target: The file to write.
         env: The settings of ``S3Client``.
-        patience: Seconds for a server that does not answer.
+        retry_seconds: Seconds for a server that does not answer.
 
     Returns:
         sha256 of what was brought.
@@ -39,7 +39,7 @@ def get(uri: str, target: Path, env: Mapping[str, str], patience: float = _PATIE
     """
     source = Location.parse(uri)
     region = env.get("AWS_REGION") or "us-east-1"
-    until = time.monotonic() + patience
+    until = time.monotonic() + retry_seconds
     delay = 0.2
     while True:
         try:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from kaptain_magics.runtime.directory import DirectoryTransfer, Entry, atomic_write, translate_os_errors
-from kaptain_magics.runtime.errors import DamagedError, MissingError, TransferError
 from kaptain_magics.runtime.folders import private_folder
+from kaptain_magics.runtime.job_errors import DamagedError, MissingError, TransferError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.manifest import MANIFEST, Manifest
 
@@ -41,16 +41,16 @@ class Transfer(Protocol):
     def entry(self, target: Location) -> Entry | None:
         """Return the object itself, or ``None``."""
 
-    def send(self, source: Path, target: Location, known: Entry | None = None) -> str:
-        """Store a file and return its sha256; ``known`` is the object that is there already."""
+    def send(self, source: Path, target: Location, existing: Entry | None = None) -> str:
+        """Store a file and return its sha256; ``existing`` is the object that is there already."""
 
-    def send_all(self, files: Mapping[str, Path], folder: Location, known: Mapping[str, Entry]) -> dict[str, str]:
+    def send_all(self, files: Mapping[str, Path], folder: Location, existing: Mapping[str, Entry]) -> dict[str, str]:
         """Store files below a folder; returns their sha256 by name."""
 
-    def fetch(self, source: Location, target: Path, known: Entry) -> str:
-        """Bring the object ``known`` to a file and return its sha256."""
+    def fetch(self, source: Location, target: Path, entry: Entry) -> str:
+        """Bring the object ``entry`` to a file and return its sha256."""
 
-    def fetch_all(self, names: Mapping[str, Path], folder: Location, known: Mapping[str, Entry]) -> dict[str, str]:
+    def fetch_all(self, names: Mapping[str, Path], folder: Location, entries: Mapping[str, Entry]) -> dict[str, str]:
         """Bring objects of a folder to files; returns their sha256 by name."""
 
     def read(self, source: Location) -> bytes:

@@ -22,7 +22,7 @@ from kaptain_magics.serving.control import (
 from kaptain_magics.serving.failure import clear_failure, report_failure
 from kaptain_magics.serving.http.auth import demand_token
 from kaptain_magics.serving.inference.metrics import Metrics
-from kaptain_magics.serving.process.options import Options, read_options
+from kaptain_magics.serving.process.launch_options import Options, read_options
 from kaptain_magics.serving.process.server import Server, Setup, run_server
 from kaptain_magics.serving.process.workers import NOT_LOADED, Workers
 from kaptain_magics.sockets import listen_unix

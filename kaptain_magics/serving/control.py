@@ -1,7 +1,7 @@
 """Commands to a server on this machine: a Unix socket that takes one JSON line and answers with one.
 
 ``{"do": "share"}`` also hands over the listening socket itself, so that a port is never closed while one server
-follows another. ``{"do": "take"}`` comes with clients' connections, and with what each has sent and nobody has read.
+follows another. ``{"do": "take"}`` comes with clients' connections, and with what each has sent and no server has read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kaptain_magics.sockets import connect_unix, listen_unix
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
-_PATIENCE = 10.0  # seconds for the other side of a command
+_TIMEOUT = 10.0  # seconds for the other side of a command
 _AT_ONCE = 100  # connections that are handed over with one command
 
 
@@ -56,10 +56,10 @@ class ControlSocket:
                 self.answer()
 
     def answer(self) -> None:
-        """Wait for one command and answer it. Whoever asks wrongly gets no answer."""
+        """Wait for one command and answer it. A malformed one gets no answer."""
         connection, _ = self.listener.accept()
         with connection, suppress(OSError, ValueError, AttributeError):
-            connection.settimeout(_PATIENCE)
+            connection.settimeout(_TIMEOUT)
             line, sockets = _receive(connection)
             command = orjson.loads(line)
             if sockets:
@@ -101,7 +101,7 @@ def _send(connection: socket.socket, command: dict[str, Any]) -> None:
 def ask_worker(channel: socket.socket, command: dict[str, Any]) -> dict[str, Any]:
     """Send a command to a process at the other end of a connection that stays open; it may have died."""
     try:
-        channel.settimeout(_PATIENCE)
+        channel.settimeout(_TIMEOUT)
         _send(channel, command)
         return dict(orjson.loads(read_line(channel)))
     except (OSError, ValueError):
@@ -128,7 +128,7 @@ def hand_over(path: Path, clients: Sequence[tuple[socket.socket, bytes]]) -> lis
 
     Args:
         path: Its control socket.
-        clients: The connections, each with what its client has sent and nobody has read.
+        clients: The connections, each with what its client has sent and no server has read.
 
     Returns:
         Those that it could not be asked to take.
@@ -142,7 +142,7 @@ def hand_over(path: Path, clients: Sequence[tuple[socket.socket, bytes]]) -> lis
             "sockets": [client for client, _ in batch],
         }
         try:
-            with connect_unix(path, _PATIENCE) as connection:
+            with connect_unix(path, _TIMEOUT) as connection:
                 _send(connection, command)
                 del left[:_AT_ONCE]  # it has them from now on, whatever it answers
                 read_line(connection)

@@ -1,7 +1,7 @@
 """The store of runs, models and endpoints: plain files, durable, many processes at once."""
 
-from kaptain_magics.state.registry import EndpointRecord, ModelRecord, Registry, Revision
-from kaptain_magics.state.runs import RunFolder, RunRecord, RunStore, RunSummary
+from kaptain_magics.state.model_registry import EndpointRecord, ModelRecord, Registry, Revision
+from kaptain_magics.state.run_folders import RunFolder, RunRecord, RunStore, RunSummary
 
 __all__ = [
     "EndpointRecord",

@@ -26,9 +26,9 @@ def open_store(uri: str, env: Mapping[str, str]) -> ObjectStore:
     with translate_errors():
         base = Location.parse(uri)
         if not base.bucket:
-            from kaptain_magics.storage.directory import DirectoryStore
+            from kaptain_magics.storage.directory_store import DirectoryStore
 
             return DirectoryStore(base)
-        from kaptain_magics.storage.s3 import S3Store
+        from kaptain_magics.storage.s3_store import S3Store
 
         return S3Store(base, env)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from kaptain_magics.errors import CredentialsError, IntegrityError, ObjectMissingError, StorageError
 from kaptain_magics.runtime.directory import Entry
-from kaptain_magics.runtime.errors import DamagedError, DeniedError, MissingError, TransferError
+from kaptain_magics.runtime.job_errors import DamagedError, DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.manifest import MANIFEST, Manifest
 from kaptain_magics.runtime.transfer import (

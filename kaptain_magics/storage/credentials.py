@@ -70,7 +70,7 @@ def portable_access(env: Mapping[str, str]) -> tuple[StorageEnv, bytes]:
     Raises:
         CredentialsError: The file cannot be read.
     """
-    from kaptain_magics.runtime.errors import TransferError
+    from kaptain_magics.runtime.job_errors import TransferError
     from kaptain_magics.runtime.s3_client import endpoint_of
 
     path = env.get("AWS_CA_BUNDLE", "")
@@ -99,8 +99,8 @@ def _profile(environ: Mapping[str, str]) -> dict[str, str]:
     name = named or "default"
     sections = [config.get(name if name == "default" else f"profile {name}"), credentials.get(name)]
     if named and sections == [None, None]:
-        known = sorted({*credentials, *(section.removeprefix("profile ") for section in config)})
-        hint = did_you_mean(named, known) or ("one of " + ", ".join(known) if known else "run: aws configure")
+        profiles = sorted({*credentials, *(section.removeprefix("profile ") for section in config)})
+        hint = did_you_mean(named, profiles) or ("one of " + ", ".join(profiles) if profiles else "run: aws configure")
         raise CredentialsError(f"there is no AWS profile {named!r}", hint)
     merged: dict[str, str] = {}
     for section in filter(None, sections):

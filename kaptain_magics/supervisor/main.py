@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     if handed:
         folder.lock.adopt(int(handed))
     elif not folder.lock.acquire():
-        return 0  # somebody else does it
+        return 0  # another process does it
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     settings = Settings.load(folder.record.settings)
     context = RunContext(folder, settings, stopping)
     if folder.last_state().state.terminal:  # the supervisor before this one was killed
-        from kaptain_magics.supervisor.tune import finish_dead
+        from kaptain_magics.supervisor.study_run import finish_dead
 
         finish_dead(context)
         return 0
@@ -68,11 +68,11 @@ def _write_end(folder: RunFolder, last: StateChanged) -> None:
 def _supervise(context: RunContext) -> StateChanged:
     try:
         if context.record.kind is RunKind.TRAIN:
-            from kaptain_magics.supervisor import train as work
+            from kaptain_magics.supervisor import training_run as work
         elif context.record.kind is RunKind.TUNE:
-            from kaptain_magics.supervisor import tune as work  # type: ignore[no-redef]
+            from kaptain_magics.supervisor import study_run as work  # type: ignore[no-redef]
         else:
-            from kaptain_magics.supervisor import deploy as work  # type: ignore[no-redef]
+            from kaptain_magics.supervisor import deployment_run as work  # type: ignore[no-redef]
         return work.run(context)
     except KaptainError as error:
         return StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
@@ -87,7 +87,7 @@ def _supervise(context: RunContext) -> StateChanged:
 
 
 def _warn_without_tracker(context: RunContext) -> None:
-    from kaptain_magics.tracking.mlflow import missing
+    from kaptain_magics.tracking.mlflow_runs import missing
 
     warning = missing()
     if warning is not None:
@@ -96,9 +96,9 @@ def _warn_without_tracker(context: RunContext) -> None:
 
 
 def _track(folder: RunFolder, uri: str) -> None:
-    """Tell the tracker when all is done: its import alone takes longer than many runs."""
+    """Report to the tracker when all is done: its import alone takes longer than many runs."""
     from kaptain_magics.tracking.ending import note
-    from kaptain_magics.tracking.mlflow import track
+    from kaptain_magics.tracking.mlflow_runs import track
 
     try:
         warning = track(folder.record, folder.events(), uri)

@@ -70,8 +70,8 @@ def place_serving_files(store: ObjectStore, spec: EndpointSpec) -> EndpointSpec:
     whole = manifest._replace(files={**manifest.files, **digests}, size=manifest.size + sizes)
     store.write(f"{spec.artifact_uri}/{MANIFEST}", whole.encode())
     config = {option: _name(option, value) for option, value in spec.serving_config.items() if option != _SEVERAL}
-    known = {**(spec.files or manifest.files), **digests}
-    return msgspec.structs.replace(spec, serving_config=config, files=known)
+    checksums = {**(spec.files or manifest.files), **digests}
+    return msgspec.structs.replace(spec, serving_config=config, files=checksums)
 
 
 def _files(config: Mapping[str, str]) -> Iterator[tuple[str, Path]]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -19,8 +18,9 @@ from kaptain_magics.core.events import Event
 from kaptain_magics.core.secrets import masked
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import EndpointState
-from kaptain_magics.errors import ConfigError
+from kaptain_magics.errors import ConfigError, StateError
 
+_R = TypeVar("_R", bound=msgspec.Struct)
 _S = TypeVar("_S", bound=JobSpec | EndpointSpec | StudySpec)
 
 
@@ -46,12 +46,32 @@ class JobRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         target: The target's name.
         name: The job's name.
-        data: What the target needs to find it (namespace, container id, process id ...); no secrets.
+        record: What the target needs to find it (folder, namespace, process id ...): a struct of the target's own as
+            plain values, see ``of`` and ``read``; no secrets.
+        data: The same as older versions wrote it, as texts; only read.
     """
 
     target: str
     name: str
+    record: dict[str, Any] = {}
     data: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, target: str, name: str, record: msgspec.Struct) -> Self:
+        """Return the reference of a job with what its target needs to find it."""
+        return cls(target=target, name=name, record=msgspec.to_builtins(record, str_keys=True))
+
+    def read(self, kind: type[_R]) -> _R:
+        """Return the record as the struct that ``of`` was given.
+
+        Raises:
+            StateError: It has another form.
+        """
+        try:
+            return msgspec.convert(self.record, kind)
+        except msgspec.ValidationError as error:
+            what = f"the reference of job {self.name} cannot be read: {error}"
+            raise StateError(what, f"use the version of target {self.target} that started the job") from error
 
 
 class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -212,38 +232,6 @@ class GpuTarget(Protocol):
         """
 
 
-class StudyRef(JobRef, frozen=True, kw_only=True):
-    """A study that a target runs by itself."""
-
-
-class Tuner(StrEnum):
-    """What runs a study: it decides which algorithms and settings there are."""
-
-    OURS = "ours"  # the loop of this package, over any target's jobs
-    KATIB = "katib"
-    EITHER = "either"  # Katib where the cluster has it: known when the study starts
-
-
-@runtime_checkable
-class NativeTuner(Protocol):
-    """A target that tunes by itself, such as Katib."""
-
-    def expected_tuner(self) -> Tuner:
-        """Return what will run a study, as far as the settings say it; asks nobody."""
-
-    def can_tune(self, study: StudySpec) -> bool:
-        """Whether the tuner is there and has the study's algorithm."""
-
-    def start(self, study: StudySpec) -> StudyRef:
-        """Start the study and return at once."""
-
-    def follow_study(self, study: StudyRef, after: int = 0) -> Iterator[Event]:
-        """Yield ``TrialChanged`` and other events until a terminal ``StateChanged``."""
-
-    def stop_study(self, study: StudyRef) -> None:
-        """End the study and its trials."""
-
-
 @runtime_checkable
 class RunEnder(Protocol):
     """A target that finds what belongs to a run without the process that supervised it."""
@@ -279,7 +267,7 @@ class ClusterInventory(Cleanable, Protocol):
 
 
 class TargetConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target is told of the world when it is made.
+    """What a target is configured with when it is created.
 
     Attributes:
         home: The state folder (``KAPTAIN_HOME``).
@@ -326,11 +314,6 @@ def present(names: Iterable[str]) -> tuple[str, ...]:
                 f"set it (os.environ[{name!r}] = getpass.getpass()), or pass another value with --env",
             )
     return names
-
-
-def expected_tuner(target: Target) -> Tuner:
-    """Return what will run a study on a target, as far as its settings say it."""
-    return target.expected_tuner() if isinstance(target, NativeTuner) else Tuner.OURS
 
 
 GROUP = "kaptain_magics.targets"  # of entry points

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from kaptain_magics.core.events import ArtifactSaved, Event, LogWritten, MetricReported, Noted
-from kaptain_magics.runtime.errors import TransferError
+from kaptain_magics.runtime.job_errors import TransferError
 from kaptain_magics.runtime.location import Location
-from kaptain_magics.targets.reading import UNREADABLE, MetricScanner, channel_event
+from kaptain_magics.targets.reading import UNREADABLE, MetricScanner, Pieces, channel_event
 
 MARK = b"::kaptain::"
 _TAIL = 16 * 1024  # characters of the log that are kept to explain a failure
@@ -52,14 +52,15 @@ class OutputReader:
         self._metrics = MetricScanner(metric_names, settings)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._tail: deque[str] = deque()
-        self._known = 0  # bytes whose meaning is known
+        self._consumed = 0  # bytes whose meaning is known
         self._pending = b""  # the bytes behind them
+        self._pieces = Pieces()
         self._announced: Counter[tuple[str, float]] = Counter()
 
     @property
     def cursor(self) -> int:
         """Bytes read so far, up to a whole character."""
-        return self._known - len(self._decoder.getstate()[0])
+        return self._consumed - len(self._decoder.getstate()[0])
 
     @property
     def tail(self) -> str:
@@ -81,8 +82,8 @@ class OutputReader:
 
     def _log(self, size: int, final: bool = False) -> Iterator[Event]:
         data, self._pending = self._pending[:size], self._pending[size:]
-        text = self._decoder.decode(data[max(0, self._after - self._known) :], final)
-        self._known += size
+        text = self._decoder.decode(data[max(0, self._after - self._consumed) :], final)
+        self._consumed += size
         if text:
             self._tail.append(text)
             while len(self._tail) > 1 and sum(map(len, self._tail)) - len(self._tail[0]) > _TAIL:
@@ -94,12 +95,12 @@ class OutputReader:
         line = self._pending[:size]
         try:
             fact = json.loads(line[len(MARK) :])
-            event = channel_event(fact)
+            event = self._pieces.feed(fact) if "piece" in fact else channel_event(fact)
         except UNREADABLE:  # the script itself printed the mark
             yield from self._log(size)
             return
         self._pending = self._pending[size:]
-        self._known += size
+        self._consumed += size
         if fact.get("kind") == "fetched":
             self.fetched = str(fact.get("sha256", ""))
         if isinstance(event, ArtifactSaved) and not self._is_ours(event.uri):

@@ -1,4 +1,4 @@
-"""The suites that every target and every algorithm must pass, for whoever brings one; needs pytest.
+"""The suites that every target and every algorithm must pass, for authors of one; needs pytest.
 
 ``job_target.JobTargetSuite`` says what a target does with a job, ``serving_target.ServingTargetSuite`` what it does
 with an endpoint. Both run against the real thing: a test module gives a fixture that opens the target, and a subclass

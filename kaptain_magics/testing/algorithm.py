@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from kaptain_magics.core.algorithms import Algorithm
+from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer, Value
 from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.frameworks import ModelFramework

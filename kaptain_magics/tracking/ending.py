@@ -16,7 +16,7 @@ from kaptain_magics.core.states import RunKind
 from kaptain_magics.files import write_whole
 from kaptain_magics.state import RunFolder
 
-_PATIENCE = 30.0  # seconds; MLflow's import and a new database take about five
+_TIMEOUT = 30.0  # seconds; MLflow's import and a new database take about five
 _FILE = "tracking.json"
 
 
@@ -43,7 +43,7 @@ def follow_tracking(folder: RunFolder, tick: float | None = None) -> Iterator[No
     if not is_tracked(folder):
         return
     # Two clocks: `until`, when waiting is given up; `ticked`, when the caller last had a turn.
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _TIMEOUT
     ticked = time.monotonic()
     while folder.lock.held_by_other():
         now = time.monotonic()

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaptain_magics.core import plugins
-from kaptain_magics.core.algorithms import GROUP, Algorithm
+from kaptain_magics.core.algorithm_names import GROUP, Algorithm
+from kaptain_magics.core.algorithm_settings import Setting, above, one_of, read_settings, read_stopping_rule, whole
 from kaptain_magics.core.domains import AnyDomain
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, DomainError
 from kaptain_magics.tuning.hyperband import hyperband_resource
 from kaptain_magics.tuning.search import Search, Stopper
-from kaptain_magics.tuning.settings import Setting, above, nearest, one_of, read_settings, whole
 from kaptain_magics.tuning.space import ContinuousAxis, Space, axis_of
 
 
@@ -197,15 +197,6 @@ def read_stopping(spec: StudySpec, stops_trials: bool = False) -> dict[str, obje
     Raises:
         AlgorithmError: The rule or a setting does not exist, or the algorithm stops trials by itself.
     """
-    if not spec.early_stopping:
-        if spec.early_stopping_settings:
-            raise AlgorithmError("early-stopping settings without a rule", "write --early-stopping medianstop")
-        return {}
-    if spec.early_stopping not in STOPPING_RULES:
-        hint = nearest(spec.early_stopping, STOPPING_RULES)
-        raise AlgorithmError(f"unknown early-stopping rule {spec.early_stopping!r}", hint)
-    if stops_trials:
+    if stops_trials and spec.early_stopping in STOPPING_RULES:
         raise AlgorithmError(f"{spec.algorithm} stops trials by itself", "remove --early-stopping")
-    return read_settings(
-        STOPPING_RULES[spec.early_stopping].settings, spec.early_stopping, spec.early_stopping_settings
-    )
+    return read_stopping_rule(spec, {name: rule.settings for name, rule in STOPPING_RULES.items()})

@@ -11,31 +11,31 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from kaptain_magics.core.algorithms import Algorithm
+from kaptain_magics.core.algorithm_names import Algorithm
+from kaptain_magics.core.algorithm_settings import nearest, read_settings
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain, Double, Integer
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
-from kaptain_magics.targets.base import Tuner
-from kaptain_magics.tuning.algorithms import definition_of, read_stopping
+from kaptain_magics.targets.study_runners import AUTO, JOBS, StudyRunner
+from kaptain_magics.tuning.algorithms import ALGORITHMS, definition_of, read_stopping
 from kaptain_magics.tuning.hyperband import hyperband_resource
-from kaptain_magics.tuning.katib import SETTINGS, check_katib, katib_remarks
-from kaptain_magics.tuning.settings import read_settings
 from kaptain_magics.tuning.space import DiscreteAxis, axis_of
 
 
-def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
+def check_study(spec: StudySpec, runner: StudyRunner | None = None) -> None:
     """Refuse a study that could only fail.
 
     Args:
         spec: The study.
-        tuner: What will run it. ``EITHER`` lets through what one of the two can run.
+        runner: The target's own tuner. The study says whether it must, may or must not run it: where it may, what one
+            of the two can run is let through.
 
     Raises:
         AlgorithmError: The algorithm, its settings or the stopping rule do not exist there, or a library is missing.
         DomainError: There is nothing to search, or the algorithm cannot search it.
         ObjectiveError: There is no objective, or the goal is not a number.
-        ConfigError: A number of trials or a time is not positive.
+        ConfigError: A number of trials or a time is not positive, or the target has no such tuner.
     """
     if not spec.domains:
         raise DomainError("there is nothing to search", "name a hyperparameter, such as gamma=Double(1e-4, 1e-1)")
@@ -56,16 +56,18 @@ def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
             f"timeout must be greater than 0, not {spec.timeout}", "write seconds above 0, or remove --timeout"
         )
     Algorithm.of(spec.algorithm)
-    if tuner is Tuner.KATIB:
-        check_katib(spec)
-    elif tuner is Tuner.OURS:
-        _check_ours(spec)
+    if spec.tuner not in (words := tuner_names(runner)):
+        raise ConfigError(f"there is no tuner {spec.tuner!r} on this target", nearest(spec.tuner, words[1:]))
+    if runner is None or spec.tuner == JOBS:
+        _check_loop(spec, runner)
+    elif spec.tuner == runner.name:
+        _check_runner(spec, runner)
     else:
         try:
-            check_katib(spec)
+            _check_runner(spec, runner)
         except KaptainError as error:
             try:
-                _check_ours(spec)
+                _check_loop(spec, runner)
             except KaptainError:
                 raise error from None
     setting = spec.algorithm_settings.get("random_state", "").strip()
@@ -73,10 +75,25 @@ def check_study(spec: StudySpec, tuner: Tuner = Tuner.OURS) -> None:
         raise AlgorithmError(f"--seed {spec.seed} and random_state={setting} disagree", "give only one of them")
 
 
-def _check_ours(spec: StudySpec) -> None:
+def tuner_names(runner: StudyRunner | None) -> tuple[str, ...]:
+    """Return what ``--tuner`` may name on a target with this tuner of its own; an empty text means ``auto``."""
+    return ("", AUTO, JOBS, *([runner.name] if runner is not None else []))
+
+
+def _check_runner(spec: StudySpec, runner: StudyRunner) -> None:
+    algorithm = Algorithm.of(spec.algorithm)
+    known = runner.settings(algorithm)
+    if known is not None:
+        ours = ALGORITHMS[algorithm].settings if algorithm in ALGORITHMS else None
+        read_settings(known, f"{runner.title}'s {algorithm}", spec.algorithm_settings, ours)
+    runner.check(spec)
+
+
+def _check_loop(spec: StudySpec, runner: StudyRunner | None) -> None:
     algorithm = Algorithm.of(spec.algorithm)
     definition = definition_of(algorithm)
-    settings = read_settings(definition.settings, algorithm, spec.algorithm_settings, SETTINGS.get(algorithm))
+    elsewhere = runner.settings(algorithm) if runner is not None else None
+    settings = read_settings(definition.settings, algorithm, spec.algorithm_settings, elsewhere)
     read_stopping(spec, definition.stops_trials)
     for module in definition.requires:
         if importlib.util.find_spec(module) is None:
@@ -85,11 +102,16 @@ def _check_ours(spec: StudySpec) -> None:
         definition.check(spec.domains, settings)
 
 
-def remarks(spec: StudySpec, tuner: Tuner) -> Iterator[Noted]:
-    """Yield a line for everything of a study that passed ``check_study`` and will not be as it may look."""
+def remarks(spec: StudySpec, runner: StudyRunner | None = None) -> Iterator[Noted]:
+    """Yield a line for everything of a study that passed ``check_study`` and will not be as it may look.
+
+    Args:
+        spec: The study.
+        runner: The target's own tuner, where it runs the study.
+    """
     algorithm = Algorithm.of(spec.algorithm)
-    if tuner is Tuner.KATIB:
-        for text in katib_remarks(spec):
+    if runner is not None:
+        for text in runner.remarks(spec):
             yield Noted(text=text, warning=True)
         return
     if algorithm is Algorithm.GRID and (spec.seed is not None or "random_state" in spec.algorithm_settings):

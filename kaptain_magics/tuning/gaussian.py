@@ -53,7 +53,7 @@ class GaussianSearch:
         self._space, self._seed, self._initial, self._acquisition = space, seed, initial, acquisition
         self._sign = 1.0 if direction is Direction.MAXIMIZE else -1.0
         self._grid = _UnitCube(space)
-        self._known: list[tuple[Array, float]] = []
+        self._observations: list[tuple[Array, float]] = []
         self._pending: dict[int, Array] = {}
         self._theta: Array | None = None
         self._threads = ThreadpoolController()
@@ -61,7 +61,7 @@ class GaussianSearch:
     def ask(self, number: int) -> dict[str, Value] | None:
         """Return the hyperparameters of trial ``number``."""
         rng = random.Random(f"{self._seed}:{number}")
-        ready = len(self._known) >= self._initial and self._space.axes
+        ready = len(self._observations) >= self._initial and self._space.axes
         point = None
         if ready:
             # Its matrices are too small to gain from threads, and the trials have the cores: on two cores with a load
@@ -80,15 +80,15 @@ class GaussianSearch:
             row = self._grid.row(point)
         if row is None or value is None:
             return
-        self._known.append((row, self._sign * value))
-        if len(self._known) > _MAX_OBSERVATIONS:
+        self._observations.append((row, self._sign * value))
+        if len(self._observations) > _MAX_OBSERVATIONS:
             # the worst of the older half goes
-            del self._known[min(range(_MAX_OBSERVATIONS // 2), key=lambda k: self._known[k][1])]
+            del self._observations[min(range(_MAX_OBSERVATIONS // 2), key=lambda k: self._observations[k][1])]
 
     def _propose(self, rng: np.random.Generator) -> Point | None:
         """Return the point of greatest acquisition, or ``None`` where all values are the same."""
-        rows = np.array([row for row, _ in self._known])
-        values = np.array([value for _, value in self._known])
+        rows = np.array([row for row, _ in self._observations])
+        values = np.array([value for _, value in self._observations])
         values /= np.abs(values).max() or 1.0
         spread = float(values.std())
         if not 0.0 < spread < math.inf:
@@ -157,8 +157,8 @@ class _UnitCube:
         self.columns: Array = np.repeat(np.arange(len(widths)), widths)
 
     def row(self, point: Point) -> Array:
-        places = np.array([point[name] for name in self.names], dtype=float)
-        return np.where(self._sizes > 0, (places + 0.5) / np.maximum(self._sizes, 1), places)
+        values = np.array([point[name] for name in self.names], dtype=float)
+        return np.where(self._sizes > 0, (values + 0.5) / np.maximum(self._sizes, 1), values)
 
     def point(self, row: Array) -> dict[str, float]:
         counted = zip(self.names, row, self._sizes, strict=True)

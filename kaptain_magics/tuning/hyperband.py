@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kaptain_magics.core.algorithm_settings import nearest
 from kaptain_magics.core.domains import AnyDomain, Discrete, Value
 from kaptain_magics.errors import AlgorithmError, DomainError
-from kaptain_magics.tuning.settings import nearest
 from kaptain_magics.tuning.space import ContinuousAxis, axis_of
 
 

@@ -1,4 +1,4 @@
-"""The loop of a study: asks the search, runs trials as jobs of a target, and tells the search their results.
+"""The loop of a study: asks the search, runs trials as jobs of a target, and reports their results to the search.
 
 One thread, the caller's, owns everything; a thread for each running trial only follows its job and passes the events
 on. Nothing here grows with the number of trials but what the search itself must remember.
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from kaptain_magics.core.domains import Value
-from kaptain_magics.core.events import Event, LogWritten, MetricReported, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.events import Displayed, Event, LogWritten, MetricReported, Noted, StateChanged, TrialChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError
@@ -195,7 +195,7 @@ class _Loop:
         self._next += 1
         self._budget -= 1
 
-    def _launch(self, number: int, parameters: dict[str, Value], lost_before: int = 0) -> None:
+    def _launch(self, number: int, parameters: dict[str, Value], retries: int = 0) -> None:
         name = f"{self._spec.name}-{''.join(secrets.choice(_ALPHABET) for _ in range(8))}"
         job = msgspec.structs.replace(
             self._spec.job,
@@ -208,7 +208,7 @@ class _Loop:
             upload_uri=f"{self._upload}/{name}",
             metric_names=self._spec.objectives,
         )
-        trial = self._running[number] = Trial(number, parameters, job, self._spec.objectives, lost_before)
+        trial = self._running[number] = Trial(number, parameters, job, self._spec.objectives, retries)
         threading.Thread(target=self._follow, args=(trial,), name=name, daemon=True).start()
 
     def _follow(self, trial: Trial) -> None:
@@ -219,7 +219,9 @@ class _Loop:
                 if trial.halted.is_set():
                     self._target.stop(ref)
                 for event in self._target.follow(ref):
-                    if not isinstance(event, LogWritten):
+                    if isinstance(event, Displayed):
+                        trial.keep(event)
+                    elif not isinstance(event, LogWritten):
                         self._inbox.put((trial, event))
                     elif event.text:
                         trial.write_log(event.text)
@@ -254,15 +256,15 @@ class _Loop:
         shutil.rmtree(trial.job.folder, ignore_errors=True)
         text = f"Trial {trial.job.name} is run again with the same values: {trial.reason}"
         self._pass_on(trial, Noted(text=text, warning=True))
-        self._launch(trial.number, trial.parameters, trial.lost_before + 1)
+        self._launch(trial.number, trial.parameters, trial.retries + 1)
         self._emit(self._running[trial.number].changed())
 
     def _finish(self, trial: Trial) -> None:
-        if trial.lost and self._end is None and trial.lost_before < _MAX_RERUNS:
+        if trial.lost and self._end is None and trial.retries < _MAX_RERUNS:
             self._rerun(trial)
             return
-        if trial.lost and trial.lost_before:
-            trial.reason += f" (the trial was run {trial.lost_before + 1} times)"
+        if trial.lost and trial.retries:
+            trial.reason += f" (the trial was run {trial.retries + 1} times)"
         del self._running[trial.number]
         changed = trial.changed()
         value = self._observed_value(changed)

@@ -35,7 +35,7 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def moment(seconds: float) -> str:
+def local_time(seconds: float) -> str:
     """Return a time of 1970-based seconds as local ``2021-12-10 19:29``."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else ""
 

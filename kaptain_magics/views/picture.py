@@ -91,7 +91,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def labelled(values: Sequence[float]) -> list[tuple[float, str]]:
-    """Return ticks with labels that tell them apart."""
+    """Return ticks with labels that are all different."""
     for digits in range(2, 18):
         labels = [f"{value:.{digits}g}" for value in values]
         if len(set(labels)) == len(labels) and all(
@@ -113,7 +113,7 @@ def chart(view: StudyView) -> str:
     floor = frame.height - frame.bottom
     marks = "".join(f"M{_px(frame.x(n))} {floor - 6}v6" for n in thinned(failed))
     dot = 6 if len(points) <= 300 else 4
-    stairs = _stairs(frame, running_best(points, view.direction), points[-1][0])
+    step_line = _step_line(frame, running_best(points, view.direction), points[-1][0])
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {frame.width} {frame.height}" width="{frame.width}" '
         f'height="{frame.height}" fill="none" font-family="system-ui,sans-serif" font-size="11">',
@@ -122,8 +122,8 @@ def chart(view: StudyView) -> str:
         _path(
             _dots(frame, thinned(points)), "#4f8ef7", f'stroke-opacity=".7" stroke-width="{dot}" stroke-linecap="round"'
         ),
-        _path(_beyond(frame, thinned(points)), "#4f8ef7", 'stroke-width="1.5"'),
-        _path(stairs, "#12a594", 'stroke-width="2"'),
+        _path(_out_of_range(frame, thinned(points)), "#4f8ef7", 'stroke-width="1.5"'),
+        _path(step_line, "#12a594", 'stroke-width="2"'),
         _path(marks, "#e5484d", 'stroke-width="2"'),
     ]
     if view.best is not None and (value := view.value(view.best)) is not None:
@@ -199,7 +199,7 @@ def _dots(frame: Frame, points: Iterable[tuple[int, float]]) -> str:
     return "".join(f"M{_px(frame.x(n))} {_px(frame.y(v))}h0" for n, v in points if frame.low <= v <= frame.high)
 
 
-def _beyond(frame: Frame, points: Iterable[tuple[int, float]]) -> str:
+def _out_of_range(frame: Frame, points: Iterable[tuple[int, float]]) -> str:
     """Return the values that the axis leaves out: arrowheads that point to where they are."""
     heads = ""
     for trial, value in points:
@@ -209,7 +209,7 @@ def _beyond(frame: Frame, points: Iterable[tuple[int, float]]) -> str:
     return heads
 
 
-def _stairs(frame: Frame, best: Sequence[tuple[int, float]], end: int) -> str:
+def _step_line(frame: Frame, best: Sequence[tuple[int, float]], end: int) -> str:
     path = f"M{_px(frame.x(best[0][0]))} {_px(frame.y(best[0][1]))}"
     for trial, value in best[1:]:
         path += f"H{_px(frame.x(trial))}V{_px(frame.y(value))}"

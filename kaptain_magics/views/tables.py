@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kaptain_magics.core.ages import ago
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.views import html, text
-from kaptain_magics.views.formats import clip, duration, moment, number, size
+from kaptain_magics.views.formats import clip, duration, local_time, number, size
 from kaptain_magics.views.lines import clean
 from kaptain_magics.views.live import in_notebook
 
@@ -35,7 +35,7 @@ def show_runs(runs: Sequence[RunSummary]) -> None:
             run.record.model_id,
             str(run.record.kind),
             run.record.target,
-            moment(run.started),
+            local_time(run.started),
             duration(run.ended - run.started) if run.ended else "",
             run.record.name,
             run.record.run_id,
@@ -59,7 +59,7 @@ def show_models(models: Sequence[ModelRecord]) -> None:
                 str(len(model.revisions)),
                 "" if newest is None else newest.stage,
                 "" if newest is None else newest.framework,
-                "" if newest is None else moment(newest.created),
+                "" if newest is None else local_time(newest.created),
                 ", ".join(f"{name}={number(value.latest)}" for name, value in metrics.items()),
                 "" if newest is None else newest.uri,
             )

@@ -54,7 +54,7 @@ def push_image(
     config = _config(source.config(base, base_manifest), layers, settings)
     below = base_manifest.fields
     for entry in below["layers"]:
-        _carry(registries, target, base, entry, progress)
+        _copy_layer(registries, target, base, entry, progress)
     for layer in layers:
         if not registry.has_blob(target, layer.digest):
             registry.upload(target, layer.digest, layer.size, partial(_at, layer.file), progress)
@@ -74,7 +74,7 @@ def push_image(
     return registry.put_manifest(target, json.dumps(manifest, indent=2).encode(), base_manifest.media_type)
 
 
-def _carry(
+def _copy_layer(
     registries: Registries, target: Reference, base: Reference, layer: Mapping[str, Any], progress: Progress
 ) -> None:
     """Bring a layer of the base image into the target's repository, without moving bytes where that can be done."""
@@ -98,7 +98,7 @@ def _carry(
 
 
 def _config(base: dict[str, Any], layers: Sequence[Layer], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the base image's configuration with ours on top; nothing in it tells of a time or a machine."""
+    """Return the base image's configuration with ours on top; nothing in it depends on a time or a machine."""
     inner = dict(base.get("config") or {})
     labels = {**(inner.get("Labels") or {}), **settings.get("Labels", {})}
     env = dict(line.partition("=")[::2] for line in inner.get("Env") or ())

@@ -24,14 +24,14 @@ class Access(NamedTuple):
         plain_http: Registries (``host[:port]``) that may be spoken to without encryption; loopback always may.
         certificate: File with the certificate of a private authority, beside those of the system.
         private: The one registry that the certificate is for; empty for all.
-        patience: Seconds for which an unreachable or busy registry is asked again.
+        retry_seconds: Seconds for which an unreachable or busy registry is asked again.
     """
 
     logins: Logins
     plain_http: tuple[str, ...] = ()
     certificate: str = ""
     private: str = ""
-    patience: float = 45.0
+    retry_seconds: float = 45.0
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Access:

@@ -67,11 +67,11 @@ class Registry:
 
     # ---- reading -------------------------------------------------------------------------------------------------
 
-    def digest_of(self, image: Reference, patience: float | None = None) -> str | None:
+    def digest_of(self, image: Reference, retry_seconds: float | None = None) -> str | None:
         """Return the digest that a tag names now, ``None`` where there is no such image."""
         path = f"/v2/{image.repository}/manifests/{image.version}"
         answer = self._http.request(
-            "HEAD", path, scope=_pull(image), headers={"Accept": _ALL}, expect=(200, 404), patience=patience
+            "HEAD", path, scope=_pull(image), headers={"Accept": _ALL}, expect=(200, 404), retry_seconds=retry_seconds
         )
         if answer.status == 404:
             return None
@@ -211,7 +211,7 @@ class Registry:
     def _fill(
         self,
         image: Reference,
-        place: str,
+        upload_url: str,
         digest: str,
         size: int,
         open_at: Callable[[int], IO[bytes]],
@@ -219,12 +219,12 @@ class Registry:
     ) -> None:
         last = b""
         if size > _PIECE:
-            place = self._pieces(image, place, size, open_at, progress)
+            upload_url = self._pieces(image, upload_url, size, open_at, progress)
         else:
             last = open_at(0).read(size)
         answer = self._http.request(
             "PUT",
-            f"{place}{'&' if '?' in place else '?'}{urlencode({'digest': digest})}",
+            f"{upload_url}{'&' if '?' in upload_url else '?'}{urlencode({'digest': digest})}",
             scope=_push(image),
             headers={"Content-Type": "application/octet-stream"},
             expect=(201, 204, 404),
@@ -235,7 +235,7 @@ class Registry:
         progress("")
 
     def _pieces(
-        self, image: Reference, place: str, size: int, open_at: Callable[[int], IO[bytes]], progress: Progress
+        self, image: Reference, upload_url: str, size: int, open_at: Callable[[int], IO[bytes]], progress: Progress
     ) -> str:
         start, tries = 0, 0
         while start < size:
@@ -250,26 +250,32 @@ class Registry:
                 }
                 try:
                     answer = self._http.request(
-                        "PATCH", place, scope=_push(image), headers=headers, body=piece, expect=(202,), patience=0.0
+                        "PATCH",
+                        upload_url,
+                        scope=_push(image),
+                        headers=headers,
+                        body=piece,
+                        expect=(202,),
+                        retry_seconds=0.0,
                     )
                 except ImageError:
                     tries += 1
                     if tries > _TRIES:
                         raise
-                    place, start = self._resume(image, place)
+                    upload_url, start = self._resume(image, upload_url)
                     break
-                place, start = _location(answer), start + len(piece)
+                upload_url, start = _location(answer), start + len(piece)
                 progress("")
-        return place
+        return upload_url
 
-    def _resume(self, image: Reference, place: str) -> tuple[str, int]:
+    def _resume(self, image: Reference, upload_url: str) -> tuple[str, int]:
         """Ask how much of an upload has arrived."""
-        answer = self._http.request("GET", place, scope=_push(image), expect=(204, 404))
+        answer = self._http.request("GET", upload_url, scope=_push(image), expect=(204, 404))
         if answer.status == 404:
             raise _UploadLostError
         arrived = re.search(r"-(\d+)$", answer.headers.get("Range", ""))
         last = int(arrived[1]) if arrived else 0
-        return answer.headers.get("Location") or place, last + 1 if last else 0
+        return answer.headers.get("Location") or upload_url, last + 1 if last else 0
 
     def put_manifest(self, image: Reference, body: bytes, media_type: str) -> str:
         """Make an image of what was uploaded, the last step of a push; returns its digest."""
@@ -294,11 +300,11 @@ class Registries:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._known: dict[str, Registry] = {}
+        self._clients: dict[str, Registry] = {}
 
     def of(self, image: Reference) -> Registry:
         """Return the client of an image's registry, the same for every image there."""
-        return self._known.setdefault(image.registry, Registry(image.registry, self._access))
+        return self._clients.setdefault(image.registry, Registry(image.registry, self._access))
 
     def has_login(self, image: Reference) -> bool:
         """Whether there is a login for an image's registry."""

@@ -43,7 +43,7 @@ class RegistryHttp:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         expect: Iterable[int] = (200,),
-        patience: float | None = None,
+        retry_seconds: float | None = None,
         stream: bool = False,
     ) -> BaseHTTPResponse:
         """Send a request, again where it makes sense.
@@ -55,7 +55,7 @@ class RegistryHttp:
             headers: Further headers.
             body: The body.
             expect: Status codes that are answers.
-            patience: Seconds to try for, instead of the access's own.
+            retry_seconds: Seconds to try for, instead of the access's own.
             stream: Leave the body unread.
 
         Raises:
@@ -63,8 +63,8 @@ class RegistryHttp:
             ImageError: The registry cannot be reached, or refuses the request.
         """
         # An answer that is expected ends it. A 401 is answered once by a login. A connection that fails, or a busy
-        # registry, is tried again after a pause that doubles, until the patience is over; all else is a refusal.
-        until = time.monotonic() + (self._access.patience if patience is None else patience)
+        # registry, is tried again after a pause that doubles, for `retry_seconds`; all else is a refusal.
+        until = time.monotonic() + (self._access.retry_seconds if retry_seconds is None else retry_seconds)
         pause, authorized = 0.25, False
         while True:
             try:
@@ -112,7 +112,7 @@ class RegistryHttp:
                 ) from error
             raise _UnreachableError(network_reason(error)) from error
         if answer.status == 400 and self._scheme == "http" and "Docker-Distribution-Api-Version" not in answer.headers:
-            answer.drain_conn()  # a server that wants HTTPS says so like this
+            answer.drain_conn()  # a server that requires HTTPS answers like this
             self._scheme, self._pool = "https", None
             return self._send(method, path, scope, headers, body, stream)
         return answer

@@ -16,7 +16,7 @@ from kaptain_magics.config import Settings
 from kaptain_magics.errors import ConfigError
 from kaptain_magics.files import disk_error, private_folder, write_whole
 from kaptain_magics.model.context import Context
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.text_values import is_true
 
 DEFAULT_REGION = "us-east-1"
 
@@ -241,9 +241,9 @@ def _file(text: str, path: str | None, private: Path) -> str:
         if path and Path(path).expanduser().read_text("utf-8") == text:
             return path
     try:
-        for known in private.glob("*/text"):
-            if known.read_text("utf-8") == text:
-                return str(known)
+        for existing in private.glob("*/text"):
+            if existing.read_text("utf-8") == text:
+                return str(existing)
         private_folder(private)
         kept = Path(tempfile.mkdtemp(dir=private)) / "text"
     except OSError as error:

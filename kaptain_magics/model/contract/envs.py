@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.text_values import is_true
 
 
 def _flag(name: str) -> bool:

@@ -14,7 +14,7 @@ from kaptain_magics.images.publish import Publisher
 from kaptain_magics.images.recipe import recipe
 from kaptain_magics.model.contract import envs
 from kaptain_magics.model.contract.console import logger
-from kaptain_magics.runtime.requirements import OWN_PACKAGES
+from kaptain_magics.runtime.own_requirements import OWN_PACKAGES
 
 _STEPS = ("Skipping", "Building", "Assembling", "Pushing", "Image build")
 

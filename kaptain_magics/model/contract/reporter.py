@@ -36,7 +36,7 @@ class Reporter:
         self._verbose = verbose and not isinstance(self._view, StudyView)
         self._progress = StudyProgress(status_here(sys.stdout))
         self._log = log
-        self._log_begun = False
+        self._log_started = False
         self._due = 0.0
 
     def report(self, event: AnyEvent | None) -> None:
@@ -76,8 +76,8 @@ class Reporter:
         self._log.log(level, message)
 
     def _print_log(self, before: int) -> None:
-        if not self._log_begun:
-            self._log_begun = True
+        if not self._log_started:
+            self._log_started = True
             self._log.info("[%s/%s] logs:", self._run.name, self._run.framework)
         self._print(before)
 

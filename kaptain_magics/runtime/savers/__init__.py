@@ -9,15 +9,15 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime import observe
-from kaptain_magics.runtime.errors import ExportError
-from kaptain_magics.runtime.frameworks import canonical_name
+from kaptain_magics.runtime.channel import say
+from kaptain_magics.runtime.framework_aliases import canonical_name
+from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers.base import Description, SaveOptions, Tensor, copy_into, versions
 from kaptain_magics.runtime.savers.guess import framework_of, other_savers
 
@@ -40,9 +40,12 @@ def save_model(
 ) -> str:
     """Save a trained model as this job's result.
 
+    Code of the script that the model uses is saved with it, by value, and a line says so. An object that no server
+    could load is kept as a pickle, with a warning that says why and what to change: no training is lost for that.
+
     Args:
         model: The fitted object, or the path of a file or folder that its own library saved.
-        framework: Framework by its name. Only for what does not tell it itself, such as a path; ``"mlflow"`` saves
+        framework: Framework by its name. Only where the object does not show it, such as a path; ``"mlflow"`` saves
             another framework's object as an MLflow model.
         name: The model's name, kept in its description.
         signature: Inputs and outputs as the protocol's metadata has them, ``{"inputs": [{"name", "datatype",
@@ -56,7 +59,7 @@ def save_model(
         URI of the folder that holds it.
 
     Raises:
-        ExportError: The object cannot be saved, or the script does not run as a job.
+        ExportError: The object cannot even be kept, or a path that it names is not there.
 
     Example:
         The last lines of a training script::
@@ -64,21 +67,35 @@ def save_model(
             clf = svm.SVC(gamma=gamma).fit(X_train, y_train)
             kaptain.save_model(clf, example=X_train[:2])
     """
+    from kaptain_magics.runtime.channel import say
     from kaptain_magics.runtime.export import upload_folder
+    from kaptain_magics.runtime.savers.kept import keep, notes_of
 
     with tempfile.TemporaryDirectory(prefix="kaptain-model-") as temporary:
-        folder = Path(temporary)
-        description = write_model(
-            model,
-            folder,
-            framework=framework,
-            name=name,
-            signature=signature,
-            format=format,
-            example=example,
-            extra_files=extra_files,
-        )
-        return upload_folder(folder, description.framework, description.format)
+        folder = Path(temporary) / "model"
+        folder.mkdir()
+        try:
+            description = write_model(
+                model,
+                folder,
+                framework=framework,
+                name=name,
+                signature=signature,
+                format=format,
+                example=example,
+                extra_files=extra_files,
+            )
+        except OSError:  # a full disk keeps nothing else either
+            raise
+        except Exception as error:  # ours, and whatever a library raises for a model that it cannot save
+            why = error if isinstance(error, ExportError) else _failed(model, error)
+            folder = Path(temporary) / "kept"
+            folder.mkdir()
+            description = keep(model, folder, why)
+        uri = upload_folder(folder, description.framework, description.format)
+        for note in notes_of(description):
+            say(note["text"], note["hint"], warning=note.get("warning", False))
+        return uri
 
 
 def write_model(
@@ -133,14 +150,16 @@ def _write_inputs(model: object, description: Description, options: SaveOptions,
     if fitted is not None:
         fitted.write(folder)
     elif description.columns and description.framework in ("sklearn", "lightgbm", "xgboost"):
-        sys.stderr.write(
-            f"kaptain: the data that this {description.kind} was fitted on was not seen: its columns will be taken as"
-            " numbers, those of an encoder of texts as texts; save_model(model, example=X[:5]) tells them\n"
+        say(
+            f"the data that this {description.kind} was fitted on was not seen: an endpoint will take its columns as"
+            " numbers, those of an encoder of texts as texts",
+            "give rows with their dtypes: save_model(model, example=X[:5])",
+            warning=True,
         )
 
 
 def _choose(model: object, named: str) -> str:
-    """Return the framework that saves ``model``: its own, where its classes tell it, before the one that was named."""
+    """Return the framework that saves ``model``: its own, where its classes show it, before the one that was named."""
     named = canonical_name(named)
     own = framework_of(model)
     if own or named == "mlflow":
@@ -165,6 +184,14 @@ def _refusal(model: object, framework: str) -> ExportError:
         )
     kind = type(model)
     return ExportError(f"a {kind.__module__}.{kind.__qualname__} cannot be saved", f"supported: {_SAVABLE}")
+
+
+def _failed(model: object, error: Exception) -> ExportError:
+    reason = next(iter(str(error).splitlines()), "")
+    return ExportError(
+        f"saving this {type(model).__name__} failed: {type(error).__name__}: {reason}",
+        "save it with its library's own function, and that file with kaptain.save_model(PATH)",
+    )
 
 
 def _read_signature(signature: Mapping[str, Any] | str) -> tuple[list[Tensor], list[Tensor]]:

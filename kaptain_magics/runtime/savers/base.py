@@ -13,11 +13,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.job_errors import ExportError
 
 DESCRIPTION_FILE = "kaptain-model.json"
 
 _STORED_AS = {"signature_source": "told_by"}  # fields of a description whose names in the file are older
+
+UNSERVABLE = "unservable"
+"""The format of a model that is kept, although no server can load it; ``details`` of its description say why."""
 
 Tensor = dict[str, Any]
 """An input or output: ``name``, ``datatype`` of the protocol, ``shape`` with -1 where any size will do."""
@@ -167,7 +170,7 @@ def describe_table(
     Args:
         model: The model; an attribute ``predict_proba`` makes the probabilities an output.
         description: Filled in; has the columns and classes already.
-        options: Its example, if any, tells the datatypes.
+        options: The datatypes come from its example, if any.
         width: Features of a row, -1 when unknown.
         ask: The model's ``predict``.
         number: The datatype that the model calculates in.

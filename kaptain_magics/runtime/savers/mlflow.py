@@ -1,6 +1,6 @@
 """MLflow: a pyfunc directory, laid into the folder itself.
 
-MLflow's own formats are mostly pickles: whoever loads one runs it, so it is only loaded after its checksums were
+MLflow's own formats are mostly pickles: loading one runs its code, so it is only loaded after its checksums were
 compared.
 """
 
@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers.base import Description, SaveOptions, versions
 from kaptain_magics.runtime.savers.guess import framework_of
-from kaptain_magics.runtime.savers.pickled import local_modules
+from kaptain_magics.runtime.savers.pickled import examine
 
 FORMATS = ("mlflow",)
 _ARGUMENTS = {
@@ -74,7 +74,7 @@ def _write(model: Any, folder: Path, example: Any) -> None:
 
 def _for_sklearn(model: Any, writer: Any) -> dict[str, Any]:
     """Return the script's modules that the model uses, and its own types as those that skops may build."""
-    options: dict[str, Any] = {"code_paths": [str(path) for path in local_modules(model)] or None}
+    options: dict[str, Any] = {"code_paths": [str(path) for path in examine(model).modules] or None}
     if "skops_trusted_types" in inspect.signature(writer.save_model).parameters:
         import skops.io
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.errors import ExportError
+from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers.base import Description, SaveOptions, versions
 
 FORMATS = ("onnx",)

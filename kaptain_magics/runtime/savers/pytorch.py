@@ -4,12 +4,15 @@
   are not kept.
 * ``torchscript`` needs no example; it is taken where none is given. PyTorch has deprecated it.
 * ``state_dict`` is weights only; a server builds the class from the file that defines it.
+* ``module`` is the weights with the object itself, and with the code of its class where that is the script's: a pickle.
+  It is taken where none is asked for and TorchScript and ``torch.export`` do not understand the module.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
+import pickle
 import shutil
 import sys
 import warnings
@@ -18,11 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.errors import ExportError
-from kaptain_magics.runtime.savers.base import Description, SaveOptions, tensor, versions
-from kaptain_magics.runtime.savers.pickled import is_installed
+from kaptain_magics.runtime.job_errors import ExportError
+from kaptain_magics.runtime.savers.base import Description, SaveOptions, copy_into, tensor, versions
+from kaptain_magics.runtime.savers.pickled import cloudpickle, examine, is_installed
 
-FORMATS = ("pt2", "torchscript", "state_dict")
+FORMATS = ("pt2", "torchscript", "state_dict", "module")
 
 
 def save(model: Any, folder: Path, options: SaveOptions) -> Description:
@@ -39,14 +42,20 @@ def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     if type(model).__name__ in ("DistributedDataParallel", "DataParallel"):
         model = model.module
     script = isinstance(model, torch.jit.ScriptModule)
-    default = FORMATS if options.example is not None and not script else ("torchscript", "pt2", "state_dict")
+    default = FORMATS if options.example is not None and not script else ("torchscript", "pt2", "state_dict", "module")
     kind = options.choose("PyTorch", default)
     with _for_inference(model) as module:
-        if kind == "pt2":
-            return _write_program(_export(module, options.example), folder, model)
-        if kind == "state_dict":
-            return _write_weights(module, folder, options)
-        return _write_script(module, folder, options)
+        try:
+            if kind == "pt2":
+                return _write_program(_export(module, options.example), folder, model)
+            if kind == "state_dict":
+                return _write_weights(module, folder, options)
+            if kind == "torchscript":
+                return _write_script(module, folder, options)
+        except Exception:  # torch.export has errors of many kinds
+            if options.format or script:
+                raise
+        return _write_module(module, folder, options)
 
 
 @contextmanager
@@ -120,6 +129,22 @@ def _write_script(module: Any, folder: Path, options: SaveOptions) -> Descriptio
     description.versions = versions("torch")
     if options.example is not None:
         _describe_call(description, script, options.example)
+    return description
+
+
+def _write_module(module: Any, folder: Path, options: SaveOptions) -> Description:
+    """Pickle the module as it is; its weights lie beside the pickle in the file, as ``torch.save`` writes them."""
+    import torch
+
+    contents = examine(module)
+    pickler: Any = cloudpickle() if contents.by_value else pickle
+    torch.save(module, folder / "model.pt", pickle_module=pickler)
+    taken = {path.name for path in options.extra_files}
+    copy_into(folder, [path for path in contents.modules if path.name not in taken])
+    description = Description("pytorch", "module", "model.pt", kind=type(module).__name__, versions=versions("torch"))
+    contents.describe(description)
+    if options.example is not None:
+        _describe_call(description, module, options.example)
     return description
 
 

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime.errors import ExportError
-from kaptain_magics.runtime.savers.base import Description, SaveOptions, tensors, versions
+from kaptain_magics.runtime.job_errors import ExportError
+from kaptain_magics.runtime.savers.base import Description, SaveOptions, copy_into, tensors, versions
+from kaptain_magics.runtime.savers.pickled import Contents, dump_by_value, examine
 
 FORMATS = ("saved_model", "keras")
+CLASSES_FILE = "classes.pkl"
+"""The script's own classes of layers, by value and by name, beside a ``.keras`` file that names them."""
+
 _VERSION = "0001"
 
 
@@ -25,19 +30,39 @@ def save(model: Any, folder: Path, options: SaveOptions) -> Description:
     formats = FORMATS if not keras or _backend() == "tensorflow" else FORMATS[::-1]
     kind = options.choose("TensorFlow", formats)
     path = "model.keras" if kind == "keras" else _VERSION
+    contents = Contents()
     if kind == "keras":
         if not keras:
             raise ExportError("only Keras models have the format keras", "omit the format")
         model.save(folder / path)
+        contents = _save_classes(model, folder)
     elif keras:
         model.export(str(folder / path), verbose=False)
     else:
         _save_module(model, folder / path, options.example)
     description = Description("tensorflow", kind, path, kind=type(model).__name__)
     description.versions = versions("tensorflow", "keras")
+    contents.describe(description)
     if keras:
         description.details["backend"] = _backend()
     return description
+
+
+def _save_classes(model: Any, folder: Path) -> Contents:
+    """Save the script's own classes of layers beside a ``.keras`` file, which names them but does not have them."""
+    own = {type(part).__name__: type(part) for part in _layers(model) if type(part).__module__ == "__main__"}
+    if not own:
+        return Contents()
+    contents = examine(own)
+    dump_by_value(own, folder / CLASSES_FILE)
+    copy_into(folder, contents.modules)
+    return contents
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    yield model
+    for layer in getattr(model, "layers", ()):
+        yield from _layers(layer)
 
 
 def _copy(path: Path, folder: Path) -> Description:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError
-from kaptain_magics.runtime.text import shorten
+from kaptain_magics.runtime.text_values import shorten
 from kaptain_magics.serving.protocol.datatypes import dtype_of
 from kaptain_magics.serving.protocol.shapes import advice, fits, mismatch
 from kaptain_magics.serving.protocol.tensors import EXACT
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
-UNNAMED = "rows"  # one matrix for a model of columns, or for one that does not tell its inputs
+UNNAMED = "rows"  # one matrix for a model of columns, or for one without a signature
 _COLUMN = ((-1,), (-1, 1))
 _SHOWN = 20
 
@@ -28,7 +28,7 @@ def to_tensors(data: Any, signature: Signature) -> dict[str, Array]:
         data: Rows of shape ``[n, features]``, also of a sparse matrix; one row; a DataFrame, a Series labelled with the
             model's columns, or a list of records; a dict of columns or named inputs; samples of the model's own shape,
             or one of them; flat rows of a sample's values. Nothing else is reshaped, and no axes are exchanged.
-        signature: What the model takes; empty where it does not tell.
+        signature: What the model takes; empty where that is not known.
 
     Raises:
         InferenceError: The data cannot be what the model takes.
@@ -50,7 +50,7 @@ def to_tensors(data: Any, signature: Signature) -> dict[str, Array]:
 
 
 def _by_name(data: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any] | None:
-    """Return a value or a list of values for every name; ``None`` where only the places tell what is what."""
+    """Return a value or a list of values for every name; ``None`` where the order decides."""
     if hasattr(data, "columns") and hasattr(data, "dtypes"):
         return _distinct(data.columns, [data[name] for name in dict.fromkeys(data.columns)])
     if isinstance(data, list | tuple) and any(_is_record(row, specs) for row in data):
@@ -81,13 +81,13 @@ def _distinct(names: Any, values: Sequence[Any]) -> dict[str, Any]:
 
 def _records(rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
     first = rows[0] or {}
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if row is None:
-            raise InferenceError(f"row {place} has no names, others have", "write every row as a dict, or none")
+            raise InferenceError(f"row {index} has no names, others have", "write every row as a dict, or none")
         if row.keys() != first.keys():
             odd = next(iter(row.keys() ^ first.keys()))
             raise InferenceError(
-                f"rows 0 and {place} do not have the same names: {odd!r} is in one of them only",
+                f"rows 0 and {index} do not have the same names: {odd!r} is in one of them only",
                 "write None where a value is missing",
             )
     return {name: [row[name] for row in rows if row is not None] for name in first}
@@ -111,7 +111,7 @@ def _stacked(array: Array, name: str) -> Array:
     cells = list(array) if array.dtype == object and array.ndim == 1 else []
     if not cells or not all(isinstance(cell, np.ndarray) for cell in cells):
         return array
-    odd = next((place for place, cell in enumerate(cells) if cell.shape != cells[0].shape), None)
+    odd = next((index for index, cell in enumerate(cells) if cell.shape != cells[0].shape), None)
     if odd is not None:
         raise InferenceError(
             f"column {name!r} holds arrays of several shapes: {list(cells[0].shape)} in row 0, "
@@ -160,7 +160,7 @@ def _cut(array: Array, signature: Signature) -> dict[str, Array]:
     numbers = array.dtype.kind in "fiub" and all(s.shape == (-1,) and s.datatype != "BYTES" for s in specs)
     if numbers or not array.size:
         return {UNNAMED: array.reshape(-1, len(specs))}
-    return {spec.name: _column(array[:, place], spec.name, spec) for place, spec in enumerate(specs)}
+    return {spec.name: _column(array[:, index], spec.name, spec) for index, spec in enumerate(specs)}
 
 
 def _takes(signature: Signature) -> str:
@@ -199,7 +199,7 @@ def _array(data: Any) -> Array:
 
 def _uneven(data: Sequence[Any]) -> InferenceError:
     sizes = [len(row) if hasattr(row, "__len__") and not isinstance(row, str | bytes) else None for row in data]
-    odd = next((place for place, size in enumerate(sizes) if size != sizes[0]), None)
+    odd = next((index for index, size in enumerate(sizes) if size != sizes[0]), None)
     hint = "give every row the same number of values"
     if odd is None:
         return InferenceError("the rows are nested unevenly", hint)
@@ -239,7 +239,7 @@ def _settled(array: Array, what: str, spec: TensorSpec | None = None) -> Array:
                 raise InferenceError(f"{what}: beside a missing value, a whole number above 2**53 would be rounded")
             return (converted.astype(np.float64) if converted.dtype == object else converted).reshape(array.shape)
         return array
-    gap = next((place for place, value in enumerate(values) if value is math.nan), None)
+    gap = next((index for index, value in enumerate(values) if value is math.nan), None)
     if gap is not None and (spec is None or not spec.nullable):
         row = gap // math.prod(array.shape[1:])
         fill = f", e.g. df.fillna({{{spec.name!r}: 'missing'}})" if spec is not None else ""

@@ -26,8 +26,8 @@ from kaptain_magics.serving.protocol.v2 import write_tensors
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
 _LARGE = 256  # values above which a request goes as raw bytes
-_MOST = 16 * 1024 * 1024  # bytes of one request's raw tensors; half of what our server takes
-_MOST_JSON = 6 * 1024 * 1024  # the same of JSON
+_MAX_BYTES = 16 * 1024 * 1024  # bytes of one request's raw tensors; half of what our server takes
+_MAX_JSON_BYTES = 6 * 1024 * 1024  # the same of JSON
 _WRITTEN = 25  # bytes of a number in JSON, at most
 _PROBABILITIES = ("predict_proba", "probabilities", "output_probability", "probability")
 _PROBA = _PROBABILITIES[0]
@@ -43,7 +43,7 @@ class _Endpoint(NamedTuple):
     timeout: float
 
     @property
-    def speaks_v1(self) -> bool:
+    def uses_v1(self) -> bool:
         return urlsplit(self.url).path.endswith(":predict")
 
 
@@ -157,7 +157,7 @@ def forget(url: str) -> None:
 
 
 def _predict(endpoint: _Endpoint, data: Any, output: str, rows: int | None = None, parallel: int = 1) -> Array:
-    if output and endpoint.speaks_v1:
+    if output and endpoint.uses_v1:
         what = "probabilities" if output == _PROBA else output
         raise InferenceError(f"the V1 protocol cannot ask for {what}: deploy with --protocol v2")
     for retry in (True, False):
@@ -166,7 +166,7 @@ def _predict(endpoint: _Endpoint, data: Any, output: str, rows: int | None = Non
         try:
             outputs = [_output(output, description.signature)] if output else []
             ask = partial(_ask, endpoint, description, outputs)
-            raw = description.binary and not endpoint.speaks_v1
+            raw = description.binary and not endpoint.uses_v1
             pieces = _pieces(to_tensors(data, description.signature), rows, raw)
             if len(pieces) == 1:
                 return ask(pieces[0])
@@ -180,7 +180,7 @@ def _predict(endpoint: _Endpoint, data: Any, output: str, rows: int | None = Non
 
 
 def _ask(endpoint: _Endpoint, description: _Description, outputs: Sequence[str], tensors: Mapping[str, Array]) -> Array:
-    if endpoint.speaks_v1:
+    if endpoint.uses_v1:
         return _infer_v1(endpoint, tensors, description.signature)
     return next(iter(_infer(endpoint, tensors, outputs, description.binary).values()))
 
@@ -189,7 +189,7 @@ def _pieces(tensors: dict[str, Array], rows: int | None, raw: bool) -> list[dict
     count = max(len(array) for array in tensors.values())
     if rows is None:  # what a server takes at once has a limit
         size = sum(a.size * (a.itemsize if raw and a.dtype != object else _WRITTEN) for a in tensors.values())
-        rows = max(1, count * (_MOST if raw else _MOST_JSON) // max(1, size))
+        rows = max(1, count * (_MAX_BYTES if raw else _MAX_JSON_BYTES) // max(1, size))
     if count <= rows:
         return [tensors]
     return [{name: array[at : at + rows] for name, array in tensors.items()} for at in range(0, count, rows)]
@@ -230,15 +230,15 @@ def _infer(endpoint: _Endpoint, tensors: Mapping[str, Array], outputs: Sequence[
 
 def _read_outputs(body: bytes, length: str) -> dict[str, Array]:
     end = int(length) if length else len(body)
-    raw, place, outputs = memoryview(body)[end:], 0, {}
+    raw, offset, outputs = memoryview(body)[end:], 0, {}
     for tensor in _parsed(body[:end]).get("outputs", ()):
         name, datatype, shape = tensor["name"], tensor["datatype"], tuple(tensor["shape"])
         size = (tensor.get("parameters") or {}).get("binary_data_size")
         if size is None:
             array = read_data(tensor["data"], datatype, shape, name)
         else:
-            array = read_raw(raw[place : place + size], datatype, shape, name)
-            place += size
+            array = read_raw(raw[offset : offset + size], datatype, shape, name)
+            offset += size
         outputs[name] = _texts(array)
     if not outputs:
         raise InferenceError("the endpoint answered without outputs")
@@ -271,7 +271,7 @@ def _describe(endpoint: _Endpoint) -> _Description:
         base = f"{parts.scheme}://{parts.netloc}"
         model: dict[str, Any] = {}
         server: dict[str, Any] = {}
-        if endpoint.speaks_v1:  # it has no metadata of its own, but many servers speak both
+        if endpoint.uses_v1:  # it has no metadata of its own, but many servers speak both
             path = parts.path.removesuffix(":predict").replace("/v1/", "/v2/", 1)
             with suppress(InferenceError):
                 model = _parsed(_send(endpoint, "GET", f"{base}{path}")[0])

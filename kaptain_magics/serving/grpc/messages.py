@@ -81,8 +81,8 @@ def _add_field(message: Any, owner: str, text: str, number: int) -> None:
     if kind.endswith("%"):
         entry = message.nested_type.add(name=f"{name.title()}Entry")
         entry.options.map_entry = True
-        for place, (part, of) in enumerate((("key", "string"), ("value", kind[:-1])), start=1):
-            _set_type(entry.field.add(name=part, number=place, label=_FIELD.LABEL_OPTIONAL), of)
+        for index, (part, of) in enumerate((("key", "string"), ("value", kind[:-1])), start=1):
+            _set_type(entry.field.add(name=part, number=index, label=_FIELD.LABEL_OPTIONAL), of)
         _set_type(field, f"{owner}.{entry.name}")
     else:
         _set_type(field, kind.rstrip("*"))

@@ -21,16 +21,16 @@ from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.grpc.listeners import clients_of, close_listeners
 from kaptain_magics.serving.grpc.messages import SERVICE, messages
 from kaptain_magics.serving.grpc.wire import demand_sizes
-from kaptain_magics.serving.http.auth import Gate
+from kaptain_magics.serving.http.auth import Authorizer
 from kaptain_magics.serving.http.budget import Share
 from kaptain_magics.serving.http.http_server import HttpServer
 from kaptain_magics.serving.http.successor import LOOPBACK
 from kaptain_magics.serving.inference.served import Served
 from kaptain_magics.serving.protocol.binary import read_raw, write_raw
 from kaptain_magics.serving.protocol.datatypes import dtype_of
-from kaptain_magics.serving.protocol.errors import RequestError, refusal
 from kaptain_magics.serving.protocol.large import LARGE
 from kaptain_magics.serving.protocol.limits import Limits
+from kaptain_magics.serving.protocol.protocol_errors import RequestError, refusal
 from kaptain_magics.serving.protocol.tensors import as_tensor
 from kaptain_magics.serving.signature import Array, Outputs
 
@@ -60,34 +60,36 @@ _CODES = {
 _PIECE = 100_000  # values that become numbers of Python at a time
 _TEXT = 64  # bytes of memory that a text takes besides its letters
 _FREE = ("ServerLive", "ServerReady", "ModelReady")
-_AGE = 5.0  # seconds after which a client is told to connect again; to do so costs it about 1 ms
-_LOOK = 0.1  # seconds between two looks whether the clients have left
+_AGE = 5.0  # seconds after which a client is asked to connect again; to do so costs it about 1 ms
+_POLL = 0.1  # seconds between two looks whether the clients have left
 
 
 class GrpcServer:
     """The gRPC side of a server.
 
-    gRPC cancels calls that reach a server which was told to stop before its client has heard of that. So a server that
-    is replaced does not stop: it passes later calls on to the one that listens on the port now, until all its clients
-    have connected again. They do so within ``_AGE``, because connections are never older, and lose no call by it.
+    gRPC cancels calls that reach a stopping server before its client knows of that. So a server that is replaced does
+    not stop: it passes later calls on to the one that listens on the port now, until all its clients have connected
+    again. They do so within ``_AGE``, because connections are never older, and lose no call by it.
 
     Args:
         served: The model.
-        gate: Who may ask.
+        authorizer: Who may ask.
         limits: Bounds of requests.
         http: The HTTP side, with whose large requests those of this side share a budget.
         replaceable: Whether another server may follow this one; else connections may be of any age.
     """
 
-    def __init__(self, served: Served, gate: Gate, limits: Limits, http: HttpServer, replaceable: bool) -> None:
+    def __init__(
+        self, served: Served, authorizer: Authorizer, limits: Limits, http: HttpServer, replaceable: bool
+    ) -> None:
         self._served = served
         self._http = http
-        self._gate = gate
+        self._authorizer = authorizer
         self._messages = messages()
-        self._place, self._port = "", 0
+        self._host, self._port = "", 0
         self._working = 0
         self._successor: Any = None
-        self._hurry = asyncio.Event()
+        self._stop_waiting = asyncio.Event()
         sizes = [("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", limits.body)]
         self._sizes = sizes
         age = [("grpc.max_connection_age_ms", int(_AGE * 1000))] if replaceable else []
@@ -111,16 +113,16 @@ class GrpcServer:
         Raises:
             ServingError: The port is taken.
         """
-        place = f"[{host}]" if ":" in host else host
+        host = f"[{host}]" if ":" in host else host
         try:
-            bound = self._server.add_insecure_port(f"{place}:{port}")
+            bound = self._server.add_insecure_port(f"{host}:{port}")
         except RuntimeError:
             bound = 0
         if not bound:
-            raise ServingError(f"cannot listen on {place}:{port} for gRPC", "name another port, or 0 for a free one")
-        self._place, self._port = place, bound
+            raise ServingError(f"cannot listen on {host}:{port} for gRPC", "name another port, or 0 for a free one")
+        self._host, self._port = host, bound
         await self._server.start()
-        logger.info("gRPC on %s:%d", place, bound)
+        logger.info("gRPC on %s:%d", host, bound)
 
     @property
     def finishing(self) -> int:
@@ -130,23 +132,23 @@ class GrpcServer:
     async def release(self) -> None:
         """Listen no more, and pass calls that begin from now on to the server that listens on the same port."""
         await close_listeners(self._port)
-        place = LOOPBACK.get(self._place, self._place)
+        host = LOOPBACK.get(self._host, self._host)
         own = ("grpc.use_local_subchannel_pool", 1)
-        self._successor = grpc.aio.insecure_channel(f"{place}:{self._port}", [*self._sizes, own])
+        self._successor = grpc.aio.insecure_channel(f"{host}:{self._port}", [*self._sizes, own])
 
     async def leave(self, seconds: float) -> None:
         """End when no client is left, or after so many seconds, or when ``stop`` is called."""
         loop = asyncio.get_running_loop()
         until = loop.time() + (seconds if sys.platform == "linux" else min(seconds, 1.2 * _AGE))
-        while (clients_of(self._port) or self._working) and loop.time() < until and not self._hurry.is_set():
+        while (clients_of(self._port) or self._working) and loop.time() < until and not self._stop_waiting.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), _LOOK)
+                await asyncio.wait_for(self._stop_waiting.wait(), _POLL)
         await self._server.stop(0)
         await self._successor.close()
 
     def stop_waiting(self) -> None:
         """Wait for clients no longer."""
-        self._hurry.set()
+        self._stop_waiting.set()
 
     async def stop(self, seconds: float) -> None:
         """Take no more calls and answer those in flight. Calls that come at this moment end as ``CANCELLED``."""
@@ -161,7 +163,7 @@ class GrpcServer:
             try:
                 if name not in _FREE:
                     authorization = dict(context.invocation_metadata() or ()).get("authorization", "")
-                    self._gate.check(authorization.encode() if isinstance(authorization, str) else authorization)
+                    self._authorizer.check(authorization.encode() if isinstance(authorization, str) else authorization)
                 request = message if name == "ModelInfer" else self._parse(name, message)
                 return bytes((await call(request)).SerializeToString())
             except Exception as error:
@@ -237,7 +239,7 @@ class GrpcServer:
             return await self._infer_read(message, share)
         finally:
             if share.give_back():
-                self._http.free_soon()
+                self._http.trim_soon()
 
     async def _infer_read(self, message: bytes, share: Share) -> Any:
         request = self._parse("ModelInfer", message)
@@ -279,14 +281,14 @@ def _read_inputs(request: Any, take: Callable[[int], None] = _take_all) -> dict[
     if raw and len(raw) != len(request.inputs):
         raise RequestError(400, f"{len(raw)} raw contents do not fit {len(request.inputs)} inputs")
     inputs: dict[str, Array] = {}
-    for place, tensor in enumerate(request.inputs):
+    for index, tensor in enumerate(request.inputs):
         shape = tuple(tensor.shape)
         if not tensor.name or tensor.name in inputs or any(size < 0 for size in shape):
             raise RequestError(400, "an input has no name, is a duplicate, or has a negative shape")
         if tensor.datatype == "BYTES" and math.prod(shape) <= request.ByteSize():
             take(_TEXT * math.prod(shape))
         if raw:
-            inputs[tensor.name] = read_raw(memoryview(raw[place]), tensor.datatype, shape, tensor.name)
+            inputs[tensor.name] = read_raw(memoryview(raw[index]), tensor.datatype, shape, tensor.name)
         else:
             inputs[tensor.name] = _read_contents(tensor, shape)
     return inputs
@@ -303,8 +305,8 @@ def _read_contents(tensor: Any, shape: tuple[int, ...]) -> Array:
         raise RequestError(400, f"tensor {tensor.name!r}: shape {list(shape)} needs {count} values, not {len(values)}")
     try:
         array: Array = np.empty(count, dtype=dtype)
-        for place in range(0, count, _PIECE):
-            array[place : place + _PIECE] = values[place : place + _PIECE]
+        for start in range(0, count, _PIECE):
+            array[start : start + _PIECE] = values[start : start + _PIECE]
     except OverflowError:
         raise RequestError(400, f"tensor {tensor.name!r}: a value does not fit into {tensor.datatype}") from None
     return array.reshape(shape)

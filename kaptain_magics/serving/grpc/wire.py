@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
 _RAW = 7  # number of the field of raw contents
 _TYPED = 2 * 1024 * 1024  # bytes of tensors that are no raw contents
@@ -18,39 +18,39 @@ def demand_sizes(message: bytes) -> None:
     """
     if len(message) <= _TYPED:
         return
-    place = fields = typed = 0
-    while place < len(message):
-        key, place = _varint(message, place)
+    offset = fields = typed = 0
+    while offset < len(message):
+        key, offset = _varint(message, offset)
         kind, number = key & 7, key >> 3
         if kind == 2:
-            length, place = _varint(message, place)
+            length, offset = _varint(message, offset)
         elif kind == 0:
-            start = place
-            _, place = _varint(message, place)
+            start = offset
+            _, offset = _varint(message, offset)
             length = 0
-            typed += place - start
+            typed += offset - start
         elif kind in _FIXED:
             length = _FIXED[kind]
         else:
             raise RequestError(400, "malformed message")
-        place += length
+        offset += length
         fields += 1
         if number != _RAW:
             typed += length
         if typed > _TYPED or fields > _FIELDS:
             what = f"more than {_TYPED} bytes of typed contents" if typed > _TYPED else f"more than {_FIELDS} fields"
             raise RequestError(413, f"the request has {what}: send the tensors as raw_input_contents")
-    if place != len(message):
+    if offset != len(message):
         raise RequestError(400, "malformed message")
 
 
-def _varint(message: bytes, place: int) -> tuple[int, int]:
+def _varint(message: bytes, offset: int) -> tuple[int, int]:
     value = shift = 0
-    while place < len(message) and shift < 70:
-        byte = message[place]
-        place += 1
+    while offset < len(message) and shift < 70:
+        byte = message[offset]
+        offset += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value, place
+            return value, offset
         shift += 7
     raise RequestError(400, "malformed message")

@@ -19,12 +19,12 @@ class Acceptor:
 
     Args:
         listener: The socket; it stays the caller's.
-        welcome: Handles a connection; runs as a task from the moment that the kernel gave it.
+        handler: Handles a connection; runs as a task from the moment that the kernel gave it.
     """
 
-    def __init__(self, listener: socket.socket, welcome: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, listener: socket.socket, handler: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> None:
         self._listener = listener
-        self._welcome = welcome
+        self._handler = handler
         self._loop = asyncio.get_running_loop()
         self._on = False
         self.tasks: set[asyncio.Task[None]] = set()
@@ -63,7 +63,7 @@ class Acceptor:
             connection.setblocking(False)
             if connection.family != socket.AF_UNIX:  # asyncio does it only where the socket's ``proto`` says TCP
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = self._loop.create_task(self._welcome(connection))
+            task = self._loop.create_task(self._handler(connection))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
         return True

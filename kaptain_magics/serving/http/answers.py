@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import NamedTuple
 
-from kaptain_magics.serving.protocol.errors import RequestError, error_body
+from kaptain_magics.serving.protocol.protocol_errors import RequestError, error_body
 
 Headers = tuple[tuple[bytes, bytes], ...]
 

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from kaptain_magics import __version__
 from kaptain_magics.serving.http.answers import JSON, Answer, Headers
-from kaptain_magics.serving.http.auth import Gate
+from kaptain_magics.serving.http.auth import Authorizer
+from kaptain_magics.serving.http.http_requests import Request
 from kaptain_magics.serving.http.origin import from_browser
-from kaptain_magics.serving.http.requests import Request
 from kaptain_magics.serving.inference.served import Served
 from kaptain_magics.serving.protocol.binary import HEADER
-from kaptain_magics.serving.protocol.errors import RequestError, refusal
 from kaptain_magics.serving.protocol.large import LARGE
 from kaptain_magics.serving.protocol.limits import Body, Limits, decompress, too_large
 from kaptain_magics.serving.protocol.openapi import describe_api
+from kaptain_magics.serving.protocol.protocol_errors import RequestError, refusal
 from kaptain_magics.serving.protocol.v1 import read_instances, write_predictions
 from kaptain_magics.serving.protocol.v2 import read_request, write_answer, write_json
 
@@ -54,17 +54,17 @@ class Route(NamedTuple):
 
 
 class Application:
-    """Answers HTTP requests by their path, whoever reads them from the wire.
+    """Answers HTTP requests by their path; another class reads them from the wire.
 
     Args:
         served: The model.
-        gate: Who may ask.
+        authorizer: Who may ask.
         limits: Bounds of requests.
     """
 
-    def __init__(self, served: Served, gate: Gate, limits: Limits) -> None:
+    def __init__(self, served: Served, authorizer: Authorizer, limits: Limits) -> None:
         self._served = served
-        self._gate = gate
+        self._authorizer = authorizer
         self._limits = limits
         self._routes = self._make_routes()
         self._thread: ThreadPoolExecutor | None = None
@@ -109,12 +109,12 @@ class Application:
     async def _answer(self, route: Route | None, request: Request) -> Answer:
         try:
             headers = request.headers
-            self._gate.admit(request.method, headers)
+            self._authorizer.admit(request.method, headers)
             if route is None:
-                self._gate.check(headers.get(b"authorization", b""))
+                self._authorizer.check(headers.get(b"authorization", b""))
                 raise self._unknown(request.path)
             if not route.free:
-                self._gate.check(headers.get(b"authorization", b""))
+                self._authorizer.check(headers.get(b"authorization", b""))
             if request.method != route.method and (request.method, route.method) != ("HEAD", "GET"):
                 allowed = ((b"allow", route.method.encode()),)
                 raise RequestError(405, f"use {route.method} here, not {request.method}", allowed)
@@ -139,10 +139,10 @@ class Application:
         encoding = headers.get(b"content-encoding")
         if encoding:
             unpack = partial(decompress, body, encoding.strip().lower(), limit, request.take)
-            body = await self._apart(unpack) if len(body) > _PACKED else unpack()
+            body = await self._in_thread(unpack) if len(body) > _PACKED else unpack()
         return body
 
-    async def _apart(self, read: Callable[[], _T]) -> _T:
+    async def _in_thread(self, read: Callable[[], _T]) -> _T:
         """Read something large in a thread, one after another, so that others are answered meanwhile."""
         self._thread = self._thread or ThreadPoolExecutor(1, "reader")
         work = asyncio.get_running_loop().run_in_executor(self._thread, read)
@@ -194,7 +194,7 @@ class Application:
         json = int(length) if length and length.isdigit() and len(length) < 18 else len(body)
         self._demand_json(json)
         read = partial(read_request, body, length, request.take)
-        inference = await self._apart(read) if len(body) > LARGE else read()
+        inference = await self._in_thread(read) if len(body) > LARGE else read()
         del body, read
         outputs = await self._served.infer(inference.inputs, inference.outputs, inference.parameters)
         return Answer(200, *write_answer(inference, outputs, self._served.name, version))
@@ -215,6 +215,6 @@ class Application:
         if _V2_BODY.match(body):
             raise RequestError(400, f"this is a V2 request: send it to /v2/models/{self._served.name}/infer")
         read = partial(read_instances, body, self._served.input_names, request.take)
-        inputs = await self._apart(read) if len(body) > LARGE else read()
+        inputs = await self._in_thread(read) if len(body) > LARGE else read()
         del body, read
         return Answer(200, JSON, write_json(write_predictions(await self._served.infer(inputs, (), {}))))

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.http.origin import check_origin
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
 _LOOPBACK = ("127.", "localhost", "::1")
 
 
-class Gate:
+class Authorizer:
     """Lets requests with the right token through.
 
     Args:
@@ -44,7 +44,7 @@ class Gate:
 
 
 def demand_token(host: str, token: str, insecure: bool) -> None:
-    """Refuse to listen beyond this machine without a token, unless told to.
+    """Refuse to listen beyond this machine without a token, unless ``insecure``.
 
     Raises:
         ServingError: There is none.

@@ -9,10 +9,10 @@ import socket
 from collections import deque
 
 from kaptain_magics.serving.http.answers import Answer
+from kaptain_magics.serving.http.http_requests import Request, RequestParser
 from kaptain_magics.serving.http.owner import Owner
-from kaptain_magics.serving.http.requests import Request, RequestParser
-from kaptain_magics.serving.protocol.errors import RequestError, refusal
 from kaptain_magics.serving.protocol.limits import too_large
+from kaptain_magics.serving.protocol.protocol_errors import RequestError, refusal
 
 logger = logging.getLogger("kaptain.serving")
 
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
         return task
 
     def detach(self) -> socket.socket:
-        """Return the client's socket, for somebody else to serve on; only of an idle connection."""
+        """Return the client's socket, for another process to serve; only of an idle connection."""
         assert self.idle
         assert self._transport is not None
         taken = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
         """Whether nothing but a part of a request's head came since the last answer."""
         return self._partial and self._incoming is None and not self.in_flight and not self._ended
 
-    def give_way(self) -> None:
+    def evict(self) -> None:
         """Make room for another connection; only where no request is in flight."""
         self._partial = False  # it has had its time
         self._close()
@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
         elif self.idle:
             self._close()
 
-    # ---- what the transport tells ------------------------------------------------------------------------------
+    # ---- called by the transport -------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of streams, always
         """Take the connection, or refuse it when there are too many."""
@@ -193,27 +193,27 @@ class Connection(asyncio.Protocol):
         if self._current is None and not self._ended:
             self._next()
 
-    # ---- what the parser tells ---------------------------------------------------------------------------------
+    # ---- called by the parser ----------------------------------------------------------------------------------
 
-    def request_begins(self) -> None:
+    def request_started(self) -> None:
         """The first byte of a request came."""
         self._partial = self._used = True
         self._server.idle.pop(self, None)
         if self._current is None:
             self._await_data()
 
-    def request_came(self, request: Request) -> None:
+    def head_received(self, request: Request) -> None:
         """The head of a request is whole."""
         self._incoming = request
         request.budget = self._server.budget
         if request.expects:
-            request.on_read = self._go_on
+            request.on_read = self._send_continue
         if self._current is None and not self._stuck:
             self._start(request)
         else:
             self._waiting.append(request)
 
-    def body_came(self, request: Request, data: bytes) -> None:
+    def body_received(self, request: Request, data: bytes) -> None:
         """A piece of its body came."""
         request.add(data)
         if request.size > self._limits.body:
@@ -224,7 +224,7 @@ class Connection(asyncio.Protocol):
         elif request.size > _EARLY and request in self._waiting:
             self._pause()
 
-    def request_whole(self, request: Request) -> None:
+    def request_complete(self, request: Request) -> None:
         """Its body is whole."""
         self._incoming = None
         self._partial = False
@@ -238,15 +238,15 @@ class Connection(asyncio.Protocol):
     # ---- reading -----------------------------------------------------------------------------------------------
 
     def _parse(self, data: bytes | bytearray) -> None:
-        view, place = memoryview(data), 0
+        view, offset = memoryview(data), 0
         try:
-            while place < len(view) and not self._ended and not self._last and self._parser is not None:
+            while offset < len(view) and not self._ended and not self._last and self._parser is not None:
                 if len(self._waiting) >= _QUEUED:
                     self._pause()
                 if self._paused:
-                    self._unparsed += view[place:]
+                    self._unparsed += view[offset:]
                     return
-                place += self._parser.feed(view[place:])
+                offset += self._parser.feed(view[offset:])
         except RequestError as error:
             self.refuse(error)
 
@@ -267,8 +267,8 @@ class Connection(asyncio.Protocol):
         if not self._stuck:
             self.deadline = self._loop.time() + self._limits.read_seconds
 
-    def _go_on(self, request: Request) -> None:
-        """The application wants a body that the client holds back."""
+    def _send_continue(self, request: Request) -> None:
+        """Ask the client for a body that it holds back until then (``Expect: 100-continue``)."""
         if not request.size and self._transport is not None and not self._transport.is_closing():
             request.expects = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -289,7 +289,7 @@ class Connection(asyncio.Protocol):
         finally:
             moved = self._current is request and self._task is not asyncio.current_task()  # it goes on elsewhere
             if not moved and request.release():
-                self._server.free_soon()
+                self._server.trim_soon()
         self._current = self._task = None
         if self._transport is None or self._ended:
             return

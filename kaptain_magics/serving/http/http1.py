@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import httptools
 
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
 CHUNK = 64 * 1024
 _OWN = (b"connection", b"expect", b"keep-alive", b"proxy-connection", b"upgrade")  # of one connection, not passed on
@@ -65,7 +65,7 @@ async def read_head(
     *,
     request: bool = True,
     idle: float | None = None,
-    begun: Callable[[], object] | None = None,
+    on_start: Callable[[], object] | None = None,
 ) -> Head | None:
     """Read the next head; ``None`` when the other side has closed.
 
@@ -73,7 +73,7 @@ async def read_head(
         reader: Where it comes from.
         request: Whether it is a request's, or an answer's.
         idle: Seconds to wait for its first byte.
-        begun: Called when that has come.
+        on_start: Called when that has come.
 
     Raises:
         RequestError: It is not HTTP, or leaves open where its body ends.
@@ -83,8 +83,8 @@ async def read_head(
         begin = await reader.read(1)
     if not begin:
         return None
-    if begun is not None:
-        begun()
+    if on_start is not None:
+        on_start()
     try:
         raw = begin + await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:

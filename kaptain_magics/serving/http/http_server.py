@@ -14,13 +14,13 @@ from kaptain_magics.serving.http.accepting import Acceptor
 from kaptain_magics.serving.http.answers import Answer
 from kaptain_magics.serving.http.budget import Budget, Heap, too_many
 from kaptain_magics.serving.http.connections import Connection
-from kaptain_magics.serving.http.requests import Request
+from kaptain_magics.serving.http.http_requests import Request
 from kaptain_magics.serving.http.successor import Successor
 from kaptain_magics.serving.protocol.limits import Limits
 
-_FREEING = 0.5  # seconds from the end of a large request until its memory is given back to the system
+_TRIM_DELAY = 0.5  # seconds from the end of a large request until its memory is given back to the system
 _SLOW = 1024 * 1024  # bytes a second; a large body that comes slower gives way to requests that need its memory
-_PATIENCE = 10.0  # seconds for the loop to find such a body
+_TIMEOUT = 10.0  # seconds for the loop to find such a body
 _TICK = 0.5  # seconds between two looks at the deadlines
 
 
@@ -56,14 +56,14 @@ class HttpServer:
         self.budget = Budget(limits.memory, self._make_room)
         self._thread = threading.get_ident()
         self._heap = Heap()
-        self._freeing = False
+        self._trim_planned = False
         self._taking: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
         self._tick()
 
     async def answer(self, connection: Connection, request: Request) -> Answer:
-        """Answer a request, or have it answered by whoever has the connection's requests now."""
+        """Answer a request, or have it answered by the server that has the connection's requests now."""
         if self.successor is not None and connection.moved:
             return await self.successor.answer(request)
         return await self.app(request)
@@ -79,8 +79,8 @@ class HttpServer:
         return sum(not task.done() for task in self._finishing)
 
     def listen(self, listener: socket.socket, private: bool = False) -> None:
-        """Accept on a listening socket. It stays open when it is released, for whoever shares it."""
-        acceptor = Acceptor(listener, functools.partial(self._welcome, private))
+        """Accept on a listening socket. It stays open when it is released: another process may share it."""
+        acceptor = Acceptor(listener, functools.partial(self._serve_connection, private))
         acceptor.start()
         self._acceptors.append((acceptor, private))
         if not private:
@@ -88,18 +88,18 @@ class HttpServer:
             self.successor = None
 
     def take(self, client: socket.socket, early: bytes = b"") -> None:
-        """Serve a connection that somebody else accepted.
+        """Serve a connection that another process accepted.
 
         Args:
             client: The connection.
-            early: What its client has sent and nobody has read.
+            early: What its client has sent and no server has read.
         """
         client.setblocking(False)
-        task = self.loop.create_task(self._welcome(False, client, early))
+        task = self.loop.create_task(self._serve_connection(False, client, early))
         self._taking.add(task)
         task.add_done_callback(self._taking.discard)
 
-    async def _welcome(self, private: bool, client: socket.socket, early: bytes = b"") -> None:
+    async def _serve_connection(self, private: bool, client: socket.socket, early: bytes = b"") -> None:
         _, connection = await self.loop.connect_accepted_socket(lambda: Connection(self, private), client)
         if early:
             connection.data_received(early)
@@ -115,7 +115,7 @@ class HttpServer:
             longest = min(heading, key=lambda c: c.deadline, default=None)
         if longest is None:
             return False
-        longest.give_way()
+        longest.evict()
         return True
 
     def _make_room(self) -> bool:
@@ -124,7 +124,7 @@ class HttpServer:
             return self._refuse_slowest()
         done: concurrent.futures.Future[bool] = concurrent.futures.Future()
         self.loop.call_soon_threadsafe(lambda: done.set_result(self._refuse_slowest()))
-        return done.result(_PATIENCE)
+        return done.result(_TIMEOUT)
 
     def _refuse_slowest(self) -> bool:
         coming = [c.incoming for c in self.connections if c.incoming is not None]
@@ -132,7 +132,7 @@ class HttpServer:
         if slowest is None or slowest.pace >= _SLOW:
             return False
         slowest.fail(too_many("the request came too slowly while others needed its memory: try again"))
-        self.free_soon()
+        self.trim_soon()
         return True
 
     def lost(self, connection: Connection) -> None:
@@ -142,14 +142,14 @@ class HttpServer:
         if not self.connections:
             self._empty.set()
 
-    def free_soon(self) -> None:
+    def trim_soon(self) -> None:
         """Give memory back to the system soon: a large request has ended."""
-        if not self._freeing:
-            self._freeing = True
-            self.loop.call_later(_FREEING, self._free)
+        if not self._trim_planned:
+            self._trim_planned = True
+            self.loop.call_later(_TRIM_DELAY, self._trim)
 
-    def _free(self) -> None:
-        self._freeing = False
+    def _trim(self) -> None:
+        self._trim_planned = False
         self.loop.run_in_executor(None, self._heap.trim)
 
     async def release(self, successor: Successor, leaving: bool) -> None:

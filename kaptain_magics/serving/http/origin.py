@@ -1,7 +1,7 @@
 """Which requests a server without a token takes on this machine: none that a web page of elsewhere has a browser send.
 
 A page cannot choose the ``Host``, ``Origin`` and ``Sec-Fetch-*`` headers of its requests. A name that its owner points
-at 127.0.0.1 (DNS rebinding) is told by ``Host``; a request to our address from another site by the others.
+at 127.0.0.1 (DNS rebinding) is recognised by ``Host``; a request to our address from another site by the others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
 _CONTAINERS_HOST = ("host.docker.internal", "host.containers.internal")  # this machine, as containers call it
 HEADERS = (b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode")
@@ -52,8 +52,8 @@ def _ours(host: bytes) -> bool:
     name = _name(f"//{host.decode('latin-1')}")
     if not name or "." not in name:
         return bool(name)
-    known = name in (*_CONTAINERS_HOST, socket.gethostname().lower())
-    return known or name.endswith(".localhost") or _is_address(name)
+    is_local = name in (*_CONTAINERS_HOST, socket.gethostname().lower())
+    return is_local or name.endswith(".localhost") or _is_address(name)
 
 
 @functools.lru_cache(maxsize=256)

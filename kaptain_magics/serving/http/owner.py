@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from kaptain_magics.serving.http.answers import Answer
 from kaptain_magics.serving.http.budget import Budget
-from kaptain_magics.serving.http.requests import Request
+from kaptain_magics.serving.http.http_requests import Request
 from kaptain_magics.serving.protocol.limits import Limits
 
 C = TypeVar("C")  # the connection
@@ -39,5 +39,5 @@ class Owner(Protocol[C]):
     async def answer(self, connection: C, request: Request) -> Answer:
         """Answer a request, or have the server answer it that has the connection's requests now."""
 
-    def free_soon(self) -> None:
+    def trim_soon(self) -> None:
         """Give the memory of a large request back to the system."""

@@ -12,8 +12,8 @@ from typing import Any
 from kaptain_magics.serving.control import hand_over
 from kaptain_magics.serving.http.answers import Answer
 from kaptain_magics.serving.http.http1 import CHUNK, Head, read_body, read_head
-from kaptain_magics.serving.http.requests import Request
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.http.http_requests import Request
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.sockets import short_path
 
 _OWN = (b"date", b"content-length")  # headers that every answer gets of its own
@@ -28,7 +28,7 @@ class Successor:
 
     Args:
         address: Its ``control`` and ``private`` sockets; the private one is empty for a router.
-        public: Address at which it, or whoever follows it, is reached.
+        public: Address at which it, or its own successor, is reached.
     """
 
     def __init__(self, address: dict[str, Any], public: Sequence[Any]) -> None:
@@ -45,7 +45,7 @@ class Successor:
         """Let it answer a request.
 
         Raises:
-            RequestError: It does not, nor does whoever follows it.
+            RequestError: It does not, nor does its own successor.
         """
         body = await request.read()
         lines = [name + b": " + value for name, value in request.headers.items() if name in _SENT]
@@ -53,7 +53,7 @@ class Successor:
         first = f"{method} {urllib.parse.quote(request.path)} HTTP/1.1".encode()
         lines = [first, b"host: localhost", b"connection: close", b"content-length: %d" % len(body), *lines]
         whole = b"\r\n".join((*lines, b"", b"")) + body
-        for connect in self._ways():
+        for connect in self._connectors():
             try:
                 reader, writer = await connect()
             except OSError:
@@ -68,7 +68,7 @@ class Successor:
                 return answer
         raise RequestError(503, "the server that replaced this one does not answer", ((b"retry-after", b"1"),))
 
-    def _ways(self) -> list[Callable[[], Awaitable[Streams]]]:
+    def _connectors(self) -> list[Callable[[], Awaitable[Streams]]]:
         async def private() -> Streams:
             with short_path(Path(self._private)) as path:
                 return await asyncio.open_unix_connection(path, limit=CHUNK)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.serving.inference.metrics import Metrics
-from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.limits import Limits
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.serving.signature import Array, LoadedModel, Outputs
 
 # Chosen, not measured: they bound what a wrong choice costs.
@@ -132,7 +132,7 @@ class Runner:
     def _take(self) -> list[Call]:
         first = self._waiting.popleft()
         batch, rows = [first], first.rows
-        if not self._waiting or not self._gains() or (key := first.batch_key()) is None:
+        if not self._waiting or not self._batching_pays() or (key := first.batch_key()) is None:
             return batch
         while self._waiting and rows + self._waiting[0].rows <= self._limits.batch_rows:
             if self._waiting[0].batch_key() != key:
@@ -147,7 +147,7 @@ class Runner:
             return 0 < self._single.value < _INLINE
         return 0 < self._row.value * rows < _INLINE
 
-    def _gains(self) -> bool:
+    def _batching_pays(self) -> bool:
         """Whether the model answers several requests faster together; the other way is tried again now and then."""
         if not self._model.batchable or self._limits.batch_rows < 2 or self._single.count < _COLD:
             return False
@@ -158,7 +158,7 @@ class Runner:
     def _run_quietly(self, batch: list[Call]) -> None:
         self._run(batch, self._loop.call_soon_threadsafe)
 
-    def _run(self, batch: list[Call], tell: Any = None) -> None:
+    def _run(self, batch: list[Call], post: Any = None) -> None:
         started = perf_counter()
         results: Sequence[Outputs | BaseException]
         results = [self._ask(batch[0])] if len(batch) == 1 else self._ask_together(batch)
@@ -169,10 +169,10 @@ class Runner:
             self._shared.add(took / len(batch))
         elif rows <= _SMALL:
             self._single.add(took)
-        if tell is None:
+        if post is None:
             _settle(batch, results)
         else:
-            tell(_settle, batch, results)
+            post(_settle, batch, results)
 
     def _ask(self, call: Call) -> Outputs | BaseException:
         self._metrics.called(call.rows)
@@ -192,10 +192,10 @@ class Runner:
             return [self._ask(call) for call in batch]
         if any(not np.ndim(array) or len(array) != rows for array in outputs.values()):
             return [self._ask(call) for call in batch]
-        parts, place = [], 0
+        parts, offset = [], 0
         for call in batch:
-            parts.append({name: array[place : place + call.rows] for name, array in outputs.items()})
-            place += call.rows
+            parts.append({name: array[offset : offset + call.rows] for name, array in outputs.items()})
+            offset += call.rows
         return parts
 
 

@@ -16,7 +16,7 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 _LATENCY = len(PROTOCOLS) * len(CODES)
 _SECONDS = _LATENCY + len(BUCKETS) + 1
 _IN_FLIGHT, _ROWS, _CALLS, _WIDTH = range(_SECONDS + 1, _SECONDS + 5)
-_PLACES = {(p, c): i * len(CODES) + j for i, p in enumerate(PROTOCOLS) for j, c in enumerate(CODES)}
+_COLUMNS = {(p, c): i * len(CODES) + j for i, p in enumerate(PROTOCOLS) for j, c in enumerate(CODES)}
 
 
 class Metrics:
@@ -43,7 +43,7 @@ class Metrics:
         """Count an answered request."""
         cells, base = self._cells, self._base
         cells[base + _IN_FLIGHT] -= 1
-        cells[base + _PLACES.get((protocol, code), _PLACES[protocol, 500 if code >= 500 else 400])] += 1
+        cells[base + _COLUMNS.get((protocol, code), _COLUMNS[protocol, 500 if code >= 500 else 400])] += 1
         cells[base + _LATENCY + bisect_left(BUCKETS, seconds)] += 1
         cells[base + _SECONDS] += seconds
 
@@ -56,13 +56,13 @@ class Metrics:
         """Take back the requests in flight of a process that died."""
         self._cells[process * _WIDTH + _IN_FLIGHT] = 0
 
-    def _sum(self, place: int) -> float:
-        return sum(self._cells[place : _WIDTH * self._processes : _WIDTH])
+    def _sum(self, column: int) -> float:
+        return sum(self._cells[column : _WIDTH * self._processes : _WIDTH])
 
     @property
     def answered(self) -> int:
         """Requests answered so far by all processes, refused ones included."""
-        return int(sum(self._sum(place) for place in range(_LATENCY)))
+        return int(sum(self._sum(column) for column in range(_LATENCY)))
 
     @property
     def in_flight(self) -> int:
@@ -77,8 +77,8 @@ class Metrics:
     def _lines(self, labels: str) -> Iterator[str]:
         yield "# HELP kaptain_requests_total Inference requests answered."
         yield "# TYPE kaptain_requests_total counter"
-        for (protocol, code), place in _PLACES.items():
-            if count := self._sum(place):
+        for (protocol, code), column in _COLUMNS.items():
+            if count := self._sum(column):
                 yield f'kaptain_requests_total{{{labels},protocol="{protocol}",code="{code}"}} {count:.0f}'
         yield "# HELP kaptain_request_seconds Seconds from the whole request to its answer."
         yield "# TYPE kaptain_request_seconds histogram"
@@ -88,14 +88,14 @@ class Metrics:
             yield f'kaptain_request_seconds_bucket{{{labels},le="{bound}"}} {total:.0f}'
         yield f"kaptain_request_seconds_sum{{{labels}}} {self._sum(_SECONDS):.6f}"
         yield f"kaptain_request_seconds_count{{{labels}}} {total:.0f}"
-        for name, kind, place, meaning in (
+        for name, kind, column, meaning in (
             ("kaptain_requests_in_flight", "gauge", _IN_FLIGHT, "Inference requests in flight."),
             ("kaptain_rows_total", "counter", _ROWS, "Rows given to the model."),
             ("kaptain_model_calls_total", "counter", _CALLS, "Calls of the model; less than requests where batched."),
         ):
             yield f"# HELP {name} {meaning}"
             yield f"# TYPE {name} {kind}"
-            yield f"{name}{{{labels}}} {self._sum(place):.0f}"
+            yield f"{name}{{{labels}}} {self._sum(column):.0f}"
 
 
 def _quoted(text: str) -> str:

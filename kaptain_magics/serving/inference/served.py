@@ -10,8 +10,8 @@ import numpy as np
 
 from kaptain_magics.serving.inference.batching import Runner
 from kaptain_magics.serving.inference.metrics import Metrics
-from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.limits import Limits
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.serving.protocol.shapes import advice, fits, mismatch
 from kaptain_magics.serving.signature import Array, LoadedModel, Outputs, TensorSpec
 

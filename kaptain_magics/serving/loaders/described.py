@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import pickle
+import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 from kaptain_magics.errors import InferenceError, ServingError
 from kaptain_magics.runtime.fitted import FittedOn
-from kaptain_magics.runtime.savers.base import Description
+from kaptain_magics.runtime.savers.base import UNSERVABLE, Description
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
 _log = logging.getLogger(__name__)
@@ -30,6 +32,46 @@ def read_description(folder: Path) -> Description:
         return Description.read(folder) or Description("", "", "")
     except ValueError as error:
         raise ServingError(str(error), "save the model again with kaptain.save_model") from None
+
+
+def check_loadable(description: Description) -> None:
+    """Refuse what no server can load here: a model that was only kept, or code for another Python.
+
+    Raises:
+        ServingError: The model is such a one.
+    """
+    if description.format == UNSERVABLE:
+        raise ServingError(
+            f"the model was kept, but cannot be served: {description.details.get('why', '')}",
+            description.details.get("hint", ""),
+        )
+    saved, here = description.versions.get("python", ""), platform.python_version()
+    if "by_value" in description.details and saved and _series(saved) != _series(here):
+        raise ServingError(
+            f"the model holds code that Python {saved} compiled, and here is Python {here}",
+            "serve it with the Python that trained it (--base-image), or import that code from a file (%%writefile)",
+        )
+
+
+def unpickle(path: Path) -> Any:
+    """Load a pickle whose checksum was compared; its code runs.
+
+    Raises:
+        ServingError: It needs what is not here, or raises.
+    """
+    try:
+        with open(path, "rb") as file:
+            return pickle.load(file)
+    except ModuleNotFoundError as error:
+        raise ServingError(
+            f"{path.name} needs the module {error.name}, which is not installed here",
+            "add it to the requirements of the deployment, or save it with extra_files",
+        ) from error
+    except Exception as error:  # a pickle may raise anything
+        raise ServingError(
+            f"{path.name} cannot be loaded: {type(error).__name__}: {error}",
+            "serve it with the versions that saved it, or save it again",
+        ) from error
 
 
 def read_inputs(folder: Path) -> FittedOn | None:

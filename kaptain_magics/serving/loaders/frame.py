@@ -15,7 +15,7 @@ import numpy as np
 from kaptain_magics.errors import InferenceError
 from kaptain_magics.runtime.fitted import Column, FittedOn
 from kaptain_magics.runtime.savers.base import datatype_of
-from kaptain_magics.runtime.text import shorten
+from kaptain_magics.runtime.text_values import shorten
 from kaptain_magics.serving.loaders.base import as_text
 from kaptain_magics.serving.loaders.table import to_columns
 from kaptain_magics.serving.signature import Array, TensorSpec

@@ -1,5 +1,7 @@
 """Plain Python predictors: a file with ``predict(inputs)``, or with a class that has it. It runs: it is its purpose.
 
+A predictor of the script itself is a pickle with its code.
+
 ``predict`` gets a dict of NumPy arrays by name (texts as ``str``) and returns one array, or a dict of arrays by name.
 ``predict_proba``, where there is one, is an output on request. ``load(folder)`` is called once before. A predictor that
 answers row by row may set ``batchable = True``: then rows of several requests come in one call.
@@ -14,8 +16,15 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import ServingError
+from kaptain_magics.runtime.savers.pickled import BY_VALUE
 from kaptain_magics.serving.loaders.base import as_text, find_file
-from kaptain_magics.serving.loaders.described import choose_outputs, declared_signature, import_file, read_description
+from kaptain_magics.serving.loaders.described import (
+    choose_outputs,
+    declared_signature,
+    import_file,
+    read_description,
+    unpickle,
+)
 from kaptain_magics.serving.signature import Array, LoadedModel, Signature
 
 
@@ -23,13 +32,24 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
     """Import ``config["model_file"]``, ``model.py`` or the only Python file of ``folder``, and find its predictor."""
     named = Path(config.get("model_file", "")).name
     described = read_description(folder)
-    path = find_file(folder, (named,) if named else ("model.py", "*.py"))
-    predictor = _predictor(import_file(path), described.details.get("entry", ""), path.name)
+    if described.format == BY_VALUE and not named:
+        predictor = _unpickled(folder / described.model)
+    else:
+        path = find_file(folder, (named,) if named else ("model.py", "*.py"))
+        predictor = _predictor(import_file(path), described.details.get("entry", ""), path.name)
     if hasattr(predictor, "load"):
         predictor.load(folder)
     model = PythonModel(predictor)
     model.signature = declared_signature(described, model.signature)
     return model
+
+
+def _unpickled(path: Path) -> Any:
+    """Return the predictor of a script's own: an object, an object of a class, or a function."""
+    predictor = unpickle(path)
+    if isinstance(predictor, type):
+        predictor = predictor()
+    return predictor if callable(getattr(predictor, "predict", None)) else _Function(predictor)
 
 
 def _predictor(module: Any, entry: str, file: str) -> Any:

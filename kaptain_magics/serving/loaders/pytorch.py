@@ -1,7 +1,8 @@
 """Models of PyTorch: exported programs (``.pt2``), TorchScript (``.pt``), or a ``state_dict`` with its class's file.
 
-Weights are read with ``weights_only``, so a pickled module is refused. An exported program is a graph. TorchScript runs
-in an interpreter of its own. The class's file of a ``state_dict`` and a handler are Python of the model's author.
+Weights are read with ``weights_only``, so a pickled module is refused, but for one that ``kaptain.save_model`` saved
+whole and describes as such. An exported program is a graph. TorchScript runs in an interpreter of its own. The class's
+file of a ``state_dict`` and a handler are Python of the model's author.
 
 Of ``serving_config``, ``model_file`` (the class's file), ``serialized_file`` (the weights) and ``handler`` (a built-in
 one's name, or a file) mean what they mean for TorchServe.
@@ -40,7 +41,9 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
     path = find_file(folder, (named,) if named else _FILES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript's: the model is as it is
-        if path.suffix == ".pt2":
+        if described.format == "module":
+            model = TorchModel("pytorch_module", _unpickled(torch, path))
+        elif path.suffix == ".pt2":
             model = _load_program(torch, path)
         elif _is_script(path):
             model = TorchModel("pytorch_torchscript", torch.jit.load(path, map_location=_device(torch)).eval())
@@ -58,6 +61,16 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
 
 def _device(torch: Any) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _unpickled(torch: Any, path: Path) -> Any:
+    try:
+        return torch.load(path, map_location=_device(torch), weights_only=False).eval()
+    except Exception as error:  # a pickle may raise anything
+        raise ServingError(
+            f"{path.name} cannot be loaded: {type(error).__name__}: {error}",
+            "serve it with the versions that saved it, and with what its module imports among the requirements",
+        ) from error
 
 
 def _is_script(path: Path) -> bool:

@@ -31,7 +31,8 @@ _ON_REQUEST = ("predict_proba", "decision_function", "predict_log_proba", "trans
 def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
     """Load the one model file of ``folder``; ``config["skops_trusted"]`` lists types for skops, by commas."""
     require("sklearn", "scikit-learn")
-    path = find_file(folder, _FILES)
+    described = read_description(folder)
+    path = find_file(folder, (described.model,) if (folder / described.model).is_file() else _FILES)
     try:
         estimator = _read(path, [t.strip() for t in config.get("skops_trusted", "").split(",") if t.strip()])
     except ModuleNotFoundError as error:
@@ -52,7 +53,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
         )
     fitted = read_inputs(folder)
     model = SklearnModel(estimator, f"sklearn_{path.suffix.lstrip('.')}", fitted)
-    model.signature = declared_signature(read_description(folder), model.signature, fitted)
+    model.signature = declared_signature(described, model.signature, fitted)
     return model
 
 

@@ -1,7 +1,8 @@
 """Models of TensorFlow and Keras: a SavedModel's serving signature, or a ``.keras`` file.
 
-A ``.keras`` file is loaded in Keras's safe mode, which refuses code of lambda layers. A SavedModel is a graph, but its
-operations may read and write files: deploy only what you trust.
+A ``.keras`` file is loaded in Keras's safe mode, which refuses code of lambda layers; the classes of layers that the
+script defined lie beside it as a pickle with their code. A SavedModel is a graph, but its operations may read and write
+files: deploy only what you trust.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from kaptain_magics.errors import InferenceError, ServingError
 from kaptain_magics.runtime.savers.base import datatype_of
+from kaptain_magics.runtime.savers.tensorflow import CLASSES_FILE
 from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.described import (
     choose_outputs,
@@ -24,6 +26,7 @@ from kaptain_magics.serving.loaders.described import (
     is_batchable,
     read_description,
     thread_limit,
+    unpickle,
 )
 from kaptain_magics.serving.protocol.datatypes import DTYPES
 from kaptain_magics.serving.signature import Array, LoadedModel, Signature, TensorSpec
@@ -90,8 +93,9 @@ def _load_keras(folder: Path, details: Mapping[str, Any]) -> TensorFlowModel:
     keras = require("keras", "keras")
     if keras.backend.backend() == "tensorflow":
         _limit_threads(require("tensorflow", "tensorflow"))
+    own = unpickle(folder / CLASSES_FILE) if (folder / CLASSES_FILE).is_file() else None
     try:
-        loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
+        loaded = keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, zipfile.BadZipFile, json.JSONDecodeError) as error:
         raise ServingError(f"{path.name} cannot be loaded by Keras {keras.__version__}: {error}") from error
     inputs = tuple(_spec(tensor.name, tensor) for tensor in loaded.inputs)

@@ -16,14 +16,14 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.control import Handler, taken
 from kaptain_magics.serving.http.app import Application
-from kaptain_magics.serving.http.auth import Gate
+from kaptain_magics.serving.http.auth import Authorizer
 from kaptain_magics.serving.http.http_server import HttpServer
 from kaptain_magics.serving.http.successor import Successor
 from kaptain_magics.serving.inference.metrics import Metrics
 from kaptain_magics.serving.inference.served import Served
-from kaptain_magics.serving.loaders.registry import load_model
+from kaptain_magics.serving.loaders.load_model import load_model
 from kaptain_magics.serving.process.artifact import verify_artifact
-from kaptain_magics.serving.process.options import Options
+from kaptain_magics.serving.process.launch_options import Options
 from kaptain_magics.serving.protocol.limits import Limits
 from kaptain_magics.serving.signature import LoadedModel
 
@@ -44,7 +44,7 @@ class Setup(NamedTuple):
     """What the processes of a server share.
 
     Attributes:
-        options: What it is told.
+        options: What it is started with.
         token: The bearer token; empty for none.
         public: The public listening sockets.
         private: The private listening sockets.
@@ -71,7 +71,7 @@ class Server:
     def __init__(self, setup: Setup) -> None:
         options, metrics = setup.options, setup.metrics
         self._options = options
-        self._gate = Gate(setup.token, options.host)
+        self._authorizer = Authorizer(setup.token, options.host)
         self._public = setup.public
         self._private = setup.private
         self._metrics = metrics
@@ -89,7 +89,7 @@ class Server:
         self._drain_seconds = options.drain_seconds
         self.failure: BaseException | None = None
         self.served = Served(options.model_name, options.version, options.limits, metrics)
-        self._app = Application(self.served, self._gate, options.limits)
+        self._app = Application(self.served, self._authorizer, options.limits)
         self.http = HttpServer(self._app, options.limits, options.access_log)
 
     async def run(self) -> None:
@@ -137,7 +137,7 @@ class Server:
             case "take":
                 for client, early in taken(command):
                     self.http.take(client, early)
-            case "adopt":  # somebody wants it, though not on the public socket
+            case "adopt":  # it is needed, though not on the public socket
                 self._commanded = True
             case "status":
                 pass
@@ -156,7 +156,7 @@ class Server:
         await self.http.release(Successor(to, self._address), leaving)
         if not leaving:
             return
-        for listener in self._public:  # the other server has its own copies: nobody shall wait for an answer here
+        for listener in self._public:  # the other server has its own copies: no client shall wait for an answer here
             listener.close()
         if self._grpc is not None and self._grpc_listens:
             await self._grpc.release()
@@ -197,7 +197,7 @@ class Server:
     async def _open_all(self, model: LoadedModel) -> None:
         if self._options.grpc_port is not None:
             replaceable = bool(self._options.control)
-            self._grpc = _make_grpc(self.served, self._gate, self._options.limits, self.http, replaceable)
+            self._grpc = _make_grpc(self.served, self._authorizer, self._options.limits, self.http, replaceable)
         if self._active:
             await self._start_grpc()
         self.served.open(model)
@@ -233,14 +233,16 @@ class Server:
             await end(self._drain_seconds)
 
 
-def _make_grpc(served: Served, gate: Gate, limits: Limits, http: HttpServer, replaceable: bool) -> GrpcServer:
+def _make_grpc(
+    served: Served, authorizer: Authorizer, limits: Limits, http: HttpServer, replaceable: bool
+) -> GrpcServer:
     try:
         from kaptain_magics.serving.grpc.service import GrpcServer
     except ModuleNotFoundError as error:
         raise ServingError(
             f"the gRPC service needs {error.name}, which is not installed here", "pip install 'kaptain-magics[grpc]'"
         ) from None
-    return GrpcServer(served, gate, limits, http, replaceable)
+    return GrpcServer(served, authorizer, limits, http, replaceable)
 
 
 def run_server(setup: Setup, attach: Callable[[Server, Handler], object]) -> BaseException | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from kaptain_magics.serving.control import ControlSocket, ask_worker, taken
 from kaptain_magics.serving.inference.metrics import Metrics
-from kaptain_magics.serving.process.options import Options
+from kaptain_magics.serving.process.launch_options import Options
 
 logger = logging.getLogger("kaptain.serving")
 
@@ -28,7 +28,7 @@ class Workers:
     """The parent of several servers. It has no loop and no threads, so that forking is safe at any time.
 
     Args:
-        options: What the servers are told.
+        options: What the servers are started with.
         metrics: Where they count.
         listeners: The listening sockets that the children share.
         serve: Serves in a child, given its end of the channel for commands; returns the exit code.
@@ -60,22 +60,22 @@ class Workers:
         does; once it stops, workers that have not drained at ``_deadline`` are killed. A signal, a command, or
         ``_SECONDS`` wake it; every time it replaces workers that died, and it returns when none is left.
         """
-        awake, wakened = os.pipe()
-        os.set_blocking(awake, False)
-        os.set_blocking(wakened, False)
-        signal.set_wakeup_fd(wakened, warn_on_full_buffer=False)
+        wakeup_reader, wakeup_writer = os.pipe()
+        os.set_blocking(wakeup_reader, False)
+        os.set_blocking(wakeup_writer, False)
+        signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         until = time.monotonic() + self._options.patience
         for worker in range(self._options.workers):
             self._fork(worker)
-        waited = [awake] if control is None else [awake, control.listener.fileno()]
+        waited = [wakeup_reader] if control is None else [wakeup_reader, control.listener.fileno()]
         while self._children:
-            came, _, _ = select.select(waited, [], [], _SECONDS)
+            readable, _, _ = select.select(waited, [], [], _SECONDS)
             with suppress(BlockingIOError):
-                os.read(awake, 4096)
-            if control is not None and control.listener.fileno() in came:
+                os.read(wakeup_reader, 4096)
+            if control is not None and control.listener.fileno() in readable:
                 control.answer()
             self._reap()
             if not self._commanded and time.monotonic() > until:
@@ -117,7 +117,7 @@ class Workers:
         ]
 
     def _close_listeners(self) -> None:
-        for listener in self._listeners:  # the children close theirs: nobody shall wait for an answer
+        for listener in self._listeners:  # the children close theirs: no client shall wait for an answer
             listener.close()
 
     def _stop(self, *_: object) -> None:

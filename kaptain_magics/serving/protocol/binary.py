@@ -64,20 +64,20 @@ def read_raw(raw: memoryview, datatype: str, shape: tuple[int, ...], name: str) 
 
 def _read_texts(raw: memoryview, count: int, name: str) -> Array:
     values: list[bytes | None] = []
-    place = 0
-    while place < len(raw) and len(values) <= count:
-        if place + 4 > len(raw):
+    offset = 0
+    while offset < len(raw) and len(values) <= count:
+        if offset + 4 > len(raw):
             break
-        (length,) = struct.unpack_from("<I", raw, place)
+        (length,) = struct.unpack_from("<I", raw, offset)
         if length == MISSING:
-            place += 4
+            offset += 4
             values.append(None)
             continue
-        place += 4 + length
-        if place > len(raw):
+        offset += 4 + length
+        if offset > len(raw):
             break
-        values.append(bytes(raw[place - length : place]))
-    if place != len(raw) or len(values) != count:
+        values.append(bytes(raw[offset - length : offset]))
+    if offset != len(raw) or len(values) != count:
         raise InferenceError(f"tensor {name!r}: its bytes are not {count} texts, each after its length in four bytes")
     array: Array = np.empty(count, dtype=object)
     array[:] = values

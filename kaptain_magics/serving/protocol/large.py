@@ -17,8 +17,8 @@ import orjson
 
 from kaptain_magics.errors import InferenceError
 from kaptain_magics.serving.protocol.datatypes import dtype_of
-from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.limits import Body
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.serving.protocol.tensors import EXACT, read_data, read_numbers, rounded
 from kaptain_magics.serving.signature import Array
 
@@ -132,16 +132,16 @@ def read_large_data(raw: msgspec.Raw, datatype: str, shape: tuple[int, ...], nam
     missing = b"null" in text and dtype.kind != "f"  # NaN among whole numbers and truth values: floats then
     take(count * (8 if missing else dtype.itemsize))
     array: Array = np.empty(shape if lists > 1 else count, dtype=np.float64 if missing else dtype)
-    place = 0
+    offset = 0
     for values in _pieces(text, len(shape) - 1 if lists > 1 else 0, take):
         piece = read_numbers(values, dtype, datatype, name)
-        if piece.shape[1:] != array.shape[1:] or place + len(piece) > len(array):
+        if piece.shape[1:] != array.shape[1:] or offset + len(piece) > len(array):
             raise InferenceError(f"tensor {name!r}: data is nested unevenly")
         if missing and dtype.kind in "iu" and piece.dtype.kind in "iu" and (np.abs(piece) > EXACT).any():
             raise rounded(name)
-        array[place : place + len(piece)] = piece
-        place += len(piece)
-    if place != len(array):
+        array[offset : offset + len(piece)] = piece
+        offset += len(piece)
+    if offset != len(array):
         raise InferenceError(f"tensor {name!r}: data is nested unevenly")
     return array.reshape(shape)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
 Body = bytes | bytearray
 _PIECE = 256 * 1024  # bytes that are unpacked at a time

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError
-from kaptain_magics.runtime.text import shorten
+from kaptain_magics.runtime.text_values import shorten
 from kaptain_magics.serving.protocol.datatypes import DTYPES, datatype_of, dtype_of
 from kaptain_magics.serving.signature import Array
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.large import LARGE, read_large_instances
 from kaptain_magics.serving.protocol.limits import Body
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.serving.protocol.tensors import nested_data
 from kaptain_magics.serving.protocol.v2 import read_json
 from kaptain_magics.serving.signature import Array, Outputs

@@ -11,9 +11,9 @@ import msgspec
 import orjson
 
 from kaptain_magics.serving.protocol.binary import HEADER, read_raw, split_body, write_raw
-from kaptain_magics.serving.protocol.errors import RequestError
 from kaptain_magics.serving.protocol.large import LARGE, read_large_data, read_large_json
 from kaptain_magics.serving.protocol.limits import Body
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.serving.protocol.tensors import as_tensor, read_data, read_shape, write_data
 from kaptain_magics.serving.signature import Array, Outputs
 
@@ -81,15 +81,15 @@ def read_request(body: Body, header_length: bytes | None, take: Callable[[int], 
     if not isinstance(tensors, list) or not tensors:
         raise RequestError(400, "inputs is missing or not a list (V1 has instances)")
     inputs: dict[str, Array] = {}
-    place = 0
+    offset = 0
     for tensor in tensors:
-        name, array, used = _read_tensor(tensor, raw[place:], take)
+        name, array, used = _read_tensor(tensor, raw[offset:], take)
         if name in inputs:
             raise RequestError(400, f"duplicate input {name!r}")
         inputs[name] = array
-        place += used
-    if place != len(raw):
-        raise RequestError(400, f"{len(raw) - place} bytes follow the last binary tensor")
+        offset += used
+    if offset != len(raw):
+        raise RequestError(400, f"{len(raw) - offset} bytes follow the last binary tensor")
     identity = request.get("id")
     if identity is not None and not isinstance(identity, str):
         raise RequestError(400, "id is not a string")

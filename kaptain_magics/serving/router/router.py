@@ -20,7 +20,7 @@ import msgspec
 from kaptain_magics.serving.control import hand_over, taken
 from kaptain_magics.serving.http.accepting import Acceptor
 from kaptain_magics.serving.http.http1 import CHUNK, Head, read_body, read_head
-from kaptain_magics.serving.protocol.errors import RequestError, error_body
+from kaptain_magics.serving.protocol.protocol_errors import RequestError, error_body
 from kaptain_magics.serving.router.streams import Backend, Client, close
 
 logger = logging.getLogger("kaptain.serving")
@@ -33,7 +33,7 @@ _PHRASES = {400: b"Bad Request", 431: b"Request Header Fields Too Large", 503: b
 
 
 class RouterOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a router is told.
+    """A router's options.
 
     Attributes:
         handover: Control socket of the server whose listening socket is taken over; empty to open one.
@@ -66,7 +66,7 @@ class Router:
     """Accepts clients and passes their requests on.
 
     Args:
-        options: What it is told.
+        options: What it is started with.
         listeners: The public listening sockets.
     """
 
@@ -107,7 +107,7 @@ class Router:
         """Carry out a command: ``accept``, ``route``, ``take``, ``retire`` or ``status``."""
         match command.get("do"):
             case "accept" if not self._acceptors:
-                self._acceptors = [Acceptor(listener, self._welcome) for listener in self._listeners]
+                self._acceptors = [Acceptor(listener, self._serve_connection) for listener in self._listeners]
                 for acceptor in self._acceptors:
                     acceptor.start()
             case "route":
@@ -118,7 +118,7 @@ class Router:
             case "take":
                 for client, early in taken(command):
                     client.setblocking(False)
-                    task = asyncio.create_task(self._welcome(client, early))
+                    task = asyncio.create_task(self._serve_connection(client, early))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
             case "retire":
@@ -138,7 +138,7 @@ class Router:
         moving = await asyncio.gather(*[c.give_up() for c in self._clients.values() if not c.busy])
         left = await asyncio.to_thread(hand_over, successor, [pair for pair in moving if pair is not None])
         for client, early in left:
-            self._tasks.add(asyncio.create_task(self._welcome(client, early)))
+            self._tasks.add(asyncio.create_task(self._serve_connection(client, early)))
         self._stop.set()
 
     def _choose(self) -> list[Backend]:
@@ -152,7 +152,7 @@ class Router:
             return [canary, stable]
         return [stable, canary]
 
-    async def _welcome(self, accepted: socket.socket, early: bytes = b"") -> None:
+    async def _serve_connection(self, accepted: socket.socket, early: bytes = b"") -> None:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=CHUNK)
         protocol = asyncio.StreamReaderProtocol(reader)
@@ -171,7 +171,7 @@ class Router:
         except asyncio.CancelledError:
             if not client.given_up:
                 raise
-            return  # it is somebody else's now
+            return  # another process serves it now
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
             pass  # the client went away, or is too slow
         finally:
@@ -197,7 +197,7 @@ class Router:
     async def _serve(self, client: Client) -> None:
         loop = asyncio.get_running_loop()
 
-        def begun() -> None:
+        def on_start() -> None:
             client.busy = True
             self._idle.pop(client.writer, None)
             deadline.reschedule(loop.time() + self._read_seconds)
@@ -205,14 +205,14 @@ class Router:
         while True:
             self._idle[client.writer] = None
             async with asyncio.timeout(None) as deadline:
-                head = await read_head(client.reader, idle=_IDLE, begun=begun)
+                head = await read_head(client.reader, idle=_IDLE, on_start=on_start)
             if head is None:
                 return
             if head.waits:
                 client.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            goes_on = await self._forward(head, client.reader, client.writer)
+            keep_alive = await self._forward(head, client.reader, client.writer)
             client.busy = False
-            if not goes_on:
+            if not keep_alive:
                 return
 
     async def _forward(self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -227,17 +227,17 @@ class Router:
             for backend in self._choose():
                 for fresh in (False, True):
                     try:
-                        back, forth, used = await backend.connect(fresh)
+                        backend_reader, backend_writer, used = await backend.connect(fresh)
                     except OSError:
                         break
                     try:
-                        forth.write(request)
-                        answer = await read_head(back, request=False)
+                        backend_writer.write(request)
+                        answer = await read_head(backend_reader, request=False)
                     except (OSError, RequestError):
                         answer = None
                     if answer is not None:
-                        return await self._answer(head, answer, backend, (back, forth), writer)
-                    forth.close()
+                        return await self._answer(head, answer, backend, (backend_reader, backend_writer), writer)
+                    backend_writer.close()
                     if not used:
                         break
         raise RequestError(503, "no revision of the model answers")
@@ -246,25 +246,25 @@ class Router:
         """Pass a request on whose body is not kept."""
         for backend in self._choose():
             try:
-                back, forth, _ = await backend.connect(True)
+                backend_reader, backend_writer, _ = await backend.connect(True)
             except OSError:
                 continue
-            pump = asyncio.create_task(_pump(head, reader, forth))
+            pump = asyncio.create_task(_pump(head, reader, backend_writer))
             answer: Head | None = None
             try:
-                answer = await read_head(back, request=False)
+                answer = await read_head(backend_reader, request=False)
                 if answer is None:
                     raise RequestError(503, "the server closed the connection")
                 if not pump.done():  # refused before it was read: the rest of the body is of no use
                     answer = answer._replace(close=True)
                     head = head._replace(close=True)
-                return await self._answer(head, answer, backend, (back, forth), writer)
+                return await self._answer(head, answer, backend, (backend_reader, backend_writer), writer)
             finally:
                 pump.cancel()
                 with suppress(asyncio.CancelledError, OSError, EOFError, TimeoutError, RequestError):
                     await pump
                 if answer is None:
-                    forth.close()
+                    backend_writer.close()
         raise RequestError(503, "no revision of the model answers")
 
     async def _answer(
@@ -275,38 +275,38 @@ class Router:
         connection: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         writer: asyncio.StreamWriter,
     ) -> bool:
-        back, forth = connection
+        backend_reader, backend_writer = connection
         close = head.close or self._closing
         if head.first.startswith(b"HEAD "):
             answer = answer._replace(length=0, chunked=False)
         try:
             start = answer.bytes(close)
             if not answer.chunked and answer.length <= CHUNK:
-                writer.write(start + await back.readexactly(answer.length))
+                writer.write(start + await backend_reader.readexactly(answer.length))
                 answer = answer._replace(length=0)
             else:
                 writer.write(start)
-            async for data in read_body(back, answer):
+            async for data in read_body(backend_reader, answer):
                 writer.write(data)
                 async with asyncio.timeout(_READ):
                     await writer.drain()
             await writer.drain()
         except BaseException:
-            forth.close()
+            backend_writer.close()
             raise
         if answer.close or backend not in self._backends:
-            forth.close()
+            backend_writer.close()
         else:
-            backend.give_back(back, forth)
+            backend.give_back(backend_reader, backend_writer)
         return not close
 
 
-async def _pump(head: Head, reader: asyncio.StreamReader, forth: asyncio.StreamWriter) -> None:
-    forth.write(head.bytes(False))
+async def _pump(head: Head, reader: asyncio.StreamReader, backend_writer: asyncio.StreamWriter) -> None:
+    backend_writer.write(head.bytes(False))
     async for data in read_body(reader, head):
-        forth.write(data)
+        backend_writer.write(data)
         async with asyncio.timeout(_READ):
-            await forth.drain()
+            await backend_writer.drain()
 
 
 def _refuse(writer: asyncio.StreamWriter, error: RequestError) -> None:

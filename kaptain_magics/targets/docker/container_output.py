@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 _CONNECT = 60.0  # seconds for a connection; the log itself may be silent for as long as the job is
 _HEADER = 8  # bytes before a frame: its stream, three zeros, its size
-_GATHER = 0.03  # seconds in which pieces are put together: lines that are printed one by one are one event
-_PATIENCE = 60.0  # seconds that an engine may be away before the job counts as lost
-_GOING_ON = ("created", "running", "paused", "restarting")
+_COALESCE = 0.03  # seconds in which pieces are put together: lines that are printed one by one are one event
+_OUTAGE_LIMIT = 60.0  # seconds that an engine may be away before the job counts as lost
+_ALIVE = ("created", "running", "paused", "restarting")
 _QUEUED = 512  # pieces that wait for a slow reader at most
 
 
@@ -55,7 +55,7 @@ class ContainerOutput:
                     yield b""
                     continue
                 gathered: list[bytes] = []
-                until = time.monotonic() + _GATHER
+                until = time.monotonic() + _COALESCE
                 while isinstance(piece, bytes):
                     gathered.append(piece)
                     try:
@@ -80,7 +80,7 @@ class ContainerOutput:
             self._thread.join(timeout=5.0)
 
     def _pump(self) -> None:
-        """Read until the container has ended, or the engine was away for ``_PATIENCE``.
+        """Read until the container has ended, or the engine was away for ``_OUTAGE_LIMIT``.
 
         Following a log ends when the container does, and also when the connection or the engine does: then the state
         of the container decides whether to read on, from the first byte, past what was handed on before.
@@ -91,7 +91,7 @@ class ContainerOutput:
                 with contextlib.closing(self._engine.connect()) as client, self._engine.translate_errors():
                     self._read(client, follow=True)
                     away_since = 0.0
-                    if client.api.inspect_container(self._id)["State"]["Status"] not in _GOING_ON:
+                    if client.api.inspect_container(self._id)["State"]["Status"] not in _ALIVE:
                         self._read(client, follow=False)  # an engine that follows can miss the last words
                         self._put(None)
                         return
@@ -100,7 +100,7 @@ class ContainerOutput:
                 return
             except TargetError as error:
                 away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > _PATIENCE:
+                if time.monotonic() - away_since > _OUTAGE_LIMIT:
                     self._put(error)
                     return
             self._closed.wait(0.2)

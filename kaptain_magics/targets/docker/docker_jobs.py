@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -19,12 +20,13 @@ from kaptain_magics.errors import KaptainError, TargetError
 from kaptain_magics.files import private_folder, write_whole
 from kaptain_magics.images.engine import ContainerGoneError, Engine, explain_engine_error
 from kaptain_magics.images.progress import CancelledError, Progress
-from kaptain_magics.runtime.requirements import STORAGE_PACKAGES
+from kaptain_magics.runtime.own_requirements import STORAGE_PACKAGES
 from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import JobRef, TargetConfig
 from kaptain_magics.targets.docker import container_settings
 from kaptain_magics.targets.docker.container_files import copy_artifact_out, copy_fetched_out, copy_in, job_archive
 from kaptain_magics.targets.docker.container_output import ContainerOutput
+from kaptain_magics.targets.docker.container_record import ContainerRecord
 from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
 from kaptain_magics.targets.output import OutputReader
 from kaptain_magics.targets.reading import explain
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 _TICK = 0.2  # seconds between looks at a silent job
-_PATIENCE = 5  # seconds between SIGTERM and SIGKILL of a job that is stopped
+_GRACE_PERIOD = 5  # seconds between SIGTERM and SIGKILL of a job that is stopped
 _ENDED = ("exited", "dead")
 
 
@@ -66,15 +68,8 @@ class DockerJobs:
             raise TargetError(
                 f"the docker target runs one worker, not {job.workers}", "use --on kubernetes, or drop --workers"
             )
-        self._access(job)  # certificates that are not there are told now
+        self._access(job)  # missing certificates are reported now
         private_folder(Path(job.folder))
-        data = {"folder": job.folder, "metrics": "\n".join(job.metric_names), "upload": job.upload_uri}
-        if job.capture.fetch:
-            data["fetch"] = "1"
-        if job.settings:
-            data["settings"] = msgspec.json.encode(job.settings).decode()
-        if job.timeout is not None:
-            data["timeout"] = repr(job.timeout)
         if job.image.image_name:
             ready = self._images.built(job)
         else:
@@ -83,7 +78,7 @@ class DockerJobs:
             self._waiting[job.name] = _WaitingJob(job)
         else:
             self._start(job, ready)
-        return JobRef(target=self.name, name=job.name, data=data)
+        return JobRef.of(self.name, job.name, ContainerRecord.of_job(job))
 
     def _start(self, job: JobSpec, image: ReadyImage) -> None:
         settings = {**self._settings(job, image.user), "volumes": dict(image.volumes)}
@@ -98,7 +93,7 @@ class DockerJobs:
                 with self._engine.translate_errors(image.name):
                     container.start()
             except BaseException:
-                with contextlib.suppress(Exception):  # the first error is the one to tell
+                with contextlib.suppress(Exception):  # the first error is the one to report
                     container.remove(force=True, v=True)
                 raise
 
@@ -136,7 +131,8 @@ class DockerJobs:
             if last is not None:
                 yield last
                 return
-        noted = self._noted_end(job)
+        record = ContainerRecord.of_ref(job)
+        noted = _noted_end(record)
         if noted is not None:
             yield noted
             return
@@ -150,7 +146,7 @@ class DockerJobs:
             )
             return
         yield StateChanged(state=RunState.RUNNING)
-        yield from self._watch(job, container, after)
+        yield from self._watch(record, container, after)
 
     def _prepare(self, waiting: _WaitingJob) -> Iterator[Event]:
         """Make image and packages, then start; yields a state only when the job has ended by that."""
@@ -164,32 +160,30 @@ class DockerJobs:
             image = yield from in_background(make, lambda: waiting.stopping)
             self._start(spec, image)
             if waiting.stopping:  # asked to stop at the last moment
-                self.stop(JobRef(target=self.name, name=spec.name, data={"folder": spec.folder}))
+                self.stop(JobRef.of(self.name, spec.name, ContainerRecord.of_job(spec)))
         except CancelledError:
             yield StateChanged(state=RunState.STOPPED, reason="stopped before it started")
         except KaptainError as error:
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
 
-    def _watch(self, job: JobRef, container: Container, after: int) -> Iterator[Event]:
-        names = tuple(filter(None, job.data.get("metrics", "").split("\n")))
-        settings = msgspec.json.decode(job.data.get("settings", "{}"))
-        reader = OutputReader(names, after, upload_uri=job.data["upload"], settings=settings)
-        deadline = _started(container) + float(job.data.get("timeout", "inf"))
+    def _watch(self, record: ContainerRecord, container: Container, after: int) -> Iterator[Event]:
+        reader = OutputReader(record.metrics, after, upload_uri=record.upload_uri, settings=record.settings)
+        deadline = math.inf if record.timeout is None else _started(container) + record.timeout
         # Running until its output ends, which is when the container has. A limit of time makes it end: the loop only
         # asks for that, and goes on reading what the job says until then. An empty piece comes at every tick.
         with contextlib.closing(ContainerOutput(self._engine, str(container.id)).follow(_TICK)) as output:
             for piece in output:
                 yield from self._handled(container, reader.feed(piece))
                 if time.time() > deadline:
-                    self._end(job, container, "timeout")
+                    self._end(record, container, "timeout")
         yield from self._handled(container, reader.finish())
-        last = self._last_state(job, container, reader.tail)
-        if "fetch" in job.data and last.state is RunState.SUCCEEDED:
+        last = self._last_state(record, container, reader.tail)
+        if record.fetches and last.state is RunState.SUCCEEDED:
             try:
-                copy_fetched_out(self._engine, container, reader.fetched, Path(job.data["folder"]))
+                copy_fetched_out(self._engine, container, reader.fetched, record.path)
             except KaptainError as error:
                 last = StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
-        write_whole(Path(job.data["folder"]) / "end.json", msgspec.json.encode(last))
+        write_whole(record.path / "end.json", msgspec.json.encode(last))
         with contextlib.suppress(TargetError), self._engine.translate_errors():
             container.remove(force=True, v=True)
         yield last
@@ -200,7 +194,7 @@ class DockerJobs:
                 copy_artifact_out(self._engine, container, event)
             yield event
 
-    def _last_state(self, job: JobRef, container: Container, tail: str) -> StateChanged:
+    def _last_state(self, record: ContainerRecord, container: Container, tail: str) -> StateChanged:
         try:
             with self._engine.translate_errors():
                 container.wait(timeout=30)
@@ -212,12 +206,11 @@ class DockerJobs:
         state = container.attrs["State"]
         code = int(state["ExitCode"])
         code = 128 - code if 128 < code < 160 else code
-        ended_for = self._why_ended(job)
+        ended_for = _why_ended(record)
         if code == 0:
             return StateChanged(state=RunState.SUCCEEDED, exit_code=0)
         if ended_for == "timeout":
-            limit = float(job.data["timeout"])
-            reason, hint = f"timed out after {limit:g} s", "give it more time with --timeout"
+            reason, hint = f"timed out after {record.timeout:g} s", "give it more time with --timeout"
         elif ended_for:
             return StateChanged(state=RunState.STOPPED, reason="stopped", exit_code=code)
         elif state.get("OOMKilled"):
@@ -237,30 +230,21 @@ class DockerJobs:
         if waiting is not None:
             waiting.stopping = True
             return
-        if self._noted_end(job) is not None:
+        record = ContainerRecord.of_ref(job)
+        if _noted_end(record) is not None:
             return
         with contextlib.suppress(ContainerGoneError):
-            self._end(job, self._container(job), "stop")
+            self._end(record, self._container(job), "stop")
 
-    def _end(self, job: JobRef, container: Container, reason: str) -> None:
-        if self._why_ended(job):
+    def _end(self, record: ContainerRecord, container: Container, reason: str) -> None:
+        if _why_ended(record):
             return
         with self._engine.translate_errors():
             container.reload()
             if container.status in _ENDED:
                 return
-            write_whole(Path(job.data["folder"]) / "asked-to-end", reason.encode())
-            container.stop(timeout=_PATIENCE)
-
-    def _why_ended(self, job: JobRef) -> str:
-        with contextlib.suppress(OSError):
-            return (Path(job.data["folder"]) / "asked-to-end").read_text()
-        return ""
-
-    def _noted_end(self, job: JobRef) -> StateChanged | None:
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode((Path(job.data["folder"]) / "end.json").read_bytes(), type=StateChanged)
-        return None
+            write_whole(record.path / "asked-to-end", reason.encode())
+            container.stop(timeout=_GRACE_PERIOD)
 
     def _container(self, job: JobRef) -> Container:
         with self._engine.translate_errors():
@@ -270,6 +254,19 @@ class DockerJobs:
 def _requirements_of(job: JobSpec) -> tuple[str, ...]:
     """Return the requirements of a job with those of the runtime itself."""
     return (*job.requirements, *(STORAGE_PACKAGES if job.upload_uri.startswith("s3://") else ()))
+
+
+def _why_ended(record: ContainerRecord) -> str:
+    """Return what the job was asked to end for: ``stop``, ``timeout``, or nothing."""
+    with contextlib.suppress(OSError):
+        return (record.path / "asked-to-end").read_text()
+    return ""
+
+
+def _noted_end(record: ContainerRecord) -> StateChanged | None:
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode((record.path / "end.json").read_bytes(), type=StateChanged)
+    return None
 
 
 def _started(container: Container) -> float:

@@ -21,7 +21,7 @@ from kaptain_magics.errors import KaptainError, ServingError, TargetError
 from kaptain_magics.files import locked
 from kaptain_magics.images.engine import Engine
 from kaptain_magics.images.progress import CancelledError
-from kaptain_magics.runtime.requirements import SERVING_PACKAGES
+from kaptain_magics.runtime.own_requirements import SERVING_PACKAGES
 from kaptain_magics.targets.background import in_background
 from kaptain_magics.targets.base import EndpointStatus, TargetConfig
 from kaptain_magics.targets.docker.endpoint_containers import EndpointContainers
@@ -38,7 +38,7 @@ from kaptain_magics.targets.endpoint_store import (
 )
 from kaptain_magics.targets.server_options import GRPC_PORT
 
-_PATIENCE = 120.0  # seconds for another process that changes the same endpoint
+_LOCK_TIMEOUT = 120.0  # seconds for another process that changes the same endpoint
 
 
 class DockerServing:
@@ -223,7 +223,7 @@ class DockerServing:
             raise CancelledError
 
     def _turn(self, name: str) -> AbstractContextManager[None]:
-        return locked(self._folder / f".{name}.lock", _PATIENCE)
+        return locked(self._folder / f".{name}.lock", _LOCK_TIMEOUT)
 
     # ---- what a server needs -------------------------------------------------------------------------------------
 

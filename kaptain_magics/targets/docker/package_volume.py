@@ -41,7 +41,7 @@ class PackageVolume:
         from docker import errors
 
         labels = {**MANAGED, "kaptain.owner": owner(self._home), "kaptain.kind": "packages"}
-        with locked(self._cache / "docker" / f".{self.name}.lock", patience=600.0), engine.translate_errors():
+        with locked(self._cache / "docker" / f".{self.name}.lock", timeout=600.0), engine.translate_errors():
             engine.client.volumes.create(self.name, labels=labels)
             helper = engine.client.containers.create(
                 image_id, ["true"], labels=labels, volumes={self.name: {"bind": MOUNTED, "mode": "rw"}}

@@ -18,7 +18,7 @@ from kaptain_magics.images.registry.reference import with_tag
 from kaptain_magics.images.requirement_lines import shown
 from kaptain_magics.images.runtime_packages import fetch_runtime_packages
 from kaptain_magics.images.wheels import install
-from kaptain_magics.runtime.requirements import OWN_PACKAGES
+from kaptain_magics.runtime.own_requirements import OWN_PACKAGES
 from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.docker.container_settings import MANAGED, base_image, loopback, owner
 from kaptain_magics.targets.docker.package_volume import PackageVolume

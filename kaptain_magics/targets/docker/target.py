@@ -15,6 +15,7 @@ from kaptain_magics.targets.docker import container_settings
 from kaptain_magics.targets.docker.docker_jobs import DockerJobs
 from kaptain_magics.targets.docker.docker_serving import DockerServing
 from kaptain_magics.targets.docker.ready_images import ImageProvider, ReadyImage
+from kaptain_magics.targets.features import Feature
 
 
 class DockerTarget(DockerJobs, DockerServing):
@@ -25,6 +26,7 @@ class DockerTarget(DockerJobs, DockerServing):
     """
 
     name = "docker"
+    features = frozenset({Feature.IMAGES, Feature.ADDRESS})
 
     def __init__(self, config: TargetConfig) -> None:
         engine = Engine(config.settings)
@@ -84,7 +86,7 @@ class DockerTarget(DockerJobs, DockerServing):
         return lines
 
     def _abandoned(self, labels: Mapping[str, str]) -> bool:
-        """Whether nobody follows or knows any more what has these labels."""
+        """Whether the objects with these labels belong to no living run or endpoint."""
         kind, run = labels.get("kaptain.kind"), labels.get("kaptain.run", "")
         if kind in ("job", "look"):
             return not Lock(self._config.home / "runs" / run / "lock").held_by_other()

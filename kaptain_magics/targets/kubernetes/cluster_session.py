@@ -29,7 +29,7 @@ from kaptain_magics.targets.kubernetes.pods.payload import AUTHORITIES, Payload
 if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore
 
-PENDING_PATIENCE = 300.0  # seconds that something may keep a pod from starting
+PENDING_TIMEOUT = 300.0  # seconds that something may keep a pod from starting
 
 
 class Secrets(NamedTuple):
@@ -99,9 +99,9 @@ class ClusterSession:
         return Discovery(self.cluster)
 
     @property
-    def pending_patience(self) -> float:
+    def pending_timeout(self) -> float:
         """Seconds that something may keep a pod from starting before it is given up."""
-        return float(self.config.settings.get("pending_timeout") or PENDING_PATIENCE)
+        return float(self.config.settings.get("pending_timeout") or PENDING_TIMEOUT)
 
     def port_forward(self, service: str = "", pods: str = "") -> str:
         """Return the command that opens an endpoint at port 8080; empty where addresses work as they are.

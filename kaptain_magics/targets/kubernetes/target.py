@@ -8,15 +8,17 @@ import msgspec
 
 from kaptain_magics.core.events import Event
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
-from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, StudyRef, TargetConfig, Tuner, without_values
+from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, TargetConfig, without_values
+from kaptain_magics.targets.features import Feature
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.cluster_session import ClusterSession
 from kaptain_magics.targets.kubernetes.endpoints.cluster_serving import KubernetesServing
 from kaptain_magics.targets.kubernetes.jobs.cluster_jobs import KubernetesJobs
 from kaptain_magics.targets.kubernetes.manifests.secret_manifests import masked
-from kaptain_magics.targets.kubernetes.studies.katib import KatibTuner
+from kaptain_magics.targets.kubernetes.studies.katib_studies import KatibRunner
 from kaptain_magics.targets.kubernetes.upkeep.cluster_doctor import Doctor
 from kaptain_magics.targets.kubernetes.upkeep.inventory import Inventory
+from kaptain_magics.targets.study_runners import choose_runner
 
 
 class KubernetesTarget:
@@ -28,12 +30,13 @@ class KubernetesTarget:
     """
 
     name = "kubernetes"
+    features = frozenset(Feature) - {Feature.ADDRESS}
 
     def __init__(self, config: TargetConfig) -> None:
         self.session = ClusterSession(config)
         self.jobs = KubernetesJobs(self.session)
         self.inventory = Inventory(self.session)
-        self.tuner = KatibTuner(self.session, self.jobs)
+        self.study_runner = KatibRunner(self.session, self.jobs)
         self.serving = KubernetesServing(self.session)
 
     def check(self) -> list[Check]:
@@ -59,8 +62,8 @@ class KubernetesTarget:
 
     def _study(self, study: StudySpec) -> list[Manifest]:
         """Return the Experiment, or the job of the first trial where our own loop runs the study."""
-        if self.tuner.can_tune(study):
-            return self.tuner.objects(study).manifests
+        if choose_runner(self.study_runner, study) is not None:
+            return self.study_runner.objects(study).manifests
         base = study.job.upload_uri.rsplit("/", 2)[0]
         name = f"{study.name}-00000000"
         uri = f"{base}/trials/{study.name}/{name}" if study.job.upload_uri else ""
@@ -80,7 +83,7 @@ class KubernetesTarget:
         return self.jobs.submit(job)
 
     def find(self, name: str) -> JobRef | None:
-        """Find a job by its name alone, whoever submitted it."""
+        """Find a job by its name alone, submitted by any process."""
         return self.jobs.find(name)
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
@@ -90,28 +93,6 @@ class KubernetesTarget:
     def stop(self, job: JobRef) -> None:
         """Delete a job that has not ended, with its secrets."""
         self.jobs.stop(job)
-
-    # ---- studies -------------------------------------------------------------------------------------------------
-
-    def expected_tuner(self) -> Tuner:
-        """Return what runs studies by the setting ``cluster_tuner``."""
-        return self.tuner.expected()
-
-    def can_tune(self, study: StudySpec) -> bool:
-        """Whether Katib is there and has the study's algorithm."""
-        return self.tuner.can_tune(study)
-
-    def start(self, study: StudySpec) -> StudyRef:
-        """Create the Experiment and return at once."""
-        return self.tuner.start(study)
-
-    def follow_study(self, study: StudyRef, after: int = 0) -> Iterator[Event]:  # noqa: ARG002
-        """Yield all of the study's trials, as they are facts, until its end."""
-        return self.tuner.follow_study(study)
-
-    def stop_study(self, study: StudyRef) -> None:
-        """Delete the Experiment and its trials."""
-        self.tuner.stop_study(study)
 
     # ---- endpoints -----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import msgspec
 from kaptain_magics.core.specs import EndpointSpec
 
 
-class Placed(msgspec.Struct, frozen=True):
+class ServedRevision(msgspec.Struct, frozen=True):
     """A revision and the server that has it."""
 
     spec: EndpointSpec
@@ -28,8 +28,8 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     port: int
-    stable: Placed
-    canary: Placed | None = None
+    stable: ServedRevision
+    canary: ServedRevision | None = None
     router: str = ""
     percent: int = 0
 

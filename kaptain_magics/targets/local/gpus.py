@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kaptain_magics.errors import TargetError
 
-_PATIENCE = 10.0  # seconds for nvidia-smi, which wakes the driver up
+_TIMEOUT = 10.0  # seconds for nvidia-smi, which wakes the driver up
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _nvidia(env: Mapping[str, str], root: Path) -> list[str]:
     tool = None if devices else shutil.which("nvidia-smi", path=env.get("PATH"))
     if tool is not None:  # WSL has no device files
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=_PATIENCE, check=False).stdout
+            listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=_TIMEOUT, check=False).stdout
             devices = re.findall(r"^GPU (\d+):", listed, re.MULTILINE)
     return devices
 

@@ -23,7 +23,7 @@ from kaptain_magics.sockets import can_listen, connect_unix, user_folder
 
 SERVER, ROUTER = "kaptain_magics.serving", "kaptain_magics.serving.router"
 
-_PATIENCE = 30.0  # seconds for requests in work when their server is followed by another one
+_DRAIN_TIMEOUT = 30.0  # seconds for requests in work when their server is followed by another one
 _LOOK = "look at the model and at the requirements of its deployment"
 HUNG = 5.0  # seconds for a server to say that it lives, and for one that does not to leave before it is killed
 
@@ -39,7 +39,7 @@ class Started(Protocol):
 
 
 class Launch(Protocol):
-    """Starts a server: in a session of its own, its output appended to a file, outliving whoever starts it."""
+    """Starts a server: in a session of its own, its output appended to a file, outliving the process that starts it."""
 
     def __call__(self, module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> Started:
         """Run a module as ``python -m module argv`` would.
@@ -61,7 +61,7 @@ class ServerInfo(msgspec.Struct):
 
 
 class _Sockets(msgspec.Struct):
-    """Where a server was told to make its sockets."""
+    """Where a server makes its sockets."""
 
     control: str = ""
     private: str = ""
@@ -129,7 +129,7 @@ class Instance:
 
     @property
     def ended(self) -> ExitRecord | None:
-        """How the process ended, where somebody was there to see it."""
+        """How the process ended; ``None`` while it runs, and where its starter died before it."""
         return _read(self.exit, ExitRecord)
 
     def ask(self, command: Mapping[str, Any], timeout: float = 15.0) -> dict[str, Any]:
@@ -261,7 +261,7 @@ def retire(leaving: Sequence[Instance], follower: Instance) -> None:
     comes later is answered by them.
     """
     for instance in leaving:
-        if not instance.ask({"do": "retire", "to": follower.address}, _PATIENCE):
+        if not instance.ask({"do": "retire", "to": follower.address}, _DRAIN_TIMEOUT):
             instance.end()  # it hangs, or is dead
             instance.wait(HUNG)
     _finish(leaving)
@@ -269,13 +269,13 @@ def retire(leaving: Sequence[Instance], follower: Instance) -> None:
 
 def release(stable: Instance, router: Instance) -> None:
     """Give the clients of a server to the router that stands before it now."""
-    stable.ask({"do": "release", "to": {"control": str(router.control)}}, _PATIENCE)
+    stable.ask({"do": "release", "to": {"control": str(router.control)}}, _DRAIN_TIMEOUT)
     _finish([stable])
 
 
 def _finish(instances: Sequence[Instance]) -> None:
     """Wait until servers have answered what they worked on when their requests became another one's."""
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _DRAIN_TIMEOUT
     for instance in instances:
         while time.monotonic() < until and instance.alive:
             answer = instance.ask({"do": "status"}, 5.0)

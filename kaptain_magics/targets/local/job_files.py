@@ -12,10 +12,22 @@ import msgspec
 
 from kaptain_magics.core.events import Event, LogWritten, StateChanged
 from kaptain_magics.core.states import RunState
+from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.reading import ChannelReader, MetricScanner, explain, unfinished
 
 _TICK = 0.1  # seconds between looks at the files
 _PIECE = 1 << 20  # bytes read at once
+
+
+class LocalJobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process needs to follow a job that another has started: its folder, which has all that it writes down."""
+
+    folder: str
+
+    @classmethod
+    def of_ref(cls, ref: JobRef) -> LocalJobRecord:
+        """Return the record in a reference, as this version or an older one has written it."""
+        return cls(folder=ref.data["folder"]) if ref.data else ref.read(cls)
 
 
 class JobFiles:

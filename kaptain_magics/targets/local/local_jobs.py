@@ -24,18 +24,18 @@ from kaptain_magics.processes.job_process import Process
 from kaptain_magics.processes.orphans import end_marked
 from kaptain_magics.processes.start_process import start_process, threads_for
 from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.text_values import is_true
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.targets.base import Check, JobRef, TargetConfig, without_values
 from kaptain_magics.targets.local import gpus, requirements_env
 from kaptain_magics.targets.local.imports import import_statements, is_standard
-from kaptain_magics.targets.local.job_files import JobFiles, follow_files
+from kaptain_magics.targets.local.job_files import JobFiles, LocalJobRecord, follow_files
 from kaptain_magics.targets.local.memory_limit import MemoryWatch
 from kaptain_magics.targets.local.started_job import StartedJob
 from kaptain_magics.targets.reading import explain
 
 _TICK = 0.1  # seconds between looks at a running job's files
-_PATIENCE = 5.0  # seconds between asking a job to end and ending it
+_GRACE_PERIOD = 5.0  # seconds between asking a job to end and ending it
 _SERVER = ("import kaptain_magics.serving.__main__",)  # so that a model's server can be forked too
 
 
@@ -107,7 +107,7 @@ class LocalJobs:
             raise disk_error(error, folder) from error
         if not requirements_env.needed(job.requirements):
             self._start_job(started, sys.executable)
-        return JobRef(target=self.name, name=job.name, data={"folder": job.folder})
+        return JobRef.of(self.name, job.name, LocalJobRecord(folder=job.folder))
 
     def _prepare(self, job: JobSpec, folder: Path) -> None:
         work = folder / "work"
@@ -130,6 +130,7 @@ class LocalJobs:
             "program": {
                 "script": str(folder / "work" / job.script.name),
                 "argv": list(job.argv),
+                "cell": job.script.cell and job.trial is None,
                 "assignments": job.assignments,
                 "model": job.capture.model,
                 "metrics": job.capture.metrics,
@@ -203,7 +204,7 @@ class LocalJobs:
         """
         started = self._jobs.get(job.name)
         if started is None:
-            yield from follow_files(Path(job.data["folder"]), after)
+            yield from follow_files(Path(LocalJobRecord.of_ref(job).folder), after)
             return
         if started.starting is None and not started.stopping:
             yield from self._launch_in_environment(started)
@@ -278,7 +279,7 @@ class LocalJobs:
         if process is None:
             return
         process.kill(signal.SIGTERM)
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + _GRACE_PERIOD
         while process.exit is None and time.monotonic() < until and _alive(process.pid):
             time.sleep(0.02)
         process.kill(signal.SIGKILL)

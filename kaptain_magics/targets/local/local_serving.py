@@ -29,7 +29,7 @@ from kaptain_magics.targets.endpoint_store import (
     no_canary,
     url_of,
 )
-from kaptain_magics.targets.local.deployed import Deployed, Placed
+from kaptain_magics.targets.local.deployed import Deployed, ServedRevision
 from kaptain_magics.targets.local.endpoint_locks import EndpointLocks
 from kaptain_magics.targets.local.instances import (
     HUNG,
@@ -118,7 +118,7 @@ class LocalServing:
         """Return the endpoint as it is now."""
         deployed = self._store.read(name)
         spec = deployed.stable.spec
-        reason, hint = self._trouble(name, deployed)
+        reason, hint = self._problem(name, deployed)
         requests: dict[str, int] = {}
         for placed in filter(None, (deployed.stable, deployed.canary)):
             answered = int(self._traffic.instance(name, placed.instance).ask({"do": "status"}).get("answered", 0))
@@ -158,7 +158,7 @@ class LocalServing:
         deployed = self._store.read(name)
         instance = self._traffic.instance(name, deployed.stable.instance)
         log = instance.log.read_text("utf-8", "replace") if instance.log.exists() else ""
-        reason, _ = self._trouble(name, deployed)
+        reason, _ = self._problem(name, deployed)
         return f"{log}{name} is not ready: {reason}\n" if reason else log
 
     def set_traffic(self, name: str, canary_percent: int) -> None:
@@ -220,7 +220,7 @@ class LocalServing:
 
     # ---- starting a server -----------------------------------------------------------------------------------
 
-    def _start(self, spec: EndpointSpec, servers: list[Instance]) -> Placed:
+    def _start(self, spec: EndpointSpec, servers: list[Instance]) -> ServedRevision:
         """Start a server and wait until it has its model; it does not accept requests yet."""
         if sys.platform == "win32":
             raise TargetError("the local target cannot serve on Windows", "deploy with --on docker")
@@ -251,21 +251,21 @@ class LocalServing:
             options[GRPC_PORT] = int(spec.serving_config[GRPC_PORT])
         started = instance.start(self._launch, SERVER, options, environment(spec, token, self._variables(spec)), python)
         wait_ready(instance, started, time.monotonic() + spec.timeout, self._cancelled.is_set)
-        return Placed(spec, instance.folder.name)
+        return ServedRevision(spec, instance.folder.name)
 
     def _check(self, spec: EndpointSpec, deployed: Deployed | None) -> None:
-        alive = deployed is not None and self._trouble(spec.name, deployed) == ("", "")
+        alive = deployed is not None and self._problem(spec.name, deployed) == ("", "")
         check_deployment(spec, alive)
 
     def _port(self, spec: EndpointSpec, deployed: Deployed) -> tuple[int, str]:
-        """Return the port to bind, or the control socket of whoever hands its listening socket over."""
+        """Return the port to bind, or the control socket of the server that hands its listening socket over."""
         same = spec.host == deployed.host and spec.port in (0, deployed.port)
         if same or spec.canary_percent is not None:
             for name in deployed.instances:
                 instance = self._traffic.instance(spec.name, name)
                 if instance.ask({"do": "status"}, HUNG):
                     return deployed.port, str(instance.control)
-            for name in deployed.instances:  # none answers: whoever lives hangs, and keeps the port
+            for name in deployed.instances:  # none answers: those that are alive hang, and keep the port
                 instance = self._traffic.instance(spec.name, name)
                 instance.end()
                 instance.wait(HUNG)
@@ -275,7 +275,7 @@ class LocalServing:
 
     # ---- moving the requests ----------------------------------------------------------------------------------
 
-    def _put(self, spec: EndpointSpec, placed: Placed) -> None:
+    def _put(self, spec: EndpointSpec, placed: ServedRevision) -> None:
         """Give a ready server its requests."""
         with self._locks.traffic(spec.name):
             deployed = self._store.find(spec.name)
@@ -294,7 +294,7 @@ class LocalServing:
 
     # ---- what is written down ---------------------------------------------------------------------------------
 
-    def _trouble(self, name: str, deployed: Deployed) -> tuple[str, str]:
+    def _problem(self, name: str, deployed: Deployed) -> tuple[str, str]:
         """Return why an endpoint does not answer, and the next step; empty when it does."""
         stable = self._traffic.instance(name, deployed.stable.instance)
         again = f"start it again: %kaptain_deploy {deployed.stable.spec.model_id} --replace"
@@ -318,6 +318,8 @@ class LocalServing:
 
 
 def _notes(spec: EndpointSpec) -> Iterator[Event]:
+    if spec.resources.memory_bytes is not None:
+        yield Noted(text="The local target does not limit the memory of a server: --memory counts on other targets.")
     if spec.min_replicas > 1 or spec.max_replicas is not None:
         hint = "use --workers for several processes"
         yield Noted(text="the local target has one replica: replica options are ignored", warning=True, hint=hint)

@@ -12,7 +12,7 @@ import msgspec
 
 from kaptain_magics.errors import ServingError
 from kaptain_magics.targets.endpoint_store import EndpointStore, reachable
-from kaptain_magics.targets.local.deployed import Deployed, Placed
+from kaptain_magics.targets.local.deployed import Deployed, ServedRevision
 from kaptain_magics.targets.local.instances import ROUTER, Instance, launch_process, release, retire, wait_ready
 from kaptain_magics.targets.local.server_environment import base_environment
 
@@ -20,7 +20,7 @@ DRAIN = 30.0  # seconds for requests in flight when a server leaves
 
 
 class LocalTraffic:
-    """Moves requests between servers; whoever calls it holds the endpoint's turn.
+    """Moves requests between servers; the caller holds the endpoint's lock.
 
     Args:
         folder: The endpoints' folder.
@@ -35,7 +35,7 @@ class LocalTraffic:
         """Return a server, or the router, of an endpoint."""
         return Instance(self._folder / name / instance)
 
-    def settle(self, name: str, deployed: Deployed, winner: Placed) -> None:
+    def settle(self, name: str, deployed: Deployed, winner: ServedRevision) -> None:
         """Give one revision all requests; when this returns, no other one answers any more."""
         self.accept(name, winner)
         follower = self.instance(name, winner.instance)
@@ -45,7 +45,7 @@ class LocalTraffic:
             self.instance(name, deployed.router).ask({"do": "route", "backends": backends, "percent": 0})
         retire([self.instance(name, loser) for loser in deployed.instances if loser != winner.instance], follower)
 
-    def accept(self, name: str, placed: Placed) -> None:
+    def accept(self, name: str, placed: ServedRevision) -> None:
         """Let a server take requests from the endpoint's port, and look that it answers there."""
         instance = self.instance(name, placed.instance)
         answer = instance.ask({"do": "accept"})
@@ -63,7 +63,7 @@ class LocalTraffic:
         finally:
             connection.close()
 
-    def route(self, name: str, deployed: Deployed, canary: Placed, percent: int) -> None:
+    def route(self, name: str, deployed: Deployed, canary: ServedRevision, percent: int) -> None:
         """Share the requests between the stable revision and a canary."""
         stable = self.instance(name, deployed.stable.instance)
         backends = [str(stable.private), str(self.instance(name, canary.instance).private)]

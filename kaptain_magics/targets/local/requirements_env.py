@@ -59,7 +59,7 @@ def prepare(
     folder = cache / "environments" / digest.hexdigest()[:24]
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     complete = folder / "complete"
-    with locked(folder.with_suffix(".lock"), patience=1800.0):
+    with locked(folder.with_suffix(".lock"), timeout=1800.0):
         if complete.exists():
             return str(python)
         shutil.rmtree(folder, ignore_errors=True)

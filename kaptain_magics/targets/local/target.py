@@ -15,6 +15,7 @@ from kaptain_magics.processes.job_process import Process
 from kaptain_magics.processes.start_process import start_process, threads_for
 from kaptain_magics.processes.warm_worker import CAN_FORK
 from kaptain_magics.targets.base import TargetConfig
+from kaptain_magics.targets.features import Feature
 from kaptain_magics.targets.local import requirements_env
 from kaptain_magics.targets.local.instances import SERVER, Started, launch_process
 from kaptain_magics.targets.local.local_jobs import LocalJobs
@@ -29,6 +30,7 @@ class LocalTarget(LocalJobs, LocalServing):
     """
 
     name = "local"
+    features = frozenset({Feature.ADDRESS})
 
     def __init__(self, config: TargetConfig) -> None:
         LocalJobs.__init__(self, config)

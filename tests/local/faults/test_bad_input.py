@@ -15,13 +15,12 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, RunFailedError
 from kaptain_magics.model import Workspace
 from tests.disks import small_disk
-from tests.seaweed import SeaweedFS
 from tests.shell import Notebook
 from tests.waiting import until
 
 Output = pytest.CaptureFixture[str]
 
-SLEEPER = "sleep 86413"  # a command line that is nobody else's
+SLEEPER = "sleep 86413"  # a command line that no other process has
 MODEL = "from sklearn.dummy import DummyClassifier\nclf = DummyClassifier().fit([[0], [1]], [0, 1])\n"
 
 FAILING: dict[str, tuple[str, str, str]] = {  # what the script does: options, its text, the reason
@@ -53,10 +52,16 @@ FAILING: dict[str, tuple[str, str, str]] = {  # what the script does: options, i
     "saves no model": ("--model clf", "clf = 3", "cannot be saved"),
     "never makes its model": ("--model clf", "if False:\n    clf = 1", "without a variable `clf`"),
     "ends before its model": ("--model clf", "import sys\nsys.exit(0)\nclf = 1", "without a variable `clf`"),
+    "has no such part": ("--metric accuracy=scores.acc", "scores = {}", "there is no `acc`"),
+}
+
+LOCKED = "import threading\nclass Locked:\n    lock = None\nf = Locked()\nf.lock = threading.Lock()"
+WARNED: dict[str, tuple[str, str, str]] = {  # what a script does that is trained: options, its text, the warning
     "reports a word": ("--metric accuracy=score", "score = 'high'", "not a number"),
     "reports nothing that counts": ("--metric accuracy=score", "score = float('nan')", "is nan"),
-    "has no such part": ("--metric accuracy=scores.acc", "scores = {}", "there is no `acc`"),
-    "cannot give its result back": ("--fetch f", "f = lambda: 1", "cannot be sent back"),
+    "cannot give its result back": ("--fetch f", LOCKED, "`f` cannot be sent back to the notebook"),
+    "has a model that nothing can write": ("--model f", LOCKED, "`f` was not saved"),
+    "has a model that nobody can serve": ("--model f", "f = {'weights': [1.0]}", "no server can load it"),
 }
 
 PASSING: dict[str, tuple[str, str]] = {  # what the script does: its text, what its log ends with
@@ -119,6 +124,14 @@ def test_a_script_that(notebook: Notebook, capsys: Output, what: str) -> None:
     assert run.state is RunState.FAILED
     assert not run.artifact_uri
     assert Workspace().models() == [] or not Workspace().models()[0].revisions
+
+
+@pytest.mark.parametrize("what", WARNED)
+def test_a_trained_script_is_no_failure(notebook: Notebook, capsys: Output, what: str) -> None:
+    options, source, warning = WARNED[what]
+    run = notebook.run(f"%%kaptain_train dev/warned {options}\n{source}\n")
+    assert run.state is RunState.SUCCEEDED
+    assert warning in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("what", PASSING)
@@ -197,18 +210,6 @@ def test_a_run_whose_record_is_broken_hides_no_other(notebook: Notebook, home: P
     assert run.run_id in capsys.readouterr().out
     notebook.run("%kaptain clean --force")
     assert not broken.exists()
-
-
-@pytest.mark.s3
-def test_wrong_credentials(
-    notebook: Notebook, capsys: Output, seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {**seaweed.env, "AWS_SECRET_ACCESS_KEY": "not-the-secret"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("KAPTAIN_STORAGE_URI", "s3://magics-bad/models")
-    message = one_message(notebook.error(TRAIN), capsys)
-    assert "credentials" in message.lower() or "access" in message.lower()
-    assert "not-the-secret" not in message
 
 
 def test_a_storage_server_that_is_away(notebook: Notebook, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:

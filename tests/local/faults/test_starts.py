@@ -18,7 +18,7 @@ from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.model import TrainingRun, Workspace
 from kaptain_magics.model.requests import TrainingRequest
 from kaptain_magics.script import capture
-from kaptain_magics.state import RunFolder, RunRecord, RunStore, runs
+from kaptain_magics.state import RunFolder, RunRecord, RunStore, run_folders
 from kaptain_magics.targets.base import JobRef, Target, TargetConfig
 from kaptain_magics.targets.local import started_job
 from kaptain_magics.testing.job_rig import Rig
@@ -81,7 +81,7 @@ class Following:
 def test_a_slow_start_is_no_death(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = "import os, time\nif 'KAPTAIN_ZYGOTE' in os.environ:\n    time.sleep(0.7)\n"
     packages(tmp_path, monkeypatch, sitecustomize=slow)
-    monkeypatch.setattr(runs, "_GRACE", 0.3, raising=False)
+    monkeypatch.setattr(run_folders, "_GRACE", 0.3, raising=False)
     run = begin(workspace, "print('started after all')")
     assert run.wait(60) is RunState.SUCCEEDED, run.reason
     assert run.log() == "started after all\n"
@@ -161,20 +161,20 @@ def test_a_start_that_hangs_before_the_worker_is_there_is_stopped(
 
 def test_another_job_of_the_same_worker_goes_on(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packages(tmp_path, monkeypatch, waits=WAITS)
-    place = tmp_path / "more-packages"
+    insert_parameters = tmp_path / "more-packages"
     target = rig.open()
     first, other = (Following(target, rig.job("import waits\nprint('goes on')")) for _ in range(2))
-    until(lambda: (place / "pids").exists() and (place / "pids").read_text())
+    until(lambda: (insert_parameters / "pids").exists() and (insert_parameters / "pids").read_text())
     target.stop(first.ref)
     assert first.end().state is RunState.STOPPED
-    (place / "go").touch()
+    (insert_parameters / "go").touch()
     assert other.end().state is RunState.SUCCEEDED
 
 
 def test_a_worker_skips_clients_that_have_gone(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a killed kernel or supervisor asked for is not started any more; the worker itself goes on."""
     packages(tmp_path, monkeypatch, waits=WAITS)
-    place = tmp_path / "more-packages"
+    insert_parameters = tmp_path / "more-packages"
     code = """
 import os, signal, sys
 from pathlib import Path
@@ -191,8 +191,8 @@ start_process(request, 1, warm=worker, cancelled=killed_when_it_has_asked)
     script.write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
     client = subprocess.Popen([sys.executable, "-c", code, str(script)], env=dict(os.environ))
     client.wait(30)
-    until(lambda: (place / "pids").exists() and (place / "pids").read_text())
-    (place / "go").touch()
+    until(lambda: (insert_parameters / "pids").exists() and (insert_parameters / "pids").read_text())
+    (insert_parameters / "go").touch()
     following = Following(rig.open(), rig.job("import waits\nimport os\nprint(os.getppid())"))
     assert following.end().state is RunState.SUCCEEDED
     assert not (tmp_path / "ran").exists()
@@ -234,7 +234,7 @@ def test_a_supervisor_that_does_not_end_is_killed_and_its_job_too(
     """Its worker is paused: neither the supervisor nor the worker can end what the job has left."""
     from kaptain_magics.model import runs
 
-    monkeypatch.setattr(runs, "_STOP_PATIENCE", 1.0)
+    monkeypatch.setattr(runs, "_STOP_TIMEOUT", 1.0)
     run = begin(workspace, SLEEPS)
     job, worker, daemon = first_line(run)
     os.kill(worker, signal.SIGSTOP)

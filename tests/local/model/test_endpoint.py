@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import signal
 import time
@@ -76,7 +75,7 @@ class Served:
         self.registry = Context(self.settings).registry
 
     def open(self, **settings: Any) -> Endpoint:
-        return Endpoint(NAME, self.target, Context(dataclasses.replace(self.settings, **settings)))
+        return Endpoint(NAME, self.target, Context(Settings(**vars(self.settings) | settings)))
 
     def deploy(
         self, factor: int = 1, record: bool = True, framework: ModelFramework = ModelFramework.PYTHON, **more: Any

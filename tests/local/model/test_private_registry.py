@@ -96,7 +96,7 @@ def login(server: Guarded) -> str:
 
 
 def reach(config: Config, server: Guarded, **more: str) -> tuple[Registry, Reference]:
-    access = Access.of({**config.workspace().settings.as_texts(), **more})._replace(patience=1.0)
+    access = Access.of({**config.workspace().settings.as_texts(), **more})._replace(retry_seconds=1.0)
     image = Reference.parse(f"{server.address}/team/model:1")
     return Registries(access).of(image), image
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from kaptain_magics.runtime.errors import ExportError, TransferError
 from kaptain_magics.runtime.export import upload_folder, upload_model
+from kaptain_magics.runtime.job_errors import ExportError, TransferError
 from kaptain_magics.runtime.manifest import MANIFEST
-from tests.seaweed import SeaweedFS
 
 ROOT = Path(__file__).parents[3]
 
@@ -179,19 +178,3 @@ kaptain.log_metrics(loss=0.1, step=1)
     assert done.stderr == ""
     assert done.stdout.strip() == os.environ["TRAINED_MODEL_UPLOAD_PATH"]
     assert [fact["kind"] for fact in job()] == ["artifact", "metric", "metric"]
-
-
-@pytest.mark.s3
-def test_into_s3(job: Any, seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bucket is made, calls add up, and the manifest is there."""
-    for name, value in seaweed.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("S3_ENDPOINT", seaweed.endpoint.removeprefix("http://"))
-    monkeypatch.setenv("TRAINED_MODEL_UPLOAD_PATH", "s3://export-test/models/dev/mnist/trained/1/")
-    assert upload_model(write("model.joblib", "m")) == "s3://export-test/models/dev/mnist/trained/1"
-    upload_model(write("scaler.joblib", "s"))
-    assert set(job()[1]["files"]) == {"model.joblib", "scaler.joblib"}
-    from kaptain_magics.storage import open_store
-
-    store = open_store("s3://export-test/models", seaweed.env)
-    assert store.manifest("s3://export-test/models/dev/mnist/trained/1").files == job()[1]["files"]

@@ -9,8 +9,8 @@ import pytest
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.serving.http.auth import Gate
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.http.auth import Authorizer
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local import LocalTarget
 from tests.servers import ADDER, ModelServer, predictor
@@ -72,12 +72,12 @@ def test_a_page_cannot_ask_without_a_preflight(server: ModelServer) -> None:
 
 def test_with_a_token_or_beyond_this_machine_any_name_will_do() -> None:
     foreign = {b"host": b"mnist.team.example", b"origin": b"https://team.example"}
-    Gate("secret", "127.0.0.1").admit("GET", foreign)
-    Gate("secret", "0.0.0.0").admit("GET", foreign)
-    Gate("", "0.0.0.0").admit("GET", foreign)  # inside a cluster, where it was told to
+    Authorizer("secret", "127.0.0.1").admit("GET", foreign)
+    Authorizer("secret", "0.0.0.0").admit("GET", foreign)
+    Authorizer("", "0.0.0.0").admit("GET", foreign)  # inside a cluster, where `--insecure` allows it
     for host in ("127.0.0.1", "localhost", "::1"):
         with pytest.raises(RequestError):
-            Gate("", host).admit("GET", foreign)
+            Authorizer("", host).admit("GET", foreign)
 
 
 def test_the_canarys_router_passes_on_where_a_request_comes_from(home: Path, folder: Path) -> None:

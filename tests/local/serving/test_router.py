@@ -19,7 +19,7 @@ import pytest
 
 from kaptain_magics.serving.control import bind
 from kaptain_magics.serving.http.http1 import CHUNK, read_body, read_head
-from kaptain_magics.serving.protocol.errors import RequestError
+from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.sockets import listen_unix
 from tests.servers import JSON, ModelServer, drain, predictor, tensor
 from tests.waiting import until

@@ -16,9 +16,9 @@ from kaptain_magics.core.failures import Failure
 from kaptain_magics.errors import ConfigError, IntegrityError, ObjectMissingError, ServingError
 from kaptain_magics.serving import ask
 from kaptain_magics.serving.loaders.base import find_file
-from kaptain_magics.serving.loaders.registry import read_signature
+from kaptain_magics.serving.loaders.load_model import read_signature
 from kaptain_magics.serving.process.artifact import verify_artifact
-from kaptain_magics.serving.process.options import read_options
+from kaptain_magics.serving.process.launch_options import read_options
 from tests.servers import ADDER, JSON, ModelServer, predictor, tensor
 
 BODY = json.dumps({"inputs": [tensor("x", "FP64", [1, 2], [1, 2])]}).encode()
@@ -121,7 +121,7 @@ def test_a_server_that_can_start_has_no_failure(adder_folder: Path, tmp_path: Pa
 
 
 def test_a_model_that_is_not_the_saved_one(tmp_path: Path) -> None:
-    """Its file is never opened by a loader: the pickle would tell."""
+    """Its file is never opened by a loader: the pickle would leave a file."""
     (tmp_path / "m").mkdir()
     told = tmp_path / "told"
     model = tmp_path / "m" / "model.pkl"

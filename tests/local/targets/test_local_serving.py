@@ -116,7 +116,7 @@ def test_a_killed_server_is_failed_with_the_reason(make: Make, folder: Path, tmp
 
 
 def test_a_recycled_process_id_is_not_taken_for_the_server(make: Make, folder: Path, tmp_path: Path) -> None:
-    """After a reboot the id may be anybody's: only the lock tells."""
+    """After a reboot the id may be another process's: only the lock shows whose."""
     target = make()
     succeed(target, spec(folder))
     os.kill(processes(tmp_path)["a"], signal.SIGKILL)
@@ -134,7 +134,7 @@ def test_a_recycled_process_id_is_not_taken_for_the_server(make: Make, folder: P
     assert not (tmp_path / "home/local/endpoints" / NAME).exists()
 
 
-def test_a_port_that_somebody_took_meanwhile(make: Make, folder: Path, tmp_path: Path) -> None:
+def test_a_port_that_another_process_took_meanwhile(make: Make, folder: Path, tmp_path: Path) -> None:
     target = make()
     url = succeed(target, spec(folder))
     os.kill(processes(tmp_path)["a"], signal.SIGKILL)

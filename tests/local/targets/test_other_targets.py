@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from IPython.core import oinspect
 
 from kaptain_magics.config import Settings
 from kaptain_magics.core.domains import Discrete
@@ -17,6 +18,7 @@ from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import target_names
 from tests.distributions import install
+from tests.shell import Notebook
 
 ENTRY_POINTS = """
 [kaptain_magics.targets]
@@ -42,6 +44,14 @@ def test_a_run_goes_to_it_by_name(home: Path) -> None:
     failed = workspace.model("dev/toy").plan_training(TrainingRequest(script=capture("raise SystemExit(3)"))).start()
     assert failed.wait(60) is RunState.FAILED
     assert failed.reason == "exit code 3"
+
+
+@pytest.mark.usefixtures("_installed")
+def test_help_errors_and_completion_name_it(notebook: Notebook) -> None:
+    assert "--on local|docker|kubernetes|toy|broken" in TRAIN.usage()
+    assert "--on local|docker|kubernetes|toy|broken" in oinspect.getdoc(notebook.shell.find_line_magic("kaptain_tune"))
+    assert "write --on local|docker|kubernetes|toy|broken" in str(notebook.error("%%kaptain_train a --on\nx = 1"))
+    assert "did you mean 'toy'?" in str(notebook.error("%%kaptain_train a --on tony\nx = 1"))
 
 
 @pytest.mark.usefixtures("_installed")

@@ -43,14 +43,14 @@ class ToyTarget:
             stderr=subprocess.STDOUT,
             env={**os.environ, **job.env},
         )
-        return JobRef(target=self.name, name=job.name, data={"metrics": ",".join(job.metric_names)})
+        return JobRef(target=self.name, name=job.name, record={"metrics": list(job.metric_names)})
 
     def follow(self, job: JobRef, after: int = 0) -> Iterator[Event]:
         """Yield the log and its metrics, then how it ended."""
         process = self._processes[job.name]
         yield StateChanged(state=RunState.RUNNING)
         output, _ = process.communicate()
-        reader = OutputReader(tuple(filter(None, job.data["metrics"].split(","))), after)
+        reader = OutputReader(tuple(job.record["metrics"]), after)
         yield from reader.feed(output)
         yield from reader.finish()
         if process.returncode == 0:

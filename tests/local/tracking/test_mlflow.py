@@ -37,7 +37,7 @@ from kaptain_magics.model import Workspace
 from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 from kaptain_magics.state import RunRecord
-from kaptain_magics.tracking.mlflow import missing, track
+from kaptain_magics.tracking.mlflow_runs import missing, track
 from tests.waiting import until
 
 START = 1_700_000_000.0
@@ -151,7 +151,7 @@ def test_a_study_with_its_trials_nested(uri: str) -> None:
         trial(3, TrialState.EARLY_STOPPED, value=0.1, reason="stopped early at step 4"),
         trial(4, TrialState.KILLED, reason="the goal was reached"),
         ArtifactSaved(uri="s3://k/tuned/abc"),
-        trial(2, value=0.9, artifact_uri="s3://k/tuned/abc", best=True),  # told again: the model has moved
+        trial(2, value=0.9, artifact_uri="s3://k/tuned/abc", best=True),  # reported again: the model has moved
         StateChanged(state=RunState.SUCCEEDED, reason="all trials are done: 5", time=START + 60),
     ]
     assert track(record(RunKind.TUNE), events, uri) is None
@@ -210,7 +210,8 @@ def test_a_tracker_that_cannot_be_used_is_one_warning_without_its_password(uri: 
 
 def test_mlflow_is_imported_only_when_something_is_tracked() -> None:
     code = (
-        "import sys\nfrom kaptain_magics.tracking import mlflow\nmlflow.missing()\nassert 'mlflow' not in sys.modules"
+        "import sys\nfrom kaptain_magics.tracking.mlflow_runs import missing\n"
+        "missing()\nassert 'mlflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

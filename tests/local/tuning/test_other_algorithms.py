@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from kaptain_magics.core.algorithms import Algorithm
+from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.domains import Double
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import AlgorithmError
 from kaptain_magics.model import Workspace
 from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
-from kaptain_magics.targets.base import Tuner
+from kaptain_magics.targets.base import TargetConfig, open_target
 from kaptain_magics.testing.algorithm import AlgorithmSuite, study
 from kaptain_magics.tuning.algorithms import algorithm_names, definition_of, make_search
 from kaptain_magics.tuning.checks import check_study
@@ -101,12 +102,13 @@ def test_a_search_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("_installed")
-def test_katib_does_not_have_it_and_the_loop_runs_it_there() -> None:
+def test_katib_does_not_have_it_and_the_loop_runs_it_there(tmp_path: Path) -> None:
     spec = study("toy-climber", DOMAINS)
-    check_study(spec, Tuner.EITHER)
+    katib = open_target("kubernetes", TargetConfig(home=tmp_path, cache=tmp_path)).study_runner
+    check_study(spec, katib)
     with pytest.raises(AlgorithmError, match="Katib has no algorithm toy-climber") as raised:
-        check_study(spec, Tuner.KATIB)
-    assert "cluster_tuner = jobs" in raised.value.hint
+        check_study(msgspec.structs.replace(spec, tuner="katib"), katib)
+    assert "--tuner jobs" in raised.value.hint
 
 
 def test_without_its_distribution_the_name_is_unknown_and_a_record_of_it_readable() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
+from kaptain_magics.core.algorithm_settings import above, whole
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.states import Direction
 from kaptain_magics.tuning.algorithms import AlgorithmDefinition
-from kaptain_magics.tuning.settings import above, whole
 from kaptain_magics.tuning.space import DiscreteAxis, Space
 
 TOY = AlgorithmDefinition(

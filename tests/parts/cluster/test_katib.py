@@ -17,9 +17,9 @@ from kaptain_magics.core.names import new_hex, new_run_id
 from kaptain_magics.core.specs import Binding, ClusterOptions, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import Direction, RunState, TrialState
 from kaptain_magics.storage import open_store
-from kaptain_magics.targets.base import NativeTuner
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
+from kaptain_magics.targets.study_runners import NativeTuner, choose_runner
 from tests.parts.cluster.jobs import last
 from tests.parts.cluster.rig import BUCKET, eventually, kubectl, ours, target_config
 from tests.parts.cluster.standins import KatibStandIn, install, uninstall
@@ -100,11 +100,13 @@ def trials_of(events: list[Event]) -> dict[str, TrialChanged]:
 def test_a_study_of_real_jobs(target: KubernetesTarget, namespace: Cluster, pod_storage: SeaweedFS) -> None:
     assert isinstance(target, NativeTuner)
     spec = study(seed=7)
-    assert target.can_tune(spec)
-    assert not target.can_tune(msgspec.structs.replace(spec, algorithm="nsga2"))  # of another distribution
+    assert target.study_runner.available(spec)
+    assert not target.study_runner.available(
+        msgspec.structs.replace(spec, algorithm="nsga2")
+    )  # of another distribution
     with KatibStandIn(namespace):
-        ref = target.start(spec)
-        events = list(target.follow_study(ref))
+        ref = target.study_runner.start(spec)
+        events = list(target.study_runner.follow(ref))
     assert last(events).state is RunState.SUCCEEDED, events
     trials = trials_of(events)
     assert sorted(t.number for t in trials.values()) == [0, 1, 2]
@@ -127,7 +129,7 @@ def test_a_study_of_real_jobs(target: KubernetesTarget, namespace: Cluster, pod_
     texts = [event.text for event in events if isinstance(event, Noted)]
     assert any(text.startswith("Deleting secret tune-") for text in texts)
     assert [name for name in ours(namespace) if name.startswith(("Secret/", "Job/"))] == []
-    assert list(target.follow_study(ref))[-1] == last(events)
+    assert list(target.study_runner.follow(ref))[-1] == last(events)
 
 
 @pytest.mark.parametrize("where", ["a file that is deleted meanwhile", "the script"])
@@ -141,10 +143,10 @@ def test_what_was_too_large_for_a_secret_is_removed_at_the_end(
         spec = msgspec.structs.replace(spec, job=msgspec.structs.replace(spec.job, files=(str(noise),)))
     store, work = open_store(f"s3://{BUCKET}", pod_storage.env), f"{spec.job.upload_uri}.work.tar.gz"
     with KatibStandIn(namespace):
-        ref = target.start(spec)
+        ref = target.study_runner.start(spec)
         assert store.exists(work)
         noise.unlink()
-        end = last(list(target.follow_study(ref)))
+        end = last(list(target.study_runner.follow(ref)))
     assert end.state is RunState.SUCCEEDED, end
     assert not store.exists(work)
 
@@ -162,7 +164,7 @@ def test_a_user_who_may_not_list_secrets_gets_the_end(
     monkeypatch.setattr(target.session.cluster, "list", refuse)
     spec = study(trials=1, parallel=1, cluster=ClusterOptions(delete_experiment=True))
     with KatibStandIn(namespace):
-        end = last(list(target.follow_study(target.start(spec))))
+        end = last(list(target.study_runner.follow(target.study_runner.start(spec))))
     assert end.state is RunState.SUCCEEDED, end
     eventually(lambda: ours(namespace) == [])  # the secrets are the experiment's
 
@@ -176,7 +178,7 @@ def test_the_goal_ends_a_study_and_the_experiment_may_go_too(target: KubernetesT
         cluster=ClusterOptions(delete_experiment=True),
     )
     with KatibStandIn(namespace):
-        events = list(target.follow_study(target.start(spec)))
+        events = list(target.study_runner.follow(target.study_runner.start(spec)))
     assert last(events).state is RunState.SUCCEEDED
     assert "goal" in last(events).reason
     assert len(trials_of(events)) == 1
@@ -194,11 +196,11 @@ def test_early_stopping_and_stopping(target: KubernetesTarget, namespace: Cluste
     )
     events: list[Event] = []
     with KatibStandIn(namespace, stop_early=(0,)):
-        ref = target.start(spec)
-        for event in target.follow_study(ref):
+        ref = target.study_runner.start(spec)
+        for event in target.study_runner.follow(ref):
             events.append(event)
             if isinstance(event, TrialChanged) and event.state is TrialState.EARLY_STOPPED:
-                target.stop_study(ref)
+                target.study_runner.stop(ref)
     early = [trial for trial in trials_of(events).values() if trial.state is TrialState.EARLY_STOPPED]
     assert len(early) == 1
     assert early[0].metrics["accuracy"].max > 0
@@ -219,7 +221,7 @@ def test_failed_trials_have_reason_and_log(
 ) -> None:
     spec = study(source, domains={"--gamma": Double(0.1, 0.2)}, objectives=("accuracy",), failed_trials=1, parallel=1)
     with KatibStandIn(namespace):
-        events = list(target.follow_study(target.start(spec)))
+        events = list(target.study_runner.follow(target.study_runner.start(spec)))
     assert last(events).state is RunState.FAILED
     assert reason in last(events).reason
     (trial,) = trials_of(events).values()
@@ -230,7 +232,7 @@ def test_a_study_ends_after_its_timeout(target: KubernetesTarget, namespace: Clu
     source = "import time\ntime.sleep(600)\n"
     spec = study(source, domains={"--gamma": Double(0.1, 0.2)}, timeout=3.0)
     with KatibStandIn(namespace):
-        events = list(target.follow_study(target.start(spec)))
+        events = list(target.study_runner.follow(target.study_runner.start(spec)))
     assert last(events).state is RunState.FAILED
     assert "3 s" in last(events).reason
     assert namespace.get("Experiment", spec.name) is None
@@ -239,13 +241,13 @@ def test_a_study_ends_after_its_timeout(target: KubernetesTarget, namespace: Clu
 def test_another_process_goes_on_with_a_study(target: KubernetesTarget, namespace: Cluster) -> None:
     spec = study(trials=2, parallel=1)
     with KatibStandIn(namespace):
-        ref = target.start(spec)
-        stream = target.follow_study(ref)
+        ref = target.study_runner.start(spec)
+        stream = target.study_runner.follow(ref)
         first = next(event for event in stream if isinstance(event, TrialChanged))
         stream.close()  # type: ignore[attr-defined]
         again = KubernetesTarget(target.session.config)
-        assert again.start(spec).name == ref.name
-        events = list(again.follow_study(ref))
+        assert again.study_runner.start(spec).name == ref.name
+        events = list(again.study_runner.follow(ref))
     assert last(events).state is RunState.SUCCEEDED
     assert sorted(t.number for t in trials_of(events).values()) == [0, 1]
     assert trials_of(events)[first.name].number == first.number
@@ -254,7 +256,7 @@ def test_another_process_goes_on_with_a_study(target: KubernetesTarget, namespac
 def test_what_a_killed_study_leaves_is_cleaned(target: KubernetesTarget, namespace: Cluster) -> None:
     spec = study("import time\ntime.sleep(600)\n", domains={"--gamma": Double(0.1, 0.2)})
     with KatibStandIn(namespace):
-        target.start(spec)
+        target.study_runner.start(spec)
         eventually(lambda: any(name.startswith("Job/") for name in ours(namespace)))
         shown = target.clean()
         assert any(line.startswith(f"experiment/{spec.name}") for line in shown)
@@ -273,8 +275,10 @@ def test_the_dry_run_is_accepted(target: KubernetesTarget, kubeconfig: Path, nam
 def test_studies_run_as_jobs_when_asked(
     kubeconfig: Path, namespace: Cluster, cluster_image: str, tmp_path: Path
 ) -> None:
-    config = target_config(kubeconfig, namespace, tmp_path / "home", cluster_image, cluster_tuner="jobs")
-    assert not KubernetesTarget(config).can_tune(study())
+    target = KubernetesTarget(target_config(kubeconfig, namespace, tmp_path / "home", cluster_image))
+    assert choose_runner(target.study_runner, study(tuner="jobs")) is None
+    assert "kind: Experiment" not in target.render(study(tuner="jobs"))
+    assert choose_runner(target.study_runner, study(tuner="katib")) is target.study_runner
     assert threading.active_count() < 50
 
 

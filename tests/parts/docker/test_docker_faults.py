@@ -91,7 +91,7 @@ def test_a_missing_image_is_named(rig: Rig) -> None:
     assert "--base-image" in done.last.hint
 
 
-def test_an_image_without_python_is_said(rig: Rig, client: Any) -> None:
+def test_an_image_without_python_is_reported(rig: Rig, client: Any) -> None:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as tar:
         tar.addfile(tarfile.TarInfo("empty"))
@@ -103,7 +103,7 @@ def test_an_image_without_python_is_said(rig: Rig, client: Any) -> None:
     client.images.remove("kaptain-test/empty:1", force=True)
 
 
-def test_more_than_the_machine_has_is_said_at_once(rig: Rig) -> None:
+def test_more_than_the_machine_has_is_reported_at_once(rig: Rig) -> None:
     with pytest.raises(WorkloadError, match=r"has only [\d.]+ CPUs"):
         rig.open().submit(rig.job("x = 1", resources=Resources.simple(cpu="512")))
     with pytest.raises(WorkloadError, match="gives no GPUs to containers"):
@@ -125,8 +125,9 @@ def test_a_removed_container_ends_the_wait(rig: Rig, client: Any) -> None:
 
 def test_a_container_that_was_never_made_ends_the_wait(rig: Rig) -> None:
     from kaptain_magics.targets.base import JobRef
+    from kaptain_magics.targets.docker.container_record import ContainerRecord
 
-    ref = JobRef(target="docker", name="never-made", data={"folder": str(rig.folder)})
+    ref = JobRef.of("docker", "never-made", ContainerRecord(folder=str(rig.folder)))
     end = last(list(rig.open().follow(ref)))
     assert end.state is RunState.FAILED
 
@@ -184,7 +185,7 @@ def test_an_engine_that_goes_away_is_waited_for_and_then_named(
     assert relay.cuts == 3
     assert_stream(events)
     assert log_of(job, events) == "".join(f"step {i}\n" for i in range(40))
-    monkeypatch.setattr("kaptain_magics.targets.docker.container_output._PATIENCE", 1.0)
+    monkeypatch.setattr("kaptain_magics.targets.docker.container_output._OUTAGE_LIMIT", 1.0)
     ref = target.submit(rig.job(FOREVER))
     stream = target.follow(ref)
     while not isinstance(next(stream), LogWritten):

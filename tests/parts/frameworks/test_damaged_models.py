@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.errors import KaptainError
-from kaptain_magics.serving.loaders.registry import load_model
+from kaptain_magics.serving.loaders.load_model import load_model
 try:
     load_model(ModelFramework(sys.argv[1]), Path(sys.argv[2]), {})
 except KaptainError as error:

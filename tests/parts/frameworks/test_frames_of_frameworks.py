@@ -1,4 +1,4 @@
-"""Frames in, frames out, with the libraries of boosted trees: the endpoint answers what the model does in its process."""
+"""Frames in, frames out, with boosted trees: the endpoint answers what the model does in its own process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images from a Dockerfile of one's own: built, pushed, skipped, and built anew when something changed."""
+"""Images from a Dockerfile of one's own: built, pushed, skipped, and built again when something changed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_dockerfile_of_ones_own_is_built_pushed_and_skipped(
 
 
 @pytest.mark.docker
-def test_a_dockerfile_whose_base_moved_is_built_anew(
+def test_a_dockerfile_whose_base_moved_is_built_again(
     pushed: dict[str, str], registry: LockedRegistry, tmp_path: Path
 ) -> None:
     (tmp_path / ".streamlit").mkdir()
@@ -94,7 +94,7 @@ def test_a_push_to_a_registry_that_is_away_is_tried_again(pushed: dict[str, str]
     name = f"{server.address}/{image.repository}:{image.tag}"
     build_image(engine, name, "FROM scratch\nCOPY a /a\n", {"": [Entry("a", b"a")]}, {}, silent)
     with pytest.raises(ImageError, match="cannot be pushed"):
-        push_built(engine, name, Access.of(pushed)._replace(patience=0.5), silent)
+        push_built(engine, name, Access.of(pushed)._replace(retry_seconds=0.5), silent)
     threading.Timer(2.0, server.start).start()
     push_built(engine, name, Access.of(pushed), silent)
     assert Registries(Access.of(pushed)).of(image).digest_of(image)

@@ -24,7 +24,7 @@ def test_a_private_authority_counts_once_it_is_named(
     server = serve(scheme="https", tls=f"  tls: {{certificate: {certificate[0]}, key: {certificate[1]}}}")
     image = reference(server)
     with pytest.raises(ImageError, match=r"certificate of the registry localhost:\d+ is not trusted") as raised:
-        registries(docker_config(), patience=1.0).of(image).digest_of(image)
+        registries(docker_config(), retry_seconds=1.0).of(image).digest_of(image)
     assert "KAPTAIN_REGISTRY_CERTIFICATE" in raised.value.hint
     named = registries(docker_config(), certificate=str(certificate[0])).of(image)
     assert named.has_blob(image, upload(named, image, b"layer"))
@@ -68,7 +68,7 @@ def test_a_certificate_does_not_close_an_open_registry_of_this_machine(
     assert registries(tmp_path).of(image).digest_of(image)
 
 
-def test_an_engine_that_lacks_the_certificate_is_told_apart() -> None:
+def test_an_engine_that_lacks_the_certificate_is_reported_apart() -> None:
     said = "Get https://reg.example/v2/: tls: failed to verify certificate: x509: unknown authority"
     refused = _refused(said, Reference.parse("reg.example/team/model:1"))
     assert "does not trust the registry reg.example" in refused.message

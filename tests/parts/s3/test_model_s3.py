@@ -65,6 +65,8 @@ def test_a_store_with_the_wrong_credentials_ends_in_one_clear_line(
     workspace = Workspace(Settings.load({"storage_uri": "s3://whole-path/models"}))
     run = workspace.model("dev/s3").plan_training(TrainingRequest(script=capture(SOURCE))).start()
     assert run.wait(120) is RunState.FAILED
+    assert "credentials" in run.reason.lower() or "access" in run.reason.lower()
+    assert run.hint
     assert "not-the-secret" not in run.reason + run.hint + run.log()
     (storage,) = [check for check in workspace.doctor() if check.name == "storage"]
     assert not storage.ok

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.runtime.errors import DeniedError, MissingError, TransferError
+from kaptain_magics.runtime.job_errors import DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.reach import check_store
 from kaptain_magics.runtime.s3_client import authorities_of
 from kaptain_magics.runtime.s3_get import get
@@ -53,7 +53,7 @@ def test_a_private_authority(seaweed: SeaweedFS, tmp_path: Path) -> None:
 def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
     env, began = {"S3_ENDPOINT": "http://127.0.0.1:9"}, time.monotonic()
     with pytest.raises(TransferError, match="does not answer"):
-        get("s3://bucket/x", tmp_path / "x", env, patience=1.0)
+        get("s3://bucket/x", tmp_path / "x", env, retry_seconds=1.0)
     assert 0.5 < time.monotonic() - began < 20
 
 

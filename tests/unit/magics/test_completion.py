@@ -84,6 +84,8 @@ def tab(notebook: Notebook, text: str, of: str = "") -> list[str]:
         ("%kaptain_tune dev/mnist --minimize a", ["accuracy"]),
         ("%kaptain_tune dev/mnist --minimize --tri", ["--trials"]),
         ("%kaptain_tune dev/mnist --algorithm multi", ["multivariate-tpe"]),
+        ("%kaptain_tune dev/mnist --tuner ", ["auto", "jobs"]),
+        ("%kaptain_tune dev/mnist --on=kubernetes --tuner ka", ["katib"]),
         ("%kaptain_tune dev/mnist --early-stopping m", ["medianstop"]),
         ("%kaptain_deploy dev/mnist --rep", ["--replace"]),
         ("%kaptain_deploy ", ["dev/mnist"]),

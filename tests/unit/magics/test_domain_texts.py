@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
 from kaptain_magics.errors import DomainError, KaptainError
-from kaptain_magics.magics.domains import read_cell, read_domain
+from kaptain_magics.magics.domain_texts import read_cell, read_domain
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,8 @@ BAD = [
     ("Discrete('abc')", "needs a list of values"),
     ("Discrete([1, 1])", "duplicate value"),
     ("Discrete(['a'])", "use Categorical"),
-    ("Discrete([[1]])", "neither a number nor a text"),
+    ("Discrete([[1]])", "'(1,)' is not a number"),
+    ("Categorical([()])", "neither a number nor a text"),
     ("Categorical([rbf, linear])", "or 'rbf' for a text"),
     ("Categorical(['a'] * 2)", "without arithmetic"),
     ("Categorical({'a': 1})", "is not a plain value"),

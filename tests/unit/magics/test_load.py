@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from IPython.core import oinspect
 from IPython.core.interactiveshell import InteractiveShell
 
 from kaptain_magics.config import Settings
@@ -33,7 +34,7 @@ def test_load_ext_imports_nothing_but_the_magics_themselves() -> None:
     done = subprocess.run([sys.executable, "-c", _IMPORTS], capture_output=True, text=True, check=True, timeout=120)
     new = json.loads(done.stdout.splitlines()[-1])
     assert "kaptain_magics.magics.magics" in new
-    settings = ("config", "runtime", "runtime.errors", "runtime.text")
+    settings = ("config", "runtime", "runtime.job_errors", "runtime.text_values")
     ours = {"kaptain_magics", *(f"kaptain_magics.{name}" for name in ("core", "core.sdk", "errors", *settings))}
     assert [n for n in new if not n.startswith(("kaptain_magics.magics", "IPython.")) and n not in ours] == []
 
@@ -81,7 +82,7 @@ def test_help_question_mark_and_docstring_are_the_same_text(
 ) -> None:
     usages = {"kaptain_train": TRAIN.usage(), "kaptain_tune": TUNE.usage(), "kaptain_deploy": DEPLOY.usage()}
     for name, usage in usages.items():
-        assert notebook.shell.find_line_magic(name).__doc__ == usage
+        assert oinspect.getdoc(notebook.shell.find_line_magic(name)) == usage.rstrip()
         for line in (f"%{name}", f"%{name} --help", f"%{name} dev/x ?", f"%{name} -h"):
             notebook.run(line)
             assert capsys.readouterr().out == usage

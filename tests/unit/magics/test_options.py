@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.magics import requests
+from kaptain_magics.magics import line_requests
 from kaptain_magics.magics.grammar import Arguments, Command, Option, parse
 from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE
 from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
@@ -74,7 +74,7 @@ def test_every_option_fills_a_field_or_is_a_setting(magic: str, option: Option) 
 def test_what_a_line_names_is_in_the_request_and_nothing_else(
     command: Command, request_type: type[msgspec.Struct], line: str, expected: dict[str, object]
 ) -> None:
-    fields = requests.read_fields(parse(command, line), request_type)
+    fields = line_requests.read_fields(parse(command, line), request_type)
     assert fields == expected
     request_type(**fields)
 

@@ -11,9 +11,9 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Capture, EndpointOptions, EndpointSpec, ImageSpec, JobOptions, JobSpec
 from kaptain_magics.errors import ConfigError
-from kaptain_magics.model.inherited import inherit
 from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, literal_values, variables_of
 from kaptain_magics.model.spelling import spelled
+from kaptain_magics.model.study_defaults import inherit
 from kaptain_magics.script import capture
 
 OPTIONS: dict[str, Any] = {
@@ -71,7 +71,7 @@ def test_what_a_study_names_stays(name: str, value: object) -> None:
     assert f"--{'cpu' if name == 'resources' else name}" not in note.text
 
 
-def test_nothing_is_said_where_nothing_is_taken_over() -> None:
+def test_nothing_is_noted_where_nothing_is_taken_over() -> None:
     plain = msgspec.structs.replace(BEFORE, env={}, env_names=(), **{k: getattr(JobOptions(), k) for k in OPTIONS})
     assert inherit(TrainingRequest(), plain)[1] == []
 

@@ -18,7 +18,7 @@ import pytest
 
 from kaptain_magics.core.events import ArtifactSaved, MetricReported
 from kaptain_magics.runtime import channel
-from kaptain_magics.runtime.errors import JobError, MetricError
+from kaptain_magics.runtime.job_errors import JobError, MetricError
 
 ROOT = Path(__file__).parents[3]
 KATIB = re.compile(r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)")  # of its standard-output collector

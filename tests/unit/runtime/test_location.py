@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kaptain_magics.runtime.errors import TransferError
+from kaptain_magics.runtime.job_errors import TransferError
 from kaptain_magics.runtime.location import Location
 
 

@@ -11,7 +11,7 @@ from minio.error import InvalidResponseError, S3Error, ServerError
 from urllib3.exceptions import MaxRetryError, ProtocolError, SSLError
 
 from kaptain_magics.runtime import s3
-from kaptain_magics.runtime.errors import DamagedError, DeniedError, MissingError, TransferError
+from kaptain_magics.runtime.job_errors import DamagedError, DeniedError, MissingError, TransferError
 from kaptain_magics.runtime.s3_client import S3Client, endpoint_of
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "very-secret"}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kaptain_magics.runtime.text import is_true, shorten, truth_of
+from kaptain_magics.runtime.text_values import is_true, shorten, truth_of
 
 
 @pytest.mark.parametrize("text", ["1", "true", "True", "YES", "y", "on", " on "])

@@ -14,8 +14,8 @@ import pytest
 from kaptain_magics.serving.inference import batching
 from kaptain_magics.serving.inference.batching import Runner
 from kaptain_magics.serving.inference.metrics import Metrics
-from kaptain_magics.serving.protocol.errors import RequestError, refusal
 from kaptain_magics.serving.protocol.limits import Limits
+from kaptain_magics.serving.protocol.protocol_errors import RequestError, refusal
 from kaptain_magics.serving.signature import Signature
 
 

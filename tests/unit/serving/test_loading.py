@@ -1,4 +1,4 @@
-"""Loading a folder: what is missing or damaged is said in a sentence; Python predictors of every form."""
+"""Loading a folder: what is missing or damaged is reported in a sentence; Python predictors of every form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.errors import FrameworkError, InferenceError, ServingError
 from kaptain_magics.serving.loaders.described import is_batchable, thread_limit
-from kaptain_magics.serving.loaders.registry import load_model
+from kaptain_magics.serving.loaders.load_model import load_model
 from kaptain_magics.serving.signature import Signature, TensorSpec
 
 LIBRARIES = {

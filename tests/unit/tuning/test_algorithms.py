@@ -7,17 +7,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from kaptain_magics.core.algorithms import Algorithm
+from kaptain_magics.core.algorithm_names import Algorithm
+from kaptain_magics.core.algorithm_settings import whole
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
+from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import Direction
-from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
-from kaptain_magics.targets.base import TargetConfig, Tuner, expected_tuner, open_target
+from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError, TargetError
+from kaptain_magics.targets.base import TargetConfig, open_target
 from kaptain_magics.targets.kubernetes.manifests.experiment import SEEDED
+from kaptain_magics.targets.kubernetes.studies.katib_checks import takes_seed
+from kaptain_magics.targets.kubernetes.studies.katib_studies import KatibRunner
+from kaptain_magics.targets.study_runners import StudyRunner, choose_runner, runner_of
 from kaptain_magics.tuning.algorithms import ALGORITHMS, make_search, make_stopper
 from kaptain_magics.tuning.checks import check_study, combinations, fit_grid, remarks
-from kaptain_magics.tuning.katib import takes_seed
+
+KATIB = KatibRunner(None, None)  # its checks need no cluster
+
+
+def by_katib(spec: StudySpec) -> StudySpec:
+    return msgspec.structs.replace(spec, tuner="katib")
 
 
 def test_names_are_understood_as_people_write_them() -> None:
@@ -34,7 +45,7 @@ def test_only_katib_has_some(studies) -> None:
         spec = studies.spec(algorithm=name, domains={"x": Double(0, 1)})
         with pytest.raises(AlgorithmError, match=f"only Katib has {name}"):
             check_study(spec)
-        check_study(spec, Tuner.KATIB)
+        check_study(by_katib(spec), KATIB)
 
 
 BAD = [
@@ -50,7 +61,11 @@ BAD = [
         AlgorithmError,
         "cmaes needs at least two numeric hyperparameters, found x",
     ),
-    ({"algorithm": "tpe", "algorithm_settings": {"gamma": "0.2"}}, AlgorithmError, "another implementation of tpe"),
+    (
+        {"algorithm": "tpe", "algorithm_settings": {"gamma": "0.2"}},
+        AlgorithmError,
+        "one of random_state, n_startup_trials",
+    ),
     ({"domains": {"x": 0.5}}, DomainError, "x=0.5 is not a domain"),
     ({"seed": 1, "algorithm_settings": {"random_state": "2"}}, AlgorithmError, "--seed 1 and random_state=2 disagree"),
     ({"algorithm": "grid"}, DomainError, "give it a step"),
@@ -187,7 +202,7 @@ KATIB_REFUSES = [
 @pytest.mark.parametrize(("changes", "text"), KATIB_REFUSES, ids=lambda v: str(v)[:60])
 def test_what_katib_would_refuse_is_refused_before_it_starts(studies, changes, text: str) -> None:
     with pytest.raises(KaptainError, match=f"(?s){text}") as raised:
-        check_study(studies.spec(**{"domains": NUMBERS, **changes}), Tuner.KATIB)
+        check_study(by_katib(studies.spec(**{"domains": NUMBERS, **changes})), KATIB)
     assert raised.value.hint
 
 
@@ -204,63 +219,112 @@ def test_what_katib_would_refuse_is_refused_before_it_starts(studies, changes, t
     ids=str,
 )
 def test_what_katib_takes(studies, changes) -> None:
-    check_study(studies.spec(**{"domains": NUMBERS, **changes}), Tuner.KATIB)
+    check_study(by_katib(studies.spec(**{"domains": NUMBERS, **changes})), KATIB)
 
 
 def test_before_the_cluster_is_known_what_one_of_the_two_takes_is_let_through(studies) -> None:
     for settings in ({"gamma": "0.2"}, {"n_startup_trials": "3"}):
-        check_study(studies.spec(algorithm="tpe", domains=NUMBERS, algorithm_settings=settings), Tuner.EITHER)
+        check_study(studies.spec(algorithm="tpe", domains=NUMBERS, algorithm_settings=settings), KATIB)
     with pytest.raises(AlgorithmError, match="no setting 'x'"):
-        check_study(studies.spec(algorithm="tpe", domains=NUMBERS, algorithm_settings={"x": "1"}), Tuner.EITHER)
+        check_study(studies.spec(algorithm="tpe", domains=NUMBERS, algorithm_settings={"x": "1"}), KATIB)
 
 
-def test_a_target_says_what_will_run_a_study(tmp_path: Path) -> None:
-    def tuner_of(target: str, setting: str) -> Tuner:
-        config = TargetConfig(home=tmp_path, cache=tmp_path, settings={"cluster_tuner": setting})
-        return expected_tuner(open_target(target, config))
+def test_the_tuner_is_one_of_the_target(studies, tmp_path: Path) -> None:
+    config = TargetConfig(home=tmp_path, cache=tmp_path)
+    assert runner_of(open_target("local", config)) is None
+    assert runner_of(open_target("kubernetes", config)).name == "katib"
+    spec = studies.spec(domains=NUMBERS, tuner="katib")
+    with pytest.raises(ConfigError, match="no tuner 'katib' on this target") as raised:
+        check_study(spec)
+    assert raised.value.hint == "one of auto, jobs"
+    with pytest.raises(ConfigError, match="no tuner 'kaitb'") as raised:
+        check_study(msgspec.structs.replace(spec, tuner="kaitb"), KATIB)
+    assert raised.value.hint == "did you mean 'katib'?"
 
-    tuners = [tuner_of("local", "auto"), *(tuner_of("kubernetes", setting) for setting in ("auto", "katib", "jobs"))]
-    assert tuners == [Tuner.OURS, Tuner.EITHER, Tuner.KATIB, Tuner.OURS]
+
+class OtherRunner:
+    """The tuner of another distribution's target: it has one algorithm, and may not be there."""
+
+    name, title = "vizier", "Vizier"
+
+    def __init__(self, there: bool) -> None:
+        self.there = there
+
+    def settings(self, algorithm: str):
+        return {"trust": whole("", 1)} if algorithm == "random" else None
+
+    def check(self, study) -> None:
+        if study.algorithm != "random":
+            raise AlgorithmError(f"Vizier has no {study.algorithm}", "use --algorithm random")
+
+    def remarks(self, study):
+        return ["Vizier rounds."]
+
+    def available(self, study) -> bool:
+        return self.there and study.algorithm == "random"
+
+
+def test_a_tuner_of_another_distribution_brings_its_own_checks(studies) -> None:
+    there, away = OtherRunner(True), OtherRunner(False)
+    spec = studies.spec(domains=NUMBERS, tuner="vizier", algorithm_settings={"trust": "0"})
+    with pytest.raises(AlgorithmError, match="Vizier's random: trust '0' is not a whole number from 1"):
+        check_study(spec, there)
+    with pytest.raises(AlgorithmError, match="random has no setting 'trust'") as raised:
+        check_study(msgspec.structs.replace(spec, tuner="jobs"), there)
+    assert "another implementation" in raised.value.hint
+    with pytest.raises(AlgorithmError, match="Vizier has no tpe"):
+        check_study(studies.spec(domains=NUMBERS, tuner="vizier", algorithm="tpe"), there)
+    good = studies.spec(domains=NUMBERS, tuner="vizier")
+    assert [note.text for note in remarks(good, there)] == ["Vizier rounds."]
+    assert choose_runner(there, good) is there
+    with pytest.raises(TargetError, match="--tuner vizier, but Vizier is not there") as refused:
+        choose_runner(away, good)
+    assert "--tuner jobs" in refused.value.hint
+    for tuner in ("", "auto"):
+        free = msgspec.structs.replace(good, tuner=tuner)
+        assert (choose_runner(there, free), choose_runner(away, free)) == (there, None)
+    assert choose_runner(there, msgspec.structs.replace(good, tuner="jobs")) is None
+    assert choose_runner(None, good) is None
 
 
 @pytest.mark.parametrize(
-    ("tuner", "changes", "said"),
+    ("runner", "changes", "said"),
     [
-        (Tuner.OURS, {"algorithm": "grid", "domains": {"n": Integer(1, 3)}}, ["grid is not random: its seed"]),
+        (None, {"algorithm": "grid", "domains": {"n": Integer(1, 3)}}, ["grid is not random: its seed"]),
         (
-            Tuner.OURS,
+            None,
             {"algorithm": "cmaes", "domains": {**NUMBERS, "kind": Categorical(["a", "b"])}},
             ["cmaes searches numbers only: kind is sampled at random"],
         ),
         (
-            Tuner.OURS,
+            None,
             {"algorithm": "hyperband", "algorithm_settings": {"resource_name": "n"}},
             ["hyperband gives every trial n=27"],
         ),
-        (Tuner.OURS, {"algorithm": "tpe"}, []),
-        (Tuner.KATIB, {"algorithm": "tpe"}, []),
+        (None, {"algorithm": "tpe"}, []),
+        (KATIB, {"algorithm": "tpe"}, []),
         (
-            Tuner.KATIB,
+            KATIB,
             {"algorithm": "sobol", "domains": {"x": Double(0.1, 1, log=True)}},
             ["Katib's sobol has no seed: --seed 1", "Katib's sobol samples uniformly and ignores log=True: x ="],
         ),
         (
-            Tuner.KATIB,
+            KATIB,
             {"algorithm": "cmaes", "domains": {**NUMBERS, "d": Discrete([1, 2])}},
             ["Katib's cmaes samples choices at random: d ="],
         ),
         (
-            Tuner.KATIB,
+            KATIB,
             {"algorithm": "bayesianoptimization", "domains": {**NUMBERS, "k": Integer(1, 9, log=True)}},
             ["searches on a logarithmic scale: x =", "samples integers uniformly and ignores log=True: k ="],
         ),
     ],
     ids=str,
 )
-def test_what_is_passed_over_is_said(studies, tuner: Tuner, changes, said: list[str]) -> None:
+def test_what_is_passed_over_is_reported(studies, runner: StudyRunner | None, changes, said: list[str]) -> None:
     spec = studies.spec(**{"domains": NUMBERS, **changes})
-    check_study(spec, tuner)
-    lines = [note.text for note in remarks(spec, tuner)]
+    check_study(spec if runner is None else by_katib(spec), runner)
+    lines = [note.text for note in remarks(spec, runner)]
     assert len(lines) == len(said)
     assert all(text in line for text, line in zip(said, lines, strict=True))
 

@@ -66,8 +66,8 @@ def test_bayesian_optimisation_does_not_slow_down_for_ever(studies) -> None:
     for number in range(500):
         parameters = make_search(studies.spec(domains=BOWL_DOMAINS)).ask(number)
         search.tell(ended(number, parameters), -bowl(parameters))
-    assert len(search._known) == 150
-    assert max(value for _, value in search._known) == pytest.approx(
+    assert len(search._observations) == 150
+    assert max(value for _, value in search._observations) == pytest.approx(
         max(-bowl(make_search(studies.spec(domains=BOWL_DOMAINS)).ask(n)) for n in range(500))
     )
     assert search.ask(500) is not None

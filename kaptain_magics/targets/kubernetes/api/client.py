@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
 IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_PATIENCE = 60.0  # seconds that an API server which has answered before may be away
-_FIRST_PATIENCE = 3.0
+_RETRY_SECONDS = 60.0  # seconds that an API server which has answered before may be away
+_FIRST_RETRY_SECONDS = 3.0
 _PASSING = (429, 502, 503, 504)
 MERGE = "application/merge-patch+json"
 
@@ -102,7 +102,7 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content: str = "application/json",
-        patience: float | None = None,
+        retry_seconds: float | None = None,
     ) -> Any:
         """Send a request and return the decoded answer.
 
@@ -112,15 +112,15 @@ class Cluster:
             query: URL parameters.
             body: What to send as JSON.
             content: Its media type.
-            patience: Seconds to ride out an outage; the usual ones by default.
+            retry_seconds: Seconds to ride out an outage; the usual ones by default.
 
         Raises:
             ApiError: The server refused.
             UnreachableError: It does not answer.
         """
-        if patience is None:
-            patience = _PATIENCE if self._met else _FIRST_PATIENCE
-        until = time.monotonic() + patience
+        if retry_seconds is None:
+            retry_seconds = _RETRY_SECONDS if self._met else _FIRST_RETRY_SECONDS
+        until = time.monotonic() + retry_seconds
         pause, again = 0.1, False
         while True:
             try:
@@ -204,12 +204,12 @@ class Cluster:
     def get(self, kind: str, name: str) -> Manifest | None:
         """Return an object, or ``None`` when it is not there."""
         try:
-            thing: Manifest = self.request("GET", self.path(kind, name))
+            resource: Manifest = self.request("GET", self.path(kind, name))
         except ApiError as error:
             if error.code == 404:
                 return None
             raise
-        return thing
+        return resource
 
     def list(self, kind: str, labels: str = "", fields: str = "") -> list[Manifest]:
         """Return the objects of a kind that the selectors choose; none where the kind itself is not there."""
@@ -249,12 +249,12 @@ class Cluster:
             The object as the server keeps it, or ``None`` when it is not there.
         """
         while True:
-            thing = self.get(kind, name)
-            if thing is None:
+            resource = self.get(kind, name)
+            if resource is None:
                 return None
-            change(thing)
+            change(resource)
             try:
-                changed: Manifest = self.request("PUT", self.path(kind, name), None, thing)
+                changed: Manifest = self.request("PUT", self.path(kind, name), None, resource)
             except ApiError as error:
                 if error.reason != "Conflict":
                     raise

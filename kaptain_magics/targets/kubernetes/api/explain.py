@@ -18,7 +18,7 @@ class Problem(NamedTuple):
     Attributes:
         sentence: What it is.
         hint: The next step; may be empty.
-        lasting: Whether it stays without somebody's doing; the others may pass by themselves.
+        lasting: Whether it stays until a person fixes it; the others may pass by themselves.
     """
 
     sentence: str
@@ -100,13 +100,13 @@ def _admission(message: str) -> Problem | None:
 
 
 def _options(resources: str) -> dict[str, str]:
-    """Return what to add for every resource that a quota wants named: ``cpu,memory`` becomes the options."""
-    known = {"cpu": "--cpu 0.5", "memory": "--memory 1G", "nvidia.com/gpu": "--gpus 1"}
+    """Return what to add for every resource that a quota requires: ``cpu,memory`` becomes the options."""
+    examples = {"cpu": "--cpu 0.5", "memory": "--memory 1G", "nvidia.com/gpu": "--gpus 1"}
     options = {}
     for name in resources.split(","):
         plain = name.strip().removeprefix("limits.").removeprefix("requests.")
         if plain:
-            options[plain] = known.get(plain, f"a limit range with a default for {plain}")
+            options[plain] = examples.get(plain, f"a limit range with a default for {plain}")
     return options
 
 
@@ -269,9 +269,9 @@ def _memory_limit(pod: Manifest, container: str) -> str:
     return ""
 
 
-def condition(thing: Manifest, kind: str) -> Manifest | None:
+def condition(resource: Manifest, kind: str) -> Manifest | None:
     """Return the condition of a kind that is true now, if there is one."""
-    for one in thing.get("status", {}).get("conditions") or ():
+    for one in resource.get("status", {}).get("conditions") or ():
         if one.get("type") == kind and one.get("status") == "True":
             true_one: Manifest = one
             return true_one

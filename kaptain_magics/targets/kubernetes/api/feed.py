@@ -30,12 +30,12 @@ class Feed:
 
     Args:
         cluster: The cluster.
-        patience: Seconds that the API server may be away before a watch is given up.
+        retry_seconds: Seconds that the API server may be away before a watch is given up.
     """
 
-    def __init__(self, cluster: Cluster, patience: float = 600.0) -> None:
+    def __init__(self, cluster: Cluster, retry_seconds: float = 600.0) -> None:
         self._cluster = cluster
-        self._patience = patience
+        self._retry_seconds = retry_seconds
         self._items: queue.Queue[Item] = queue.Queue(maxsize=2000)
         self._stop = threading.Event()
         self._sources: list[_Source] = []
@@ -56,7 +56,7 @@ class Feed:
         self._start(source, LogStream(self._cluster, pod, container))
 
     def _start(self, source: str, reader: Watch | LogStream) -> None:
-        started = _Source(source, reader, self._items, self._stop, self._patience)
+        started = _Source(source, reader, self._items, self._stop, self._retry_seconds)
         self._sources.append(started)
         started.thread.start()
 
@@ -92,15 +92,20 @@ def _joinable(first: Piece, second: Piece) -> bool:
 
 
 class _Source:
-    """A watch or a log in a thread of its own, tried again until it ends or its patience does."""
+    """A watch or a log in a thread of its own, tried again until it ends or an outage outlasts ``retry_seconds``."""
 
     def __init__(
-        self, source: str, reader: Watch | LogStream, items: queue.Queue[Item], stop: threading.Event, patience: float
+        self,
+        source: str,
+        reader: Watch | LogStream,
+        items: queue.Queue[Item],
+        stop: threading.Event,
+        retry_seconds: float,
     ) -> None:
         self.source = source
         self.thread = threading.Thread(target=self._run, name=f"kaptain {source}", daemon=True)
         self._reader, self._items, self._stop = reader, items, stop
-        self._outage = _Outage(patience)
+        self._outage = _Outage(retry_seconds)
         self._response: BaseHTTPResponse | None = None
 
     def _run(self) -> None:
@@ -109,11 +114,11 @@ class _Source:
                 if self._reader.attempt(self):
                     return
                 self._outage.over()
-            except Exception as error:  # whatever breaks a connection; what lasts ends the patience
-                if self.closed or not self._goes_on(error):
+            except Exception as error:  # whatever breaks a connection; an outage that lasts ends it
+                if self.closed or not self._wait_to_retry(error):
                     return
 
-    def _goes_on(self, error: Exception) -> bool:
+    def _wait_to_retry(self, error: Exception) -> bool:
         """Wait before the next attempt; ``False`` where there is none."""
         refused = isinstance(error, ApiError) and error.code in self._reader.REFUSALS
         lasting = refused or self._outage.count()
@@ -159,8 +164,8 @@ class _Source:
 class _Outage:
     """How long the server has been away."""
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, retry_seconds: float) -> None:
+        self._retry_seconds = retry_seconds
         self._since = 0.0
         self._reported = False
         self.pause = 0.1
@@ -170,10 +175,10 @@ class _Outage:
         self._since, self.pause, self._reported = 0.0, 0.1, False
 
     def count(self) -> bool:
-        """Note a failed attempt; returns whether patience has ended."""
+        """Note a failed attempt; returns whether ``retry_seconds`` are over."""
         now = time.monotonic()
         self._since = self._since or now
         self.pause = min(self.pause * 1.5, 2.0)
         self.news = now - self._since > 3.0 and not self._reported
         self._reported = self._reported or self.news
-        return now - self._since > self._patience
+        return now - self._since > self._retry_seconds

@@ -17,12 +17,12 @@ class Change(NamedTuple):
     Attributes:
         source: Name of the watch.
         gone: Whether the object was deleted.
-        thing: The object.
+        resource: The object.
     """
 
     source: str
     gone: bool
-    thing: Manifest
+    resource: Manifest
 
 
 class Piece(NamedTuple):
@@ -65,7 +65,7 @@ class Sink(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether nobody reads any more."""
+        """Whether the reader is gone."""
 
     def put(self, item: Item) -> None:
         """Deliver an item; waits while the reader is behind."""

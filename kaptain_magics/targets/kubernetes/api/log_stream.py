@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
 _QUIET = 600.0  # seconds without a byte after which a log is asked for again
-_PATIENCE = 10.0  # seconds that a node may take until it has the log of an ended container
+_LOG_TIMEOUT = 10.0  # seconds that a node may take until it has the log of an ended container
 _PAUSE = 0.5
 _PIECE = 1 << 16
 _LAST_LINES = "60"
@@ -62,7 +62,7 @@ class LogStream:
                 now = time.monotonic()
                 self._unavailable_since = self._unavailable_since or now
                 why = str(error)
-                if not ended or now - self._unavailable_since < _PATIENCE:
+                if not ended or now - self._unavailable_since < _LOG_TIMEOUT:
                     sink.wait(_PAUSE)
                     return False
             except ApiError as error:
@@ -93,18 +93,18 @@ class LogStream:
             raise LogUnavailableError(unstamped)
 
 
-def last_log(cluster: Cluster, pod: Manifest, container: str, patience: float = _PATIENCE) -> str:
+def last_log(cluster: Cluster, pod: Manifest, container: str, timeout: float = _LOG_TIMEOUT) -> str:
     """Return the end of an ended container's log, of its last run where it runs again; empty where there is none.
 
     Args:
         cluster: The cluster.
         pod: The container's pod.
         container: The container's name.
-        patience: Seconds that the node may take until it has the log of a run.
+        timeout: Seconds that the node may take until it has the log of a run.
     """
     again = explain.last_end(pod, container) is not None
     for query in ({"previous": "true"}, {}) if again else ({},):
-        until = time.monotonic() + patience
+        until = time.monotonic() + timeout
         while True:
             try:
                 return _last_lines(cluster, pod["metadata"]["name"], container, query)

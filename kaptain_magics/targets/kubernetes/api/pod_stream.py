@@ -35,7 +35,7 @@ class PodStream:
             self._socket = create_websocket(cluster.configuration, url, headers)
         except Exception as error:  # the library's own classes, and those of ssl and socket
             raise ConnectionError(f"pod {pod} cannot be reached: {error}") from error
-        self._begun: set[int] = set()  # channels whose first frame, which names the port, has come
+        self._started: set[int] = set()  # channels whose first frame, which names the port, has come
 
     def join(self, connection: socket.socket) -> None:
         """Carry bytes both ways until either side ends; then both are closed."""
@@ -67,8 +67,8 @@ class PodStream:
         if opcode != ABNF.OPCODE_BINARY or not frame.data:
             return b""
         channel, data = frame.data[0], bytes(frame.data[1:])
-        if channel not in self._begun:
-            self._begun.add(channel)
+        if channel not in self._started:
+            self._started.add(channel)
             return b""
         return data if channel == _DATA[0] else None
 

@@ -41,7 +41,7 @@ class Watch:
         return False
 
     def _list(self, sink: Sink) -> str:
-        answer = self._cluster.request("GET", self._cluster.path(self._kind), self._selectors, patience=0.0)
+        answer = self._cluster.request("GET", self._cluster.path(self._kind), self._selectors, retry_seconds=0.0)
         items = {item["metadata"]["uid"]: item for item in answer.get("items") or ()}
         for uid, item in items.items():
             if uid not in self._seen or _version(self._seen[uid]) != _version(item):
@@ -74,20 +74,20 @@ class Watch:
                 sink.wait(0.1)  # what came is delivered: the next watch goes on behind it
 
     def _take(self, sink: Sink, change: Manifest) -> None:
-        thing = change["object"]
+        resource = change["object"]
         if change["type"] == "ERROR":
-            raise api_error(int(thing.get("code", 500)), json.dumps(thing).encode())
-        self._version = _version(thing)
+            raise api_error(int(resource.get("code", 500)), json.dumps(resource).encode())
+        self._version = _version(resource)
         if change["type"] == "BOOKMARK":
             return
         gone = change["type"] == "DELETED"
-        uid = thing["metadata"]["uid"]
+        uid = resource["metadata"]["uid"]
         if gone:
             self._seen.pop(uid, None)
         else:
-            self._seen[uid] = thing
-        sink.put(Change(sink.source, gone, thing))
+            self._seen[uid] = resource
+        sink.put(Change(sink.source, gone, resource))
 
 
-def _version(thing: Manifest) -> str:
-    return str(thing["metadata"].get("resourceVersion", ""))
+def _version(resource: Manifest) -> str:
+    return str(resource["metadata"].get("resourceVersion", ""))

@@ -27,7 +27,7 @@ _SHARED = (
     "ServiceAccount",
     "Service",
     "ConfigMap",
-)  # kinds that are read and patched, as the contract's log tells it
+)  # kinds that are read and patched, as the contract's log lists them
 
 _SILENT = ("Service", "ConfigMap")
 
@@ -210,8 +210,8 @@ class EndpointParts:
         with suppress(ApiError):  # who may not touch these has none
             self._session.cluster.delete("ConfigMap", f"{name}-authorities")
         for kind in ("Service", "ServiceAccount", "Secret"):
-            for thing in self._session.cluster.list(kind, chosen):
-                self._session.cluster.delete(kind, thing["metadata"]["name"])
+            for resource in self._session.cluster.list(kind, chosen):
+                self._session.cluster.delete(kind, resource["metadata"]["name"])
 
 
 def _of_one_deployment(manifest: Manifest) -> bool:

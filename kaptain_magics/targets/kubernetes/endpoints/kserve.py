@@ -157,27 +157,27 @@ class KServeServing:
                             state=RunState.STOPPED, reason=f"{endpoint.name} was deleted on the cluster"
                         )
                     pending = EndpointChanged(
-                        name=endpoint.name, state=EndpointState.PENDING, traffic=_shares(item.thing)
+                        name=endpoint.name, state=EndpointState.PENDING, traffic=_shares(item.resource)
                     )
                     if pending != seen:
                         seen = pending
                         yield pending
-                    if _is_ready(item.thing, generation, earlier):
+                    if _is_ready(item.resource, generation, earlier):
                         if self._answers(endpoint, until):
                             return None
-                        return self._late(endpoint, problems)
-                    problem = _failure(item.thing, generation)
+                        return self._on_deadline(endpoint, problems)
+                    problem = _failure(item.resource, generation)
                 elif isinstance(item, Change) and item.source == "pods" and not item.gone:
-                    problem = self._pod_problem(item.thing, endpoint)
+                    problem = self._pod_problem(item.resource, endpoint)
                 elif isinstance(item, Change) and item.source == "events":
-                    problem = explain.event_problem(item.thing)
+                    problem = explain.event_problem(item.resource)
                 if problem is not None and problem.lasting:
                     return StateChanged(state=RunState.FAILED, reason=problem.sentence, hint=problem.hint)
                 if problem is not None and problem.sentence not in problems:
                     problems[problem.sentence] = problem
                     yield Noted(text=problem.sentence, warning=True, hint=problem.hint)
                 if time.monotonic() > until:
-                    return self._late(endpoint, problems)
+                    return self._on_deadline(endpoint, problems)
 
     def _pod_problem(self, pod: Manifest, endpoint: EndpointSpec) -> Problem | None:
         if pod["metadata"].get("labels", {}).get(labels.RUN, "") not in ("", labels.value(endpoint.run_id)):
@@ -212,7 +212,7 @@ class KServeServing:
                 return False
             time.sleep(0.2)
 
-    def _late(self, endpoint: EndpointSpec, problems: dict[str, Problem]) -> StateChanged:
+    def _on_deadline(self, endpoint: EndpointSpec, problems: dict[str, Problem]) -> StateChanged:
         why = f": {'; '.join(problems)}" if problems else ""
         hint = next((p.hint for p in problems.values() if p.hint), f"kubectl describe inferenceservice {endpoint.name}")
         reason = f"the endpoint was not ready after {endpoint.timeout:g} s{why}"

@@ -235,7 +235,7 @@ class PlainServing:
 
     def _make_stable(self, deployment: Manifest) -> None:
         at_least = deployment["metadata"]["annotations"][serving.REPLICAS].partition("-")[0]
-        self._scale(deployment, max(1, int(at_least)), _patience(deployment))
+        self._scale(deployment, max(1, int(at_least)), _progress_deadline(deployment))
         self._session.cluster.patch("Deployment", _name(deployment), {"metadata": {"labels": {labels.ROLE: STABLE}}})
         self._scale_by_load(deployment)
 
@@ -252,14 +252,14 @@ class PlainServing:
         both = [_one(deployments, role) for role in (STABLE, CANARY)]
         at_least, _, most = both[0]["metadata"]["annotations"][serving.REPLICAS].partition("-")
         replicas = traffic.split(percent, int(at_least), max(int(most), traffic.MOST))
-        patience = _patience(both[1])
+        timeout = _progress_deadline(both[1])
         scaled_by_load: list[Manifest] = []
         try:
             for deployment, count in zip(both, replicas, strict=True):
                 # an autoscaler would move the share
                 if self._session.cluster.delete("HorizontalPodAutoscaler", _name(deployment)):
                     scaled_by_load.append(deployment)
-                self._scale(deployment, count, patience)
+                self._scale(deployment, count, timeout)
         except BaseException:
             for deployment in both:
                 with suppress(KaptainError):
@@ -275,16 +275,16 @@ class PlainServing:
         if scaler is not None:
             self._session.cluster.put(scaler)
 
-    def _scale(self, deployment: Manifest, replicas: int, patience: float) -> None:
+    def _scale(self, deployment: Manifest, replicas: int, timeout: float) -> None:
         """Set a Deployment's replicas and wait until they are ready, for so many seconds at most."""
         cluster, name = self._session.cluster, _name(deployment)
         cluster.patch("Deployment", name, {"spec": {"replicas": replicas}})
-        until = time.monotonic() + patience
+        until = time.monotonic() + timeout
         with Feed(cluster) as feed:
             feed.watch("deployment", "Deployment", fields=f"metadata.name={name}")
             while time.monotonic() < until:
                 item = feed.next(_TICK)
-                if isinstance(item, Change) and (item.gone or settled(item.thing, replicas)):
+                if isinstance(item, Change) and (item.gone or settled(item.resource, replicas)):
                     return
         raise ServingError(f"{replicas} replicas of {name} did not become ready", "%kaptain doctor")
 
@@ -298,7 +298,7 @@ class PlainServing:
             self._session.cluster.delete("HorizontalPodAutoscaler", _name(scaler))
         self._parts.remove_common(name)
         portforward.forget(self._session.cluster, name)
-        if not deployed:  # what somebody else's deletion has left is removed all the same
+        if not deployed:  # what another's deletion has left is removed all the same
             raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
 
     def _retire(self, name: str, deployments: list[Manifest]) -> None:
@@ -319,11 +319,11 @@ class PlainServing:
         chosen = labels.selector({labels.ENDPOINT: name, labels.RUN: run})
         cluster = self._session.cluster
         for kind in ("HorizontalPodAutoscaler", "Deployment"):
-            for thing in cluster.list(kind, chosen):
-                cluster.delete(kind, _name(thing))
-        for thing in cluster.list("Secret", chosen):
-            if part_of(thing) is Part.PAYLOAD:
-                cluster.delete("Secret", _name(thing))
+            for resource in cluster.list(kind, chosen):
+                cluster.delete(kind, _name(resource))
+        for resource in cluster.list("Secret", chosen):
+            if part_of(resource) is Part.PAYLOAD:
+                cluster.delete("Secret", _name(resource))
         if last:
             self._parts.remove_common(name)
 
@@ -332,7 +332,7 @@ def _ready(deployment: Manifest) -> int:
     return int(deployment.get("status", {}).get("readyReplicas") or 0)
 
 
-def _patience(deployment: Manifest) -> float:
+def _progress_deadline(deployment: Manifest) -> float:
     """Return the seconds that the replicas of a revision may take to become ready."""
     return float(deployment["spec"].get("progressDeadlineSeconds", 300))
 
@@ -348,8 +348,8 @@ def _one(deployments: list[Manifest], role: str) -> Manifest:
     raise ServingError(f"the endpoint has no {role} revision", "deploy it again with --replace")
 
 
-def _name(thing: Manifest) -> str:
-    return str(thing["metadata"]["name"])
+def _name(resource: Manifest) -> str:
+    return str(resource["metadata"]["name"])
 
 
 def _suffix(endpoint: EndpointSpec) -> str:

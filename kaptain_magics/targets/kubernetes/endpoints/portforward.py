@@ -31,7 +31,7 @@ _IDLE = 4  # open streams that are kept for each pod
 _ATTEMPTS = 4
 _LINE = 8192  # bytes of a line between chunks
 _TRAILERS = 100
-_known: dict[tuple[str, str, str], Forward] = {}
+_forwards: dict[tuple[str, str, str], Forward] = {}
 _guard = threading.Lock()
 
 
@@ -72,7 +72,7 @@ class Forward(ThreadingHTTPServer):
             threading.Thread(target=self._watch, args=(watched,), name="kaptain pods", daemon=True).start()
 
     def _watch(self, watched: Mapping[str, Mapping[str, str]]) -> None:
-        with Feed(self._cluster, patience=math.inf) as feed:
+        with Feed(self._cluster, retry_seconds=math.inf) as feed:
             for kind, chosen in watched.items():
                 feed.watch(kind, kind, **chosen)
             while not self.closing:
@@ -232,15 +232,15 @@ def forward(
     """Return this process's listener for an endpoint; it is made when there is none."""
     key = (cluster.host, cluster.namespace, name)
     with _guard:
-        if key not in _known:
-            _known[key] = Forward(cluster, pods, choose, port, watched)
-        return _known[key]
+        if key not in _forwards:
+            _forwards[key] = Forward(cluster, pods, choose, port, watched)
+        return _forwards[key]
 
 
 def refresh(cluster: Cluster, name: str) -> None:
     """Let this process's listener for an endpoint, if there is one, ask for its pods again."""
     with _guard:
-        listener = _known.get((cluster.host, cluster.namespace, name))
+        listener = _forwards.get((cluster.host, cluster.namespace, name))
     if listener is not None:
         listener.refresh()
 
@@ -248,7 +248,7 @@ def refresh(cluster: Cluster, name: str) -> None:
 def forget(cluster: Cluster, name: str) -> None:
     """Close this process's listener for an endpoint that was taken down."""
     with _guard:
-        listener = _known.pop((cluster.host, cluster.namespace, name), None)
+        listener = _forwards.pop((cluster.host, cluster.namespace, name), None)
     if listener is not None:
         listener.close()
 

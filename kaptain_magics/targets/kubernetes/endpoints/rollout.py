@@ -43,10 +43,10 @@ class Rollout:
             item = feed.next(_TICK)
             if isinstance(item, Change) and not item.gone:
                 if item.source == "deployments":
-                    ready = settled(item.thing, max(1, self._endpoint.min_replicas))
+                    ready = settled(item.resource, max(1, self._endpoint.min_replicas))
                     if ready:
                         return None
-                    for condition in item.thing.get("status", {}).get("conditions") or ():
+                    for condition in item.resource.get("status", {}).get("conditions") or ():
                         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
                             text = str(condition.get("message", ""))
                             event = {"type": "Warning", "reason": "FailedCreate", "message": text}
@@ -55,21 +55,21 @@ class Rollout:
                             if failed is not None:
                                 return failed
                 elif item.source == "pods":
-                    name = str(item.thing["metadata"]["name"])
+                    name = str(item.resource["metadata"]["name"])
                     if name not in watched:
                         watched.add(name)
                         feed.watch(f"events {name}", "Event", fields=f"involvedObject.name={name}")
-                    failed = self._crashed(item.thing)
+                    failed = self._crashed(item.resource)
                     if failed is None:
-                        failed = yield from self._note(name, explain.pod_problem(item.thing))
+                        failed = yield from self._note(name, explain.pod_problem(item.resource))
                     if failed is not None:
                         return failed
                 elif item.source.startswith("events"):
-                    failed = yield from self._note(item.source, explain.event_problem(item.thing))
+                    failed = yield from self._note(item.source, explain.event_problem(item.resource))
                     if failed is not None:
                         return failed
             if time.monotonic() > self._until:
-                return self._late()
+                return self._on_deadline()
 
     def _note(self, source: str, problem: Problem | None) -> Generator[Event, None, StateChanged | None]:
         if problem is None:
@@ -97,7 +97,7 @@ class Rollout:
             return StateChanged(state=RunState.FAILED, reason=reason, hint=hint, exit_code=code)
         return None
 
-    def _late(self) -> StateChanged:
+    def _on_deadline(self) -> StateChanged:
         why = "; ".join(dict.fromkeys(p.sentence for p in self._problems.values()))
         hint = next((p.hint for p in self._problems.values() if p.hint), "give it more time with --timeout")
         reason = f"the endpoint was not ready after {self._endpoint.timeout:g} s" + (f": {why}" if why else "")

@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
         link(Path(built), WORK)
     os.chdir(WORK)
     os.environ.update(worker_environment(os.environ))
-    place(program, os.environ.get("KAPTAIN_TRIAL_PARAMETERS", ""))
+    insert_parameters(program, os.environ.get("KAPTAIN_TRIAL_PARAMETERS", ""))
     from kaptain_magics.runtime import launch
 
     sys.excepthook = noting(sys.excepthook)
@@ -146,7 +146,9 @@ def complete(file: str, arguments: list[str]) -> bool:
     for name, lines in needs["wanted"].items():
         missing = [line for line in lines if not _has(line)]
         if missing:
-            why.append(_bring(needs["bundles"].get(name, {}).get(platform_name()), {_name(line) for line in missing}))
+            why.append(
+                _unpack_bundle(needs["bundles"].get(name, {}).get(platform_name()), {_name(line) for line in missing})
+            )
             still = [line for line in missing if _name(line) not in needs["optional"] and not _has(line)]
             offers.update(needs["bundles"].get(name, {}) if still else ())
             lacked += still
@@ -188,7 +190,7 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3]]
 
 
-def _bring(bundle: Any, missing: set[str]) -> str:
+def _unpack_bundle(bundle: Any, missing: set[str]) -> str:
     """Unpack of a bundle in the object store what is missing, and what that needs and the image has not.
 
     Returns:
@@ -196,7 +198,7 @@ def _bring(bundle: Any, missing: set[str]) -> str:
     """
     if not bundle:
         return ""
-    from kaptain_magics.runtime.errors import TransferError
+    from kaptain_magics.runtime.job_errors import TransferError
     from kaptain_magics.runtime.s3_get import get
 
     uri, digest = bundle
@@ -269,7 +271,7 @@ def _send(path: Path, uri: str) -> None:
     upload_file(connect(uri), path, uri)
 
 
-def place(program: dict[str, Any], parameters: str) -> None:
+def insert_parameters(program: dict[str, Any], parameters: str) -> None:
     """Put a trial's hyperparameters into the program.
 
     Args:
@@ -302,8 +304,12 @@ def _words(name: str, binding: str, text: str) -> list[str]:
     flag = name if name.startswith("-") else f"--{name}"
     if binding == "count":
         return [flag] * int(text)
+    if binding == "override":
+        return [f"{name}={text}"]
+    if binding == "position":
+        return [text]
     if binding == "switch":
-        from kaptain_magics.runtime.text import is_true
+        from kaptain_magics.runtime.text_values import is_true
 
         return [flag] if is_true(text) else []
     if text.startswith("-"):  # not to be taken for an option
@@ -336,14 +342,14 @@ def worker_environment(env: Any) -> dict[str, str]:
     return {name: env[source] for source, name in torchrun.items() if source in env and name not in env}
 
 
-def wait_for_collector(patience: float = 30.0, proc: Path = Path("/proc")) -> None:
+def wait_for_collector(timeout: float = 30.0, proc: Path = Path("/proc")) -> None:
     """Wait until Katib's collector, a container beside this one, has seen this process.
 
     It finds the script by its process; a script that ends before the collector has started loses its metrics.
     """
     if os.getpid() == 1:  # the pod's containers do not see each other: there is no such collector
         return
-    until = time.monotonic() + patience
+    until = time.monotonic() + timeout
     while not _collects(proc) and time.monotonic() < until:
         time.sleep(0.1)
         if _collects(proc):

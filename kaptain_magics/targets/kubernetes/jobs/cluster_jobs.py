@@ -127,7 +127,7 @@ class KubernetesJobs:
         return _in_folder(created or JobRecord(), job)
 
     def find(self, name: str) -> JobRef | None:
-        """Find a job by its name, whoever submitted it."""
+        """Find a job by its name, submitted by any process."""
         record = self._find(name)
         return None if record is None else record.ref(name)
 
@@ -165,8 +165,8 @@ class KubernetesJobs:
         def tidy(remove: bool, digest: str) -> Iterator[Event]:
             return _quiet_if_trial(record, self._tidy(name, record, remove, digest))
 
-        patience = self._session.pending_patience
-        yield from JobFollower(self._session.cluster, name, record, after, patience, tidy).events()
+        pending_timeout = self._session.pending_timeout
+        yield from JobFollower(self._session.cluster, name, record, after, pending_timeout, tidy).events()
 
     def _build_and_create(self, job: JobSpec) -> Generator[Event, None, JobRef | None]:
         """Make what the job's pods need and create the job; ``None`` where it has ended by that."""
@@ -184,14 +184,14 @@ class KubernetesJobs:
     def _tidy(self, name: str, record: JobRecord, remove: bool, digest: str) -> Iterator[Event]:
         if digest and record.fetched_uri and record.folder:
             folder = Path(record.folder)
-            came = folder / f".fetched-{new_hex(8)}.part"
+            received = folder / f".fetched-{new_hex(8)}.part"
             try:
-                self._session.store(record.fetched_uri).get(record.fetched_uri, came)
-                place_fetched(came, digest, folder)
+                self._session.store(record.fetched_uri).get(record.fetched_uri, received)
+                place_fetched(received, digest, folder)
             except KaptainError as error:
                 yield Noted(text=error.message, warning=True, hint=error.hint)
             finally:
-                came.unlink(missing_ok=True)
+                received.unlink(missing_ok=True)
         self._session.forget_objects(record.work_uri, record.fetched_uri)
         yield from self._session.delete_secrets(record.secrets)
         with suppress(KaptainError):

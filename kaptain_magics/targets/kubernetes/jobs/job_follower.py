@@ -41,7 +41,7 @@ class JobFollower:
         name: The job's name.
         record: What is known of it.
         after: Bytes of the log that the caller has.
-        patience: Seconds that something may keep a pod from starting before the job is given up.
+        pending_timeout: Seconds that something may keep a pod from starting before the job is given up.
         tidy: Removes what belongs to the ended job and yields what it did. It gets whether the job is to go too, and
             the sha256 of the file with the variables to bring back, empty for none.
     """
@@ -52,11 +52,11 @@ class JobFollower:
         name: str,
         record: JobRecord,
         after: int,
-        patience: float,
+        pending_timeout: float,
         tidy: Callable[[bool, str], Iterator[Event]],
     ) -> None:
         self._cluster, self._name, self._record, self._after = cluster, name, record, after
-        self._patience, self._tidy = patience, tidy
+        self._pending_timeout, self._tidy = pending_timeout, tidy
         self._kind, self._container = record.kind, record.container
         self._job: Manifest = {}
         self._pods: dict[str, Manifest] = {}
@@ -72,8 +72,8 @@ class JobFollower:
         self._blocked_since = 0.0
 
     def _reader_from(self, after: int) -> OutputReader:
-        known = self._record
-        return OutputReader(known.metrics, after, upload_uri=known.upload_uri, settings=known.settings)
+        record = self._record
+        return OutputReader(record.metrics, after, upload_uri=record.upload_uri, settings=record.settings)
 
     def events(self) -> Iterator[Event]:
         """Yield the job's events until its end, and remove what belonged to it."""
@@ -112,14 +112,14 @@ class JobFollower:
 
     def _follow(self, feed: Feed) -> Generator[Event, None, StateChanged]:
         # The states of a job, and the clock that ends each of them:
-        #   no pods     nobody has made pods for it          patience since the beginning, unless a queue holds it back
-        #   blocked     its pods cannot start yet            patience since the first warning; a start resets it
-        #   running     its log is read                      its timeout, where nobody on the cluster looks at it
+        #   no pods     its controller has made no pods yet  the pending timeout since the beginning, unless queued
+        #   blocked     its pods cannot start yet            the pending timeout since the first warning; a start resets
+        #   running     its log is read                      its timeout, where no controller enforces it
         #   ended       the job itself says so               _LAST_LOG for the rest of the log, and
         #                                                    _LAST_VERDICT for the state of the container
         # The watches do not agree in time: a job's end may be seen before its pod's beginning, so ``ended`` looks at
         # the pods once more before it waits. What is lasting (no such image, evicted) ends the job in any state.
-        begun, ended_at = time.monotonic(), 0.0
+        started_at, ended_at = time.monotonic(), 0.0
         while True:
             for item in feed.batch(_TICK):
                 verdict = yield from self._take(feed, item)
@@ -133,20 +133,20 @@ class JobFollower:
                     yield from self._start_log(feed)
                 waited = time.monotonic() - ended_at
                 if (self._log_ended or not self._pod or waited > _LAST_LOG) and (
-                    self._known() or waited > _LAST_VERDICT
+                    self._end_known() or waited > _LAST_VERDICT
                 ):
                     yield from self._out(self._reader.finish())
                     return self._verdict()
             elif self._overdue():
                 yield from self._out(self._reader.finish())
                 return self._timed_out()
-            elif self._blocked_since and time.monotonic() - self._blocked_since > self._patience:
+            elif self._blocked_since and time.monotonic() - self._blocked_since > self._pending_timeout:
                 problem = self._problem()
                 if problem is not None:
-                    return self._failed(problem, f"; waited {self._patience:g} s")
+                    return self._failed(problem, f"; waited {self._pending_timeout:g} s")
                 self._blocked_since = 0.0
-            elif not self._pods and not self._queued() and time.monotonic() - begun > self._patience:
-                return self._nobody_there()
+            elif not self._pods and not self._queued() and time.monotonic() - started_at > self._pending_timeout:
+                return self._no_pods()
 
     def _take(self, feed: Feed, item: Item) -> Generator[Event, None, StateChanged | None]:
         if isinstance(item, Piece):
@@ -159,22 +159,22 @@ class JobFollower:
                     yield Noted(text=text, warning=True)
             return None
         if isinstance(item, SourceFailure):
-            return (yield from self._trouble(item))
+            return (yield from self._on_source_failure(item))
         if item.source == "job":
-            self._job = item.thing
+            self._job = item.resource
             if item.gone:
                 self._gone.add("job")
             return None
         if item.source == "pods":
-            uid = item.thing["metadata"]["uid"]
-            self._pods[uid] = item.thing
+            uid = item.resource["metadata"]["uid"]
+            self._pods[uid] = item.resource
             if item.gone:
                 self._gone.add(uid)
-            problem = None if item.gone else explain.pod_problem(item.thing)
-            if not item.gone and not explain.started(item.thing, self._container):
-                self._watch_events(feed, item.thing["metadata"]["name"])
+            problem = None if item.gone else explain.pod_problem(item.resource)
+            if not item.gone and not explain.started(item.resource, self._container):
+                self._watch_events(feed, item.resource["metadata"]["name"])
         else:
-            problem = explain.event_problem(item.thing) if self._ours(item.thing) else None
+            problem = explain.event_problem(item.resource) if self._ours(item.resource) else None
         if problem is not None and not self._running:
             if problem.lasting:
                 return self._failed(problem)
@@ -182,20 +182,20 @@ class JobFollower:
         return None
 
     def _look_at_pods(self) -> None:
-        """Ask for the pods: the watch of the job may tell its end before that of the pods tells their beginning."""
+        """Ask for the pods: the watch of the job may report its end before that of the pods reports their start."""
         with suppress(KaptainError):
             for pod in self._cluster.list("Pod", f"{labels.JOB}={self._name}"):
                 self._pods[pod["metadata"]["uid"]] = pod
 
-    def _trouble(self, trouble: SourceFailure) -> Generator[Event, None, StateChanged | None]:
-        hint = getattr(trouble.error, "hint", "")
-        message = getattr(trouble.error, "message", "") or str(trouble.error) or type(trouble.error).__name__
-        if trouble.passing:
+    def _on_source_failure(self, failure: SourceFailure) -> Generator[Event, None, StateChanged | None]:
+        hint = getattr(failure.error, "hint", "")
+        message = getattr(failure.error, "message", "") or str(failure.error) or type(failure.error).__name__
+        if failure.passing:
             yield from self._warn(Problem(f"the connection to the cluster is lost ({message}); trying again"))
             return None
-        if trouble.source.startswith("events"):
+        if failure.source.startswith("events"):
             return None
-        if isinstance(trouble.error, ApiError):
+        if isinstance(failure.error, ApiError):
             return self._failed(Problem(f"the job cannot be followed: {message}", hint))
         return StateChanged(
             state=RunState.FAILED,
@@ -275,13 +275,13 @@ class JobFollower:
         ends = ("Complete", "Failed", "Succeeded")
         return any(explain.condition(self._job, end) for end in ends)
 
-    def _nobody_there(self) -> StateChanged:
+    def _no_pods(self) -> StateChanged:
         what = f"{self._kind.lower()} {self._name}"
         hint = f"see whether the controller of {self._kind} runs: kubectl describe {what}"
-        return self._failed(Problem(f"no pod was created for {what} in {self._patience:g} s", hint))
+        return self._failed(Problem(f"no pod was created for {what} in {self._pending_timeout:g} s", hint))
 
     def _queued(self) -> bool:
-        """Whether somebody holds the job back for now, as queues of the cluster do."""
+        """Whether a queue of the cluster holds the job back for now."""
         spec = self._job.get("spec", {})
         return bool(spec.get("suspend") or spec.get("runPolicy", {}).get("suspend"))
 
@@ -295,7 +295,7 @@ class JobFollower:
             and int(self._job["spec"].get("completions") or 1) == 1
         )
 
-    def _known(self) -> bool:
+    def _end_known(self) -> bool:
         """Whether the pod's own end is known, as far as it can be."""
         if "job" in self._gone or not self._pod or self._pod in self._gone:
             return True
@@ -333,12 +333,12 @@ class JobFollower:
         )
 
     def _overdue(self) -> bool:
-        """Whether the job's time is up where nobody on the cluster looks at it: older Trainers have no deadline."""
+        """Whether the timeout is over of a job whose controller has no deadline, as older Trainers."""
         limit = self._record.timeout
         if self._kind != "TrainJob" or not limit or not self._pods:
             return False
-        begun = min(datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) for pod in self._pods.values())
-        return time.time() - begun.timestamp() > limit
+        started_at = min(datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) for pod in self._pods.values())
+        return time.time() - started_at.timestamp() > limit
 
     def _timed_out(self) -> StateChanged:
         limit = self._record.timeout

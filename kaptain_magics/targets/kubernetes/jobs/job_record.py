@@ -12,7 +12,7 @@ from kaptain_magics.targets.kubernetes.manifests import labels
 
 RECORD = "kaptain-magics/record"  # annotation of a job
 _TEXTS = "kaptain-magics/ref"  # the same as it was while all fields were texts
-_FIELD = "record"  # of a ``JobRef``: likewise
+_FIELD = "record"  # of the texts of a ``JobRef``: the record as JSON, as it was before references had structs
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,12 +73,14 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def ref(self, name: str) -> JobRef:
         """Return the reference of the job of that name."""
-        return JobRef(target="kubernetes", name=name, data={_FIELD: msgspec.json.encode(self).decode()})
+        return JobRef.of("kubernetes", name, self)
 
     @classmethod
     def of_ref(cls, ref: JobRef) -> JobRecord:
         """Return the record in a reference, as this version or an older one has written it."""
-        return msgspec.json.decode(ref.data[_FIELD], type=cls) if _FIELD in ref.data else _of_texts(ref.data)
+        if _FIELD in ref.data:
+            return msgspec.json.decode(ref.data[_FIELD], type=cls)
+        return _of_texts(ref.data) if ref.data else ref.read(cls)
 
 
 def _of_texts(data: Mapping[str, str]) -> JobRecord:

@@ -10,7 +10,7 @@ import msgspec
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.errors import ServingError
-from kaptain_magics.runtime.text import is_true
+from kaptain_magics.runtime.text_values import is_true
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.manifests.labels import Tags
 from kaptain_magics.targets.kubernetes.manifests.pod import (
@@ -144,7 +144,7 @@ def _restricted(setup: Setup) -> Manifest:
 
 
 def _pod_security(setup: Setup, mode: str) -> Manifest:
-    """Return what is said of a whole pod where that is possible: it holds for KServe's own containers too."""
+    """Return the pod-level security context: it holds for KServe's own containers too."""
     return {"securityContext": pod_security(setup)} if mode == RAW else {}
 
 

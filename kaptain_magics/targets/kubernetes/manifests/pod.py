@@ -19,7 +19,9 @@ WORK = f"{ROOT}/work"
 VARIABLE = "env."  # how the names of the payload's files begin that hold the values of variables
 INIT = "requirements"  # name of the init container
 USER = 1000
-STORAGE_PATIENCE = "120"  # seconds that a store may be away when a model is saved: hours of training may hang on it
+STORAGE_RETRY_SECONDS = (
+    "120"  # seconds that a store may be away when a model is saved: hours of training may hang on it
+)
 STORAGE_NAMES = (  # variables of the secret with access to the object store
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -120,7 +122,7 @@ def job_environment(job: JobSpec) -> dict[str, str]:
     }
     if job.upload_uri:
         env["TRAINED_MODEL_UPLOAD_PATH"] = job.upload_uri
-        env["KAPTAIN_STORAGE_PATIENCE"] = STORAGE_PATIENCE
+        env["KAPTAIN_STORAGE_PATIENCE"] = STORAGE_RETRY_SECONDS
     if job.trial is not None:
         env["KAPTAIN_TRIAL"] = str(job.trial)
     return env

@@ -13,7 +13,7 @@ from kaptain_magics.targets.kubernetes.manifests.labels import Tags
 from kaptain_magics.targets.kubernetes.manifests.pod import (
     MOUNT,
     ROOT,
-    STORAGE_PATIENCE,
+    STORAGE_RETRY_SECONDS,
     Setup,
     our_container,
     own_environment,
@@ -107,7 +107,7 @@ def _server_pod(endpoint: EndpointSpec, setup: Setup) -> Manifest:
         **our_container(FETCH, setup, resources),
         "command": ["python3", "-u", f"{MOUNT}/serve.py", "fetch"],
         "env": variables(
-            {"KAPTAIN_STORAGE_PATIENCE": STORAGE_PATIENCE, **env, "KAPTAIN_ARTIFACT": endpoint.artifact_uri}, setup
+            {"KAPTAIN_STORAGE_PATIENCE": STORAGE_RETRY_SECONDS, **env, "KAPTAIN_ARTIFACT": endpoint.artifact_uri}, setup
         ),
     }
     if setup.storage:

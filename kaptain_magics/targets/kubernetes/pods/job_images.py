@@ -15,7 +15,7 @@ from kaptain_magics.errors import TargetError
 from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.registry.reference import DOCKER_HUB, Reference, with_tag
 from kaptain_magics.images.registry.registry_access import Access
-from kaptain_magics.runtime.requirements import OWN_PACKAGES
+from kaptain_magics.runtime.own_requirements import OWN_PACKAGES
 
 if TYPE_CHECKING:
     from kaptain_magics.images.recipe import Recipe

@@ -19,7 +19,7 @@ from kaptain_magics.images.bases import image_platform
 from kaptain_magics.images.progress import Progress
 from kaptain_magics.images.runtime_packages import bundle, fetch_runtime_packages, platform_name, this_platform
 from kaptain_magics.images.wheels import Platform
-from kaptain_magics.runtime.requirements import OPTIONAL, SERVING_PACKAGES, STORAGE_PACKAGES
+from kaptain_magics.runtime.own_requirements import OPTIONAL, SERVING_PACKAGES, STORAGE_PACKAGES
 
 if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore
@@ -35,7 +35,7 @@ _REFRESH = 86400.0  # seconds after which a bundle that is used again is written
 Bundles = dict[str, dict[str, list[str]]]
 
 
-def wanted_of(serving: bool) -> dict[str, list[str]]:
+def packages_for(serving: bool) -> dict[str, list[str]]:
     """Return what the pods of an endpoint (or of a job) need, by the name of its bundle."""
     sets = {"storage": list(STORAGE_PACKAGES)}
     if serving:
@@ -67,7 +67,7 @@ class Packages:
             model_id: The model.
             serving: Whether the server is to run there.
         """
-        requirements = wanted_of(serving) if uri.startswith("s3://") else {}
+        requirements = packages_for(serving) if uri.startswith("s3://") else {}
         bundles = self.bundles(image, uri, model_id, serving)
         return json.dumps({"wanted": requirements, "bundles": bundles, "optional": OPTIONAL}).encode()
 
@@ -100,7 +100,7 @@ class Packages:
         folder = folder_of(uri, model_id)
         if not uri.startswith("s3://") or (image, folder, serving) in self._stored:
             return
-        platforms, known = self._of(image)
+        platforms, determined = self._of(image)
         bundles: Bundles = {}
         own_platform = this_platform()
         announced = False
@@ -108,37 +108,37 @@ class Packages:
         stored = {f"{folder}/{entry.path}": entry.modified for entry in store.list(folder)}
         for platform_ in platforms:
             own = own_platform is not None and platform_name(own_platform) == platform_name(platform_)
-            if not own and not known and self._noted("no-index"):
+            if not own and not determined and self._noted("no-index"):
                 continue
             if not own and not announced:
                 announced = True
                 progress(f"Fetching what Kaptain's runtime needs for the Python of image {image}.")
-            for name, lines in wanted_of(serving).items():
-                if name in _LARGE and not known and not own:
+            for name, lines in packages_for(serving).items():
+                if name in _LARGE and not determined and not own:
                     continue
                 try:
                     packages = fetch_runtime_packages(lines, platform_, self._cache, progress)
                 except ImageError as error:
-                    if known:
+                    if determined:
                         progress(f"What the runtime needs is left to the image: {error.message}")
                     elif not own:
                         self._note("no-index")
                     break
                 packed = bundle(packages, self._cache)
-                place = f"{folder}/{name}-{platform_name(platform_)}-{packed.digest[:16]}.tar.gz"
-                if stored.get(place, 0.0) < time.time() - _REFRESH:
-                    store.write(place, packed.path.read_bytes())
-                bundles.setdefault(name, {})[platform_name(platform_)] = [place, packed.digest]
+                bundle_uri = f"{folder}/{name}-{platform_name(platform_)}-{packed.digest[:16]}.tar.gz"
+                if stored.get(bundle_uri, 0.0) < time.time() - _REFRESH:
+                    store.write(bundle_uri, packed.path.read_bytes())
+                bundles.setdefault(name, {})[platform_name(platform_)] = [bundle_uri, packed.digest]
         self._stored[image, folder, serving] = bundles
 
     def _of(self, image: str) -> tuple[list[Platform], bool]:
         """Return the platforms that an image may have, and whether it is known."""
         if image not in self._platforms:
-            known = self._known(image)
-            self._platforms[image] = ([known], True) if known is not None else (self._any(), False)
+            determined = self._determine_platform(image)
+            self._platforms[image] = ([determined], True) if determined is not None else (self._any(), False)
         return self._platforms[image]
 
-    def _known(self, image: str) -> Platform | None:
+    def _determine_platform(self, image: str) -> Platform | None:
         from kaptain_magics.images.engine import Engine
         from kaptain_magics.images.image_contents import ImageInspector
         from kaptain_magics.images.registry.reference import Reference
@@ -156,7 +156,7 @@ class Packages:
         with suppress(KaptainError):
             reference = Reference.parse(image)
             registry = Registries(Access.of(self._settings)).of(reference)
-            if registry.digest_of(reference, patience=_SHORT):
+            if registry.digest_of(reference, retry_seconds=_SHORT):
                 manifest = registry.platform_manifest(reference, image_platform(self._settings))
                 config = registry.config(reference, manifest)
                 env = dict(line.partition("=")[::2] for line in config.get("config", {}).get("Env") or ())

@@ -35,13 +35,13 @@ class UseRecord(msgspec.Struct, frozen=True):
 
     Attributes:
         owner: The owner's label value.
-        place: The cluster and the namespace, as a digest.
+        cluster_digest: The cluster and the namespace, as a digest.
         payload: The secret by which the endpoint's pods know of the bundles.
         bundles: Their URIs.
     """
 
     owner: str
-    place: str
+    cluster_digest: str = msgspec.field(name="place")  # its name in the store
     payload: str
     bundles: tuple[str, ...]
 
@@ -69,7 +69,7 @@ class PackagePruner:
 
     def __init__(self, cluster: Cluster, owner: str, store: Callable[[str], ObjectStore]) -> None:
         self._cluster, self._owner, self._store = cluster, owner, store
-        self._place = hashlib.sha256(f"{cluster.host} {cluster.namespace}".encode()).hexdigest()[:16]
+        self._cluster_digest = hashlib.sha256(f"{cluster.host} {cluster.namespace}".encode()).hexdigest()[:16]
 
     def record(self, folder: str, payload: str, bundles: Bundles) -> None:
         """Note that the endpoint with this payload uses bundles.
@@ -81,8 +81,8 @@ class PackagePruner:
         """
         uris = _uris(bundles)
         if uris:
-            used = UseRecord(self._owner, self._place, payload, tuple(sorted(uris)))
-            uri = f"{folder}/{_RECORDS}/{self._owner}-{self._place}-{payload}.json"
+            used = UseRecord(self._owner, self._cluster_digest, payload, tuple(sorted(uris)))
+            uri = f"{folder}/{_RECORDS}/{self._owner}-{self._cluster_digest}-{payload}.json"
             self._store(uri).write(uri, msgspec.json.encode(used))
 
     def unused(self, folder: str) -> Iterator[UnusedObject]:
@@ -97,7 +97,7 @@ class PackagePruner:
         used = {uri for payload in payloads.values() for uri in _listed_in(payload)}
         for uri, age in records.items():
             record = msgspec.json.decode(store.read(uri), type=UseRecord)
-            ours = (record.owner, record.place) == (self._owner, self._place)
+            ours = (record.owner, record.cluster_digest) == (self._owner, self._cluster_digest)
             if ours and record.payload not in payloads and age > _SETTLED:
                 yield UnusedObject(uri, f"the record that {record.payload}, which is gone, uses packages")
             else:
@@ -115,7 +115,7 @@ class PackagePruner:
         return True
 
     def _payloads(self) -> dict[str, Manifest]:
-        """Return the secrets of this namespace that may name bundles, whoever made them."""
+        """Return the secrets of this namespace that may name bundles, of any owner."""
         secrets = self._cluster.list("Secret", labels.EVERYTHING)
         return {s["metadata"]["name"]: s for s in secrets if labels.part_of(s) is labels.Part.PAYLOAD}
 

@@ -78,22 +78,22 @@ class StudyFollower:
             feed.watch("events", "Event", fields="reason=FailedCreate")
             while True:
                 item = feed.next(_TICK)
-                end = (yield from self._take(item)) if item is not None else self._late(deadline)
+                end = (yield from self._take(item)) if item is not None else self._on_deadline(deadline)
                 if end is not None:
                     yield from self._final_trials()
                     return end
 
     def _take(self, item: Item) -> Generator[Event, None, StateChanged | None]:
         if isinstance(item, SourceFailure):
-            return (yield from self._trouble(item))
+            return (yield from self._on_source_failure(item))
         if not isinstance(item, Change):
             return None
         if item.source == "experiment":
-            self._experiment, self._gone = item.thing, item.gone
+            self._experiment, self._gone = item.resource, item.gone
             return self._verdict()
         if item.source == "trials":
             if not item.gone:
-                yield from self._trial(item.thing)
+                yield from self._trial(item.resource)
             return None
         problem = None if item.gone else self._problem(item)
         if problem is None:
@@ -109,18 +109,18 @@ class StudyFollower:
 
     def _problem(self, item: Change) -> Problem | None:
         if item.source == "pods":
-            waits = item.thing.get("status", {}).get("phase") == "Pending"
-            return explain.pod_problem(item.thing) if waits else None
-        subject = item.thing.get("involvedObject", {})
+            waits = item.resource.get("status", {}).get("phase") == "Pending"
+            return explain.pod_problem(item.resource) if waits else None
+        subject = item.resource.get("involvedObject", {})
         ours = str(subject.get("name", "")).startswith(f"{self._spec.name}-")
-        return explain.event_problem(item.thing) if ours else None
+        return explain.event_problem(item.resource) if ours else None
 
-    def _trouble(self, trouble: SourceFailure) -> Generator[Event, None, StateChanged | None]:
-        message = getattr(trouble.error, "message", "") or str(trouble.error)
-        if trouble.passing:
+    def _on_source_failure(self, failure: SourceFailure) -> Generator[Event, None, StateChanged | None]:
+        message = getattr(failure.error, "message", "") or str(failure.error)
+        if failure.passing:
             yield Noted(text=f"the connection to the cluster is lost ({message}); trying again", warning=True)
-        elif trouble.source in ("experiment", "trials"):
-            hint = getattr(trouble.error, "hint", "")
+        elif failure.source in ("experiment", "trials"):
+            hint = getattr(failure.error, "hint", "")
             return StateChanged(state=RunState.FAILED, reason=f"the study cannot be followed: {message}", hint=hint)
         return None
 
@@ -130,8 +130,8 @@ class StudyFollower:
         name = trial["metadata"]["name"]
         number = self._number(trial)
         state = _state(trial)
-        known = self._trials.get(name)
-        if known is not None and (known.state.terminal or known.state is state):
+        previous = self._trials.get(name)
+        if previous is not None and (previous.state.terminal or previous.state is state):
             return
         metrics = _metrics(trial)
         reason, log = self._why_failed(trial, name) if state is TrialState.FAILED else ("", "")
@@ -229,7 +229,7 @@ class StudyFollower:
         reasons = [t.reason for t in self._trials.values() if t.reason]
         return f"{message or 'the experiment failed'}" + (f"; the last failure: {reasons[-1]}" if reasons else "")
 
-    def _late(self, deadline: float) -> StateChanged | None:
+    def _on_deadline(self, deadline: float) -> StateChanged | None:
         if time.monotonic() > deadline:
             self.unfinished = True
             late = f"timed out after {self._spec.timeout:g} s"
@@ -237,7 +237,7 @@ class StudyFollower:
                 return StateChanged(state=RunState.SUCCEEDED, reason=late)
             hint = "give it more time with --timeout"
             return StateChanged(state=RunState.FAILED, reason=f"{late} without a succeeded trial", hint=hint)
-        if self._blocked_since and time.monotonic() - self._blocked_since > self._session.pending_patience:
+        if self._blocked_since and time.monotonic() - self._blocked_since > self._session.pending_timeout:
             self.unfinished = True
             return StateChanged(state=RunState.FAILED, reason="; ".join(sorted(self._reported)))
         return None

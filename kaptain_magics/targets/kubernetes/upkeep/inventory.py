@@ -30,34 +30,34 @@ class Item(NamedTuple):
 
     Attributes:
         kind: Its kind.
-        thing: The object.
+        resource: The object.
     """
 
     kind: str
-    thing: Manifest
+    resource: Manifest
 
     @property
     def name(self) -> str:
         """Its name in its namespace."""
-        return str(self.thing["metadata"]["name"])
+        return str(self.resource["metadata"]["name"])
 
     def label(self, name: str) -> str:
         """Return a label, empty when it has none."""
-        return str((self.thing["metadata"].get("labels") or {}).get(name, ""))
+        return str((self.resource["metadata"].get("labels") or {}).get(name, ""))
 
     @property
     def noted(self) -> dict[str, str]:
         """Its annotations; empty where it has none."""
-        return dict(self.thing["metadata"].get("annotations") or {})
+        return dict(self.resource["metadata"].get("annotations") or {})
 
     @property
     def state(self) -> str:
         """What it is at, in a word; empty for things that only are."""
-        return _state(self.kind, self.thing)
+        return _state(self.kind, self.resource)
 
     def line(self) -> str:
         """Return its line in a list: kind and name, state, model, age."""
-        created = datetime.fromisoformat(self.thing["metadata"]["creationTimestamp"]).timestamp()
+        created = datetime.fromisoformat(self.resource["metadata"]["creationTimestamp"]).timestamp()
         model = self.noted.get(labels.MODEL_ID) or self.label(labels.MODEL)
         parts = [f"{self.kind.lower()}/{self.name}", self.state, f"model {model}" if model else "", _age(created)]
         return "  ".join(part for part in parts if part)
@@ -79,12 +79,12 @@ class Inventory:
         for kind in kinds or ALL:
             if kind in KINDS and self._session.discovery.has(kind):
                 try:
-                    things = self._session.cluster.list(kind, chosen)
+                    resources = self._session.cluster.list(kind, chosen)
                 except ApiError as error:
                     if error.code != 403:
                         raise
                     continue  # what may not be listed was not made by this user either
-                yield from (Item(kind, thing) for thing in things)
+                yield from (Item(kind, resource) for resource in resources)
 
     def list_resources(self, *kinds: str) -> list[str]:
         """Return a line for every object that was made by Kaptain, of these kinds or of all."""
@@ -96,10 +96,10 @@ class Inventory:
         Raises:
             NotFoundError: There is none.
         """
-        known = {k.lower(): k for k in ALL}
-        proper = known.get(kind.lower())
+        kinds = {k.lower(): k for k in ALL}
+        proper = kinds.get(kind.lower())
         if proper is None:
-            raise NotFoundError(f"unknown kind {kind!r}", did_you_mean(kind, known.values()) or ", ".join(ALL))
+            raise NotFoundError(f"unknown kind {kind!r}", did_you_mean(kind, kinds.values()) or ", ".join(ALL))
         names = []
         for item in self.items(proper):
             names.append(item.name)
@@ -157,7 +157,7 @@ class Inventory:
         run, name = item.label(labels.RUN), item.label(labels.ENDPOINT)
         runs = {i.label(labels.RUN) for i in items if DEPLOYED in i.noted and i.label(labels.ENDPOINT) == name}
         by_kserve = any(i.kind == "InferenceService" and i.label(labels.ENDPOINT) == name for i in items)
-        shared = item.kind == "Secret" and labels.part_of(item.thing) is not labels.Part.PAYLOAD
+        shared = item.kind == "Secret" and labels.part_of(item.resource) is not labels.Part.PAYLOAD
         return run in runs or shared or by_kserve
 
     def _alive(self, run: str) -> bool:
@@ -169,18 +169,22 @@ class Inventory:
         return item.line()
 
 
-def _state(kind: str, thing: Manifest) -> str:
-    status = thing.get("status") or {}
+def _state(kind: str, resource: Manifest) -> str:
+    status = resource.get("status") or {}
     if kind == "Pod":
         return str(status.get("phase", "")).lower()
     if kind == "Deployment":
         return "ready" if status.get("availableReplicas") else "not ready"
     if kind == "InferenceService":
-        return "ready" if explain.condition(thing, "Ready") else "not ready"
+        return "ready" if explain.condition(resource, "Ready") else "not ready"
     if kind in (*JOB_KINDS, "Experiment"):
-        if explain.condition(thing, "Failed"):
+        if explain.condition(resource, "Failed"):
             return "failed"
-        return "ended" if explain.condition(thing, "Complete") or explain.condition(thing, "Succeeded") else "running"
+        return (
+            "ended"
+            if explain.condition(resource, "Complete") or explain.condition(resource, "Succeeded")
+            else "running"
+        )
     return ""
 
 

@@ -1,8 +1,0 @@
-"""What this package's own parts need beyond the standard library, wherever they run: one list for all targets."""
-
-from __future__ import annotations
-
-STORAGE_PACKAGES = ("minio>=7.2",)  # the runtime of a job, for s3://
-SERVING_PACKAGES = ("msgspec>=0.19", "numpy", "orjson>=3.10", "httptools>=0.6.4", "uvloop>=0.21")
-OWN_PACKAGES = (*STORAGE_PACKAGES, *SERVING_PACKAGES)
-OPTIONAL = ("uvloop",)  # by normalised name: does its work faster, and has no wheel for some platforms

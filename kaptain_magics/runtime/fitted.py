@@ -141,10 +141,10 @@ class Sighting:
         self._head = frame.iloc[:_HEAD].copy()
         rows = frame.iloc[:_SCANNED]
         empty = rows.isna()
-        found = empty.to_numpy().any(axis=0)
+        gaps = empty.to_numpy().any(axis=0)
         for place, dtype in enumerate(frame.dtypes):
-            column: Any = rows.iloc[:, place] if found[place] or str(dtype) == "object" else None
-            if found[place]:
+            column: Any = rows.iloc[:, place] if gaps[place] or str(dtype) == "object" else None
+            if gaps[place]:
                 first = column.iloc[int(empty.iloc[:, place].to_numpy().argmax())]
                 kind = type(first).__name__
                 self._missing[place] = {"NoneType": "None", "NAType": "NA", "NaTType": "NaT"}.get(kind, "nan")

@@ -242,7 +242,7 @@ def _category(column: Column) -> Callable[[Array], Any]:
         if not new:
             return pd.Categorical.from_codes([codes.get(value, -1) for value in listed], dtype=dtype)
         if texts and column.categories_dtype not in ("object", "str", "string"):
-            raise InferenceError(f"{shorten(new[0])!r} is none of its categories {shorten(', '.join(keys), 200)}")
+            raise InferenceError(f"{shorten(new[0])!r} is not a category of it: {shorten(', '.join(keys), 200)}")
         wider = dtype.categories.append(pd.Index(new, dtype=None if texts else dtype.categories.dtype))
         places = codes | {key: code for code, key in enumerate(new, len(keys))}
         coded = [places.get(value, -1) for value in listed]

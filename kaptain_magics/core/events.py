@@ -181,4 +181,70 @@ class Noted(Event, frozen=True, kw_only=True, tag="note"):
     hint: str = ""
 
 
-AnyEvent = StateChanged | LogWritten | MetricReported | TrialChanged | ArtifactSaved | EndpointChanged | Noted
+class Displayed(Event, frozen=True, kw_only=True, tag="display"):
+    """The script showed something: a figure, a table, the value of the cell's last expression.
+
+    The store keeps its content in a file of the run; the event names it.
+
+    Attributes:
+        key: Its name among what the script shows; what has the same one takes its place.
+        mime: The content's type; ``text/plain`` where ``text`` is all there is.
+        text: What a terminal shows, some 4,000 characters at most.
+        clears: Whether it replaces everything that was shown before.
+        file: The content's file, relative to the run's folder; given by the store.
+        size: Bytes of the content.
+        data: The content, on its way to the store.
+    """
+
+    key: str
+    mime: str
+    text: str = ""
+    clears: bool = False
+    file: str = ""
+    size: int = 0
+    data: bytes = b""
+
+    @property
+    def file_name(self) -> str:
+        """The name of the content's file; empty where there is no content, or of a type that is not shown."""
+        suffix = _SUFFIXES.get(self.mime, "")
+        return f"{self.key}{suffix}" if suffix else ""
+
+
+_SUFFIXES = {  # of the content types that are shown
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/gif": ".gif",
+    "image/svg+xml": ".svg",
+    "text/html": ".html",
+    "application/vnd.plotly.v1+json": ".plotly.json",
+    "application/vnd.vegalite.v5+json": ".vegalite.json",
+    "application/vnd.vegalite.v6+json": ".vegalite.json",
+}
+
+
+class FileWritten(Event, frozen=True, kw_only=True, tag="file"):
+    """The script has written a file, on a machine whose disk does not outlive the job; the store keeps it.
+
+    Attributes:
+        path: Its place in the job's working folder, with ``/``.
+        size: Its bytes.
+        data: The content, on its way to the store.
+    """
+
+    path: str
+    size: int = 0
+    data: bytes = b""
+
+
+AnyEvent = (
+    StateChanged
+    | LogWritten
+    | MetricReported
+    | TrialChanged
+    | ArtifactSaved
+    | EndpointChanged
+    | Noted
+    | Displayed
+    | FileWritten
+)

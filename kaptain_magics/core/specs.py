@@ -79,6 +79,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
             is let through to its command line.
         overrides: Whether its command line is ``name=value`` words, as Hydra and OmegaConf read them.
         subcommands: Whether it has subcommands: the further arguments name one, whose options follow.
+        cell: Whether it is a notebook's cell, whose last expression is shown.
+        dropped: What was left out of the source because it is IPython's, a sentence for each.
     """
 
     name: str
@@ -88,6 +90,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     open_options: bool = False
     overrides: bool = False
     subcommands: bool = False
+    cell: bool = False
+    dropped: tuple[str, ...] = ()
 
     def parameter(self, name: str) -> Parameter | None:
         """Return the hyperparameter that the command line spells ``name`` (``gamma`` or ``--gamma``)."""

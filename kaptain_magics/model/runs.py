@@ -8,6 +8,7 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -131,6 +132,10 @@ class Run:
         """The folder that holds the saved model; empty when there is none."""
         self._catch_up()
         return self._artifact_uri
+
+    def path_of(self, file: str) -> Path:
+        """Return where a file of the run, which an event names, is on this machine."""
+        return self.folder.path / file
 
     def log(self, lines: int | None = None) -> str:
         """Return the job's log.

@@ -24,7 +24,9 @@ def plan_training(context: Context, model: ModelName, request: TrainingRequest) 
     from kaptain_magics.script import remarks
 
     job = build_job(context, model, request, "train")
-    return TrainingPlan(context, job, request.sent, model.info, remarks(job.script, job.parameters))
+    return TrainingPlan(
+        context, job, request.sent, model.info, [*job.script.dropped, *remarks(job.script, job.parameters)]
+    )
 
 
 def build_job(context: Context, model: ModelName, request: TrainingRequest, phase: str) -> JobSpec:

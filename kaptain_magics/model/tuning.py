@@ -41,13 +41,13 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
     from kaptain_magics.script import remarks, whole_name
     from kaptain_magics.tuning.checks import fit_grid
 
-    notes: list[Noted] = []
     job = request.job
     before = last_script(context, model.id) if job.script is None else None
     script = before.script if before is not None else job.script
     assert script is not None
     names = {name: whole_name(script, name) for name in request.domains}
     request = msgspec.structs.replace(request, domains={names[n]: domain for n, domain in request.domains.items()})
+    notes = [Noted(text=line) for line in script.dropped if before is None]
     if before is not None:
         taken, lines = _inherited_values(context, before, {*request.domains, *job.parameters})
         sent = job.sent or sent_values(context, before)

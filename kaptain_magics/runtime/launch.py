@@ -5,6 +5,7 @@ The same code runs in a warm worker, in a fresh process and in a container
 
 * ``script``: path of the script; ``argv``: its command line;
 * ``assignments``: values that replace plain ones of the script, by name (see ``places``);
+* ``cell``: whether it is a notebook's cell, whose last expression is shown;
 * ``model``: variable to save when the script ends; ``metrics``: metric name to variable (dotted paths allowed);
 * ``sent``: pickle file of a dict of globals that the script finds; ``fetch``: variables to pickle into ``fetched``.
 
@@ -25,6 +26,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from kaptain_magics.runtime import hooks
 from kaptain_magics.runtime.places import inner_places, outer_places
 from kaptain_magics.runtime.results import CaptureError, take_results
 from kaptain_magics.runtime.text_values import truth_of
@@ -86,7 +88,9 @@ def run(program: Mapping[str, Any]) -> int:
     sys.path.insert(0, str(Path(script).resolve().parent))
     try:
         tree = ast.parse(source, script)
-        code = compile(substitute(tree, program.get("assignments", {})), script, "exec", dont_inherit=True)
+        tree = substitute(tree, program.get("assignments", {}))
+        last = _last_expression(tree, source) if program.get("cell") else None
+        code = compile(tree, script, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         traceback.print_exception(type(error), error, None)
         return 1
@@ -96,7 +100,10 @@ def run(program: Mapping[str, Any]) -> int:
     try:
         if program.get("sent"):
             namespace.update(pickle.loads(Path(program["sent"]).read_bytes()))  # written by the same user's notebook
+        hooks.install()
         exec(code, namespace)
+        if last is not None:
+            _show(eval(compile(last, script, "eval", dont_inherit=True), namespace))
     except SystemExit as error:
         status = _exit_code(error)
         if status:
@@ -105,6 +112,8 @@ def run(program: Mapping[str, Any]) -> int:
         trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
         sys.excepthook(type(error), error.with_traceback(trace), trace)
         return 130 if isinstance(error, KeyboardInterrupt) else 1
+    finally:
+        _finish_display()
     try:
         take_results(program, namespace)
     except CaptureError as error:
@@ -113,6 +122,36 @@ def run(program: Mapping[str, Any]) -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+def _last_expression(tree: ast.Module, source: bytes) -> ast.Expression | None:
+    """Take the expression that ends a cell out of it, unless a semicolon behind it hides its value."""
+    last = tree.body[-1] if tree.body else None
+    if not isinstance(last, ast.Expr) or last.end_lineno is None:
+        return None
+    rest = source.splitlines()[last.end_lineno - 1][last.end_col_offset :]
+    if rest.lstrip().startswith(b";"):
+        return None
+    tree.body.pop()
+    return ast.Expression(last.value)
+
+
+def _show(value: Any) -> None:
+    if value is not None:
+        from kaptain_magics.runtime.display import show_value
+
+        show_value(value)
+
+
+def _finish_display() -> None:
+    """Show what is still open, also after a failure; a script that shows nothing has not loaded what that takes."""
+    if "matplotlib" in sys.modules or "kaptain_magics.runtime.display" in sys.modules:
+        from kaptain_magics.runtime.display import finish
+
+        try:
+            finish()
+        except Exception:  # a figure may not be drawable
+            traceback.print_exc()
 
 
 def _fail(text: str) -> int:

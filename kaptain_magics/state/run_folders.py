@@ -16,12 +16,13 @@ from pathlib import Path
 
 import msgspec
 
-from kaptain_magics.core.events import AnyEvent, Event, LogWritten, Noted, StateChanged
+from kaptain_magics.core.events import AnyEvent, Displayed, Event, FileWritten, LogWritten, Noted, StateChanged
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import NotFoundError, StateError
 from kaptain_magics.files import Lock, disk_error, open_append, private_folder, write_whole
+from kaptain_magics.state.content import keep_content
 
 TEXT_AT_MOST = 64 * 1024  # bytes of log text in one event
 _TAIL = 64 * 1024  # bytes of the stream that are searched for its last state
@@ -109,7 +110,7 @@ class RunFolder:
     # ---- writing: one process at a time, the holder of the lock -------------------------------------------------
 
     def append(self, event: Event) -> AnyEvent:
-        """Number, stamp and append one event. The text of a ``LogWritten`` goes to the log file first.
+        """Number, stamp and append one event. The text of a log and the content of what is shown go to files first.
 
         Raises:
             StateError: The disk is full or the folder is gone.
@@ -119,6 +120,8 @@ class RunFolder:
                 self._next = self._repair() + 1
             if isinstance(event, LogWritten) and event.text:
                 event = self._write_log(event)
+            elif isinstance(event, Displayed | FileWritten) and event.data:
+                event = keep_content(event, self.path)
             stamped = msgspec.structs.replace(event, seq=self._next, time=event.time or time.time())
             line = _encoder.encode(stamped) + b"\n"
             descriptor = os.open(self.events_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

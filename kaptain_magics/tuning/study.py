@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from kaptain_magics.core.domains import Value
-from kaptain_magics.core.events import Event, LogWritten, MetricReported, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.events import Displayed, Event, LogWritten, MetricReported, Noted, StateChanged, TrialChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError
@@ -219,7 +219,9 @@ class _Loop:
                 if trial.halted.is_set():
                     self._target.stop(ref)
                 for event in self._target.follow(ref):
-                    if not isinstance(event, LogWritten):
+                    if isinstance(event, Displayed):
+                        trial.keep(event)
+                    elif not isinstance(event, LogWritten):
                         self._inbox.put((trial, event))
                     elif event.text:
                         trial.write_log(event.text)

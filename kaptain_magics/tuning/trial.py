@@ -10,11 +10,21 @@ import time
 from pathlib import Path
 
 from kaptain_magics.core.domains import Value
-from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, MetricSummary, StateChanged, TrialChanged
+from kaptain_magics.core.events import (
+    ArtifactSaved,
+    Displayed,
+    Event,
+    MetricReported,
+    MetricSummary,
+    StateChanged,
+    TrialChanged,
+)
 from kaptain_magics.core.metric_lines import explain_missing
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState, TrialState
+from kaptain_magics.errors import KaptainError
 from kaptain_magics.files import open_append, private_folder
+from kaptain_magics.state.content import keep_content
 from kaptain_magics.targets.base import JobRef, Target
 
 _SEEN_AT_MOST = 20  # names of metrics that are remembered for a message
@@ -142,6 +152,11 @@ class Trial:
             private_folder(folder)
             with open_append(folder / "log.txt") as file:
                 file.write(text.encode("utf-8", "replace"))
+
+    def keep(self, event: Displayed) -> None:
+        """Keep what the script shows in the trial's folder; a study does not show it."""
+        with contextlib.suppress(KaptainError):  # a full disk must not end a trial on a cluster
+            keep_content(event, Path(self.job.folder))
 
     def changed(self, *, best: bool = False) -> TrialChanged:
         """Return the trial as an event."""

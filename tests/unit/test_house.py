@@ -23,6 +23,7 @@ def test_arrows_run_down_only() -> None:
 
 OWN = {"self", "cls", "super"}
 OFFERED = {"_replace", "_asdict", "_make", "_exit"}  # named tuples and os have public names that begin so
+OFFERED |= {"_repr_mimebundle_", "_ipython_display_"}  # as do the methods that notebooks call
 FENCED = {  # the only places that use what another library keeps to itself, and why
     "runtime/multipart.py": "minio offers no single steps of a multipart upload; it has an upper bound",
     "runtime/s3_client.py": "minio's errors have no public status and names; the same upper bound",
@@ -52,7 +53,7 @@ def _private_members(tree: ast.Module) -> Iterator[str]:
             case ast.Call(
                 func=ast.Name(id="getattr" | "hasattr" | "setattr"), args=[_, ast.Constant(value=str(name)), *_]
             ):
-                if name.startswith("_") and not name.startswith("__"):
+                if name.startswith("_") and not name.startswith("__") and name not in OFFERED:
                     yield name
         if not isinstance(node, ast.Attribute):
             continue

@@ -41,6 +41,7 @@ def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None,
     program = {
         "script": f"{FOLDER}/{job.script.name}",
         "argv": list(job.argv),
+        "cell": job.script.cell and job.trial is None,
         "assignments": job.assignments,
         "model": job.capture.model,
         "metrics": job.capture.metrics,

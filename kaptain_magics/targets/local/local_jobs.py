@@ -130,6 +130,7 @@ class LocalJobs:
             "program": {
                 "script": str(folder / "work" / job.script.name),
                 "argv": list(job.argv),
+                "cell": job.script.cell and job.trial is None,
                 "assignments": job.assignments,
                 "model": job.capture.model,
                 "metrics": job.capture.metrics,

@@ -263,9 +263,8 @@ def test_several_names_make_one_sentence() -> None:
         ("%conda install -y scipy", "write --requirements scipy on"),
         ("!ls -l", "write subprocess.run('ls -l', shell=True, check=True)"),
         ("files = !ls", "write files = subprocess.run('ls'"),
-        ("%matplotlib inline", "plt.savefig"),
         ("%env A=1", "--env NAME=value"),
-        ("%%time", "time is shown"),
+        ("%timeit f()", "time is shown"),
         ("%%bash", "a cell has one %% line"),
         ("x = %who_ls", "a cell of its own"),
         ("numpy.array?", "ask for help"),
@@ -278,6 +277,22 @@ def test_lines_of_ipython_are_refused_with_what_to_write(before: str, line: str,
         capture(f"{before}{line}\nx = 1\n")
     assert caught.value.message == f"line {before.count(chr(10)) + 1} is IPython's, not Python: {line}"
     assert advice in caught.value.hint
+
+
+def test_lines_that_a_run_does_not_need_are_left_out_and_named() -> None:
+    cell = "%%time\n%matplotlib inline\nif True:\n    %matplotlib\n%time x = 7\ntext = '''\n%matplotlib inline\n'''\n"
+    script = capture(cell)
+    lines = script.source.splitlines()
+    assert lines[:5] == ["# %%time", "# %matplotlib inline", "if True:", "    pass  # %matplotlib", "x = 7"]
+    assert lines[5:] == cell.splitlines()[5:]
+    assert script.dropped[0] == "Line 1 without %%time: the run's time is shown anyway."
+    assert [sentence.partition(":")[0] for sentence in script.dropped[1:]] == [
+        "Line 2 without %matplotlib", "Line 4 without %matplotlib", "Line 5 without %time"
+    ]  # fmt: skip
+    assert capture("%config InlineBackend.figure_format = 'retina'\n%load_ext autoreload\n%autoreload 2\nx = 1").dropped
+    with pytest.raises(ScriptError, match="line 3 is IPython's, not Python: !ls"):
+        capture("%matplotlib inline\nx = 1\n!ls")
+    assert capture("x = 1").dropped == ()
 
 
 def test_a_percent_sign_within_an_expression_is_pythons() -> None:

@@ -47,6 +47,9 @@ class Run:
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
         return self.folder.follow(after, tick)
 
+    def path_of(self, file: str) -> Path:
+        return self.folder.path / file
+
     def tell(self, *events: Event) -> Run:
         for event in events:
             self.folder.append(event)

@@ -104,7 +104,10 @@ class TrialChanged(Event, frozen=True, kw_only=True, tag="trial"):
         ended: Seconds since 1970, 0 while it runs.
         reason: Why it failed or was stopped.
         artifact_uri: Where its model was saved, empty when none was.
-        best: Whether it is the best so far (only on succeeded trials).
+        best: Whether it is the best so far (only on succeeded trials); of several objectives, whether no other trial
+            before it is better in all of them.
+        steps: The first objective by step, once the trial has ended; an even sample where there are many. Empty where
+            it was reported once, or was not seen (Katib).
     """
 
     number: int
@@ -117,6 +120,7 @@ class TrialChanged(Event, frozen=True, kw_only=True, tag="trial"):
     reason: str = ""
     artifact_uri: str = ""
     best: bool = False
+    steps: dict[int, float] = {}
 
     def latest(self, metric: str) -> float | None:
         """Return a metric as it was reported last, which is that of the model that the trial saved."""

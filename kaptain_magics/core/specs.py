@@ -301,6 +301,7 @@ class StudyOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         seed: Seed of the algorithm; ``None`` draws one.
         tuner: What runs the study: ``jobs`` (the loop of this package over the target's jobs), the name of the target's
             own tuner, such as ``katib``, or ``auto`` (the target's own where it is there); empty for the setting's.
+        pareto: Whether all objectives are optimized together, instead of the first alone.
     """
 
     goal: float | None = None
@@ -312,6 +313,7 @@ class StudyOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     early_stopping: str = ""
     early_stopping_settings: dict[str, str] = {}
     seed: int | None = None
+    pareto: bool = False
     tuner: str = ""
 
 
@@ -324,9 +326,9 @@ class StudySpec(StudyOptions, frozen=True, kw_only=True, omit_defaults=True):
         model_id: The model's id.
         job: The template of every trial; the study adds name, folder, parameters and upload URI.
         domains: What to search, under the names that the user gave.
-        objectives: Metrics to follow; the first one decides.
+        objectives: Metrics to follow; the first one decides, unless ``pareto`` is set.
         direction: Whether the first objective is to grow or to shrink.
-        directions: The same of the objectives behind the first, by name; those are only reported.
+        directions: The same of the objectives behind the first, by name; without ``pareto`` those are only reported.
         timeout: Seconds after which the study ends with what it has; ``None`` for no limit.
         resume: Run id of the study that this one goes on with, empty for none.
     """

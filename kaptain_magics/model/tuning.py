@@ -16,8 +16,9 @@ from kaptain_magics.core.objectives import later_directions, read_objectives
 from kaptain_magics.core.specs import JobSpec, StudyOptions, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import NotFoundError, StateError
+from kaptain_magics.model.opened_runs import open_run
 from kaptain_magics.model.plan import StudyPlan
-from kaptain_magics.model.runs import Study, open_run
+from kaptain_magics.model.study import Study
 from kaptain_magics.model.study_defaults import inherit
 from kaptain_magics.model.training import build_job
 from kaptain_magics.targets.base import present

@@ -244,9 +244,9 @@ class _Loop:
             self._emit(trial.changed())
         elif isinstance(event, Noted):
             self._pass_on(trial, event)
-        elif isinstance(event, MetricReported) and self._stopper is not None and not trial.halted.is_set():
+        elif isinstance(event, MetricReported) and not trial.halted.is_set():
             step = trial.intermediate(event)
-            if step is not None and self._stopper.report(trial.number, *step):
+            if self._stopper is not None and step is not None and self._stopper.report(trial.number, *step):
                 self._halt(trial, TrialState.EARLY_STOPPED, f"stopped early at step {step[0]}")
 
     def _rerun(self, trial: Trial) -> None:

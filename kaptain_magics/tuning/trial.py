@@ -27,6 +27,7 @@ from kaptain_magics.files import open_append, private_folder
 from kaptain_magics.state.content import keep_content
 from kaptain_magics.targets.base import JobRef, Target
 
+_STEPS_KEPT = 1000  # steps of a trial that its event holds at most
 _SEEN_AT_MOST = 20  # names of metrics that are remembered for a message
 _LOG_TAIL = 64 * 1024
 _NUMBER = re.compile(r"[+-]?\d[\d.]*(?:e[+-]?\d+)?", re.IGNORECASE)
@@ -81,6 +82,8 @@ class Trial:
         self._broken = ""
         self._others: dict[str, None] = {}
         self._step = -1
+        self._course: dict[int, float] = {}
+        self._stride = 1
         self._started = self._ended = 0.0
         self._artifact_uri = ""
 
@@ -109,6 +112,11 @@ class Trial:
         if step <= self._step:
             return None
         self._step = step
+        if self.steps % self._stride == 0:
+            self._course[step] = event.value
+            if len(self._course) >= _STEPS_KEPT:
+                self._course = dict(list(self._course.items())[::2])
+                self._stride *= 2
         self.steps += 1
         return step, event.value
 
@@ -171,6 +179,7 @@ class Trial:
             reason=self.reason,
             artifact_uri=self._artifact_uri,
             best=best,
+            steps=self._course if self.state.terminal and self.steps > 1 else {},
         )
 
 

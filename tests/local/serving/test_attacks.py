@@ -222,7 +222,7 @@ ATTACKS: dict[str, Callable[[Watched], None]] = {
 @pytest.mark.parametrize("name", ATTACKS)
 def test_others_are_answered_and_memory_is_bounded(watched: Watched, name: str) -> None:
     attack = ATTACKS[name]
-    for _ in range(4):
+    for _ in range(10):  # a server that is held up is so every time, a busy machine in a third of them (six processes)
         with watched.asked():
             pass
         quiet = watched.p99

@@ -21,8 +21,8 @@ from kaptain_magics.serving.protocol.limits import Limits
 from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.serving.signature import Array, LoadedModel, Outputs
 
-# Measured with 8 clients of one `Runner` in a loop (medians of 5 to 9 rounds, 2 busy cores; logistic regression, SVC and
-# a forest of 40 trees on the digits, and calls of a fixed length).
+# Measured with 8 clients of one `Runner` in a loop (medians of 5 to 9 rounds, 2 busy cores; logistic regression, SVC,
+# a forest of 40 trees on the digits; calls of a fixed length).
 _INLINE = 0.002  # seconds that a call may be expected to take for staying in the loop. Against a thread: 0.3 ms calls
 #   0.34 instead of 0.41 ms, 0.7 ms calls 0.8 instead of 0.94 ms; no gain at 3 ms. Health checks wait for the loop
 #   (99th percentile) 8 to 14 ms with 0.002, 17 to 24 ms with 0.004.

@@ -84,13 +84,14 @@ _JOB = (
     _REQUIREMENTS,
     Option(
         "files",
-        "files and folders that the script needs beside it",
+        "files, folders and patterns, for the script to find beside itself",
         "PATHS",
         readers.listed,
         True,
         complete="file",
         convert=line_requests.paths,
     ),
+    Option("isolated", "nothing beside the notebook but what --files names"),
     Option(
         "framework",
         "the model's library; guessed from the imports",

@@ -59,7 +59,7 @@ CLASSES = {
 }
 NAMES = {
     *("about", "anew", "appearing", "asked", "at_hand", "begun", "deaf", "found", "heard", "last_words"),
-    *("look_around", "lose_patience", "made", "mend", "mine", "said", "there", "thing", "told", "told_by"),
+    *("look_around", "lose_patience", "made", "mend", "mine", "said", "there", "told", "told_by"),
     *("told_signature", "wanted", "ways", "welcome", "where"),
 }
 

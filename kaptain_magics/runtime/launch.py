@@ -6,6 +6,7 @@ The same code runs in a warm worker, in a fresh process and in a container
 * ``script``: path of the script; ``argv``: its command line;
 * ``assignments``: values for top-level assignments of plain code, by name;
 * ``model``: variable to save when the script ends; ``metrics``: metric name to variable (dotted paths allowed);
+* ``find_model``, ``find_metrics``: whether those are to be found where none is named;
 * ``sent``: pickle file of a dict of globals that the script finds; ``fetch``: variables to pickle into ``fetched``.
 
 Line numbers in a traceback are the script's: the source is never edited, values are replaced in its syntax tree.
@@ -24,6 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kaptain_magics.runtime.found_results import ResultFinder
 from kaptain_magics.runtime.results import CaptureError, take_results
 from kaptain_magics.runtime.text_values import truth_of
 
@@ -68,7 +70,9 @@ def run(program: Mapping[str, Any]) -> int:
     sys.path.insert(0, str(Path(script).resolve().parent))
     try:
         tree = ast.parse(source, script)
-        code = compile(substitute(tree, program.get("assignments", {})), script, "exec", dont_inherit=True)
+        substitute(tree, program.get("assignments", {}))
+        finder = ResultFinder(tree, program)
+        code = compile(tree, script, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         traceback.print_exception(type(error), error, None)
         return 1
@@ -78,6 +82,7 @@ def run(program: Mapping[str, Any]) -> int:
     try:
         if program.get("sent"):
             namespace.update(pickle.loads(Path(program["sent"]).read_bytes()))  # written by the same user's notebook
+        finder.begin(namespace)
         exec(code, namespace)
     except SystemExit as error:
         status = _exit_code(error)
@@ -89,6 +94,7 @@ def run(program: Mapping[str, Any]) -> int:
         return 130 if isinstance(error, KeyboardInterrupt) else 1
     try:
         take_results(program, namespace)
+        finder.end(namespace)
     except CaptureError as error:
         return _fail(str(error))
     except Exception:

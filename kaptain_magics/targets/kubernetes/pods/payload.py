@@ -89,6 +89,7 @@ def _payload(job: JobSpec, program: dict[str, Any]) -> Payload:
     built = bool(job.image.image_name)
     folder = FOLDER if built else WORK
     program |= {"script": f"{folder}/{job.script.name}", "model": job.capture.model, "metrics": job.capture.metrics}
+    program |= {"find_model": job.capture.find_model, "find_metrics": job.capture.find_metrics}
     if built:
         program["built"] = FOLDER
     fetched_uri = ""

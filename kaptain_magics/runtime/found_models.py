@@ -14,7 +14,7 @@ _NO_PART = (type, types.FunctionType, types.MethodType, types.ModuleType)
 _LISTED = 6  # candidates that a message lists
 
 
-class Found(NamedTuple):
+class Choice(NamedTuple):
     """What there is to save.
 
     Attributes:
@@ -45,7 +45,7 @@ def names_in_loops(tree: ast.Module) -> set[str]:
     return names
 
 
-def find_model(namespace: Mapping[str, Any], looped: Collection[str], given: Mapping[str, Any]) -> Found:
+def find_model(namespace: Mapping[str, Any], looped: Collection[str], given: Mapping[str, Any]) -> Choice:
     """Look for the one fitted model among a script's variables.
 
     A model inside another one, such as a step of a pipeline, is a part of it. A single predictor is taken, also beside
@@ -63,24 +63,24 @@ def find_model(namespace: Mapping[str, Any], looped: Collection[str], given: Map
     others = {name: model for name, model in outer.items() if name not in predictors}
     candidates = predictors or others
     if not candidates:
-        return Found()
+        return Choice()
     if len(candidates) > 1:
         listed = _listed(candidates)
         first = next(filter(str.isidentifier, candidates), "")
         named = f"write --model {first}" if first else "save one with kaptain.save_model(model)"
-        return Found(text=f"no model was saved, because several are fitted: {listed}", hint=f"{named}, or --no-model")
+        return Choice(text=f"no model was saved, because several are fitted: {listed}", hint=f"{named}, or --no-model")
     name, model = next(iter(candidates.items()))
     if name in looped:
-        return Found(
+        return Choice(
             text=f"no model was saved: `{name}` ({type(model).__name__}) is the last one of a loop",
             hint=f"write --model {name} if that is the one, or --no-model",
         )
     if name not in predictors or not others:
-        return Found(name, model)
+        return Choice(name, model)
     one = len(others) == 1
     text = f"{_listed(others)} {'was' if one else 'were'} fitted too and {'is' if one else 'are'} not part of `{name}`"
     text += f": if its rows went through {'it' if one else 'them'}, the endpoint takes rows that did so too"
-    return Found(name, model, text, f"save them as one model: make_pipeline(…, {name})")
+    return Choice(name, model, text, f"save them as one model: make_pipeline(…, {name})")
 
 
 def _listed(models: Mapping[str, Any]) -> str:

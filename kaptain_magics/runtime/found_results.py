@@ -48,14 +48,14 @@ class ResultFinder:
             say("; ".join([*([saved] if saved else []), *metrics]))
 
     def _save(self, namespace: Mapping[str, Any]) -> str:
-        found = find_model(namespace, self._looped, self._given)
-        if found.name and save(found.name, found.model):
-            if found.text:
-                say(found.text, found.hint, warning=True)
-            return f"saved `{found.name}` ({type(found.model).__name__})"
-        if found.text and not found.name:
-            say(found.text, found.hint, warning=True)
-        elif not found.name and self._trains:
+        choice = find_model(namespace, self._looped, self._given)
+        if choice.name and save(choice.name, choice.model):
+            if choice.text:
+                say(choice.text, choice.hint, warning=True)
+            return f"saved `{choice.name}` ({type(choice.model).__name__})"
+        if choice.text and not choice.name:
+            say(choice.text, choice.hint, warning=True)
+        elif not choice.name and self._trains:
             hint = "name it with --model VARIABLE, or write kaptain.save_model(model) in the script; --no-model says so"
             say("no model was saved: none of the script's own variables holds a fitted one", hint)
         return ""

@@ -40,7 +40,7 @@ def scores_of(source: str) -> tuple[dict[str, str], list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "expected"),
     [
         ("score = clf.score(X_test, y_test)", {"accuracy": "score"}),
         ("print(clf.score(X, y))", {"accuracy": "clf.score(X, y)"}),
@@ -68,8 +68,8 @@ def scores_of(source: str) -> tuple[dict[str, str], list[str]]:
         ("def accuracy(y, z):\n    return 0.5\nscore = accuracy(y, y_pred)", {}),
     ],
 )
-def test_scores(source: str, found: dict[str, str], capsys: Any) -> None:
-    assert scores_of(source) == (found, [])
+def test_scores(source: str, expected: dict[str, str], capsys: Any) -> None:
+    assert scores_of(source) == (expected, [])
 
 
 def test_scores_of_one_name_are_unclear(capsys: Any) -> None:
@@ -119,9 +119,9 @@ def test_models(names: str, chosen: str, said: str) -> None:
     variables = {name: fitted()[name] for name in names.split()} if "pipe" not in names else fitted()
     if "pipe" in names:
         variables = {name: variables[name] for name in names.split()}
-    found = find_model({"X": X, "np": ast, "cls": LogisticRegression, **variables}, set(), {})
-    assert found.name == chosen
-    assert said in found.text
+    choice = find_model({"X": X, "np": ast, "cls": LogisticRegression, **variables}, set(), {})
+    assert choice.name == chosen
+    assert said in choice.text
 
 
 def test_a_model_by_two_names_and_parts_of_a_model_count_once() -> None:
@@ -132,12 +132,12 @@ def test_a_model_by_two_names_and_parts_of_a_model_count_once() -> None:
 
 def test_models_of_a_comparison_are_several() -> None:
     models = {"a": LogisticRegression().fit(X, Y), "b": LinearRegression().fit(X, Y)}
-    found = find_model({"models": models, "clf": models["b"]}, set(), {})
-    assert "several are fitted: `clf` (LinearRegression), `models['a']` (LogisticRegression)" in found.text
+    choice = find_model({"models": models, "clf": models["b"]}, set(), {})
+    assert "several are fitted: `clf` (LinearRegression), `models['a']` (LogisticRegression)" in choice.text
     looped = names_in_loops(ast.parse("for clf in [1, 2]:\n    other = clf\nlast = clf\nfor i in range(3): pass"))
     assert looped == {"clf", "other", "i"}
-    found = find_model({"clf": models["b"]}, looped, {})
-    assert found.text == "no model was saved: `clf` (LinearRegression) is the last one of a loop"
+    choice = find_model({"clf": models["b"]}, looped, {})
+    assert choice.text == "no model was saved: `clf` (LinearRegression) is the last one of a loop"
 
 
 def test_what_was_sent_is_not_the_scripts() -> None:

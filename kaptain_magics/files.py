@@ -164,7 +164,7 @@ if sys.platform == "win32":  # guarded: cannot be tested here
 else:
     import fcntl
 
-    # Linux tells who would be in the way without taking the lock. Every process of a machine decides alike.
+    # Linux answers who holds a lock without taking it. Every process of a machine decides alike.
     _HAS_QUERY = sys.platform == "linux" and hasattr(fcntl, "F_OFD_GETLK")
     _FLOCK = "hhqqi0q"  # struct flock: type, whence, start, length (0: to the end), process
 

@@ -57,7 +57,7 @@ def connect_unix(path: Path, timeout: float | None = None) -> socket.socket:
         timeout: Seconds for the connection and for whatever is done with it later.
 
     Raises:
-        OSError: Nobody listens there.
+        OSError: No process listens there.
     """
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(timeout)
@@ -85,8 +85,8 @@ def can_listen(folder: Path) -> bool:
 def user_folder() -> Path:
     """Return a folder of this user's alone, for sockets that can be made again at any time.
 
-    It lies in ``XDG_RUNTIME_DIR`` where that is usable, else among the temporary files; where somebody else has made
-    a folder of its name, it has a name that nobody can guess.
+    It lies in ``XDG_RUNTIME_DIR`` where that is usable, else among the temporary files; where another user has made
+    a folder of its name, it has a name that cannot be guessed.
 
     Raises:
         TargetError: No folder can be made.

@@ -1,4 +1,4 @@
-"""Certificates that nobody knows."""
+"""Self-signed certificates, which no store knows."""
 
 from __future__ import annotations
 

@@ -6,8 +6,10 @@ A test that needs a part takes the part's fixture. Where the part is absent the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -61,13 +63,13 @@ def docker_host() -> str:
         candidates.append(written.read_text().strip())
     candidates.append("unix:///var/run/docker.sock")
     for address in filter(None, candidates):
-        try:
-            client = docker.DockerClient(base_url=address, timeout=10)
-            client.ping()
-        except Exception:
-            continue
-        client.close()
-        return address
+        with contextlib.suppress(Exception):
+            if address.startswith("unix://"):  # the client would leave the socket open where nobody listens
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.connect(address.removeprefix("unix://"))
+            with contextlib.closing(docker.DockerClient(base_url=address, timeout=10)) as client:
+                client.ping()
+            return address
     absent("docker", "no engine answers; start one or set DOCKER_HOST")
     raise AssertionError
 

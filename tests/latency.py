@@ -11,8 +11,15 @@ from urllib.parse import urlsplit
 BODY = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [0.5, 0.5]}]}
 
 
-def median_kept_alive(url: str, requests: int = 40) -> float:
-    """Return the median of the seconds of requests on one connection, each sent in one piece."""
+def median_kept_alive(url: str) -> float:
+    """Return the median of the seconds of requests on one connection, each sent in one piece.
+
+    The best of some such medians: what waits for an acknowledgement does so in all of them, a busy machine does not.
+    """
+    return min(_median(url, 40) for _ in range(4))
+
+
+def _median(url: str, requests: int) -> float:
     where = urlsplit(url)
     body = json.dumps(BODY).encode()
     head = f"POST {where.path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

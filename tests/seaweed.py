@@ -159,7 +159,7 @@ def _end_with_parent() -> None:
 
 
 def _free_ports(host: str, count: int) -> list[int]:
-    """Return ports that nobody listens at, below those that the kernel gives to connections in the meantime."""
+    """Return ports that no process listens at, below those that the kernel gives to connections in the meantime."""
     with ExitStack() as stack:
         ports: list[int] = []
         while len(ports) < count:

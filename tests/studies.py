@@ -109,7 +109,7 @@ class FunctionTarget:
 
 
 class Studies:
-    """Runs studies and keeps what they said."""
+    """Runs studies and keeps their notes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

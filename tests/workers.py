@@ -1,4 +1,4 @@
-"""Warm workers of a test's own: nobody else's worker serves its jobs, and none outlives it."""
+"""Warm workers of a test's own: no other worker serves its jobs, and none outlives it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+
+_UNQUOTED = re.compile(r"[\w.+/%@?|*-]+")
 
 
 def option_words(flag: str, text: str) -> tuple[str, ...]:
@@ -19,3 +22,13 @@ def split_words(text: str) -> list[str]:
         return shlex.split(bare)
     except ValueError:  # an apostrophe
         return bare.split()
+
+
+def override_word(name: str, text: str) -> str:
+    """Return ``name=value`` as Hydra and OmegaConf read it: ``null`` for ``None``, lists in ``[]``, texts in quotes."""
+    if text == "None":
+        return f"{name}=null"
+    if text[:1] + text[-1:] in ("[]", "()"):
+        return f"{name}=[{text[1:-1].rstrip(', ')}]"
+    quoted = text if _UNQUOTED.fullmatch(text) else "'" + text.replace("'", "\\'") + "'"
+    return f"{name}={quoted}"

@@ -106,20 +106,35 @@ class Integer(Domain, frozen=True, tag="integer"):
         return isinstance(value, (int, float)) and value == int(value) and self.min <= value <= self.max
 
 
+def spelled_value(value: Any) -> Any:
+    """Return a value as a hyperparameter has it: lists and tuples of plain values as texts, others as they are."""
+    if isinstance(value, (list, tuple)) and value and all(map(_is_plain, value)):
+        return repr(value)
+    return value
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, int, float))
+
+
 def _plain(value: Any) -> Any:
     if value is None:
         return "None"
-    return str(value).lower() if isinstance(value, bool) else value
+    return str(value).lower() if isinstance(value, bool) else spelled_value(value)
 
 
 def _choices(kind: str, values: object) -> tuple[Value, ...]:
-    """Check the values and return them; truth values and ``None`` become words, as a command line has them."""
+    """Check the values and return them; truth values, ``None``, lists and tuples become texts."""
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise DomainError(f"{kind} needs a list of values, not {values!r}", f"write for example {kind}([1, 2, 3])")
     values = [_plain(value) for value in values]
     for value in values:
         if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
-            raise DomainError(f"{kind}: {value!r} is neither a number nor a text", "use numbers or texts only")
+            raise DomainError(
+                f"{kind}: {value!r} is neither a number nor a text", "use numbers, texts, and tuples of them"
+            )
     seen = set()
     for value in values:
         if (type(value), value) in seen:
@@ -164,7 +179,9 @@ class Discrete(Domain, frozen=True, tag="discrete"):
 
 
 class Categorical(Domain, frozen=True, tag="categorical"):
-    """One of a list of texts (or numbers) without an order; ``None`` is the word ``None``, see ``JobSpec.words``.
+    """One of a list of texts, numbers or tuples without an order.
+
+    ``None`` is the word ``None``, see ``JobSpec.words``; a tuple is the text that spells it, such as ``(64, 64)``.
 
     Args:
         values: The choices, at least one.

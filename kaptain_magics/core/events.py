@@ -104,7 +104,10 @@ class TrialChanged(Event, frozen=True, kw_only=True, tag="trial"):
         ended: Seconds since 1970, 0 while it runs.
         reason: Why it failed or was stopped.
         artifact_uri: Where its model was saved, empty when none was.
-        best: Whether it is the best so far (only on succeeded trials).
+        best: Whether it is the best so far (only on succeeded trials); of several objectives, whether no other trial
+            before it is better in all of them.
+        steps: The first objective by step, once the trial has ended; an even sample where there are many. Empty where
+            it was reported once, or was not seen (Katib).
     """
 
     number: int
@@ -117,6 +120,7 @@ class TrialChanged(Event, frozen=True, kw_only=True, tag="trial"):
     reason: str = ""
     artifact_uri: str = ""
     best: bool = False
+    steps: dict[int, float] = {}
 
     def latest(self, metric: str) -> float | None:
         """Return a metric as it was reported last, which is that of the model that the trial saved."""
@@ -181,4 +185,70 @@ class Noted(Event, frozen=True, kw_only=True, tag="note"):
     hint: str = ""
 
 
-AnyEvent = StateChanged | LogWritten | MetricReported | TrialChanged | ArtifactSaved | EndpointChanged | Noted
+class Displayed(Event, frozen=True, kw_only=True, tag="display"):
+    """The script showed something: a figure, a table, the value of the cell's last expression.
+
+    The store keeps its content in a file of the run; the event names it.
+
+    Attributes:
+        key: Its name among what the script shows; what has the same one takes its place.
+        mime: The content's type; ``text/plain`` where ``text`` is all there is.
+        text: What a terminal shows, some 4,000 characters at most.
+        clears: Whether it replaces everything that was shown before.
+        file: The content's file, relative to the run's folder; given by the store.
+        size: Bytes of the content.
+        data: The content, on its way to the store.
+    """
+
+    key: str
+    mime: str
+    text: str = ""
+    clears: bool = False
+    file: str = ""
+    size: int = 0
+    data: bytes = b""
+
+    @property
+    def file_name(self) -> str:
+        """The name of the content's file; empty where there is no content, or of a type that is not shown."""
+        suffix = _SUFFIXES.get(self.mime, "")
+        return f"{self.key}{suffix}" if suffix else ""
+
+
+_SUFFIXES = {  # of the content types that are shown
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/gif": ".gif",
+    "image/svg+xml": ".svg",
+    "text/html": ".html",
+    "application/vnd.plotly.v1+json": ".plotly.json",
+    "application/vnd.vegalite.v5+json": ".vegalite.json",
+    "application/vnd.vegalite.v6+json": ".vegalite.json",
+}
+
+
+class FileWritten(Event, frozen=True, kw_only=True, tag="file"):
+    """The script has written a file, on a machine whose disk does not outlive the job; the store keeps it.
+
+    Attributes:
+        path: Its place in the job's working folder, with ``/``.
+        size: Its bytes.
+        data: The content, on its way to the store.
+    """
+
+    path: str
+    size: int = 0
+    data: bytes = b""
+
+
+AnyEvent = (
+    StateChanged
+    | LogWritten
+    | MetricReported
+    | TrialChanged
+    | ArtifactSaved
+    | EndpointChanged
+    | Noted
+    | Displayed
+    | FileWritten
+)

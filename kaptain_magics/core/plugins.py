@@ -63,7 +63,7 @@ def load(group: str, own: Mapping[str, str], name: str, what: str, error: type[K
     point = next(iter(points))
     try:
         return point.load()
-    except Exception as cause:  # somebody else's module
+    except Exception as cause:  # a third party's module
         raise error(
             f"{what} {name!r} cannot be imported from {point.value}: {type(cause).__name__}: {cause}",
             f"check the installation of {_distribution(point)}",

@@ -22,7 +22,7 @@ _NAME = re.compile(
 
 
 def masked(env: Iterable[str]) -> dict[str, str]:
-    """Return environment variables as they may be shown: whether a value is secret cannot be told from its name."""
+    """Return environment variables as they may be shown: a name does not show whether its value is secret."""
     return dict.fromkeys(env, MASK)
 
 

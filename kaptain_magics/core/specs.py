@@ -7,11 +7,12 @@ files.
 from __future__ import annotations
 
 import contextlib
+import sys
 from enum import StrEnum
 
 import msgspec
 
-from kaptain_magics.core.command_line import option_words, split_words
+from kaptain_magics.core.command_line import option_words, override_word, split_words
 from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.objectives import Objective, infer
@@ -29,7 +30,9 @@ class Binding(StrEnum):
     SWITCH = "switch"  # --name, present or absent (or its opposite)
     NEGATED = "negated"  # only the opposite, present or absent
     COUNT = "count"  # --name as often as the number says
-    ASSIGNMENT = "assignment"  # a top-level `name = ...` of plain code, replaced
+    ASSIGNMENT = "assignment"  # a plain value in the code, such as a top-level `name = ...`, replaced
+    POSITION = "position"  # a word by its place: sys.argv[1]
+    OVERRIDE = "override"  # name=value, as Hydra and OmegaConf read it
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -42,8 +45,12 @@ class Parameter(msgspec.Struct, frozen=True):
         line: Its line in the script, from 1.
         flag: The option that it stands for where the name is only its ``dest``, such as ``--learning-rate``.
         off: The option that says the opposite, such as ``--no-shuffle``.
-        again: Line of a later top-level assignment of a literal, which undoes what is put into the first; 0 for none.
+        again: Line of a later assignment, which undoes what is put into the first before anything reads it; 0 for none.
         above: Whether it stands before a subcommand: an option of the parser that has the subcommands.
+        later: Line of a later assignment or call that gives it another value after that; 0 for none.
+        lines: Its lines where it stands several times and cannot be told which is meant.
+        why: Why it would have no effect, where it has none for another reason than ``again``.
+        position: Its place on the command line, from 1; 0 where it has none.
     """
 
     name: str
@@ -54,6 +61,10 @@ class Parameter(msgspec.Struct, frozen=True):
     off: str = ""
     again: int = 0
     above: bool = False
+    later: int = 0
+    lines: tuple[int, ...] = ()
+    why: str = ""
+    position: int = 0
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +77,10 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
         imports: The modules that it imports at top level, dotted, in order.
         open_options: Whether its options could not all be read (built in a loop, by another library): then any name
             is let through to its command line.
+        overrides: Whether its command line is ``name=value`` words, as Hydra and OmegaConf read them.
         subcommands: Whether it has subcommands: the further arguments name one, whose options follow.
+        cell: Whether it is a notebook's cell, whose last expression is shown.
+        dropped: What was left out of the source because it is IPython's, a sentence for each.
     """
 
     name: str
@@ -74,7 +88,10 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...] = ()
     imports: tuple[str, ...] = ()
     open_options: bool = False
+    overrides: bool = False
     subcommands: bool = False
+    cell: bool = False
+    dropped: tuple[str, ...] = ()
 
     def parameter(self, name: str) -> Parameter | None:
         """Return the hyperparameter that the command line spells ``name`` (``gamma`` or ``--gamma``)."""
@@ -137,7 +154,7 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is said of a job by whoever asks for it: requests have these fields, and a job's spec takes them over.
+    """The options of a job as they are requested: requests have these fields, and a job's spec takes them over.
 
     Attributes:
         args: Further command-line arguments, as they are.
@@ -206,15 +223,20 @@ class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The script's command line: options of the hyperparameters, then the further arguments.
+        """The script's command line: words by their place, options of the hyperparameters, then the further arguments.
 
         A subcommand among the arguments stands before its own options.
         """
         before: list[str] = []
         after: list[str] = []
-        for name, value in self.parameters.items():
+        for name, value in sorted(self.parameters.items(), key=lambda item: self.position(item[0]) or sys.maxsize):
             (after if self.script.follows_args(name) else before).extend(self.words(name, value))
         return (*before, *self.args, *after)
+
+    def position(self, name: str) -> int:
+        """Return a hyperparameter's place on the command line, from 1; 0 where it has none."""
+        parameter = self.script.parameter(name) if self.bindings.get(name) is Binding.POSITION else None
+        return 0 if parameter is None else parameter.position
 
     @property
     def settings(self) -> dict[str, float]:
@@ -224,16 +246,17 @@ class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
         """
         if self.metric_names:
             return {}
-        texts = {p.name: p.default for p in self.script.parameters} | {k: str(v) for k, v in self.parameters.items()}
+        texts = {p.name: p.default for p in self.script.parameters if "." not in p.name}
+        texts |= {name: str(value) for name, value in self.parameters.items()}
         numbers: dict[str, float] = {}
         for name, text in texts.items():
             with contextlib.suppress(ValueError):
-                numbers[name.lstrip("-").replace("-", "_")] = float(text)
+                numbers[name.lstrip("-").rpartition(".")[2].replace("-", "_")] = float(text)
         return numbers
 
     @property
     def assignments(self) -> dict[str, Value]:
-        """The hyperparameters that replace a top-level assignment."""
+        """The hyperparameters that replace a plain value in the code."""
         return {k: v for k, v in self.parameters.items() if self.bindings.get(k) is Binding.ASSIGNMENT}
 
     def words(self, name: str, value: Value) -> tuple[str, ...]:
@@ -243,7 +266,7 @@ class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
         """
         parameter = self.script.parameter(name)
         flag, text = name if name.startswith("-") else f"--{name}", str(value)
-        if text == "None" and parameter is not None and parameter.default in ("", "None"):
+        if text == "None" and parameter is not None and parameter.default in ("", "None") and not parameter.position:
             return ()
         yes = is_true(text)
         match self.bindings.get(name, Binding.OPTION):
@@ -260,11 +283,15 @@ class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
                 return (flag, *words) if len(words) != 1 else option_words(flag, *words)
             case Binding.OPTION:
                 return option_words(flag, text)
+            case Binding.POSITION:
+                return (text,)
+            case Binding.OVERRIDE:
+                return (override_word(name, text),)
         return ()
 
 
 class StudyOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is said of a search by whoever asks for it; see ``JobOptions``.
+    """The options of a search as they are requested; see ``JobOptions``.
 
     Attributes:
         goal: The study ends when the first objective reaches it.
@@ -278,6 +305,7 @@ class StudyOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         seed: Seed of the algorithm; ``None`` draws one.
         tuner: What runs the study: ``jobs`` (the loop of this package over the target's jobs), the name of the target's
             own tuner, such as ``katib``, or ``auto`` (the target's own where it is there); empty for the setting's.
+        pareto: Whether all objectives are optimized together, instead of the first alone.
     """
 
     goal: float | None = None
@@ -289,6 +317,7 @@ class StudyOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     early_stopping: str = ""
     early_stopping_settings: dict[str, str] = {}
     seed: int | None = None
+    pareto: bool = False
     tuner: str = ""
 
 
@@ -301,9 +330,9 @@ class StudySpec(StudyOptions, frozen=True, kw_only=True, omit_defaults=True):
         model_id: The model's id.
         job: The template of every trial; the study adds name, folder, parameters and upload URI.
         domains: What to search, under the names that the user gave.
-        objectives: Metrics to follow; the first one decides.
+        objectives: Metrics to follow; the first one decides, unless ``pareto`` is set.
         direction: Whether the first objective is to grow or to shrink.
-        directions: The same of the objectives behind the first, by name; those are only reported.
+        directions: The same of the objectives behind the first, by name; without ``pareto`` those are only reported.
         timeout: Seconds after which the study ends with what it has; ``None`` for no limit.
         resume: Run id of the study that this one goes on with, empty for none.
     """
@@ -327,7 +356,7 @@ class StudySpec(StudyOptions, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is said of a served model by whoever asks for it; see ``JobOptions``.
+    """The options of a served model as they are requested; see ``JobOptions``.
 
     Attributes:
         protocol: ``v2`` or ``v1``: which URL is announced; a server answers both.

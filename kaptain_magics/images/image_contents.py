@@ -83,7 +83,7 @@ class ImageContents(msgspec.Struct, frozen=True):
             if version is None or requirement.url or not requirement.specifier.contains(version, prereleases=True):
                 lines.append(line)
         if lines and any("--hash" in line for line in requirements):
-            return list(requirements)  # with hashes pip wants them all
+            return list(requirements)  # with hashes pip requires them all
         return [*options, *lines] if lines else []
 
 
@@ -98,7 +98,7 @@ class ImageInspector:
         self._folder = cache / "images"
 
     def cached(self, digest: str) -> ImageContents | None:
-        """Return what is in an image if somebody has looked before."""
+        """Return what is in an image if it was inspected before."""
         with suppress(OSError, msgspec.MsgspecError):
             return msgspec.json.decode(self._cache_file(digest).read_bytes(), type=ImageContents)
         return None

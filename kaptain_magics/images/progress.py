@@ -20,7 +20,7 @@ class CancelledError(Exception):
 
 
 def silent(_line: str) -> None:
-    """Be a ``Progress`` for work that nobody watches."""
+    """A ``Progress`` that shows nothing."""
 
 
 def run_process(

@@ -221,6 +221,6 @@ def _copy(dist: importlib.metadata.Distribution, folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(entry.source), target)
     metadata = next((entry.path for entry in entries if entry.path.endswith("/METADATA")), "")
-    if metadata:  # what is here now, for whoever reads the folder
+    if metadata:  # what is here now, for readers of the folder
         record = folder / PurePosixPath(metadata).parent / "RECORD"
         record.write_text("".join(f"{entry.path},,\n" for entry in entries), encoding="utf-8")

@@ -90,7 +90,9 @@ class Completion:
         positionals = _positionals(command, words)
         if len(positionals) < len(command.positionals):
             return list(self._kind(command.positionals[len(positionals)].complete, "", cell)), current
-        offers = [f"{name}=" for name in self._parameters(positionals[0])] if command.values and positionals else []
+        offers = (
+            [f"{name}=" for name in self._parameters(positionals[0], cell)] if command.values and positionals else []
+        )
         if command.values or command.rest:
             offers += self._session.variables
         return offers, current
@@ -145,16 +147,18 @@ class Completion:
             return [r.revision[:8] for r in reversed(workspace.registry.model(model_id).revisions)]
         return models
 
-    def _parameters(self, model_id: str) -> list[str]:
-        """Return the hyperparameters that the model's last script takes."""
+    def _parameters(self, model_id: str, cell: str = "") -> list[str]:
+        """Return the hyperparameters of the cell, else of the model's last script."""
         from kaptain_magics.errors import KaptainError
         from kaptain_magics.model.tuning import last_script
+        from kaptain_magics.script import capture, names_to_set
 
         try:
-            script = last_script(self._workspace(), model_id).script
+            if cell.strip():
+                return names_to_set(capture(cell, sent=tuple(self._session.variables)))
+            return names_to_set(last_script(self._workspace(), model_id).script)
         except KaptainError:
             return []
-        return [p.name for p in script.parameters if not p.name.startswith("-")]
 
 
 def _positionals(command: Command, words: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from kaptain_magics.magics.line_errors import suggest, usage_error
 if TYPE_CHECKING:
     from kaptain_magics.magics.words import Word
 
-_ASSIGNED = r"(?s)(-{0,2}[A-Za-z_][\w.-]*)=(.*)"
+_ASSIGNED = r"(?s)((?:-{0,2}|\+{1,2})[A-Za-z_][\w./-]*)=(.*)"  # + and / are Hydra's
 _NAMES = r"[^\W\d-][^=\s({]*"  # names of metrics: no option, no name=value
 _UNFILLED = r"\{([A-Za-z_]\w*)\}"
 _HELP = ("--help", "-h", "?", "??")

@@ -45,6 +45,18 @@ def _runs(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     views.show_runs(workspace.runs()[: arguments.get("limit", _ROWS)])
 
 
+def _trials(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    from kaptain_magics import views
+
+    study = workspace.study(arguments.positionals.get("STUDY", ""))
+    if arguments.get("journal"):
+        path = study.journal(arguments.get("journal"))
+        views.show_text(f"{path} has the study {study.name}; optuna-dashboard {path} shows it")
+    else:
+        at_most = None if arguments.get("all") else arguments.get("limit", _ROWS)
+        views.show_trials(study, study.trials, at_most)
+
+
 def _models(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
@@ -194,6 +206,7 @@ def _show(_: Session, workspace: Workspace, arguments: Arguments) -> None:
 
 _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
     "runs": _runs,
+    "trials": _trials,
     "models": _models,
     "endpoints": _endpoints,
     "logs": _logs,

@@ -280,6 +280,22 @@ _VERBS = (
         options=(Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 100_000)), *_WHERE),
     ),
     Command(
+        "%kaptain trials",
+        "List the trials of a study, the best first, or write them into a journal file of Optuna.",
+        (
+            Positional(
+                "STUDY", "a study's id, its name, or a model's id; else the newest study", complete="run", needed=False
+            ),
+        ),
+        (
+            Option("all", "show all of them"),
+            Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 1_000_000)),
+            Option("journal", "write or update this file instead", "FILE", complete="file"),
+            *_WHERE,
+        ),
+        examples=("%kaptain trials dev/mnist --all", "%kaptain trials dev/mnist --journal study.journal"),
+    ),
+    Command(
         "%kaptain models",
         "List the models; with a name, its revisions with metrics, sizes and ages.",
         (Positional("NAME", "a model's id", readers.model_id, "model", needed=False),),

@@ -77,9 +77,11 @@ def read_script(session: Session, arguments: Arguments, cell: str | None, sent: 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Return values of a dict as a line would spell them; NumPy's numbers become Python's."""
+    from kaptain_magics.core.domains import spelled_value
+
     texts = {}
     for name, value in values.items():
-        plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+        plain = spelled_value(value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value)
         if not isinstance(plain, (str, int, float, NoneType)):
             raise usage_error(f"{name} is of type {type(value).__name__}", "a hyperparameter is a number or a text")
         texts[name] = str(plain)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from kaptain_magics.model.meta import ModelMeta
     from kaptain_magics.model.plan import Plan
     from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
-    from kaptain_magics.model.runs import Deployment, Run, Study, TrainingRun
+    from kaptain_magics.model.runs import Deployment, Run, TrainingRun
+    from kaptain_magics.model.study import Study
     from kaptain_magics.model.workspace import Workspace
 
 _PLACES = {
@@ -24,7 +25,7 @@ _PLACES = {
     "ModelMeta": "meta",
     "Plan": "plan",
     "Run": "runs",
-    "Study": "runs",
+    "Study": "study",
     "TrainingRequest": "requests",
     "TrainingRun": "runs",
     "TuningRequest": "requests",

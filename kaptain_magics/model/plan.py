@@ -17,7 +17,9 @@ from kaptain_magics.core.specs import ClusterOptions, EndpointSpec, JobSpec, Stu
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.files import write_whole
-from kaptain_magics.model.runs import Deployment, Run, Study, TrainingRun, open_run
+from kaptain_magics.model.opened_runs import open_run
+from kaptain_magics.model.runs import Deployment, Run, TrainingRun
+from kaptain_magics.model.study import Study
 from kaptain_magics.state import RunRecord
 from kaptain_magics.targets.base import GpuTarget
 from kaptain_magics.targets.features import Feature, has_feature

@@ -114,7 +114,7 @@ def keep_options(context: Context, model_id: str, given: Mapping[str, Any]) -> t
 
 
 def _worth_keeping(context: Context, model_id: str, running: EndpointSpec) -> Iterator[tuple[str, Any]]:
-    """Yield the options of an endpoint that somebody named, by the fields of a request."""
+    """Yield the options of an endpoint that were named in its line, by the fields of a request."""
     plain = EndpointOptions()
     for name in EndpointOptions.__struct_fields__:
         value = getattr(running, name)
@@ -141,7 +141,7 @@ def _merged(named: Resources, running: Resources) -> tuple[Resources, list[str]]
 
 
 def _trained_with(context: Context, model_id: str) -> list[tuple[str, ...]]:
-    """Return the requirements that the served revisions were trained with: nobody named them for the endpoint."""
+    """Return the requirements that the served revisions were trained with, where the endpoint's line named none."""
     try:
         sources = context.registry.endpoint(endpoint_name(model_id)).sources.values()
     except NotFoundError:

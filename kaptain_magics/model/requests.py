@@ -61,7 +61,7 @@ class DeploymentRequest(EndpointOptions, frozen=True, kw_only=True):
     Attributes:
         model_uri: A saved model, in the place of a revision.
         revision: A revision's id or its beginning; without either ``revisions.choose_revision`` chooses.
-        trust: Whether somebody else's model may run code when it is loaded.
+        trust: Whether a model from elsewhere may run code when it is loaded.
         env: Environment variables; as a job's.
         framework: The model's library; the model's own, else the one that it was saved with.
         protocol: ``v2`` or ``v1``; that of the model's ``serving_config`` when empty.

@@ -259,5 +259,5 @@ def _is_own(context: Context, uri: str) -> bool:
 def _absolute(path: str) -> Path:
     try:
         return Path(path).expanduser().resolve()
-    except RuntimeError as error:  # ~somebody who does not exist
+    except RuntimeError as error:  # `~name` of a user who does not exist
         raise ServingError(f"{path}: {error}", "write the whole path") from error

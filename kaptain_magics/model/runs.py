@@ -8,6 +8,7 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,8 +23,8 @@ from kaptain_magics.core.events import (
     TrialChanged,
 )
 from kaptain_magics.core.specs import JobSpec
-from kaptain_magics.core.states import RunKind, RunState, TrialState
-from kaptain_magics.errors import DeploymentFailedError, NotFoundError, RunFailedError, ScriptError, StateError
+from kaptain_magics.core.states import RunKind, RunState
+from kaptain_magics.errors import DeploymentFailedError, RunFailedError, ScriptError, StateError
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.state import RunFolder, RunRecord
 from kaptain_magics.targets.base import JobRef, RunEnder, ServerLogs
@@ -132,6 +133,10 @@ class Run:
         self._catch_up()
         return self._artifact_uri
 
+    def path_of(self, file: str) -> Path:
+        """Return where a file of the run, which an event names, is on this machine."""
+        return self.folder.path / file
+
     def log(self, lines: int | None = None) -> str:
         """Return the job's log.
 
@@ -146,7 +151,7 @@ class Run:
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
         """Yield the run's events from number ``after`` until its end; ``None`` every ``tick`` seconds without one.
 
-        Where a tracker is told of the run, this ends when that is done.
+        Where the run is reported to a tracker, this ends when that is done.
         """
         yield from self.folder.follow(after, tick)
         yield from follow_tracking(self.folder, tick)
@@ -262,60 +267,6 @@ class TrainingRun(Run):
             ) from error
 
 
-class Study(Run):
-    """A search of hyperparameters: its trials, and the best of them so far."""
-
-    @property
-    def trials(self) -> list[TrialChanged]:
-        """All trials by number, as they are now."""
-        self._catch_up()
-        return [self._trials[number] for number in sorted(self._trials)]
-
-    def log(self, lines: int | None = None) -> str:
-        """Return the logs of all trials, one after another.
-
-        Args:
-            lines: How many lines of their end; ``None`` for the whole.
-        """
-        parts = []
-        for trial in self.trials:
-            path = self.folder.path / "trials" / str(trial.number) / "log.txt"
-            with contextlib.suppress(OSError):
-                text = path.read_text("utf-8", "replace").rstrip("\n")
-                parts.append(f"[{trial.name}] trial {trial.number} {trial.state}:\n{text}")
-        text = "\n".join(parts)
-        return text if lines is None else "\n".join(text.splitlines()[-lines:])
-
-    @property
-    def best(self) -> TrialChanged | None:
-        """The best trial so far."""
-        study = self.record.study
-        assert study is not None
-        best: TrialChanged | None = None
-        for trial in self.trials:
-            value = trial.metrics.get(study.objectives[0])
-            if trial.state is not TrialState.SUCCEEDED or value is None:
-                continue
-            if best is None or study.direction.better(value.latest, best.metrics[study.objectives[0]].latest):
-                best = trial
-        return best
-
-    @property
-    def best_parameters(self) -> dict[str, Value]:
-        """The hyperparameters of the best trial; empty when none succeeded."""
-        return dict(self.best.parameters) if self.best is not None else {}
-
-    @property
-    def hyperparameters(self) -> dict[str, Value]:
-        """The recommended hyperparameters: those of the best trial."""
-        return self.best_parameters
-
-    @property
-    def metrics(self) -> dict[str, MetricSummary]:
-        """The metrics of the best trial."""
-        return dict(self.best.metrics) if self.best is not None else {}
-
-
 class Deployment(Run):
     """The deployment of an endpoint; its log is the server's."""
 
@@ -342,21 +293,3 @@ class Deployment(Run):
     def endpoint(self) -> Endpoint:
         """The endpoint that was deployed."""
         return open_endpoint(self._context, self.record.name)
-
-
-_RUN_TYPES: dict[RunKind, type[Run]] = {
-    RunKind.TRAIN: TrainingRun,
-    RunKind.TUNE: Study,
-    RunKind.DEPLOY: Deployment,
-}
-
-
-def open_run(folder: RunFolder, context: Context) -> Run:
-    """Return the run of a folder, as an object of its kind.
-
-    Raises:
-        NotFoundError: The folder holds no run.
-    """
-    if not folder.path.exists():
-        raise NotFoundError(f"there is no run {folder.run_id}", "%kaptain runs lists them")
-    return _RUN_TYPES[folder.record.kind](folder, context)

@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kaptain_magics.core.domains import spelled_value
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.specs import JobOptions, JobSpec
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 def plan_training(context: Context, model: ModelName, request: TrainingRequest) -> TrainingPlan:
     """Return the plan of a training run; see ``build_job``."""
-    return TrainingPlan(context, build_job(context, model, request, "train"), request.sent, model.info)
+    from kaptain_magics.script import remarks
+
+    job = build_job(context, model, request, "train")
+    return TrainingPlan(
+        context, job, request.sent, model.info, [*job.script.dropped, *remarks(job.script, job.parameters)]
+    )
 
 
 def build_job(context: Context, model: ModelName, request: TrainingRequest, phase: str) -> JobSpec:
@@ -36,7 +42,7 @@ def build_job(context: Context, model: ModelName, request: TrainingRequest, phas
         ScriptError: The script does not take a hyperparameter, a file is missing, or a number cannot be.
         ConfigError: A variable that is passed on is not set here.
     """
-    from kaptain_magics.script import bindings
+    from kaptain_magics.script import bindings, whole_name
 
     script = request.script
     assert script is not None
@@ -51,7 +57,7 @@ def build_job(context: Context, model: ModelName, request: TrainingRequest, phas
         "files": _checked_files(request),
         "requirements": without_secrets(request.requirements),
     }
-    values = dict(request.parameters)
+    values = {whole_name(script, name): spelled_value(value) for name, value in request.parameters.items()}
     if phase == "train":  # a command line has texts only
         values = {name: str(value) if name.startswith("-") else value for name, value in values.items()}
     run_id = new_run_id()
@@ -66,7 +72,7 @@ def build_job(context: Context, model: ModelName, request: TrainingRequest, phas
         phase=phase,
         folder=str(context.store.folder / run_id),
         parameters=values,
-        bindings=bindings(script, list(request.parameters)),
+        bindings=bindings(script, list(values)),
         env=literal_values(request.env),
         env_names=passed_on_names(request.env),
         upload_uri=f"{context.settings.models_uri}/{model.id}/{stage}/{uuid.uuid4().hex}",
@@ -88,5 +94,5 @@ def _checked_files(request: TrainingRequest) -> tuple[str, ...]:
 def _absolute(path: str) -> Path:
     try:
         return Path(path).expanduser().resolve()
-    except RuntimeError as error:  # ~somebody who does not exist
+    except RuntimeError as error:  # `~name` of a user who does not exist
         raise ScriptError(f"{path}: {error}", "write the whole path") from error

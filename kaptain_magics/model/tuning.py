@@ -16,8 +16,9 @@ from kaptain_magics.core.objectives import later_directions, read_objectives
 from kaptain_magics.core.specs import JobSpec, StudyOptions, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import NotFoundError, StateError
+from kaptain_magics.model.opened_runs import open_run
 from kaptain_magics.model.plan import StudyPlan
-from kaptain_magics.model.runs import Study, open_run
+from kaptain_magics.model.study import Study
 from kaptain_magics.model.study_defaults import inherit
 from kaptain_magics.model.training import build_job
 from kaptain_magics.targets.base import present
@@ -38,12 +39,17 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
         KaptainError: Domains, objectives, counts, the algorithm or an option of the job cannot be used.
         NotFoundError: There is no script.
     """
+    from kaptain_magics.script import remarks, whole_name
     from kaptain_magics.tuning.checks import fit_grid
 
-    notes: list[Noted] = []
     job = request.job
-    if job.script is None:
-        before = last_script(context, model.id)
+    before = last_script(context, model.id) if job.script is None else None
+    script = before.script if before is not None else job.script
+    assert script is not None
+    names = {name: whole_name(script, name) for name in request.domains}
+    request = msgspec.structs.replace(request, domains={names[n]: domain for n, domain in request.domains.items()})
+    notes = [Noted(text=line) for line in script.dropped if before is None]
+    if before is not None:
         taken, lines = _inherited_values(context, before, {*request.domains, *job.parameters})
         sent = job.sent or sent_values(context, before)
         job, notes = inherit(job, before)
@@ -51,6 +57,7 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
         notes += [Noted(text=line) for line in lines]
     request = msgspec.structs.replace(request, job=job)
     spec, fitted = fit_grid(build_study(context, model, request))
+    notes += [Noted(text=line) for line in remarks(script, [*spec.domains, *spec.job.parameters])]
     return StudyPlan(context, spec, job.sent, model.info, [*notes, *fitted])
 
 

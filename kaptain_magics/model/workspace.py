@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from kaptain_magics.core.states import EndpointState
+from kaptain_magics.core.states import EndpointState, RunKind
 from kaptain_magics.errors import KaptainError, NotFoundError
 from kaptain_magics.model.context import Context
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
-from kaptain_magics.model.runs import Run, Study, open_run
+from kaptain_magics.model.opened_runs import open_run
+from kaptain_magics.model.runs import Run
+from kaptain_magics.model.study import Study
 from kaptain_magics.state import ModelRecord
 from kaptain_magics.targets.base import Check, EndpointStatus
 
@@ -36,6 +38,21 @@ class Workspace(Context):
     def run(self, word: str) -> Run:
         """Return the run that a word names: an id or its beginning, a name, or a model's id (its newest run)."""
         return open_run(self.store.find(word), self)
+
+    def study(self, word: str = "") -> Study:
+        """Return the study that a word names: an id, a name, or a model's id (its newest study); else the newest.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        if not word:
+            word = next((r.record.run_id for r in self.runs() if r.record.kind is RunKind.TUNE), "")
+            if not word:
+                raise NotFoundError("there are no studies yet", "start one with %kaptain_tune NAME")
+        study = open_run(self.store.find(word, RunKind.TUNE), self)
+        if not isinstance(study, Study):
+            raise NotFoundError(f"{word} is not a study", "%kaptain runs lists them")
+        return study
 
     def stop(self, word: str) -> Run:
         """End a run that is in progress, wait for its end and return it."""

@@ -1,4 +1,4 @@
-"""The warm workers that wait for jobs: listed, told to end, and kept few."""
+"""The warm workers that wait for jobs: listed, asked to end, and kept few."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kaptain_magics.processes.protocol import connect, exchange, worker_folder
 from kaptain_magics.sockets import connect_unix
 
 _WORKERS = 12  # idle workers of a user at most
-_LEAVING = 1.0  # seconds for a worker to answer, and to end when it was told to
+_LEAVING = 1.0  # seconds for a worker to answer, and to end when it was asked to
 _KIND_KEPT = 86400.0  # seconds for which it is known what workers of a kind held
 
 
@@ -22,7 +22,7 @@ def idle_workers(leave: bool = False) -> list[int]:
     """Return the ids of warm workers of this user that have no job.
 
     Args:
-        leave: Tell them to end; the sockets of those that were told are gone when this returns.
+        leave: Ask them to end; the sockets of those that were asked are gone when this returns.
     """
     workers = []
     if hasattr(os, "fork"):

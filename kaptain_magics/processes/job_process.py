@@ -1,4 +1,4 @@
-"""A process that runs, as whoever started it sees it: waited for by a connection, ended as a group."""
+"""A running process, seen from the one that started it: waited for by a connection, ended as a group."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Exit:
     """How a process ended.
 
     Attributes:
-        code: Exit code; negative for a signal; ``None`` when nobody could tell any more.
+        code: Exit code; negative for a signal; ``None`` when it cannot be known any more.
         rss: Most bytes of memory that it held.
         cpu: Seconds of processor time.
     """
@@ -35,7 +35,7 @@ class Process:
         self.exit: Exit | None = None
         self._connection = connection
         self._answer = b""
-        weakref.finalize(self, connection.close)  # a job that nobody watches ends, unless it is detached
+        weakref.finalize(self, connection.close)  # a job without a watcher ends, unless it is detached
 
     def wait(self, timeout: float) -> Exit | None:
         """Return how it ended, or ``None`` when it still runs after so many seconds."""
@@ -48,7 +48,7 @@ class Process:
             if self._answer.endswith(b"\n"):
                 answer = json.loads(self._answer)
                 self.exit = Exit(answer["exit"], answer["rss"], answer["cpu"])
-            elif not more:  # the worker was killed: nobody else waits for the job
+            elif not more:  # the worker was killed: no other process waits for the job
                 self.kill(signal.SIGKILL)
                 self.exit = Exit(None)
             if self.exit is not None:

@@ -24,7 +24,7 @@ def end_job(pid: int, mark: str, others: Container[int], alone: bool) -> None:
 
     * Some bear the job's mark: they are killed, and the next round follows.
     * None does, but some show no environment yet, for they are executing a program: the next round follows until they
-      show it, ``_EXECUTING`` at most. Whoever takes longer is left to the end of the worker.
+      show it, ``_EXECUTING`` at most. A process that takes longer is left to the end of the worker.
     * None does, and all show their environment: done. ``_LONGEST`` ends the rounds in any case.
 
     An orphan without a mark has cleared its environment. It can be any job's, so it is ended only with the last one.

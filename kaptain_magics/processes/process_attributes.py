@@ -1,4 +1,4 @@
-"""What a process has from whoever started it and hands on to its forks; only equals share a worker."""
+"""What a process inherits and hands on to its forks; only equals share a worker."""
 
 from __future__ import annotations
 

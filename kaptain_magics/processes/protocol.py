@@ -42,7 +42,7 @@ def request_job(
         request: The job.
         descriptors: Its output, and perhaps a lock.
         cancelled: Asked now and then whether the job is not wanted any more. A worker that still imports is ended then.
-        worker: The worker's process id, where the connection does not tell it.
+        worker: The worker's process id, where the connection does not show it.
 
     Returns:
         The job's process id; ``None`` where the worker cannot fork safely.
@@ -109,7 +109,7 @@ def exchange(
             sent = socket.send_fds(connection, [unsent], descriptors) if descriptors else connection.send(unsent)
             unsent, descriptors = unsent[sent:], ()
         elif state:
-            more = connection.recv(1)  # what follows is for whoever waits for the job's end
+            more = connection.recv(1)  # what follows is for the process that waits for the job's end
             if not more:
                 raise OSError("the worker closed the connection")
             answer += more
@@ -126,7 +126,7 @@ def readable(source: socket.socket | int, timeout: float) -> bool:
 
 
 def _peer(connection: socket.socket) -> int:
-    """Return the process that listens at the other end; 0 where the system does not tell."""
+    """Return the process that listens at the other end; 0 where the system does not show it."""
     with contextlib.suppress(AttributeError, OSError):
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         return int(struct.unpack("3i", credentials)[0])

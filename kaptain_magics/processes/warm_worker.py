@@ -57,7 +57,7 @@ class WarmWorker:
         self._notes: list[str] = []
 
     def take_notes(self) -> list[str]:
-        """Return, once, what a person may want to know about starts of this worker."""
+        """Return, once, the notes for the user about starts of this worker."""
         notes, self._notes = self._notes, []
         return notes
 
@@ -167,7 +167,7 @@ def spawn_zygote(
             child.kill()
             raise
         finally:
-            child.wait()  # the worker goes on as a grandchild: nobody here has to wait for its end
+            child.wait()  # the worker goes on as a grandchild that init reaps
         return int(os.read(ready, 64) or 0)
     finally:
         os.close(ready)

@@ -62,7 +62,7 @@ class Zygote:
         unsafe: Why nothing may be forked.
         later: Import statements for the first quiet moment.
         idle: Seconds without a job after which the worker ends itself; it does so too when its socket was removed, or
-            when it was told to leave.
+            when it was asked to leave.
         path: The listening socket's path.
         reserve: Bytes of memory that are to stay free; see ``memory.shortage``.
     """
@@ -79,7 +79,7 @@ class Zygote:
     ) -> None:
         self.listener, self.unsafe, self.later, self.idle, self.path = listener, unsafe, later, idle, path
         self.reserve, self.low_memory_checks = reserve, 0
-        self.inode = 0  # of the socket's name; already gone where somebody has retired this worker
+        self.inode = 0  # of the socket's name; already gone where another process has retired this worker
         if listener is not None:
             with contextlib.suppress(OSError):
                 self.inode = os.stat(path).st_ino
@@ -101,8 +101,8 @@ class Zygote:
     def serve(self) -> None:
         """Serve until the worker may end.
 
-        With jobs, or with clients that have not said what they want, it serves whatever happens. Without, three things
-        end it: ``idle`` seconds have passed, its socket is gone (somebody retired it or told it to leave), or memory is
+        With jobs, or with clients whose request has not come yet, it goes on. Without, three things
+        end it: ``idle`` seconds have passed, its socket is gone (it was retired or asked to leave), or memory is
         short for longer than it takes the workers that were used before it to give way. ``later`` is imported when
         nothing has come for 0.3 s. A worker of one client ends with that one's job.
         """
@@ -154,7 +154,7 @@ class Zygote:
                 os.unlink(self.path)
 
     def _retired(self) -> bool:
-        """Whether nobody can find this worker any more: there were too many, or it was told to leave."""
+        """Whether this worker cannot be found any more: there were too many, or it was asked to leave."""
         return self.listener is not None and not _is_at(self.path, self.inode)
 
     def _await_request(self, connection: socket.socket) -> None:
@@ -326,7 +326,7 @@ def _write_json(path: str, value: dict[str, Any]) -> None:
 def main() -> None:
     """Start with the options in the environment variable ``KAPTAIN_ZYGOTE`` (JSON)."""
     options = json.loads(os.environ.pop("KAPTAIN_ZYGOTE"))
-    if os.fork():  # whoever started this need not wait for its end
+    if os.fork():  # the starter need not wait for its end
         os._exit(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -343,7 +343,7 @@ def main() -> None:
         listener.bind(name)
         os.chdir("/")
         listener.listen(128)
-    with contextlib.suppress(OSError):  # whoever started this may have gone
+    with contextlib.suppress(OSError):  # the starter may have gone
         os.write(options["ready"], b"%d\n" % os.getpid())
     os.close(options["ready"])
     unsafe = preload(options.get("preload", []))

@@ -1,4 +1,4 @@
-"""The channel from a job to whoever follows it: one JSON object a line, appended whole.
+"""The channel from a job to the process that follows it: one JSON object a line, appended whole.
 
 ``KAPTAIN_CHANNEL`` says where it leads: ``file:<path>``, or ``stdout`` for lines that start with ``::kaptain::``.
 Without it the script runs outside a job: then metrics are only logged.
@@ -27,7 +27,7 @@ _sent: set[str] = set()  # kinds of facts
 
 
 def emit(fact: Mapping[str, Any]) -> bool:
-    """Send one fact to whoever follows the job.
+    """Send one fact to the process that follows the job.
 
     Args:
         fact: A JSON object with a ``kind``; it gets the ``time`` when it has none.

@@ -16,7 +16,7 @@ from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import Script
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.runtime.text_values import shorten
-from kaptain_magics.script.foreign import foreign_line
+from kaptain_magics.script.foreign import foreign_line, without_needless
 from kaptain_magics.script.parameters import find_imports, find_parameters
 from kaptain_magics.script.paths import expand
 from kaptain_magics.script.undefined_names import KNOWN, NOTEBOOK_ONLY, free_names, top_level_names
@@ -42,17 +42,17 @@ def capture(source: str, name: str = CELL, notebook_names: Iterable[str] = (), s
     Raises:
         ScriptError: It is empty, does not parse, has a line of IPython's, or uses names that it never defines.
     """
-    tree = _parse(source, name)
+    tree, source, dropped = _parse(source, name)
     if not tree.body:
         raise ScriptError(
             "there is no code to run", "write the training script below the magic's line, or name a file with --file"
         )
     try:
         imports = find_imports(tree)
-        parameters, open_options, subcommands = find_parameters(tree, source, imports)
+        parameters, command_line = find_parameters(tree, source, imports)
         missing = free_names(tree, sent)
     except RecursionError:  # generated code may be nested deeper than it can be looked at
-        return Script(name=Path(name).name, source=source, open_options=True)
+        return Script(name=Path(name).name, source=source, open_options=True, cell=name == CELL, dropped=dropped)
     if missing:
         raise _missing(missing, tree, notebook_names, "this cell" if name == CELL else Path(name).name)
     return Script(
@@ -60,8 +60,11 @@ def capture(source: str, name: str = CELL, notebook_names: Iterable[str] = (), s
         source=source,
         parameters=parameters,
         imports=imports,
-        open_options=open_options,
-        subcommands=subcommands,
+        open_options=command_line.is_open,
+        overrides=command_line.overrides,
+        subcommands=command_line.subcommands,
+        cell=name == CELL,
+        dropped=dropped,
     )
 
 
@@ -122,7 +125,18 @@ def assigns(script: Script, name: str) -> bool:
         return False
 
 
-def _parse(source: str, name: str) -> ast.Module:
+def _parse(source: str, name: str) -> tuple[ast.Module, str, tuple[str, ...]]:
+    """Return a script's tree, its source, and what was left out of that because a run does not need it."""
+    try:
+        return _parsed(source, name), source, ()
+    except ScriptError:
+        plain, dropped = without_needless(source)
+        if not dropped:
+            raise
+    return _parsed(plain, name), plain, dropped
+
+
+def _parsed(source: str, name: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a doubtful escape is for the job's own output
@@ -175,7 +189,7 @@ def _missing(missing: Mapping[str, int], tree: ast.Module, notebook_names: Itera
     if only_there:
         return ScriptError(
             f"{_quoted(only_there)} exists in notebooks only (line {missing[only_there[0]]})",
-            "a training script prints: use print(...)" if "display" in only_there else "remove it from the script",
+            "remove it from the script",
         )
     name, line = next(iter(missing.items()))
     own = top_level_names(tree) or set()

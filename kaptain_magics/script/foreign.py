@@ -1,6 +1,7 @@
-"""Lines that only IPython understands (``!pip``, ``%magic``, ``name?``): found, and what to write instead.
+"""Lines that only IPython understands (``!pip``, ``%magic``, ``name?``): left out, or found with what to write instead.
 
 A training script runs in plain Python. Such a line never parses there, so it is looked for only after a syntax error.
+What a run does by itself (figures, its time) is left out; what changes the result is refused.
 """
 
 from __future__ import annotations
@@ -18,18 +19,56 @@ _PIP = re.compile(
 _ADVICE = {  # magic: what to do instead
     "env": "write --env NAME=value on the magic's line",
     "set_env": "write --env NAME=value on the magic's line",
-    "matplotlib": "remove it and save figures with plt.savefig",
-    "time": "remove it, the run's time is shown anyway",
     "timeit": "remove it, the run's time is shown anyway",
     "cd": "remove it and name what the script reads with --files",
     "run": "import the other file and name it with --files",
     "writefile": "write the file in a cell of its own and name it with --files",
     "load_ext": "remove it, a training script has no extensions",
-    "autoreload": "remove it, a training script has no extensions",
     "kaptain_train": "start the other run in a cell of its own",
     "kaptain_tune": "tune in a cell of its own",
     "kaptain_deploy": "deploy in a cell of its own",
 }
+
+
+_TIME = "the run's time is shown anyway"
+_NEEDLESS = {  # magic: why it is not needed
+    "matplotlib": "figures are shown without it",
+    "config InlineBackend": "figures are shown as PNG",
+    "time": _TIME,
+    "load_ext autoreload": "a run imports everything again",
+    "autoreload": "a run imports everything again",
+}
+_DROPPED = re.compile(
+    r"^(?P<indent>\s*)%{1,2}(?P<magic>matplotlib|config\s+InlineBackend|time|load_ext\s+autoreload|autoreload)"
+    r"(?=[\s.]|$)(?P<rest>.*)$"
+)
+
+
+def without_needless(source: str) -> tuple[str, tuple[str, ...]]:
+    """Leave out the lines of IPython's that a run does not need, such as ``%matplotlib inline``.
+
+    Args:
+        source: A script that does not parse.
+
+    Returns:
+        The script with as many lines as before, and a sentence for each that was left out.
+    """
+    lines = source.splitlines(keepends=True)
+    sentences = []
+    for number, line in enumerate(lines):
+        match = _DROPPED.match(line)
+        if match is None or not _at_statement_start(lines[:number]):
+            continue
+        magic = " ".join(match["magic"].split())
+        is_cell = line.lstrip().startswith("%%")
+        if is_cell and magic != "time":
+            continue
+        kept = match["rest"].strip() if magic == "time" and not is_cell else ""
+        end = line[len(line.rstrip("\r\n")) :]
+        left = f"# {line.strip()}" if not match["indent"] else f"pass  # {line.strip()}"
+        lines[number] = f"{match['indent']}{kept or left}{end}"
+        sentences.append(f"Line {number + 1} without {'%%' if is_cell else '%'}{magic}: {_NEEDLESS[magic]}.")
+    return "".join(lines), tuple(sentences)
 
 
 def foreign_line(source: str) -> tuple[int, str, str] | None:

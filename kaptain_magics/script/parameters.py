@@ -1,29 +1,45 @@
-"""The hyperparameters that a script takes: options of its command line, or top-level assignments of plain code."""
+"""The hyperparameters that a script takes: what its command line has, and plain values in its code."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from kaptain_magics.core.specs import Binding, Parameter
+from kaptain_magics.runtime.places import dotted, last_name
+from kaptain_magics.script.code_values import outer_parameters
+from kaptain_magics.script.positions import PARSING, find_positions
 
-_PARSING = {"parse_args", "parse_known_args", "parse_intermixed_args", "parse_known_intermixed_args"}
 _CONSTANTS = {"store_const", "append_const"}
 _SWITCHES = {"store_true", "store_false", *_CONSTANTS}
 _OTHER_PARSERS = {
     *("absl", "argh", "clize", "configargparse", "cyclopts", "defopt", "docopt", "fire", "getopt", "hydra"),
     *("jsonargparse", "optparse", "plac", "sacred", "simple_parsing", "tap", "typer", "tyro"),
 }
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _GROUPS = {"add_argument_group", "add_mutually_exclusive_group"}
-_OTHER_CALLS = {"HfArgumentParser", "LightningCLI", "from_cli", "add_subparsers", "set_defaults"}
+_OTHER_CALLS = {"HfArgumentParser", "LightningCLI", "add_subparsers", "set_defaults"}
+
+
+class CommandLine(NamedTuple):
+    """What is known of a script's command line.
+
+    Attributes:
+        is_open: Whether there may be options that could not be read.
+        overrides: Whether it is ``name=value`` words.
+        subcommands: Whether it has subcommands.
+    """
+
+    is_open: bool
+    overrides: bool
+    subcommands: bool
 
 
 def find_parameters(
     tree: ast.Module, source: str, imports: tuple[str, ...]
-) -> tuple[tuple[Parameter, ...], bool, bool]:
+) -> tuple[tuple[Parameter, ...], CommandLine]:
     """Find what a script takes.
 
     Args:
@@ -32,18 +48,23 @@ def find_parameters(
         imports: The modules that it imports.
 
     Returns:
-        The parameters, whether there may be options that could not be read, and whether there are subcommands.
+        The parameters, and what is known of its command line.
     """
     visitor = _OptionVisitor(source)
     visitor.visit(tree)
+    positions, reads_argv = find_positions(tree)
     roots = {name.partition(".")[0] for name in imports}
     parameters = {} if visitor.ignores_command_line else visitor.options
-    is_open = visitor.unreadable or bool(roots & _OTHER_PARSERS)
+    if visitor.overrides:
+        roots -= {"hydra"}
+    is_open = visitor.unreadable or reads_argv or bool(roots & _OTHER_PARSERS)
     if visitor.parses and not visitor.builds:
         is_open = True  # the parser was made elsewhere
-    for parameter in _assignments(tree, source):
+    for parameter in (*positions.values(), *outer_parameters(tree, source)):
         parameters.setdefault(parameter.name, parameter)
-    return tuple(parameters.values()), is_open and not visitor.ignores_command_line, visitor.subcommands
+    return tuple(parameters.values()), CommandLine(
+        is_open and not visitor.ignores_command_line, visitor.overrides, visitor.subcommands
+    )
 
 
 def find_imports(tree: ast.Module) -> tuple[str, ...]:
@@ -67,50 +88,6 @@ def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
                     yield from _top_level(inner.body if isinstance(inner, ast.ExceptHandler) else [inner])
 
 
-def _assignments(tree: ast.Module, source: str) -> Iterator[Parameter]:
-    """Yield names whose first top-level assignment is a literal: that one a job replaces."""
-    seen: set[str] = set()
-    for index, node in enumerate(tree.body):
-        names, value = _assigned(node)
-        for name in names:
-            if name not in seen and len(names) == 1 and _is_literal(value) and not name.startswith("__"):
-                default = ast.get_source_segment(source, value) or "" if value else ""
-                again = _reassigned_line(name, tree.body[index + 1 :])
-                yield Parameter(name, Binding.ASSIGNMENT, default, node.lineno, again=again)
-        seen.update(names)
-
-
-def _assigned(node: ast.stmt) -> tuple[list[str], ast.expr | None]:
-    """Return the names that a statement assigns, and the value; no names where it is no assignment."""
-    match node:
-        case ast.Assign(targets=targets, value=value):
-            return [t.id if isinstance(t, ast.Name) else "" for t in targets], value
-        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-            return [name], value
-    return [], None
-
-
-def _reassigned_line(name: str, rest: Iterable[ast.stmt]) -> int:
-    """Return the line where a literal is assigned to a name again before anything at top level reads it."""
-    for node in rest:
-        names, value = _assigned(node)
-        if name in names and _is_literal(value):
-            return node.lineno
-        if name in names or (not isinstance(node, _DEFINITIONS) and _reads(node, name)):
-            return 0
-    return 0
-
-
-def _reads(node: ast.AST, name: str) -> bool:
-    return any(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load) for n in ast.walk(node))
-
-
-def _is_literal(node: ast.expr | None) -> bool:
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-        return isinstance(node.operand, ast.Constant) and isinstance(node.operand.value, (int, float))
-    return isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, bool, type(None)))
-
-
 class _OptionVisitor(ast.NodeVisitor):
     """Gathers the options that a script declares to argparse and click.
 
@@ -120,17 +97,20 @@ class _OptionVisitor(ast.NodeVisitor):
         parses: Whether the command line is parsed.
         ignores_command_line: Whether only a list in the script is parsed (``parse_args([])``): no option arrives.
         unreadable: Whether there are options whose names cannot be read from the source.
+        overrides: Whether Hydra or OmegaConf reads ``name=value`` words.
         subcommands: Whether a parser has parsers below it.
     """
 
     def __init__(self, source: str) -> None:
         self.options: dict[str, Parameter] = {}
-        self.builds = self.parses = self.unreadable = self.subcommands = False
+        self.builds = self.parses = self.unreadable = self.overrides = self.subcommands = False
         self._source = source
         self._reads_command_line: list[bool] = []
         self._parsers: set[str] = set()
         self._above = False
         self._functions: set[str] = set()
+        self._hydra: set[str] = set()
+        self._places = 0
 
     @property
     def ignores_command_line(self) -> bool:
@@ -148,29 +128,20 @@ class _OptionVisitor(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        decorators = (d.func if isinstance(d, ast.Call) else d for d in node.decorator_list)
-        self._above = any(_last_name(d) == "group" for d in decorators)  # click's
+        decorators = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
+        self.overrides |= any(dotted(d) in ("hydra.main", *self._hydra) for d in decorators)
+        self._above = any(last_name(d) == "group" for d in decorators)  # click's
         self.subcommands |= self._above
         self.generic_visit(node)
         self._above = False
 
-    def visit_Subscript(self, node: ast.Subscript) -> None:
-        if _is_argv(node.value) and isinstance(node.slice, ast.Constant) and node.slice.value == 0:
-            return  # the program's name is no option
-        self.generic_visit(node)
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        if _is_argv(node) and isinstance(node.ctx, ast.Load):
-            self.unreadable = True
-        self.generic_visit(node)
-
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        if node.module == "sys" and any(alias.name == "argv" for alias in node.names):
-            self.unreadable = True
+        if node.module == "hydra":
+            self._hydra |= {alias.asname or alias.name for alias in node.names if alias.name == "main"}
 
     def visit_Call(self, node: ast.Call) -> None:
         name = _called(node)
-        if name in _PARSING:
+        if name in PARSING:
             self._parse_call(node)
             self.visit(node.func)  # its arguments may name sys.argv, as the default does
             return
@@ -180,9 +151,13 @@ class _OptionVisitor(ast.NodeVisitor):
             self._above = False
         elif name in ("option", "Option") and any(_texts(node)):
             self._click_option(node)
+        elif name in ("argument", "Argument") and any(_texts(node)):
+            self._take_position(node, next(_texts(node)), {k.arg: k.value for k in node.keywords if k.arg})
         elif name == "ArgumentParser":
             self.builds = True
             self.unreadable |= any(keyword.arg == "parents" for keyword in node.keywords)
+        elif name == "from_cli" and not node.args:
+            self.overrides = True  # of OmegaConf
         elif name in _OTHER_CALLS:
             self.unreadable = True
             self.subcommands |= name == "add_subparsers"
@@ -197,13 +172,15 @@ class _OptionVisitor(ast.NodeVisitor):
         self._reads_command_line.append(not is_own_list)
 
     def _add_argument(self, node: ast.Call) -> None:
-        flags = list(_texts(node))
-        if len(flags) < len(node.args):
+        texts = list(_texts(node))
+        if len(texts) < len(node.args):
             self.unreadable = True
-        flags = [flag for flag in flags if flag.startswith("-")]
+        flags = [flag for flag in texts if flag.startswith("-")]
         keywords = {k.arg: k.value for k in node.keywords if k.arg}
+        if texts and not flags:
+            self._take_position(node, texts[0], keywords)
         action = keywords.get("action")
-        kind = action.value if isinstance(action, ast.Constant) else _last_name(action)
+        kind = action.value if isinstance(action, ast.Constant) else last_name(action)
         if not flags or kind in ("help", "version"):
             return
         dest, default = keywords.get("dest"), keywords.get("default")
@@ -213,9 +190,18 @@ class _OptionVisitor(ast.NodeVisitor):
             return
         if kind == "store_false":
             self._take_negated(node, _long(flags), names, default)
-        binding = Binding.TRUTH if _last_name(keywords.get("type")) == "bool" else _option(keywords)
+        binding = Binding.TRUTH if last_name(keywords.get("type")) == "bool" else _option(keywords)
         binding = Binding.SWITCH if kind in _SWITCHES else Binding.COUNT if kind == "count" else binding
         self._take(node, flags, [] if kind in _CONSTANTS else names, binding, default)
+
+    def _take_position(self, node: ast.Call, name: str, keywords: Mapping[str, ast.expr]) -> None:
+        """Take a word by its place; one that stands for several words ends what is known of places."""
+        nargs = keywords.get("nargs")
+        one = nargs is None or (isinstance(nargs, ast.Constant) and nargs.value in ("?", 1))
+        self._places = self._places + 1 if one and self._places >= 0 else -1
+        if self._places > 0:
+            place = Parameter(name, Binding.POSITION, self._text(keywords.get("default")), node.lineno)
+            self.options.setdefault(name, replace(place, position=self._places, above=self._above))
 
     def _click_option(self, node: ast.Call) -> None:
         texts = list(_texts(node))
@@ -277,18 +263,11 @@ def _is_true(node: ast.expr | None) -> bool:
 
 
 def _called(node: ast.Call) -> str:
-    return _last_name(node.func)
+    return last_name(node.func)
 
 
 def _owner(node: ast.Call) -> str:
-    return _last_name(node.func.value) if isinstance(node.func, ast.Attribute) else ""
-
-
-def _last_name(node: ast.expr | None) -> str:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return ""
+    return last_name(node.func.value) if isinstance(node.func, ast.Attribute) else ""
 
 
 def _is_text(node: ast.expr) -> bool:
@@ -297,7 +276,3 @@ def _is_text(node: ast.expr) -> bool:
 
 def _texts(node: ast.Call) -> Iterator[str]:
     return (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
-
-
-def _is_argv(node: ast.expr) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr == "argv" and _last_name(node.value) == "sys"

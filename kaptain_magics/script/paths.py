@@ -11,7 +11,7 @@ def expand(path: str | Path) -> Path:
     """Return a path with ``~`` replaced by the home folder.
 
     Raises:
-        ScriptError: It names nobody's home, or has a null byte.
+        ScriptError: It names the home of an unknown user, or has a null byte.
     """
     try:
         if "\0" in str(path):

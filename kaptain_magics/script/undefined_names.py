@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple
 
 _OPAQUE = {"exec", "globals", "__builtins__"}
 
-NOTEBOOK_ONLY = frozenset({"display", "get_ipython"})
-"""Names that IPython adds to the builtins; a script's process has none of them."""
+NOTEBOOK_ONLY = frozenset({"get_ipython"})
+"""Names that IPython adds to the builtins and a script's process lacks; ``display`` it has."""
 
 KNOWN = frozenset(
     (set(dir(builtins)) - NOTEBOOK_ONLY - {"__IPYTHON__"})
-    | {"copyright", "credits", "exit", "help", "license", "quit", "WindowsError"}
+    | {"copyright", "credits", "display", "exit", "help", "license", "quit", "WindowsError"}
     | {"__annotations__", "__builtins__", "__cached__", "__class__", "__doc__", "__file__", "__loader__", "__name__"}
     | {"__package__", "__spec__"}
 )

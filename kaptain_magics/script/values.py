@@ -6,17 +6,22 @@ import ast
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from kaptain_magics.core.domains import AnyDomain, Double, Integer, Value
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import Binding, Parameter, Script
 from kaptain_magics.errors import ScriptError
+from kaptain_magics.runtime.places import is_plain
 from kaptain_magics.runtime.text_values import truth_of
+from kaptain_magics.script.code_values import explain_fixed, inner_parameters
+from kaptain_magics.script.positions import given_in_order
 
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)")
 _REAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _OWN_LIST = re.compile(r"\bparse(?:_known)?_args\(\s*(?:args\s*=\s*)?[\[(\"']")
 _NONE = "None"
+_SHOWN = 20  # names that a message lists
 _FLAGS = (Binding.TRUTH, Binding.SWITCH, Binding.NEGATED, Binding.COUNT)
 
 
@@ -31,34 +36,90 @@ def bindings(script: Script, names: Iterable[str]) -> dict[str, Binding]:
         The binding of each, under the same names.
 
     Raises:
-        ScriptError: The script does not take one of them (the hint has those that it takes), or assigns it again.
+        ScriptError: The script does not take one of them (the hint has those that it takes), or a value would have no
+            effect there.
     """
-    result = {}
+    result: dict[str, Binding] = {}
+    places: dict[str, Parameter] = {}
     for name in names:
-        parameter = script.parameter(name)
-        if parameter is None and not script.open_options:
+        parameter = _exactly(script, name)
+        if parameter is None and not (script.open_options or script.overrides):
             raise _unknown(script, name)
-        if parameter is not None and parameter.again:
+        if parameter is not None:
+            _check_effect(parameter, name)
+        if parameter is not None and parameter.position:
+            places[parameter.name] = parameter
+        if parameter is None and script.overrides:
+            result[name] = Binding.OVERRIDE
+        else:
+            result[name] = parameter.binding if parameter else Binding.OPTION
+    if places:
+        for given, missing in given_in_order([p for p in script.parameters if p.position], set(places)):
             raise ScriptError(
-                f"`{name}` would have no effect: after line {parameter.line} the script assigns it again in line "
-                f"{parameter.again}",
-                "remove one of the two assignments",
+                f"`{given.name}` is word {given.position} of the command line (line {given.line}), and "
+                f"`{missing.name}` before it has no value",
+                f"give {missing.name} a value too",
             )
-        result[name] = parameter.binding if parameter else Binding.OPTION
     return result
+
+
+def _check_effect(parameter: Parameter, name: str) -> None:
+    """Refuse a value that would have no effect, or could be meant for several places."""
+    if parameter.lines:
+        raise ScriptError(
+            f"`{name}` stands in lines {', '.join(map(str, parameter.lines[:-1]))} and {parameter.lines[-1]}",
+            f"assign it once at top level ({parameter.name.rpartition('.')[2]} = ...) and use it there",
+        )
+    if parameter.again:
+        raise ScriptError(
+            f"`{name}` would have no effect: after line {parameter.line} the script assigns it again in line "
+            f"{parameter.again}",
+            "remove one of the two assignments",
+        )
+    if parameter.why:
+        raise ScriptError(
+            f"`{name}` in line {parameter.line} would have no effect: {parameter.why}",
+            "set what is passed there, or leave it out of the call",
+        )
+
+
+def remarks(script: Script, names: Iterable[str]) -> list[str]:
+    """Return a line for what a reader may not expect of the places where values are put.
+
+    Args:
+        script: The script.
+        names: The hyperparameters, as ``canonical`` spells them.
+    """
+    known = {name: parameter for name in names if (parameter := _exactly(script, name)) is not None}
+    code = {name: parameter for name, parameter in known.items() if parameter.binding is Binding.ASSIGNMENT}
+    lines = []
+    inside = [f"{p.name} in line {p.line}" for p in code.values() if "." in p.name]
+    if inside:
+        lines.append(f"Set in the script: {', '.join(inside)}.")
+    for name, parameter in code.items():
+        if parameter.later:
+            lines.append(
+                f"{name} is set in line {parameter.line}, and line {parameter.later} gives it another value later."
+            )
+        others = [p for p in script.parameters if p.name.endswith(f".{name}") and p.binding is Binding.ASSIGNMENT]
+        if others:
+            stay = ", ".join(f"{p.name} = {p.default} in line {p.line}" for p in others)
+            lines.append(f"{name} is set in line {parameter.line}; unchanged: {stay}.")
+    return lines
 
 
 def canonical(script: Script, name: str) -> str:
     """Return the name that the command line spells for one that a person typed.
 
-    ``learning_rate`` becomes ``learning-rate`` where that is the option, ``g`` becomes ``-g``, a ``dest`` its option.
+    ``learning_rate`` becomes ``learning-rate`` where that is the option, ``g`` becomes ``-g``, a ``dest`` its option,
+    ``n_estimators`` becomes ``params.n_estimators`` where it is the only one.
 
     Raises:
-        ScriptError: The script takes nothing of that name.
+        ScriptError: The script takes nothing of that name, or several.
     """
     parameter = _find(script, name)
     if parameter is None:
-        if script.open_options:
+        if script.open_options or script.overrides:
             return name
         raise _unknown(script, name)
     flag = parameter.flag or parameter.name
@@ -98,8 +159,15 @@ def check_domain(script: Script, name: str, domain: AnyDomain) -> None:
     if parameter is None:
         return
     for value in (domain.min, domain.max) if isinstance(domain, Double | Integer) else domain.values:
-        if value == _NONE or _is_flag(parameter):
+        if value == _NONE or _is_flag(parameter) or is_sequence(str(value)):
             _typed(parameter, name, str(value))
+
+
+def names_to_set(script: Script) -> list[str]:
+    """Return the names that a line can set, for completion: those of the script, and the ends of whole ones."""
+    names = [p.name for p in script.parameters if not (p.name.startswith("-") or p.again or p.lines or p.why)]
+    ends = [name.rpartition(".")[2] for name in names]
+    return [*names, *(end for name, end in zip(names, ends, strict=True) if end != name and ends.count(end) == 1)]
 
 
 def read_value(text: str) -> Value:
@@ -123,10 +191,26 @@ def _typed(parameter: Parameter, name: str, text: str) -> Value:
     if isinstance(default, str):
         return text
     value = read_value(text)
-    if parameter.binding is Binding.ASSIGNMENT and isinstance(default, (int, float)) and isinstance(value, str):
+    if parameter.binding is Binding.ASSIGNMENT and isinstance(value, str):
         source = f"{parameter.name} = {parameter.default}, line {parameter.line}"
-        raise ScriptError(f"{name}={text}: this is a number in the script ({source})", "write a number")
+        if isinstance(default, (int, float)):
+            hint = f"write a number, or {parameter.name} = ({parameter.default},) in the script"
+            hint = hint if is_sequence(text) else "write a number"
+            raise ScriptError(f"{name}={text}: this is a number in the script ({source})", hint)
+        if isinstance(default, (tuple, list)) and not is_sequence(text):
+            kind = type(default).__name__
+            raise ScriptError(f"{name}={text}: this is a {kind} in the script ({source})", f"write {name}=(64, 64)")
     return value
+
+
+def is_sequence(text: str) -> bool:
+    """Whether a text spells a list or tuple of plain values."""
+    if text[:1] not in ("(", "["):
+        return False
+    try:
+        return is_plain(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
 
 
 def _default(parameter: Parameter) -> object:
@@ -180,13 +264,67 @@ def _truth(parameter: Parameter, name: str, text: str) -> bool:
     return value
 
 
+def whole_name(script: Script, name: str) -> str:
+    """Return the whole name of a value in the code that a person named by its end; any other name as it is.
+
+    Raises:
+        ScriptError: Several values end in that name.
+    """
+    if _exactly(script, name) is not None:
+        return name
+    parameter = _find(script, name)
+    return parameter.name if parameter is not None and parameter.binding is Binding.ASSIGNMENT else name
+
+
+def _exactly(script: Script, name: str) -> Parameter | None:
+    """Return what a script has under exactly this name."""
+    known = script.parameter(name)
+    if known is None and "." in name:
+        known = next((p for p in _inner(script) if p.name == name), None)
+    return known
+
+
 def _find(script: Script, name: str) -> Parameter | None:
-    by_name = {p.name: p for p in reversed(script.parameters)}
+    """Return what a script has under a name, by its whole name or by the end of it.
+
+    Raises:
+        ScriptError: Several values end in that name.
+    """
+    known = {p.name: p for p in reversed(script.parameters)}
     bare = name.lstrip("-")
     for spelling in (name, bare, bare.replace("_", "-"), bare.replace("-", "_"), f"-{bare}"):
-        if spelling in by_name:
-            return by_name[spelling]
-    return None
+        if spelling in known:
+            return known[spelling]
+    if script.overrides or script.open_options or name.startswith("-"):
+        return None
+    candidates = [p for p in (*script.parameters, *_inner(script)) if p.name == bare or p.name.endswith(f".{bare}")]
+    exact = [p for p in candidates if p.name == bare]
+    usable = exact or [p for p in candidates if not (p.again or p.why)] or candidates
+    if len(usable) > 1:
+        places = "; ".join(f"{p.name} in {_lines(p)}" for p in usable)
+        single = next((p.name for p in usable if not p.lines), "")
+        hint = f"write the whole name: {single}=VALUE" if single else f"assign it once at top level ({bare} = ...)"
+        raise ScriptError(f"`{name}` could be any of {len(usable)} values of the script: {places}", hint)
+    return usable[0] if usable else None
+
+
+def _lines(parameter: Parameter) -> str:
+    if len(parameter.lines) < 2:
+        return f"line {parameter.line}"
+    return f"lines {', '.join(map(str, parameter.lines[:-1]))} and {parameter.lines[-1]}"
+
+
+@lru_cache(maxsize=32)
+def _inner_of(source: str) -> tuple[Parameter, ...]:
+    try:
+        return tuple(inner_parameters(ast.parse(source), source))
+    except RecursionError:
+        return ()
+
+
+def _inner(script: Script) -> tuple[Parameter, ...]:
+    """Return the values in functions and calls."""
+    return _inner_of(script.source)
 
 
 def _unknown(script: Script, name: str) -> ScriptError:
@@ -199,10 +337,15 @@ def _unknown(script: Script, name: str) -> ScriptError:
             f"the script takes no `{word}`: it parses a fixed list, not its command line",
             "call parse_args() without arguments",
         )
+    fixed = explain_fixed(script.source, word)
+    if fixed is not None:
+        return ScriptError(*fixed)
     if not names:
         return ScriptError(
             f"the script takes no hyperparameters, so no `{word}`",
-            f'assign it at top level ({word} = ...) or add parser.add_argument("--{word}")',
+            f'assign it at top level ({word.rpartition(".")[2]} = ...) or add parser.add_argument("--{word}")',
         )
-    near = did_you_mean(word, names)
-    return ScriptError(f"the script takes no `{name}`", f"it takes {', '.join(names)}" + (f"; {near}" if near else ""))
+    ends = {p.rpartition(".")[2]: p for p in names}
+    near = did_you_mean(word, {*names, *ends})
+    shown = [*names[:_SHOWN], f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else names
+    return ScriptError(f"the script takes no `{name}`", f"it takes {', '.join(shown)}" + (f"; {near}" if near else ""))

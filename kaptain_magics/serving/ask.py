@@ -28,7 +28,7 @@ def main(path: str, line: str, seconds: str, key: str = "") -> int:
 
 
 def ask(path: str, line: str) -> str:
-    """Return the answer to a command; empty where nobody answers."""
+    """Return the answer to a command; empty where there is none."""
     answer = b""
     try:
         with socket.socket(socket.AF_UNIX) as connection:

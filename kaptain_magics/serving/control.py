@@ -1,7 +1,7 @@
 """Commands to a server on this machine: a Unix socket that takes one JSON line and answers with one.
 
 ``{"do": "share"}`` also hands over the listening socket itself, so that a port is never closed while one server
-follows another. ``{"do": "take"}`` comes with clients' connections, and with what each has sent and nobody has read.
+follows another. ``{"do": "take"}`` comes with clients' connections, and with what each has sent and no server has read.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ControlSocket:
                 self.answer()
 
     def answer(self) -> None:
-        """Wait for one command and answer it. Whoever asks wrongly gets no answer."""
+        """Wait for one command and answer it. A malformed one gets no answer."""
         connection, _ = self.listener.accept()
         with connection, suppress(OSError, ValueError, AttributeError):
             connection.settimeout(_TIMEOUT)
@@ -128,7 +128,7 @@ def hand_over(path: Path, clients: Sequence[tuple[socket.socket, bytes]]) -> lis
 
     Args:
         path: Its control socket.
-        clients: The connections, each with what its client has sent and nobody has read.
+        clients: The connections, each with what its client has sent and no server has read.
 
     Returns:
         Those that it could not be asked to take.

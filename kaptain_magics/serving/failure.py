@@ -1,4 +1,4 @@
-"""How a server or router that ends by itself says why: a line in its log, and a file for whoever started it."""
+"""How a server or router that ends by itself says why: a line in its log, and a file for its starter."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Runs: a folder of facts and a stream of events each.
 
 ``<home>/runs/<run id>/`` holds ``run.json`` (what was asked), ``events.jsonl`` (what happened, appended by one writer),
-``log.txt`` (the job's whole output), ``lock`` (held by whoever starts the run, then by its supervisor as long as it
-lives) and the job's own files.
+``log.txt`` (the job's whole output), ``lock`` (held by the process that starts the run, then by its supervisor as long
+as it lives) and the job's own files.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from pathlib import Path
 
 import msgspec
 
-from kaptain_magics.core.events import AnyEvent, Event, LogWritten, Noted, StateChanged
+from kaptain_magics.core.events import AnyEvent, Displayed, Event, FileWritten, LogWritten, Noted, StateChanged
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import NotFoundError, StateError
 from kaptain_magics.files import Lock, disk_error, open_append, private_folder, write_whole
+from kaptain_magics.state.content import keep_content
 
 TEXT_AT_MOST = 64 * 1024  # bytes of log text in one event
 _TAIL = 64 * 1024  # bytes of the stream that are searched for its last state
@@ -109,7 +110,7 @@ class RunFolder:
     # ---- writing: one process at a time, the holder of the lock -------------------------------------------------
 
     def append(self, event: Event) -> AnyEvent:
-        """Number, stamp and append one event. The text of a ``LogWritten`` goes to the log file first.
+        """Number, stamp and append one event. The text of a log and the content of what is shown go to files first.
 
         Raises:
             StateError: The disk is full or the folder is gone.
@@ -119,6 +120,8 @@ class RunFolder:
                 self._next = self._repair() + 1
             if isinstance(event, LogWritten) and event.text:
                 event = self._write_log(event)
+            elif isinstance(event, Displayed | FileWritten) and event.data:
+                event = keep_content(event, self.path)
             stamped = msgspec.structs.replace(event, seq=self._next, time=event.time or time.time())
             line = _encoder.encode(stamped) + b"\n"
             descriptor = os.open(self.events_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -301,7 +304,7 @@ class RunStore:
         """Write a new run down.
 
         Returns:
-            The run, its lock held: nobody takes it for dead until this process has died or let go of the lock.
+            The run, its lock held: it does not count as dead until this process has died or let go of the lock.
 
         Raises:
             StateError: The disk is full or the folder cannot be written; nothing is left of the run then.

@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     if handed:
         folder.lock.adopt(int(handed))
     elif not folder.lock.acquire():
-        return 0  # somebody else does it
+        return 0  # another process does it
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -96,7 +96,7 @@ def _warn_without_tracker(context: RunContext) -> None:
 
 
 def _track(folder: RunFolder, uri: str) -> None:
-    """Tell the tracker when all is done: its import alone takes longer than many runs."""
+    """Report to the tracker when all is done: its import alone takes longer than many runs."""
     from kaptain_magics.tracking.ending import note
     from kaptain_magics.tracking.mlflow_runs import track
 

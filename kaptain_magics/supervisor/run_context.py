@@ -53,7 +53,7 @@ class RunContext:
 
     @contextmanager
     def ends_by(self, stop: Callable[[], object]) -> Iterator[None]:
-        """Call ``stop`` once if the run is told to end while the block runs."""
+        """Call ``stop`` once if the run is asked to end while the block runs."""
         ended = threading.Event()
 
         def wait() -> None:

@@ -30,7 +30,7 @@ _TRACKING = (
 def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> None:
     """Start the supervisor of a run; returns at once.
 
-    The run's lock is handed over: there is no moment at which nobody holds it, however long the start takes.
+    The run's lock is handed over: it is held at every moment, however long the start takes.
 
     Args:
         folder: The run, its lock held; it is not held by this process any more afterwards.
@@ -67,7 +67,7 @@ def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> N
 
 
 def _write_notes(folder: RunFolder, notes: list[str]) -> None:
-    """Write what a person may want to know about the start, while the run's lock is held here."""
+    """Write notes for the user about the start, while the run's lock is held here."""
     if notes and not folder.last_state().state.terminal:
         written = RunFolder(folder.path)  # it numbers events from now; ``folder`` counts again when it writes
         with contextlib.suppress(StateError):  # the supervisor says it when the disk is full

@@ -49,7 +49,7 @@ def run(context: RunContext) -> StateChanged:
             _register(context, saved, metrics)
         context.note("Model training is completed.")
     else:
-        with contextlib.suppress(KaptainError):  # the job's own reason is the one to tell
+        with contextlib.suppress(KaptainError):  # the job's own reason is the one to report
             context.store.delete(job.upload_uri)
     return last
 

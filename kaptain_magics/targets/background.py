@@ -81,5 +81,5 @@ def in_background(
                 yield Noted(text=line)
         return running.result()
     finally:
-        if not ended:  # cancelled, or nobody reads any further
+        if not ended:  # cancelled, or the caller stopped reading
             running.cancel()

@@ -267,7 +267,7 @@ class ClusterInventory(Cleanable, Protocol):
 
 
 class TargetConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target is told of the world when it is made.
+    """What a target is configured with when it is created.
 
     Attributes:
         home: The state folder (``KAPTAIN_HOME``).

@@ -16,7 +16,7 @@ import msgspec
 from kaptain_magics.core.events import ArtifactSaved, Event, LogWritten, MetricReported, Noted
 from kaptain_magics.runtime.job_errors import TransferError
 from kaptain_magics.runtime.location import Location
-from kaptain_magics.targets.reading import UNREADABLE, MetricScanner, channel_event
+from kaptain_magics.targets.reading import UNREADABLE, MetricScanner, Pieces, channel_event
 
 MARK = b"::kaptain::"
 _TAIL = 16 * 1024  # characters of the log that are kept to explain a failure
@@ -54,6 +54,7 @@ class OutputReader:
         self._tail: deque[str] = deque()
         self._consumed = 0  # bytes whose meaning is known
         self._pending = b""  # the bytes behind them
+        self._pieces = Pieces()
         self._announced: Counter[tuple[str, float]] = Counter()
 
     @property
@@ -94,7 +95,7 @@ class OutputReader:
         line = self._pending[:size]
         try:
             fact = json.loads(line[len(MARK) :])
-            event = channel_event(fact)
+            event = self._pieces.feed(fact) if "piece" in fact else channel_event(fact)
         except UNREADABLE:  # the script itself printed the mark
             yield from self._log(size)
             return

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, Noted
+from kaptain_magics.core.events import ArtifactSaved, Displayed, Event, FileWritten, MetricReported, Noted
 from kaptain_magics.core.metric_lines import MetricLines
 from kaptain_magics.errors import IntegrityError
 
 _LONGEST_LINE = 64 * 1024
+_TEXT_AT_MOST = 4200  # characters of what is shown; the runtime sends 4,000 and says how many more there are
 
 
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -46,6 +49,59 @@ def channel_event(data: Mapping[str, Any]) -> Event | None:
     return None
 
 
+class Pieces:
+    """Puts together what the runtime sends in several lines: what the script shows, and files that it has written.
+
+    What would be kept for a job is bounded here too: its script may write such lines itself.
+    """
+
+    _KEY = re.compile(r"[A-Za-z0-9-]{1,60}")
+    _LARGEST, _MOST = 16 << 20, 64 << 20  # bytes of one thing, and of all
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str], tuple[Mapping[str, Any], list[bytes]]] = {}
+        self._taken = 0
+
+    def feed(self, data: Mapping[str, Any]) -> Event | None:
+        """Take the next line; returns the event when it is whole.
+
+        Raises:
+            ValueError: It is none that the runtime writes, or more than is kept.
+        """
+        kind, key, number = str(data["kind"]), str(data["key"]), int(data["piece"])
+        piece = base64.b64decode(data["data"], validate=True)
+        self._taken += len(piece)
+        if number == 0:
+            self._open[kind, key] = (data, [])
+        first, pieces = self._open[kind, key]
+        pieces.append(piece)
+        if len(pieces) != number + 1 or self._taken > self._MOST or sum(map(len, pieces)) > self._LARGEST:
+            del self._open[kind, key]
+            raise ValueError("pieces are missing, or there are too many")
+        if len(pieces) < int(first["pieces"]):
+            return None
+        del self._open[kind, key]
+        content = b"".join(pieces)
+        if zlib.crc32(content) != first["crc"]:
+            raise ValueError("the content has changed on its way")
+        when = float(first.get("time", 0.0))
+        if kind == "file":
+            if key.startswith("/") or ".." in key.split("/") or "\0" in key:
+                raise ValueError("no place below the working folder")
+            return FileWritten(path=key, size=len(content), data=content, time=when)
+        if not self._KEY.fullmatch(key):
+            raise ValueError("no name of something shown")
+        return Displayed(
+            key=key,
+            mime=str(first["mime"]),
+            text=str(first.get("text", ""))[:_TEXT_AT_MOST],
+            clears=bool(first.get("clears")),
+            size=len(content),
+            data=content,
+            time=when,
+        )
+
+
 def _step(step: Any) -> int | None:
     return None if step is None else int(step)
 
@@ -55,7 +111,7 @@ def place_fetched(path: Path, digest: str, folder: Path) -> None:
 
     Args:
         path: The file, as it came from where the job ran.
-        digest: sha256 (hex) that the job told of it.
+        digest: sha256 (hex) that the job reported for it.
         folder: The job's folder.
 
     Raises:
@@ -72,6 +128,7 @@ class ChannelReader:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._pieces = Pieces()
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Yield the events in the next piece of the channel."""
@@ -79,7 +136,8 @@ class ChannelReader:
         self._rest = lines.pop()
         for line in lines:
             try:
-                event = channel_event(msgspec.json.decode(line))
+                fact = msgspec.json.decode(line)
+                event = self._pieces.feed(fact) if "piece" in fact else channel_event(fact)
             except UNREADABLE:
                 continue  # the script wrote into the channel's file itself
             if event is not None:

@@ -33,7 +33,7 @@ class StudyRunner(Protocol):
         """Return the settings that its algorithm of that name has; ``None`` where they are not known here."""
 
     def check(self, study: StudySpec) -> None:
-        """Refuse a study that it would refuse, or could only fail with; asks nobody.
+        """Refuse a study that it would refuse, or could only fail with, without a request.
 
         Raises:
             KaptainError: Which part of it, and what to do instead.

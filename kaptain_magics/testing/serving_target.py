@@ -11,6 +11,7 @@ An instance is a module with a fixture ``serving_rig`` and a subclass::
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
+from urllib.request import Request, urlopen
 
 import msgspec
 import numpy as np
@@ -73,7 +76,7 @@ class ServingRig:
         folder: Where artifacts are made.
         publish: Puts a folder where the target's servers find it and returns its URI.
         seamless: Whether a swap under load may not lose a single request.
-        counts: Whether the target counts requests by revision.
+        counts: Whether the target counts requests by revision, and its servers those in flight (``/metrics``).
         points: Percentage points by which a canary's share may differ from what was asked.
         resources: What a server may use.
         image: The image that it runs in.
@@ -132,6 +135,13 @@ def ask(status: EndpointStatus, rows: Any) -> list[int]:
     marks = (answer - sums) / STEP
     assert np.array_equal(marks, np.round(marks)), (answer, sums)
     return [int(mark) for mark in marks]
+
+
+def in_flight(status: EndpointStatus) -> bool:
+    """Return whether the server has a request that it has not answered, by its ``/metrics``."""
+    request = Request(urljoin(status.url, "/metrics"), headers=dict(status.headers))
+    with urlopen(request, timeout=30) as answer:
+        return re.search(rb"^kaptain_requests_in_flight\{.*\} [1-9]", answer.read(), re.MULTILINE) is not None
 
 
 class ConstantRequests:
@@ -380,7 +390,7 @@ class ServingTargetSuite:
         thread = threading.Thread(target=lambda: answers.append(ask(status, [[1, 2]])))
         thread.start()
         if serving_rig.counts:
-            thread.join(0.5)
+            until(lambda: in_flight(status) or answers, 30, "a request in flight")
         target.undeploy(name)
         thread.join(60)
         assert answers == [[0]]

@@ -17,7 +17,7 @@ from pathlib import Path
 def at_database(tracking_uri: str) -> Iterator[None]:
     """Work in the folder of an SQLite database, which is created first where there is none.
 
-    MLflow puts the artifacts of new experiments below the working folder of whoever makes them.
+    MLflow puts the artifacts of new experiments below the working folder of the process that makes them.
 
     Args:
         tracking_uri: Of MLflow; any other one changes nothing.

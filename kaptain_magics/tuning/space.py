@@ -108,6 +108,7 @@ class _SteppedValues(Sequence[float]):
     def __getitem__(self, index: int | slice) -> float | Sequence[float]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self._count))]
+        index += self._count if index < 0 else 0
         if not 0 <= index < self._count:
             raise IndexError(index)
         return min(float(f"{self._low + index * self._step:.{self._digits}g}"), self._high) if index else self._low

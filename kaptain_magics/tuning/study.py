@@ -1,4 +1,4 @@
-"""The loop of a study: asks the search, runs trials as jobs of a target, and tells the search their results.
+"""The loop of a study: asks the search, runs trials as jobs of a target, and reports their results to the search.
 
 One thread, the caller's, owns everything; a thread for each running trial only follows its job and passes the events
 on. Nothing here grows with the number of trials but what the search itself must remember.
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from kaptain_magics.core.domains import Value
-from kaptain_magics.core.events import Event, LogWritten, MetricReported, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.events import Displayed, Event, LogWritten, MetricReported, Noted, StateChanged, TrialChanged
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError
@@ -219,7 +219,9 @@ class _Loop:
                 if trial.halted.is_set():
                     self._target.stop(ref)
                 for event in self._target.follow(ref):
-                    if not isinstance(event, LogWritten):
+                    if isinstance(event, Displayed):
+                        trial.keep(event)
+                    elif not isinstance(event, LogWritten):
                         self._inbox.put((trial, event))
                     elif event.text:
                         trial.write_log(event.text)
@@ -242,9 +244,9 @@ class _Loop:
             self._emit(trial.changed())
         elif isinstance(event, Noted):
             self._pass_on(trial, event)
-        elif isinstance(event, MetricReported) and self._stopper is not None and not trial.halted.is_set():
+        elif isinstance(event, MetricReported) and not trial.halted.is_set():
             step = trial.intermediate(event)
-            if step is not None and self._stopper.report(trial.number, *step):
+            if self._stopper is not None and step is not None and self._stopper.report(trial.number, *step):
                 self._halt(trial, TrialState.EARLY_STOPPED, f"stopped early at step {step[0]}")
 
     def _rerun(self, trial: Trial) -> None:

@@ -10,13 +10,24 @@ import time
 from pathlib import Path
 
 from kaptain_magics.core.domains import Value
-from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, MetricSummary, StateChanged, TrialChanged
+from kaptain_magics.core.events import (
+    ArtifactSaved,
+    Displayed,
+    Event,
+    MetricReported,
+    MetricSummary,
+    StateChanged,
+    TrialChanged,
+)
 from kaptain_magics.core.metric_lines import explain_missing
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState, TrialState
+from kaptain_magics.errors import KaptainError
 from kaptain_magics.files import open_append, private_folder
+from kaptain_magics.state.content import keep_content
 from kaptain_magics.targets.base import JobRef, Target
 
+_STEPS_KEPT = 1000  # steps of a trial that its event holds at most
 _SEEN_AT_MOST = 20  # names of metrics that are remembered for a message
 _LOG_TAIL = 64 * 1024
 _NUMBER = re.compile(r"[+-]?\d[\d.]*(?:e[+-]?\d+)?", re.IGNORECASE)
@@ -71,6 +82,8 @@ class Trial:
         self._broken = ""
         self._others: dict[str, None] = {}
         self._step = -1
+        self._course: dict[int, float] = {}
+        self._stride = 1
         self._started = self._ended = 0.0
         self._artifact_uri = ""
 
@@ -99,6 +112,11 @@ class Trial:
         if step <= self._step:
             return None
         self._step = step
+        if self.steps % self._stride == 0:
+            self._course[step] = event.value
+            if len(self._course) >= _STEPS_KEPT:
+                self._course = dict(list(self._course.items())[::2])
+                self._stride *= 2
         self.steps += 1
         return step, event.value
 
@@ -143,6 +161,11 @@ class Trial:
             with open_append(folder / "log.txt") as file:
                 file.write(text.encode("utf-8", "replace"))
 
+    def keep(self, event: Displayed) -> None:
+        """Keep what the script shows in the trial's folder; a study does not show it."""
+        with contextlib.suppress(KaptainError):  # a full disk must not end a trial on a cluster
+            keep_content(event, Path(self.job.folder))
+
     def changed(self, *, best: bool = False) -> TrialChanged:
         """Return the trial as an event."""
         return TrialChanged(
@@ -156,6 +179,7 @@ class Trial:
             reason=self.reason,
             artifact_uri=self._artifact_uri,
             best=best,
+            steps=self._course if self.state.terminal and self.steps > 1 else {},
         )
 
 

@@ -13,6 +13,7 @@ from kaptain_magics.views.tables import (
     show_revisions,
     show_runs,
     show_text,
+    show_trials,
 )
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "show_revisions",
     "show_runs",
     "show_text",
+    "show_trials",
     "watch",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from kaptain_magics.core.events import AnyEvent
@@ -53,6 +54,9 @@ class Followable(Protocol):
     @property
     def record(self) -> RunRequest:
         """The study or endpoint that the run was started for, as far as the views draw it."""
+
+    def path_of(self, file: str) -> Path:
+        """Return where a file of the run, which an event names, is on this machine."""
 
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
         """Yield the run's events until it has ended, and ``None`` when nothing came for ``tick`` seconds."""

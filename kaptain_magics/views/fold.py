@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from kaptain_magics.core.events import (
     AnyEvent,
     ArtifactSaved,
+    Displayed,
     EndpointChanged,
+    FileWritten,
     LogWritten,
     MetricReported,
     MetricSummary,
@@ -27,6 +30,7 @@ from kaptain_magics.views.lines import LogTail
 
 _POINTS = 240  # points kept of a metric's course
 _WARNINGS = 5  # warnings kept
+_DISPLAYS = 60  # figures and tables that are shown, the newest ones
 _TABLE = "{:<20} {:<10} {:<25} {:<25} {}"  # the tutorial's table of an endpoint that comes up
 _READY = {EndpointState.PENDING: "Unknown", EndpointState.READY: "True"}
 
@@ -55,7 +59,7 @@ class MetricHistory:
 
 
 class RunView:
-    """A run as its events tell it.
+    """A run's state, folded from its events.
 
     Args:
         run: The run that the events come from.
@@ -79,6 +83,9 @@ class RunView:
         self.metrics: dict[str, MetricHistory] = {}
         self.artifact: ArtifactSaved | None = None
         self.warnings: deque[Noted] = deque(maxlen=_WARNINGS)
+        self.displays: dict[str, Displayed] = {}  # by key, in the order in which they came
+        self.drawn: dict[int, str] = {}  # the HTML of what is shown, by number of the event
+        self._run = run
 
     def elapsed(self, now: float) -> float:
         """Seconds that the run took, or takes until ``now`` (seconds since 1970)."""
@@ -97,6 +104,10 @@ class RunView:
                 self._change(event)
             case ArtifactSaved():
                 self.artifact = event
+            case Displayed():
+                self._show(event)
+            case FileWritten():
+                pass  # `%kaptain show` lists them
             case Noted():
                 self._note(event)
             case _:
@@ -116,6 +127,21 @@ class RunView:
             self.log.add(f"… {size(missing)} of the log are not shown here …")
         self.log_bytes = max(self.log_bytes, event.end)
         self.log.write(event.text)
+
+    def _show(self, event: Displayed) -> None:
+        if event.clears:
+            self.displays.clear()
+        self.displays[event.key] = event
+        if len(self.displays) > _DISPLAYS:
+            del self.displays[next(iter(self.displays))]
+        path = self.path_of(event)
+        picture = path is not None and event.mime != "text/html"
+        for line in [f"{event.text or event.mime}: {path}"] if picture else event.text.splitlines():
+            self.log.add(line)
+
+    def path_of(self, event: Displayed) -> Path | None:
+        """Return where the content of something shown is on this machine."""
+        return self._run.path_of(event.file) if event.file else None
 
     def _note(self, event: Noted) -> None:
         if event.warning:
@@ -141,7 +167,7 @@ class StudyView(RunView):
         self.trials: dict[int, TrialChanged] = {}
         self.counts: dict[TrialState, int] = dict.fromkeys(TrialState, 0)
         self.best: TrialChanged | None = None
-        self.changed: set[int] = set()  # numbers of the trials that changed since somebody emptied it
+        self.changed: set[int] = set()  # numbers of the trials that changed since it was emptied
 
     @property
     def finished(self) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.objectives import better
 from kaptain_magics.core.states import EndpointState, RunState, TrialState
-from kaptain_magics.views import picture, text
+from kaptain_magics.views import displays, picture, text
 from kaptain_magics.views.fold import EndpointView, MetricHistory, RunView, StudyView
 from kaptain_magics.views.formats import duration, number, size
 
@@ -43,7 +43,7 @@ def style() -> str:
 
 def card(view: RunView, now: float) -> str:
     """Return a run's whole card."""
-    parts = [head(view, now), *body(view)]
+    parts = [head(view, now), *body(view), displays.section(view)]
     if isinstance(view, StudyView):
         parts += [chart(view), trials(view)]
     parts.append(log(view))

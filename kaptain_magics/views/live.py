@@ -131,7 +131,7 @@ class _Follower:
                 self._due = time.monotonic() + self.renderer.interval
 
     def in_background(self) -> None:
-        """Do the same in a thread, where nobody listens to errors: a run that was removed simply ends the view."""
+        """Do the same in a thread, where errors are dropped: a run that was removed simply ends the view."""
         try:
             self.to_the_end()
         except KaptainError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from kaptain_magics.views import html, text
+from kaptain_magics.views import displays, html, text
 from kaptain_magics.views.fold import RunView
 
 if TYPE_CHECKING:
@@ -41,18 +42,22 @@ def bundle(view: RunView, now: float) -> dict[str, Any]:
 class HtmlRenderer:
     """A card without script, replaced once a second."""
 
-    interval = 1.0
+    interval = 1.0  # seconds; one more for every quarter of a MiB that is shown
 
     def __init__(self) -> None:
         self._output = CellOutput()
 
     def draw(self, view: RunView) -> None:
         """Show the card as it is now."""
+        self.interval = 1.0 + sum(event.size for event in view.displays.values()) / (256 * 1024)
         self._output.show(bundle(view, time.time()))
 
     def finish(self, view: RunView) -> None:
-        """Show the card that stays."""
+        """Show the card that stays, and below it the charts that only the front end can draw."""
         self._output.show(bundle(view, time.time()))
+        if threading.current_thread() is threading.main_thread():  # else it would land in another cell
+            for chart in displays.bundles(view):
+                CellOutput().show(chart)
 
 
 class WidgetRenderer(HtmlRenderer):

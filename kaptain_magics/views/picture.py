@@ -91,7 +91,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def labelled(values: Sequence[float]) -> list[tuple[float, str]]:
-    """Return ticks with labels that tell them apart."""
+    """Return ticks with labels that are all different."""
     for digits in range(2, 18):
         labels = [f"{value:.{digits}g}" for value in values]
         if len(set(labels)) == len(labels) and all(

@@ -8,8 +8,11 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from kaptain_magics.core.ages import ago
+from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.views import html, text
+from kaptain_magics.views.base import Followable
+from kaptain_magics.views.fold import StudyView, view_of
 from kaptain_magics.views.formats import clip, duration, local_time, number, size
 from kaptain_magics.views.lines import clean
 from kaptain_magics.views.live import in_notebook
@@ -45,6 +48,28 @@ def show_runs(runs: Sequence[RunSummary]) -> None:
     ]
     heads = ("state", "model", "kind", "target", "started", "time", "name", "run", "note")
     _show(heads, rows, len(runs), "no runs yet: start one with %%kaptain_train NAME")
+
+
+def show_trials(study: Followable, trials: Sequence[TrialChanged], at_most: int | None = None) -> None:
+    """Show a study's trials, the best first.
+
+    Args:
+        study: The study.
+        trials: All of them, as they are now.
+        at_most: How many are shown; ``None`` for all.
+    """
+    view = view_of(study)
+    assert isinstance(view, StudyView)
+    for trial in trials:
+        view.take(trial)
+    ranked = view.ranked()[:at_most]
+    best = -1 if view.best is None else view.best.number
+    rows = [html.trial_cells(view, trial) for trial in ranked]
+    for trial, row in zip(ranked, rows, strict=True):
+        row[0] += "*" if trial.number == best else ""
+    empty = f"{study.name} has no trials yet"
+    more = f"%kaptain trials {study.run_id} --all shows them all"
+    _show(html.trial_heads(view), rows, len(trials), empty, more)
 
 
 def show_models(models: Sequence[ModelRecord]) -> None:
@@ -128,12 +153,13 @@ def show_text(value: str) -> None:
     _publish(plain, f'<pre class="kpt-text" tabindex="0">{escape(plain)}</pre>')
 
 
-def _show(heads: Sequence[str], rows: Sequence[Sequence[str]], total: int, empty: str) -> None:
+def _show(heads: Sequence[str], rows: Sequence[Sequence[str]], total: int, empty: str, all_with: str = "") -> None:
     if not rows:
         _publish(empty, f"<p>{escape(empty)}</p>")
         return
     rows = [tuple(clean(clip(cell, 300).replace("\n", " ")) for cell in row) for row in rows]
     more = f"… and {total - len(rows)} more" if total > len(rows) else ""
+    more += f"; {all_with}" if more and all_with else ""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
     body = "".join(f"<tr>{''.join(_cell(cell, i) for i, cell in enumerate(row))}</tr>" for row in rows)
     table = f'<table class="kpt-list"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

@@ -15,7 +15,7 @@ import msgspec
 
 from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.states import TrialState
-from kaptain_magics.views import html, picture
+from kaptain_magics.views import displays, html, picture
 from kaptain_magics.views.fold import RunView, StudyView
 from kaptain_magics.views.formats import clip
 
@@ -69,7 +69,7 @@ class CardDiff:
     def parts(self, view: RunView) -> dict[str, Any]:
         """Return the parts by name, as values that JSON can hold."""
         parts: dict[str, Any] = {"head": html.head(view, view.started), "body": "".join(html.body(view, live=True))}
-        parts |= self._log(view)
+        parts |= self._log(view) | _shown(view)
         if isinstance(view, StudyView):
             parts |= _study(view)
         return parts
@@ -84,6 +84,12 @@ class CardDiff:
             parts[f"b{block % _BLOCKS}"] = [block, [] if missing >= _BLOCK else lines[: _BLOCK - missing]]
         self._lines = total
         return parts | {"log": [newest, view.log.open_line, html.log_summary(view, total - oldest * _BLOCK)]}
+
+
+def _shown(view: RunView) -> dict[str, Any]:
+    """Return what the script shows: the HTML of each by number, and which are shown in what order."""
+    shown = list(displays.parts(view))
+    return {"shown": [event.seq for event, _ in shown], **{f"s{event.seq}": part for event, part in shown}}
 
 
 def _study(view: StudyView) -> dict[str, Any]:

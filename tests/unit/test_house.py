@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ def test_arrows_run_down_only() -> None:
 
 OWN = {"self", "cls", "super"}
 OFFERED = {"_replace", "_asdict", "_make", "_exit"}  # named tuples and os have public names that begin so
+OFFERED |= {"_repr_mimebundle_", "_ipython_display_"}  # as do the methods that notebooks call
 FENCED = {  # the only places that use what another library keeps to itself, and why
     "runtime/multipart.py": "minio offers no single steps of a multipart upload; it has an upper bound",
     "runtime/s3_client.py": "minio's errors have no public status and names; the same upper bound",
@@ -52,7 +54,7 @@ def _private_members(tree: ast.Module) -> Iterator[str]:
             case ast.Call(
                 func=ast.Name(id="getattr" | "hasattr" | "setattr"), args=[_, ast.Constant(value=str(name)), *_]
             ):
-                if name.startswith("_") and not name.startswith("__"):
+                if name.startswith("_") and not name.startswith("__") and name not in OFFERED:
                     yield name
         if not isinstance(node, ast.Attribute):
             continue
@@ -61,6 +63,19 @@ def _private_members(tree: ast.Module) -> Iterator[str]:
         ours = isinstance(base, ast.Name) and base.id in OWN
         if name.startswith("_") and not name.startswith("__") and name not in OFFERED | own and not ours:
             yield name
+
+
+BY_NAME = re.compile(
+    r"""[!=]=\ "(?:local|docker|kubernetes)"|"(?:local|docker|kubernetes)"\ [!=]=
+    |isinstance\([\w.]*target[\w.]*,\ *(?:Local|Docker|Kubernetes)|(?:get|has)attr\([\w.]*target,""",
+    re.VERBOSE,
+)
+
+
+def test_targets_are_asked_what_they_can_do_and_not_who_they_are() -> None:
+    package = ROOT / "kaptain_magics"
+    assert BY_NAME.search('if target.name == "docker":')
+    assert [path.name for path in package.rglob("*.py") if BY_NAME.search(path.read_text("utf-8"))] == []
 
 
 @pytest.mark.interpreter

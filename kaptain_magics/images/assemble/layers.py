@@ -1,4 +1,4 @@
-"""Layers of an image: compressed tar archives, with the digests that a registry and a manifest want."""
+"""Layers of an image: compressed tar archives, with the digests that a registry and a manifest need."""
 
 from __future__ import annotations
 

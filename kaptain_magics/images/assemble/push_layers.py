@@ -98,7 +98,7 @@ def _copy_layer(
 
 
 def _config(base: dict[str, Any], layers: Sequence[Layer], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the base image's configuration with ours on top; nothing in it tells of a time or a machine."""
+    """Return the base image's configuration with ours on top; nothing in it depends on a time or a machine."""
     inner = dict(base.get("config") or {})
     labels = {**(inner.get("Labels") or {}), **settings.get("Labels", {})}
     env = dict(line.partition("=")[::2] for line in inner.get("Env") or ())

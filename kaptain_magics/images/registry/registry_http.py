@@ -112,7 +112,7 @@ class RegistryHttp:
                 ) from error
             raise _UnreachableError(network_reason(error)) from error
         if answer.status == 400 and self._scheme == "http" and "Docker-Distribution-Api-Version" not in answer.headers:
-            answer.drain_conn()  # a server that wants HTTPS says so like this
+            answer.drain_conn()  # a server that requires HTTPS answers like this
             self._scheme, self._pool = "https", None
             return self._send(method, path, scope, headers, body, stream)
         return answer

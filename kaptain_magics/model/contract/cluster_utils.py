@@ -135,7 +135,7 @@ def delete_inference_services(force: bool = False) -> None:
 
 
 def clean(force: bool = False) -> None:
-    """Log what killed runs have left: Secrets, ServiceAccounts, work that nobody follows. With ``force`` remove it."""
+    """Log what killed runs have left: Secrets, ServiceAccounts, jobs without a follower. With ``force`` remove it."""
     _log(_inventory().clean(force))
 
 

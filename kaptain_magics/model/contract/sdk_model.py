@@ -17,7 +17,8 @@ from kaptain_magics.model.context import Context
 from kaptain_magics.model.contract.config import Config
 from kaptain_magics.model.contract.console import deploy_and_log, follow_and_log
 from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
-from kaptain_magics.model.runs import Deployment, Study, TrainingRun
+from kaptain_magics.model.runs import Deployment, TrainingRun
+from kaptain_magics.model.study import Study
 
 
 class Model(model.Model):

@@ -43,7 +43,7 @@ def save_model(
 
     Args:
         model: The fitted object, or the path of a file or folder that its own library saved.
-        framework: Framework by its name. Only for what does not tell it itself, such as a path; ``"mlflow"`` saves
+        framework: Framework by its name. Only where the object does not show it, such as a path; ``"mlflow"`` saves
             another framework's object as an MLflow model.
         name: The model's name, kept in its description.
         signature: Inputs and outputs as the protocol's metadata has them, ``{"inputs": [{"name", "datatype",
@@ -140,7 +140,7 @@ def write_model(
 
 
 def _choose(model: object, named: str) -> str:
-    """Return the framework that saves ``model``: its own, where its classes tell it, before the one that was named."""
+    """Return the framework that saves ``model``: its own, where its classes show it, before the one that was named."""
     named = canonical_name(named)
     own = framework_of(model)
     if own or named == "mlflow":

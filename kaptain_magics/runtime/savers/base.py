@@ -170,7 +170,7 @@ def describe_table(
     Args:
         model: The model; an attribute ``predict_proba`` makes the probabilities an output.
         description: Filled in; has the columns and classes already.
-        options: Its example, if any, tells the datatypes.
+        options: The datatypes come from its example, if any.
         width: Features of a row, -1 when unknown.
         ask: The model's ``predict``.
         number: The datatype that the model calculates in.

@@ -40,7 +40,7 @@ _SUFFIXES = {
 
 
 def framework_of(model: object) -> str:
-    """Return the name of the framework that made ``model``, empty when its classes and name do not tell."""
+    """Return the name of the framework that made ``model``, empty when its classes and name do not show it."""
     if isinstance(model, (str, os.PathLike)):
         return _framework_of_path(Path(model))
     if isinstance(model, (type, types.FunctionType, types.ModuleType)):

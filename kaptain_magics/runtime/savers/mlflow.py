@@ -1,6 +1,6 @@
 """MLflow: a pyfunc directory, laid into the folder itself.
 
-MLflow's own formats are mostly pickles: whoever loads one runs it, so it is only loaded after its checksums were
+MLflow's own formats are mostly pickles: loading one runs its code, so it is only loaded after its checksums were
 compared.
 """
 

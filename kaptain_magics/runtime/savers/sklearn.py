@@ -1,6 +1,6 @@
 """scikit-learn, and whatever else joblib can save: ``model.joblib``, or ``model.skops`` where nothing may be unpickled.
 
-A joblib file is a pickle: whoever loads it runs it, so it is only loaded after its checksum was compared. skops files
+A joblib file is a pickle: loading it runs its code, so it is only loaded after its checksum was compared. skops files
 build nothing but types that the loader trusts. A model with code of the script itself becomes ``model.pkl``, by value.
 """
 

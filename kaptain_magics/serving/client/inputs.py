@@ -15,7 +15,7 @@ from kaptain_magics.serving.protocol.datatypes import dtype_of
 from kaptain_magics.serving.protocol.shapes import advice, fits, mismatch
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
-UNNAMED = "rows"  # one matrix for a model of columns, or for one that does not tell its inputs
+UNNAMED = "rows"  # one matrix for a model of columns, or for one without a signature
 _COLUMN = ((-1,), (-1, 1))
 _SHOWN = 20
 
@@ -27,7 +27,7 @@ def to_tensors(data: Any, signature: Signature) -> dict[str, Array]:
         data: Rows of shape ``[n, features]``; one row; a DataFrame, a Series labelled with the model's columns, or a
             list of records; a dict of columns or named inputs; samples of the model's own shape, or one of them; flat
             rows of a sample's values. Nothing else is reshaped, and no axes are exchanged.
-        signature: What the model takes; empty where it does not tell.
+        signature: What the model takes; empty where that is not known.
 
     Raises:
         InferenceError: The data cannot be what the model takes.
@@ -47,7 +47,7 @@ def to_tensors(data: Any, signature: Signature) -> dict[str, Array]:
 
 
 def _by_name(data: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any] | None:
-    """Return a value or a list of values for every name; ``None`` where only the places tell what is what."""
+    """Return a value or a list of values for every name; ``None`` where the order decides."""
     if hasattr(data, "columns") and hasattr(data, "dtypes"):
         return _distinct(data.columns, [data[name] for name in dict.fromkeys(data.columns)])
     if isinstance(data, list | tuple) and any(_is_record(row, specs) for row in data):

@@ -20,7 +20,7 @@ _SECONDS = 2.0  # for gRPC to accept those
 
 
 async def close_listeners(port: int) -> None:
-    """Let nobody connect to this process on a port any more, and refuse nobody who did.
+    """Accept no more connections on a port, and lose none that was made.
 
     Another process may listen on the same port (``SO_REUSEPORT``): it gets all new connections first, then gRPC accepts
     those that wait here, since a listener that is shut down resets them.

@@ -60,16 +60,16 @@ _CODES = {
 _PIECE = 100_000  # values that become numbers of Python at a time
 _TEXT = 64  # bytes of memory that a text takes besides its letters
 _FREE = ("ServerLive", "ServerReady", "ModelReady")
-_AGE = 5.0  # seconds after which a client is told to connect again; to do so costs it about 1 ms
+_AGE = 5.0  # seconds after which a client is asked to connect again; to do so costs it about 1 ms
 _POLL = 0.1  # seconds between two looks whether the clients have left
 
 
 class GrpcServer:
     """The gRPC side of a server.
 
-    gRPC cancels calls that reach a server which was told to stop before its client has heard of that. So a server that
-    is replaced does not stop: it passes later calls on to the one that listens on the port now, until all its clients
-    have connected again. They do so within ``_AGE``, because connections are never older, and lose no call by it.
+    gRPC cancels calls that reach a stopping server before its client knows of that. So a server that is replaced does
+    not stop: it passes later calls on to the one that listens on the port now, until all its clients have connected
+    again. They do so within ``_AGE``, because connections are never older, and lose no call by it.
 
     Args:
         served: The model.

@@ -51,7 +51,7 @@ class Route(NamedTuple):
 
 
 class Application:
-    """Answers HTTP requests by their path, whoever reads them from the wire.
+    """Answers HTTP requests by their path; another class reads them from the wire.
 
     Args:
         served: The model.

@@ -44,7 +44,7 @@ class Authorizer:
 
 
 def demand_token(host: str, token: str, insecure: bool) -> None:
-    """Refuse to listen beyond this machine without a token, unless told to.
+    """Refuse to listen beyond this machine without a token, unless ``insecure``.
 
     Raises:
         ServingError: There is none.

@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
         return task
 
     def detach(self) -> socket.socket:
-        """Return the client's socket, for somebody else to serve on; only of an idle connection."""
+        """Return the client's socket, for another process to serve; only of an idle connection."""
         assert self.idle
         assert self._transport is not None
         taken = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
         elif self.idle:
             self._close()
 
-    # ---- what the transport tells ------------------------------------------------------------------------------
+    # ---- called by the transport -------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of streams, always
         """Take the connection, or refuse it when there are too many."""
@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
         if self._current is None and not self._ended:
             self._next()
 
-    # ---- what the parser tells ---------------------------------------------------------------------------------
+    # ---- called by the parser ----------------------------------------------------------------------------------
 
     def request_started(self) -> None:
         """The first byte of a request came."""
@@ -268,7 +268,7 @@ class Connection(asyncio.Protocol):
             self.deadline = self._loop.time() + self._limits.read_seconds
 
     def _send_continue(self, request: Request) -> None:
-        """The application wants a body that the client holds back."""
+        """Ask the client for a body that it holds back until then (``Expect: 100-continue``)."""
         if not request.size and self._transport is not None and not self._transport.is_closing():
             request.expects = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -145,11 +145,11 @@ class Request:
         self._wake()
 
     def drop(self) -> None:
-        """Nobody reads the body any more: keep nothing of it."""
+        """Keep nothing of the body: it is not read any more."""
         self.fail(RequestError(400, "the body is not read"))
 
     def fail(self, error: RequestError) -> None:
-        """Keep nothing of the body; whoever reads it gets the error."""
+        """Keep nothing of the body; reading it raises the error."""
         self._error = error
         self.release()
         self._wake()
@@ -179,7 +179,7 @@ class Request:
 
 
 class Receiver(Protocol):
-    """Whom a parser tells what it reads."""
+    """The callbacks of a parser."""
 
     def request_started(self) -> None:
         """The first byte of a request came."""
@@ -198,7 +198,7 @@ class RequestParser:
     """Turns the bytes of one connection into requests.
 
     Args:
-        receiver: Is told of them.
+        receiver: Gets them.
         limit: Bytes of a request's line and headers at most; those of trailers count, too.
     """
 

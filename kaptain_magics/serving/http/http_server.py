@@ -63,7 +63,7 @@ class HttpServer:
         self._tick()
 
     async def answer(self, connection: Connection, request: Request) -> Answer:
-        """Answer a request, or have it answered by whoever has the connection's requests now."""
+        """Answer a request, or have it answered by the server that has the connection's requests now."""
         if self.successor is not None and connection.moved:
             return await self.successor.answer(request)
         return await self.app(request)
@@ -79,7 +79,7 @@ class HttpServer:
         return sum(not task.done() for task in self._finishing)
 
     def listen(self, listener: socket.socket, private: bool = False) -> None:
-        """Accept on a listening socket. It stays open when it is released, for whoever shares it."""
+        """Accept on a listening socket. It stays open when it is released: another process may share it."""
         acceptor = Acceptor(listener, functools.partial(self._serve_connection, private))
         acceptor.start()
         self._acceptors.append((acceptor, private))
@@ -88,11 +88,11 @@ class HttpServer:
             self.successor = None
 
     def take(self, client: socket.socket, early: bytes = b"") -> None:
-        """Serve a connection that somebody else accepted.
+        """Serve a connection that another process accepted.
 
         Args:
             client: The connection.
-            early: What its client has sent and nobody has read.
+            early: What its client has sent and no server has read.
         """
         client.setblocking(False)
         task = self.loop.create_task(self._serve_connection(False, client, early))

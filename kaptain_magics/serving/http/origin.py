@@ -1,7 +1,7 @@
 """Which requests a server without a token takes on this machine: none that a web page of elsewhere has a browser send.
 
 A page cannot choose the ``Host``, ``Origin`` and ``Sec-Fetch-*`` headers of its requests. A name that its owner points
-at 127.0.0.1 (DNS rebinding) is told by ``Host``; a request to our address from another site by the others.
+at 127.0.0.1 (DNS rebinding) is recognised by ``Host``; a request to our address from another site by the others.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Successor:
 
     Args:
         address: Its ``control`` and ``private`` sockets; the private one is empty for a router.
-        public: Address at which it, or whoever follows it, is reached.
+        public: Address at which it, or its own successor, is reached.
     """
 
     def __init__(self, address: dict[str, Any], public: Sequence[Any]) -> None:
@@ -45,7 +45,7 @@ class Successor:
         """Let it answer a request.
 
         Raises:
-            RequestError: It does not, nor does whoever follows it.
+            RequestError: It does not, nor does its own successor.
         """
         body = await request.read()
         lines = [name + b": " + value for name, value in request.headers.items() if name in _SENT]

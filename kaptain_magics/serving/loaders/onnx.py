@@ -54,7 +54,7 @@ class OnnxModel:
         self._session = session
         self._inputs = tuple(_spec(value) for value in session.get_inputs())
         self._outputs = [value.name for value in session.get_outputs()]
-        ranked = all(spec.shape for spec in self._inputs)  # without: a scalar, or of any rank, which it does not tell
+        ranked = all(spec.shape for spec in self._inputs)  # without: a scalar, or of any rank: it does not say which
         outputs = tuple(_spec(value) for value in session.get_outputs())
         self.signature = Signature(self._inputs if ranked else (), outputs)
         self.batchable = is_batchable(self.signature)

@@ -27,7 +27,7 @@ from kaptain_magics.serving.protocol.shapes import advice, fits, mismatch
 from kaptain_magics.serving.signature import Array, LoadedModel, Signature, TensorSpec
 
 _STEPS = ("handle", "preprocess", "inference", "postprocess")
-_LARGE, _CROP = 256, 224  # pixels: what TorchServe gives to a model that does not tell what it takes
+_LARGE, _CROP = 256, 224  # pixels: what TorchServe gives to a model without a signature
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by channel
 
 

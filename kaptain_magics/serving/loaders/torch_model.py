@@ -88,7 +88,7 @@ class TorchModel:
 
 
 def _parameter_names(module: Any) -> list[str]:
-    """Return the names of the arguments of ``forward``, where it tells them."""
+    """Return the names of the arguments of ``forward``, where it names them."""
     import inspect
 
     schema = getattr(getattr(module, "forward", None), "schema", None)

@@ -1,5 +1,5 @@
 """The server's processes.
 
-``options`` is what they are told, ``artifact`` verifies a model's files before they are loaded, ``server`` is one
-process from its start to its end, ``workers`` are several on one port.
+``launch_options`` is what they are started with, ``artifact`` verifies a model's files before they are loaded,
+``server`` is one process from its start to its end, ``workers`` are several on one port.
 """

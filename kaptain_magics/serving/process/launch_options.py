@@ -1,4 +1,4 @@
-"""What a server is told: a JSON file, the command line, or both (the command line wins)."""
+"""A server's options: a JSON file, the command line, or both (the command line wins)."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         control: Path of the Unix socket that takes commands; empty for none.
         handover: Path of another server's control socket from which the listening socket is taken.
         hold: Do not accept on the public socket before the command ``accept``.
-        patience: Seconds after which a held server that nobody commanded ends.
-        state: File that is locked while the server lives and tells its process id and port; empty for none.
+        patience: Seconds after which a held server without a command ends.
+        state: File that is locked while the server lives, with its process id and port; empty for none.
         failure: File that gets the reason (``core.failures``) where the server ends by itself; empty for none.
         env: Environment variables that the server begins with (secrets!).
     """

@@ -44,7 +44,7 @@ class Setup(NamedTuple):
     """What the processes of a server share.
 
     Attributes:
-        options: What it is told.
+        options: What it is started with.
         token: The bearer token; empty for none.
         public: The public listening sockets.
         private: The private listening sockets.
@@ -137,7 +137,7 @@ class Server:
             case "take":
                 for client, early in taken(command):
                     self.http.take(client, early)
-            case "adopt":  # somebody wants it, though not on the public socket
+            case "adopt":  # it is needed, though not on the public socket
                 self._commanded = True
             case "status":
                 pass
@@ -156,7 +156,7 @@ class Server:
         await self.http.release(Successor(to, self._address), leaving)
         if not leaving:
             return
-        for listener in self._public:  # the other server has its own copies: nobody shall wait for an answer here
+        for listener in self._public:  # the other server has its own copies: no client shall wait for an answer here
             listener.close()
         if self._grpc is not None and self._grpc_listens:
             await self._grpc.release()

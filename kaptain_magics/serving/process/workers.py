@@ -28,7 +28,7 @@ class Workers:
     """The parent of several servers. It has no loop and no threads, so that forking is safe at any time.
 
     Args:
-        options: What the servers are told.
+        options: What the servers are started with.
         metrics: Where they count.
         listeners: The listening sockets that the children share.
         serve: Serves in a child, given its end of the channel for commands; returns the exit code.
@@ -117,7 +117,7 @@ class Workers:
         ]
 
     def _close_listeners(self) -> None:
-        for listener in self._listeners:  # the children close theirs: nobody shall wait for an answer
+        for listener in self._listeners:  # the children close theirs: no client shall wait for an answer
             listener.close()
 
     def _stop(self, *_: object) -> None:

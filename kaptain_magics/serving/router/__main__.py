@@ -65,7 +65,7 @@ async def _route(options: RouterOptions, listeners: Sequence[socket.socket], sta
     control = ControlSocket(Path(options.control), handle, listeners)
     stack.callback(control.close)
     control.start()
-    if not options.handover:  # nobody else accepts
+    if not options.handover:  # no other process accepts
         await router.command({"do": "accept"})
     await router.run()
 

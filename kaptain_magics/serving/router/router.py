@@ -33,7 +33,7 @@ _PHRASES = {400: b"Bad Request", 431: b"Request Header Fields Too Large", 503: b
 
 
 class RouterOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a router is told.
+    """A router's options.
 
     Attributes:
         handover: Control socket of the server whose listening socket is taken over; empty to open one.
@@ -66,7 +66,7 @@ class Router:
     """Accepts clients and passes their requests on.
 
     Args:
-        options: What it is told.
+        options: What it is started with.
         listeners: The public listening sockets.
     """
 
@@ -171,7 +171,7 @@ class Router:
         except asyncio.CancelledError:
             if not client.given_up:
                 raise
-            return  # it is somebody else's now
+            return  # another process serves it now
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
             pass  # the client went away, or is too slow
         finally:

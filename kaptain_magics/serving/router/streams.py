@@ -54,7 +54,7 @@ class Client:
 
     Attributes:
         busy: Whether a request of it is in flight.
-        given_up: Whether it is somebody else's by now.
+        given_up: Whether another process serves it by now.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
@@ -62,7 +62,7 @@ class Client:
         self.busy = self.given_up = False
 
     async def give_up(self) -> tuple[socket.socket, bytes] | None:
-        """Return the connection for somebody else to serve on, and what came that nobody has read.
+        """Return the connection for another process to serve, and what came and was not read yet.
 
         ``None`` where the client has gone.
         """

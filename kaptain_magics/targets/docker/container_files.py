@@ -41,6 +41,7 @@ def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None,
     program = {
         "script": f"{FOLDER}/{job.script.name}",
         "argv": list(job.argv),
+        "cell": job.script.cell and job.trial is None,
         "assignments": job.assignments,
         "model": job.capture.model,
         "metrics": job.capture.metrics,
@@ -127,7 +128,7 @@ def copy_fetched_out(engine: Engine, container: Container, digest: str, folder: 
     Args:
         engine: The engine.
         container: The job's container.
-        digest: sha256 (hex) that the job told of it.
+        digest: sha256 (hex) that the job reported for it.
         folder: The job's folder.
 
     Raises:

@@ -17,6 +17,7 @@ from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.images.build_context import FOLDER, PACKAGES, RUNTIME
 from kaptain_magics.runtime.threads import thread_limits
 from kaptain_magics.storage.credentials import KEYS
+from kaptain_magics.targets.job_variables import job_variables
 
 PROGRAM = f"{FOLDER}/{RUNTIME}/program.json"
 AUTHORITIES = f"{FOLDER}/{RUNTIME}/ca.pem"  # certificates of the object store's own authority
@@ -54,21 +55,15 @@ def owner(home: Path) -> str:
 
 def job_environment(job: JobSpec, storage_env: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a job's container: what may be among its settings, which the engine shows."""
-    env = {
+    return {
         **{name: value for name, value in storage_env.items() if name not in KEYS},
-        "TRAINED_MODEL_UPLOAD_PATH": job.upload_uri,
-        "MODEL_LIFECYCLE_PHASE": job.phase,
-        "GPUS": str(job.resources.gpu_limit),
-        "KAPTAIN_FRAMEWORK": job.framework.value,
-        "KAPTAIN_RUN_ID": job.run_id,
+        **job_variables(job),
+        **thread_limits(job.resources.cores),
         "KAPTAIN_CHANNEL": "stdout",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": search_path(),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    if job.trial is not None:
-        env["KAPTAIN_TRIAL"] = str(job.trial)
-    return {**env, **thread_limits(job.resources.cores)}
 
 
 def search_path(images_own: str = "") -> str:

@@ -68,7 +68,7 @@ class DockerJobs:
             raise TargetError(
                 f"the docker target runs one worker, not {job.workers}", "use --on kubernetes, or drop --workers"
             )
-        self._access(job)  # certificates that are not there are told now
+        self._access(job)  # missing certificates are reported now
         private_folder(Path(job.folder))
         if job.image.image_name:
             ready = self._images.built(job)
@@ -93,7 +93,7 @@ class DockerJobs:
                 with self._engine.translate_errors(image.name):
                     container.start()
             except BaseException:
-                with contextlib.suppress(Exception):  # the first error is the one to tell
+                with contextlib.suppress(Exception):  # the first error is the one to report
                     container.remove(force=True, v=True)
                 raise
 

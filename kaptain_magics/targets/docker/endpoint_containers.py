@@ -41,7 +41,7 @@ _PORT = 8080  # the gate's, inside
 _DRAIN = 30.0  # seconds for requests in flight when a server leaves
 _RESTART: Any = {"Name": "unless-stopped"}  # also after the engine or the machine was started again
 _ASK_TIMEOUT = 2.0  # seconds that one look at a starting server may take
-_STATE = f"{FOLDER}/state"  # a folder that the server may write to, whoever it runs as
+_STATE = f"{FOLDER}/state"  # a folder that the server may write to, whatever user it runs as
 _FAILURE = f"{_STATE}/failure.json"  # why it ended by itself
 _HINT = "look at the model and at the requirements of its deployment"
 
@@ -224,7 +224,7 @@ class EndpointContainers:
             self._get(name).update(restart_policy=_RESTART)
 
     def route(self, deployed: EndpointRecord) -> None:
-        """Tell the gate where requests go, now and after a restart.
+        """Set where the gate sends requests, now and after a restart.
 
         Raises:
             ServingError: It does not answer.

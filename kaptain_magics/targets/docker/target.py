@@ -86,7 +86,7 @@ class DockerTarget(DockerJobs, DockerServing):
         return lines
 
     def _abandoned(self, labels: Mapping[str, str]) -> bool:
-        """Whether nobody follows or knows any more what has these labels."""
+        """Whether the objects with these labels belong to no living run or endpoint."""
         kind, run = labels.get("kaptain.kind"), labels.get("kaptain.run", "")
         if kind in ("job", "look"):
             return not Lock(self._config.home / "runs" / run / "lock").held_by_other()

@@ -31,7 +31,7 @@ class EndpointLocks:
             stack: The turn is given back when it is closed.
 
         Returns:
-            What tells whether it is the caller's turn by now.
+            A function that returns whether it is the caller's turn by now.
         """
         line = self._folder / name
         private_folder(line)
@@ -52,7 +52,7 @@ class EndpointLocks:
 
     @contextmanager
     def unless_deploying(self, name: str) -> Iterator[bool]:
-        """Whether nobody deploys the endpoint; nobody begins to for the block then."""
+        """Whether no process deploys the endpoint; none can start to while the block runs."""
         turn = self._deploying(name)
         got = turn.acquire()
         try:
@@ -79,7 +79,7 @@ def _before(path: Path) -> list[Path]:
 
 
 def _waits(path: Path) -> bool:
-    """Whether whoever lined up here still lives; what the dead left is removed."""
+    """Whether the process that queued here is alive; a dead one's file is removed."""
     if Lock(path).held_by_other():
         return True
     path.unlink(missing_ok=True)

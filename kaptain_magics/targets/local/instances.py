@@ -39,7 +39,7 @@ class Started(Protocol):
 
 
 class Launch(Protocol):
-    """Starts a server: in a session of its own, its output appended to a file, outliving whoever starts it."""
+    """Starts a server: in a session of its own, its output appended to a file, outliving the process that starts it."""
 
     def __call__(self, module: str, argv: Sequence[str], env: Mapping[str, str], log: Path, python: str) -> Started:
         """Run a module as ``python -m module argv`` would.
@@ -61,7 +61,7 @@ class ServerInfo(msgspec.Struct):
 
 
 class _Sockets(msgspec.Struct):
-    """Where a server was told to make its sockets."""
+    """Where a server makes its sockets."""
 
     control: str = ""
     private: str = ""
@@ -129,7 +129,7 @@ class Instance:
 
     @property
     def ended(self) -> ExitRecord | None:
-        """How the process ended, where somebody was there to see it."""
+        """How the process ended; ``None`` while it runs, and where its starter died before it."""
         return _read(self.exit, ExitRecord)
 
     def ask(self, command: Mapping[str, Any], timeout: float = 15.0) -> dict[str, Any]:

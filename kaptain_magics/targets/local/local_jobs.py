@@ -27,6 +27,7 @@ from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker
 from kaptain_magics.runtime.text_values import is_true
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.targets.base import Check, JobRef, TargetConfig, without_values
+from kaptain_magics.targets.job_variables import job_variables
 from kaptain_magics.targets.local import gpus, requirements_env
 from kaptain_magics.targets.local.imports import import_statements, is_standard
 from kaptain_magics.targets.local.job_files import JobFiles, LocalJobRecord, follow_files
@@ -130,6 +131,7 @@ class LocalJobs:
             "program": {
                 "script": str(folder / "work" / job.script.name),
                 "argv": list(job.argv),
+                "cell": job.script.cell and job.trial is None,
                 "assignments": job.assignments,
                 "model": job.capture.model,
                 "metrics": job.capture.metrics,
@@ -179,14 +181,9 @@ class LocalJobs:
         if env.get("MPLBACKEND", "").startswith("module://"):  # the notebook's own; a job has no notebook
             env["MPLBACKEND"] = "agg"
         env |= {
-            "TRAINED_MODEL_UPLOAD_PATH": job.upload_uri,
-            "MODEL_LIFECYCLE_PHASE": job.phase,
-            "GPUS": str(job.resources.gpu_limit),
-            "KAPTAIN_FRAMEWORK": job.framework.value,
-            "KAPTAIN_RUN_ID": job.run_id,
+            **job_variables(job),
             "KAPTAIN_CHANNEL": f"file:{Path(job.folder) / 'channel.jsonl'}",
             "KAPTAIN_JOB": started.mark,
-            **({"KAPTAIN_TRIAL": str(job.trial)} if job.trial is not None else {}),
         }
         if job.resources.cores is not None:
             env = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **env}

@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
-from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.core.specs import EndpointOptions, EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, StateError, TargetError
 from kaptain_magics.targets.base import EndpointStatus, TargetConfig
@@ -258,14 +258,14 @@ class LocalServing:
         check_deployment(spec, alive)
 
     def _port(self, spec: EndpointSpec, deployed: Deployed) -> tuple[int, str]:
-        """Return the port to bind, or the control socket of whoever hands its listening socket over."""
+        """Return the port to bind, or the control socket of the server that hands its listening socket over."""
         same = spec.host == deployed.host and spec.port in (0, deployed.port)
         if same or spec.canary_percent is not None:
             for name in deployed.instances:
                 instance = self._traffic.instance(spec.name, name)
                 if instance.ask({"do": "status"}, HUNG):
                     return deployed.port, str(instance.control)
-            for name in deployed.instances:  # none answers: whoever lives hangs, and keeps the port
+            for name in deployed.instances:  # none answers: those that are alive hang, and keep the port
                 instance = self._traffic.instance(spec.name, name)
                 instance.end()
                 instance.wait(HUNG)
@@ -320,7 +320,8 @@ class LocalServing:
 def _notes(spec: EndpointSpec) -> Iterator[Event]:
     if spec.resources.memory_bytes is not None:
         yield Noted(text="The local target does not limit the memory of a server: --memory counts on other targets.")
-    if spec.min_replicas > 1 or spec.max_replicas is not None:
+    plain = EndpointOptions()
+    if any(getattr(spec, name) != getattr(plain, name) for name in ("autoscale", "min_replicas", "max_replicas")):
         hint = "use --workers for several processes"
         yield Noted(text="the local target has one replica: replica options are ignored", warning=True, hint=hint)
     if spec.transformer:

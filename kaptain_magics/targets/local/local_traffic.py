@@ -20,7 +20,7 @@ DRAIN = 30.0  # seconds for requests in flight when a server leaves
 
 
 class LocalTraffic:
-    """Moves requests between servers; whoever calls it holds the endpoint's turn.
+    """Moves requests between servers; the caller holds the endpoint's lock.
 
     Args:
         folder: The endpoints' folder.

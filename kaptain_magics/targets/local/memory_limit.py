@@ -1,4 +1,4 @@
-"""Keeps a job within its memory limit, where the system can tell what its processes hold."""
+"""Keeps a job within its memory limit, where the system shows what its processes hold."""
 
 from __future__ import annotations
 

@@ -176,6 +176,26 @@ function makeChart(parent) {
   };
 }
 
+// ---- figures and tables of the script; each is escaped or made safe by the kernel --------------------------------------
+
+function makeShown(parent, before) {
+  const box = node("div", "kpt-shown");
+  before.after(box);
+  const drawn = new Map();
+  return (model) => {
+    const wanted = model.get("shown") ?? [];
+    for (const number of wanted) {
+      if (drawn.has(number)) continue;
+      const one = node("div");
+      one.innerHTML = model.get(`s${number}`) ?? "";
+      drawn.set(number, one);
+    }
+    for (const number of drawn.keys()) if (!wanted.includes(number)) drawn.delete(number);
+    box.replaceChildren(...wanted.map((number) => drawn.get(number)));
+    box.hidden = !wanted.length;
+  };
+}
+
 // ---- the log ----------------------------------------------------------------------------------------------------------
 
 function makeLog(parent) {
@@ -221,6 +241,7 @@ function render({ model, el }) {
       table(rows, study);
     };
   }
+  const drawShown = makeShown(card, body);
   const drawLog = makeLog(card);
 
   const ahead = Date.now() / 1000 - (model.get("now") ?? Date.now() / 1000); // the browser's clock before the kernel's
@@ -239,6 +260,7 @@ function render({ model, el }) {
     if (changed.has("head")) { html(head, "head"); tick(); }
     if (changed.has("body")) html(body, "body");
     if (["study", "frame"].some((part) => changed.has(part)) || [...changed].some((part) => /^t\d/.test(part))) drawStudy();
+    if (changed.has("shown")) drawShown(model);
     if (changed.has("log") || [...changed].some((part) => /^b\d/.test(part))) drawLog(model);
   };
 
@@ -258,7 +280,7 @@ function render({ model, el }) {
     setTimeout(() => { button.textContent = "copy"; }, 1500);
   });
 
-  draw(new Set(["head", "body", "study", "log"]));
+  draw(new Set(["head", "body", "shown", "study", "log"]));
   model.on("change:news", news);
   return () => { clearInterval(clock); model.off("change:news", news); };
 }

@@ -20,7 +20,7 @@ from tests.waiting import until
 
 Output = pytest.CaptureFixture[str]
 
-SLEEPER = "sleep 86413"  # a command line that is nobody else's
+SLEEPER = "sleep 86413"  # a command line that no other process has
 MODEL = "from sklearn.dummy import DummyClassifier\nclf = DummyClassifier().fit([[0], [1]], [0, 1])\n"
 
 FAILING: dict[str, tuple[str, str, str]] = {  # what the script does: options, its text, the reason

@@ -226,7 +226,7 @@ def test_a_state_folder_without_sockets(forked: Forked, monkeypatch: pytest.Monk
     """Such as one that is shared with another operating system."""
     monkeypatch.setattr("kaptain_magics.targets.local.instances.can_listen", lambda _: False)
     assert forked.deploy(0).state is RunState.SUCCEEDED
-    monkeypatch.undo()  # whoever looks later finds them by what is written down
+    monkeypatch.undo()  # a later process finds them by what is written down
     (status,) = forked.statuses()
     assert status.state is EndpointState.READY
     assert forked.deploy(2, "e-0", replace=True).state is RunState.SUCCEEDED

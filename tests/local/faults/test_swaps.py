@@ -223,7 +223,7 @@ def test_replacements(workers: int, swapped: Swapped) -> None:
                 swapped.deploy(workers=workers)
                 assert [client() for client in waiting] == [swapped.number] * 5
                 assert [other_half(half) for half in halves] == [swapped.number] * 2
-        assert [client.opened for client in waiting] == [1] * 5  # they changed hands, and nobody noticed
+        assert [client.opened for client in waiting] == [1] * 5  # they changed hands, and no client noticed
     until(lambda: len(servers(swapped)) == 1, 60, "the end of the servers before")
 
 

@@ -65,7 +65,7 @@ def test_nothing_of_an_endpoint_is_left_after_its_end(trained: Notebook, capsys:
     assert "listening on 127.0.0.1:" in Workspace().run("dev/kept").log()
 
 
-def test_what_a_replacement_keeps_is_said_and_its_address_must_be_named(trained: Notebook, capsys: Capture) -> None:
+def test_what_a_replacement_keeps_is_reported_and_its_address_must_be_named(trained: Notebook, capsys: Capture) -> None:
     first = f"--host 0.0.0.0 --signature '{SIGNATURE}' --cpu 1 --memory 900M --env SHADE=dark --env LIGHT=no"
     trained.run(f"%kaptain_deploy dev/kept {first}")
     refused = trained.error("%kaptain_deploy dev/kept --replace")
@@ -114,13 +114,13 @@ def test_the_deploying_line_says_which_revision(trained: Notebook, capsys: Captu
     capsys.readouterr()
     trained.run("%kaptain_deploy dev/kept --dry-run")
     better, worse = revisions()
-    said = (
+    note = (
         f"deploying trained revision {better} (accuracy 0.3, just now) over tuned revision {worse} "
         "(accuracy 0.2, just now): the better accuracy (maximize)"
     )
-    assert f"# {said}" in capsys.readouterr().out
+    assert f"# {note}" in capsys.readouterr().out
     trained.run("%kaptain_deploy dev/kept")
-    assert f"kaptain-log[INFO]: {said}\n" in capsys.readouterr().out
+    assert f"kaptain-log[INFO]: {note}\n" in capsys.readouterr().out
     assert trained.run("%kaptain predict dev/kept [[0]]").tolist() == [3]
     capsys.readouterr()
     trained.run("%kaptain models dev/kept")
@@ -161,7 +161,7 @@ def test_after_a_failed_run_an_older_model_comes_with_a_warning(trained: Noteboo
     )
 
 
-def test_what_a_study_takes_over_is_said(trained: Notebook, capsys: Capture) -> None:
+def test_what_a_study_takes_over_is_reported(trained: Notebook, capsys: Capture) -> None:
     train(trained, 3, "--cpu 1 --env SHADE=dark")
     capsys.readouterr()
     trained.run("%kaptain_tune dev/kept level=Discrete([1,2]) --objective accuracy --maximize --trials 2")

@@ -74,7 +74,7 @@ def test_values_are_sent_and_brought_back(notebook: Notebook) -> None:
     assert notebook.variables["total"] == 60
 
 
-def test_what_cannot_be_sent_or_brought_back_is_said_in_one_line(notebook: Notebook, capsys: Capture) -> None:
+def test_what_cannot_be_sent_or_brought_back_is_reported_in_one_line(notebook: Notebook, capsys: Capture) -> None:
     notebook.run("class Own:\n    pass\nown = Own()\ndef helper():\n    pass")
     notebook.run("Own.__module__ = helper.__module__ = '__main__'")  # as in a kernel
     for name in ("own", "helper"):
@@ -90,7 +90,7 @@ def test_a_number_that_overflows_is_no_metric(notebook: Notebook) -> None:
     assert list(run.metrics) == ["loss"]
 
 
-def test_the_next_step_of_a_jobs_own_error_is_told(notebook: Notebook) -> None:
+def test_the_next_step_of_a_jobs_own_error_is_reported(notebook: Notebook) -> None:
     error = notebook.error("%%kaptain_train dev/word\nimport kaptain\nkaptain.log_metrics(loss='high')\n")
     assert isinstance(error, RunFailedError)
     assert "report one number" in error.hint

@@ -1,4 +1,4 @@
-"""Studies by their lines: which way they go, which metrics count, what is taken over, and that all of it is said."""
+"""Studies by their lines: which way they go, which metrics count, what is taken over, and that all of it is shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write(source: str) -> None:
 
 
 def lines(study: Study, warning: bool = False) -> list[str]:
-    """What the study said, or warned of."""
+    """The study's notes and warnings."""
     events = [event for event in study.folder.events() if isinstance(event, Noted) and event.warning is warning]
     return [event.text for event in events]
 
@@ -122,7 +122,7 @@ def test_the_next_study_takes_the_best_values_of_the_last_one(notebook: Notebook
     assert "Taken from the last run: x=4." in lines(again)
 
 
-def test_what_an_algorithm_passes_over_is_said_before_the_first_trial(notebook: Notebook, capsys: Capture) -> None:
+def test_what_an_algorithm_passes_over_is_reported_before_the_first_trial(notebook: Notebook, capsys: Capture) -> None:
     write("kind = 'a'\nx = 0.1\ny = 0.1\nprint(f'accuracy={x}')\n")
     domains = "x=Double(0,1) y=Double(0,1) kind=Categorical(['a','b'])"
     study = notebook.run(

@@ -1,4 +1,4 @@
-"""A model of another's that can run code when it is loaded is deployed only by whoever says that they trust it."""
+"""A model of another's that can run code when it is loaded is deployed only with ``--trust``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def workspace(home: Path) -> Workspace:
 
 
 def saved(folder: Path, framework: str, *names: str) -> str:
-    """Store files as somebody else's model and return its URI."""
+    """Store files as a model from elsewhere and return its URI."""
     source = folder / "source"
     source.mkdir(parents=True)
     for name in names:

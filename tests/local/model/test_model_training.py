@@ -167,7 +167,7 @@ def test_a_dry_run_starts_nothing(workspace: Workspace) -> None:
     assert workspace.runs() == []
 
 
-def test_the_contracts_train_tells_in_the_tutorials_format(
+def test_the_contracts_train_logs_in_the_tutorials_format(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -82,15 +82,15 @@ def test_the_readmes_python_works_from_the_first_line_to_the_last(home: Path, tm
     cell = next(c["source"] for c in tutorial["cells"] if "".join(c["source"]).startswith("%%writefile training.py"))
     file = "".join(cell).replace("time.sleep(10)", "time.sleep(0)")
     try:
-        said = in_a_kernel([load, train, serve, ways, file, api], tmp_path)
+        outputs = in_a_kernel([load, train, serve, ways, file, api], tmp_path)
     finally:
         workspace = Workspace()
         for status in workspace.endpoints():
             workspace.endpoint(status.name).undeploy()
-    assert "accuracy  0.96885" in said[1]
-    assert "array([8, 8, 4, 9, 0])" in said[2]
-    assert "accuracy" in said[3]
-    assert "array([8, 8, 4, 9, 0])" in said[5]
+    assert "accuracy  0.96885" in outputs[1]
+    assert "array([8, 8, 4, 9, 0])" in outputs[2]
+    assert "accuracy" in outputs[3]
+    assert "array([8, 8, 4, 9, 0])" in outputs[5]
 
 
 def test_the_settings_of_the_readme_are_settings(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Small notebooks, executed by nbclient: nobody runs JavaScript there, and what is saved must stand for itself."""
+"""Small notebooks, executed by nbclient: no JavaScript runs there, and what is saved must stand for itself."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_study_and_an_endpoint(execute: Any) -> None:
 
 
 def test_a_widget_leaves_nothing_but_the_card(execute: Any) -> None:
-    """The widget's way, as in a browser's kernel, but nobody is there who could show it."""
+    """The widget's way, as in a browser's kernel, but without a front end to show it."""
     notebook = execute(
         """
 run = stories.tuning(home, 40, 20)

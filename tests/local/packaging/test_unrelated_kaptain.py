@@ -53,14 +53,14 @@ def test_both_orders_are_refused_with_the_remedy_and_the_remedy_helps(
 ) -> None:
     installed = environment(*((wheel, unrelated) if first == "ours" else (unrelated, wheel)))
     for code in _FRONT_DOORS.values():
-        said = refusal(installed, code)
-        assert f"the unrelated distribution kaptain 0.1.3 in {installed.packages}" in said
-        assert _REMEDY in said
+        message = refusal(installed, code)
+        assert f"the unrelated distribution kaptain 0.1.3 in {installed.packages}" in message
+        assert _REMEDY in message
     if first == "theirs":  # else it is their package that is imported, which cannot know
         assert _REMEDY in refusal(installed, "import kaptain")
     installed.pip("uninstall", "-y", "kaptain")
-    said = refusal(installed, _LOAD)  # removing theirs has taken a file of ours away
-    assert "is incomplete, as after pip uninstall kaptain" in said
+    message = refusal(installed, _LOAD)  # removing theirs has taken a file of ours away
+    assert "is incomplete, as after pip uninstall kaptain" in message
     installed.install(wheel, again=True)
     for code in (*_FRONT_DOORS.values(), "import kaptain; kaptain.log_metrics"):
         done = installed.run(code)
@@ -73,8 +73,8 @@ def test_beside_a_checkout_it_is_refused_too(unrelated: Path, environment: Calla
     installed = environment(unrelated)
     root = Path(kaptain_magics.__file__).parents[1]
     (installed.packages / "checkout.pth").write_text(f"{root}\n{root / 'kaptain_magics/sdk'}\n")
-    said = refusal(installed, _LOAD)
-    assert f"the unrelated distribution kaptain 0.1.3 in {installed.packages}" in said
+    message = refusal(installed, _LOAD)
+    assert f"the unrelated distribution kaptain 0.1.3 in {installed.packages}" in message
     installed.pip("uninstall", "-y", "kaptain")
     assert installed.run(_LOAD).returncode == 0
 
@@ -84,6 +84,6 @@ def test_a_file_of_that_name_beside_the_notebook_is_named(
 ) -> None:
     installed = environment(wheel)
     (installed.path / "kaptain.py").write_text("")
-    said = refusal(installed, _LOAD)
-    assert f"`import kaptain` finds {installed.path / 'kaptain.py'}, not the SDK in {installed.packages}" in said
-    assert "rename or move that file" in said
+    message = refusal(installed, _LOAD)
+    assert f"`import kaptain` finds {installed.path / 'kaptain.py'}, not the SDK in {installed.packages}" in message
+    assert "rename or move that file" in message

@@ -56,13 +56,13 @@ def of(module: str, *bases: type) -> Any:
         (None, ""),
     ],
 )
-def test_the_framework_is_told_by_the_classes(model: Any, framework: str) -> None:
+def test_the_framework_is_reported_by_the_classes(model: Any, framework: str) -> None:
     known = set(sys.modules)
     assert framework_of(model) == framework
     assert set(sys.modules) == known
 
 
-def test_a_folder_tells_its_framework(tmp_path: Path) -> None:
+def test_a_folder_shows_its_framework(tmp_path: Path) -> None:
     (tmp_path / "saved" / "0001").mkdir(parents=True)
     (tmp_path / "saved" / "0001" / "saved_model.pb").touch()
     (tmp_path / "flow").mkdir()
@@ -72,37 +72,41 @@ def test_a_folder_tells_its_framework(tmp_path: Path) -> None:
     assert framework_of(tmp_path) == ""
 
 
-def test_the_description_tells_what_the_model_knows(tmp_path: Path) -> None:
+def test_the_description_shows_what_the_model_knows(tmp_path: Path) -> None:
     import pandas as pd
 
     model = DummyClassifier(strategy="prior").fit(pd.DataFrame(ROWS, columns=["a", "b"]), ["x", "y"] * 3)
     write_model(model, tmp_path, name="first")
-    told = json.loads((tmp_path / "kaptain-model.json").read_text())
-    assert told["framework"] == "sklearn"
-    assert (told["format"], told["model"], told["kind"]) == ("joblib", "model.joblib", "DummyClassifier")
-    assert (told["name"], told.pop("told_by")) == ("first", "model")
-    assert (told["columns"], told["classes"]) == (["a", "b"], ["x", "y"])
-    assert [tensor["name"] for tensor in told["inputs"]] == ["a", "b"]
-    assert told["outputs"] == [
+    description = json.loads((tmp_path / "kaptain-model.json").read_text())
+    assert description["framework"] == "sklearn"
+    assert (description["format"], description["model"], description["kind"]) == (
+        "joblib",
+        "model.joblib",
+        "DummyClassifier",
+    )
+    assert (description["name"], description.pop("told_by")) == ("first", "model")
+    assert (description["columns"], description["classes"]) == (["a", "b"], ["x", "y"])
+    assert [tensor["name"] for tensor in description["inputs"]] == ["a", "b"]
+    assert description["outputs"] == [
         {"name": "predict", "datatype": "BYTES", "shape": [-1]},
         {"name": "predict_proba", "datatype": "FP64", "shape": [-1, 2], "on_request": True},
     ]
-    assert {"python", "sklearn", "joblib", "numpy"} <= told["versions"].keys()
-    assert Description.read(tmp_path) == Description(**told)
+    assert {"python", "sklearn", "joblib", "numpy"} <= description["versions"].keys()
+    assert Description.read(tmp_path) == Description(**description)
 
 
 def test_outputs_are_what_the_model_answers(tmp_path: Path) -> None:
     (tmp_path / "several").mkdir()
-    told = write_model(KMeans(2, n_init=1).fit(ROWS), tmp_path)
-    assert told.outputs == [{"name": "predict", "datatype": "INT32", "shape": [-1]}]
-    told = write_model(LinearRegression().fit(ROWS, ROWS), tmp_path / "several")
-    assert told.outputs == [{"name": "predict", "datatype": "FP64", "shape": [-1, 2]}]
+    description = write_model(KMeans(2, n_init=1).fit(ROWS), tmp_path)
+    assert description.outputs == [{"name": "predict", "datatype": "INT32", "shape": [-1]}]
+    description = write_model(LinearRegression().fit(ROWS, ROWS), tmp_path / "several")
+    assert description.outputs == [{"name": "predict", "datatype": "FP64", "shape": [-1, 2]}]
 
 
-def test_an_example_tells_the_datatypes(tmp_path: Path) -> None:
-    told = write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, example=ROWS[:2].astype(np.float32))
-    assert told.inputs == [{"name": "predict", "datatype": "FP32", "shape": [-1, 2]}]
-    assert told.signature_source == "example"
+def test_an_example_shows_the_datatypes(tmp_path: Path) -> None:
+    description = write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, example=ROWS[:2].astype(np.float32))
+    assert description.inputs == [{"name": "predict", "datatype": "FP32", "shape": [-1, 2]}]
+    assert description.signature_source == "example"
     with pytest.raises(ExportError, match="does not take the example"):
         write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, example=ROWS[:2, :1])
 
@@ -110,8 +114,8 @@ def test_an_example_tells_the_datatypes(tmp_path: Path) -> None:
 def test_a_signature_is_kept(tmp_path: Path) -> None:
     side = [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
     text = json.dumps({"inputs": side, "outputs": side})
-    told = write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, signature=text)
-    assert (told.inputs, told.outputs, told.signature_source) == (side, side, "signature")
+    description = write_model(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path, signature=text)
+    assert (description.inputs, description.outputs, description.signature_source) == (side, side, "signature")
 
 
 @pytest.mark.parametrize("signature", ["{", "[1]", '{"inputs": [{"name": "x"}]}', {"inputs": 3}])
@@ -131,7 +135,7 @@ class Holder:
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "said"),
+    ("model", "options", "message"),
     [
         (3, {}, "builtins.int cannot be saved"),
         (None, {}, "NoneType cannot be saved"),
@@ -146,11 +150,11 @@ class Holder:
     ],
 )
 def test_what_cannot_be_saved_is_refused_in_a_sentence(
-    model: Any, options: dict[str, Any], said: str, tmp_path: Path
+    model: Any, options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError) as caught:
         write_model(model, tmp_path, **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.hint
 
 
@@ -179,8 +183,8 @@ def test_files_of_the_libraries_are_saved_by_their_path(tmp_path: Path) -> None:
 
     (tmp_path / "folder").mkdir()
     joblib.dump(LinearRegression().fit(ROWS, ROWS[:, 0]), tmp_path / "own.joblib")
-    told = write_model(str(tmp_path / "own.joblib"), tmp_path / "folder")
-    assert (told.framework, told.format, told.model) == ("sklearn", "joblib", "model.joblib")
+    description = write_model(str(tmp_path / "own.joblib"), tmp_path / "folder")
+    assert (description.framework, description.format, description.model) == ("sklearn", "joblib", "model.joblib")
     assert joblib.load(tmp_path / "folder" / "model.joblib").n_features_in_ == 2
 
 
@@ -193,11 +197,11 @@ def test_a_predictor_is_saved_as_its_file_or_by_value(tmp_path: Path, monkeypatc
     shop = importlib.import_module("shop")
     for number, (model, entry) in enumerate([(shop, ""), (shop.Shop(), "Shop"), (shop.predict, "predict")]):
         (tmp_path / str(number)).mkdir()
-        told = write_model(model, tmp_path / str(number), example={"x": ROWS})
-        assert (told.framework, told.format, told.details.get("entry", "")) == ("python", "py", entry)
-        assert told.inputs == [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}]
-    told = write_model(shop.make(), tmp_path)
-    assert (told.framework, told.format, told.model) == ("python", "cloudpickle", "model.pkl")
+        saved = write_model(model, tmp_path / str(number), example={"x": ROWS})
+        assert (saved.framework, saved.format, saved.details.get("entry", "")) == ("python", "py", entry)
+        assert saved.inputs == [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}]
+    description = write_model(shop.make(), tmp_path)
+    assert (description.framework, description.format, description.model) == ("python", "cloudpickle", "model.pkl")
 
 
 def test_large_arrays_and_other_objects_with_predict_are_saved(tmp_path: Path) -> None:

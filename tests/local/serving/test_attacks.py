@@ -67,9 +67,9 @@ class Watched:
             probe.stdout.readline()
             yield
             probe.stdin.close()
-            told = probe.stdout.read()
+            reply = probe.stdout.read()
         assert probe.returncode == 0
-        self.p99 = float(told)
+        self.p99 = float(reply)
 
     def peak(self) -> int:
         """The most memory that it ever took."""
@@ -130,8 +130,8 @@ def instances(unit: bytes, size: int) -> Callable[[Watched], None]:
 
 
 def raw_texts(size: int) -> Callable[[Watched], None]:
-    told = {"name": "predict", "datatype": "BYTES", "shape": [1, size // 4], "parameters": {"binary_data_size": size}}
-    head = json.dumps({"inputs": [told]}).encode()
+    tensor = {"name": "predict", "datatype": "BYTES", "shape": [1, size // 4], "parameters": {"binary_data_size": size}}
+    head = json.dumps({"inputs": [tensor]}).encode()
     body = gzip.compress(head + bytes(size))
 
     def attack(watched: Watched) -> None:
@@ -222,7 +222,7 @@ ATTACKS: dict[str, Callable[[Watched], None]] = {
 @pytest.mark.parametrize("name", ATTACKS)
 def test_others_are_answered_and_memory_is_bounded(watched: Watched, name: str) -> None:
     attack = ATTACKS[name]
-    for _ in range(4):
+    for _ in range(10):  # a server that is held up is so every time, a busy machine in a third of them (six processes)
         with watched.asked():
             pass
         quiet = watched.p99
@@ -238,7 +238,7 @@ def test_others_are_answered_and_memory_is_bounded(watched: Watched, name: str) 
 
 
 def test_slow_bodies_give_way(watched: Watched) -> None:
-    """Bodies that hold all memory and come slowly keep nobody out; the others of them go on."""
+    """Bodies that hold all memory and come slowly keep no client out; the others of them go on."""
     body = tensor(b"0.5" + b"0" * 26 + b",", 64_000, "FP32", (1000, 64))
     head = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
     stopping = threading.Event()
@@ -261,7 +261,7 @@ def test_slow_bodies_give_way(watched: Watched) -> None:
             slow = stack.enter_context(connect())
             slow.sendall(head % (32 * MB) + bytes(32 * MB - 600_000))
             pool.submit(trickle, slow, bytes(600_000), 120)
-        assert watched.post(body).startswith(b"HTTP/1.1 503 ")  # nobody is slow yet
+        assert watched.post(body).startswith(b"HTTP/1.1 503 ")  # none is slow yet
         until(lambda: watched.post(body).startswith(b"HTTP/1.1 200 "), 10)
         alone = stack.enter_context(connect())
         alone.sendall(head % len(body) + body[:-60_000])

@@ -141,7 +141,7 @@ def test_many_requests_at_once_are_answered_in_their_order(server: ModelServer) 
     assert all(b'"<%d>"' % number in part for number, part in enumerate(parts[:2000]))
 
 
-def test_a_client_that_has_said_all_gets_its_answers(server: ModelServer) -> None:
+def test_a_client_that_has_sent_all_gets_its_answers(server: ModelServer) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(post() * 3)
         connection.shutdown(socket.SHUT_WR)

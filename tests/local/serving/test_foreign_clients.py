@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote pass unmodified: Triton's over HTTP and gRPC, KServe's, and schemathesis."""
+"""Clients of other projects pass unmodified: Triton's over HTTP and gRPC, KServe's, and schemathesis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people have at hand as a model's tensors: names count where there are any, and what cannot be is told."""
+"""Usual Python data as a model's tensors: names count where there are any, and what cannot be converted is refused."""
 
 from __future__ import annotations
 

@@ -78,10 +78,10 @@ def test_a_bad_body(echo: ModelServer, case: str) -> None:
     status, answer, headers = echo.request("POST", INFER, BAD_BODIES[case], JSON)
     assert status == 400, answer
     assert headers["content-type"] == "application/json"
-    told = json.loads(answer)
-    assert list(told) == ["error"]
-    assert told["error"]
-    assert "Traceback" not in told["error"]
+    body = json.loads(answer)
+    assert list(body) == ["error"]
+    assert body["error"]
+    assert "Traceback" not in body["error"]
 
 
 BAD_BINARY: dict[str, tuple[bytes, bytes, str]] = {

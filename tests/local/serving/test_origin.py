@@ -74,7 +74,7 @@ def test_with_a_token_or_beyond_this_machine_any_name_will_do() -> None:
     foreign = {b"host": b"mnist.team.example", b"origin": b"https://team.example"}
     Authorizer("secret", "127.0.0.1").admit("GET", foreign)
     Authorizer("secret", "0.0.0.0").admit("GET", foreign)
-    Authorizer("", "0.0.0.0").admit("GET", foreign)  # inside a cluster, where it was told to
+    Authorizer("", "0.0.0.0").admit("GET", foreign)  # inside a cluster, where `--insecure` allows it
     for host in ("127.0.0.1", "localhost", "::1"):
         with pytest.raises(RequestError):
             Authorizer("", host).admit("GET", foreign)

@@ -126,13 +126,13 @@ def binary(server: ModelServer, request: dict[str, Any], raw: bytes, **headers: 
 def test_binary_tensors_of_every_datatype(echo: ModelServer, datatype: str) -> None:
     sample = SAMPLES[datatype]
     raw = write_raw(datatype, sample)
-    told = {"name": "x", "datatype": datatype, "shape": [2, 2], "parameters": {"binary_data_size": len(raw)}}
-    request = {"inputs": [told], "parameters": {"binary_data_output": True}}
+    tensor = {"name": "x", "datatype": datatype, "shape": [2, 2], "parameters": {"binary_data_size": len(raw)}}
+    request = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
     answer, data = binary(echo, request, raw)
     assert answer["outputs"][0]["parameters"] == {"binary_data_size": len(data)}
     assert "data" not in answer["outputs"][0]
     np.testing.assert_array_equal(read_raw(memoryview(data), datatype, (2, 2), "x"), sample)
-    request = {"inputs": [told], "outputs": [{"name": "x", "parameters": {"binary_data": False}}]}
+    request = {"inputs": [tensor], "outputs": [{"name": "x", "parameters": {"binary_data": False}}]}
     answer, data = binary(echo, request, raw)
     assert answer["outputs"][0]["data"] == encoded(sample)
     assert not data

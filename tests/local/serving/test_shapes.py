@@ -18,7 +18,7 @@ from kaptain_magics.serving.loaders.torch_handler import ImageClassifier
 from kaptain_magics.serving.signature import Signature, TensorSpec
 from tests.servers import ModelServer, predictor, tensor
 
-# Tells samples apart by the places of their values, as a network with a flattening layer does.
+# Distinguishes samples by the positions of their values, as a network with a flattening layer does.
 PLACES = """
 import numpy as np
 def predict(inputs):
@@ -33,9 +33,9 @@ FRAMES = Signature((TensorSpec("frames", "FP32", (-1, 3, -1, -1)),))
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
-    told = {"inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, *CHANNELS_FIRST]}]}
+    signature = {"inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, *CHANNELS_FIRST]}]}
     folder = predictor(tmp_path_factory.mktemp("places") / "model", PLACES)
-    with ModelServer(folder, "python", "--config", f"signature={json.dumps(told)}") as running:
+    with ModelServer(folder, "python", "--config", f"signature={json.dumps(signature)}") as running:
         yield running
 
 
@@ -75,9 +75,9 @@ def test_samples_one_sample_and_flat_rows(url: str) -> None:
 )
 def test_other_shapes_are_refused_with_both(url: str, shape: tuple[int, ...], remedy: str) -> None:
     data = np.zeros(shape, np.float32)
-    said = rf"input 'image' has shape \[{', '.join(map(str, shape))}\], not \[-1, 3, 4, 5\]\n.*{remedy}"
+    message = rf"input 'image' has shape \[{', '.join(map(str, shape))}\], not \[-1, 3, 4, 5\]\n.*{remedy}"
     for given in (data, data.tolist(), {"image": data}):
-        with pytest.raises(InferenceError, match=said):
+        with pytest.raises(InferenceError, match=message):
             predict(url, {}, given)
 
 

@@ -121,7 +121,7 @@ def test_a_server_that_can_start_has_no_failure(adder_folder: Path, tmp_path: Pa
 
 
 def test_a_model_that_is_not_the_saved_one(tmp_path: Path) -> None:
-    """Its file is never opened by a loader: the pickle would tell."""
+    """Its file is never opened by a loader: the pickle would leave a file."""
     (tmp_path / "m").mkdir()
     told = tmp_path / "told"
     model = tmp_path / "m" / "model.pkl"

@@ -216,7 +216,7 @@ def test_concurrent_single_rows_are_batched_and_right(adder_folder: Path) -> Non
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "fresh"])
 def test_no_request_is_lost_when_the_server_ends(tmp_path: Path, keep: bool, workers: str) -> None:
-    """Who got a connection gets an answer, and is told when there will be no further one."""
+    """A client with a connection gets an answer, and learns from it when there will be no further one."""
     with ModelServer(predictor(tmp_path / "slow", SLOW), "python", "--workers", workers) as server:
         lost: list[str] = []
         refused = threading.Barrier(5, timeout=60)
@@ -294,7 +294,7 @@ def test_several_workers(tmp_path: Path) -> None:
         assert first is not None
         assert server.process.pid not in first
         count = server.request("GET", "/metrics")[1]
-        assert int(count.split(b'code="200"} ')[1].split()[0]) >= 160  # of both, whoever answers
+        assert int(count.split(b'code="200"} ')[1].split()[0]) >= 160  # of both, whichever worker answers
         os.kill(min(first), signal.SIGKILL)
         second = until(lambda: found if (found := both()) and found != first else None, 60, "replaced")
         assert second is not None

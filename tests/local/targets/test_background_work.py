@@ -1,4 +1,4 @@
-"""Work in a thread: its lines as events while it goes on, its result or error, and its end when nobody wants it."""
+"""Work in a thread: its lines as events while it goes on, its result or error, and its end when the caller is gone."""
 
 from __future__ import annotations
 

@@ -100,6 +100,22 @@ def ask(url: str, **headers: str) -> int:
     return int(predict(url, headers, [[1.0, 2.0]])[0])
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"autoscale": 5}, "replica options are ignored"),
+        ({"max_replicas": 3}, "replica options are ignored"),
+        ({"resources": Resources.simple(memory="500M")}, "does not limit the memory of a server"),
+        ({}, ""),
+    ],
+    ids=str,
+)
+def test_options_that_count_elsewhere_are_said(make: Make, tmp_path: Path, more: dict[str, Any], said: str) -> None:
+    events = list(make().deploy(spec(tmp_path / "missing", **more)))
+    assert events[-1].state is RunState.FAILED
+    assert [said in event.text for event in events if isinstance(event, Noted)] == [True] * bool(said)
+
+
 def test_a_killed_server_is_failed_with_the_reason(make: Make, folder: Path, tmp_path: Path) -> None:
     target = make()
     url = succeed(target, spec(folder))
@@ -116,7 +132,7 @@ def test_a_killed_server_is_failed_with_the_reason(make: Make, folder: Path, tmp
 
 
 def test_a_recycled_process_id_is_not_taken_for_the_server(make: Make, folder: Path, tmp_path: Path) -> None:
-    """After a reboot the id may be anybody's: only the lock tells."""
+    """After a reboot the id may be another process's: only the lock shows whose."""
     target = make()
     succeed(target, spec(folder))
     os.kill(processes(tmp_path)["a"], signal.SIGKILL)
@@ -134,7 +150,7 @@ def test_a_recycled_process_id_is_not_taken_for_the_server(make: Make, folder: P
     assert not (tmp_path / "home/local/endpoints" / NAME).exists()
 
 
-def test_a_port_that_somebody_took_meanwhile(make: Make, folder: Path, tmp_path: Path) -> None:
+def test_a_port_that_another_process_took_meanwhile(make: Make, folder: Path, tmp_path: Path) -> None:
     target = make()
     url = succeed(target, spec(folder))
     os.kill(processes(tmp_path)["a"], signal.SIGKILL)

@@ -43,7 +43,7 @@ def test_a_run_goes_to_it_by_name(home: Path) -> None:
     assert (run.target, run.log()) == ("toy", "a toy ran this\n")
     failed = workspace.model("dev/toy").plan_training(TrainingRequest(script=capture("raise SystemExit(3)"))).start()
     assert failed.wait(60) is RunState.FAILED
-    assert failed.reason == "exit code 3"
+    assert failed.reason == "the script ended with exit code 3"
 
 
 @pytest.mark.usefixtures("_installed")

@@ -112,7 +112,7 @@ def test_relative_places_lie_beside_the_file_that_names_them(
     assert (settings.registry_certificate, settings.cache) == (str(beside / "ca.pem"), "/srv/cache")
 
 
-def test_what_mlflow_did_not_take_is_said_in_the_cell(
+def test_what_mlflow_did_not_take_is_reported_in_the_cell(
     notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KAPTAIN_TRACKING_URI", f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")

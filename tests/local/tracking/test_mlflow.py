@@ -151,7 +151,7 @@ def test_a_study_with_its_trials_nested(uri: str) -> None:
         trial(3, TrialState.EARLY_STOPPED, value=0.1, reason="stopped early at step 4"),
         trial(4, TrialState.KILLED, reason="the goal was reached"),
         ArtifactSaved(uri="s3://k/tuned/abc"),
-        trial(2, value=0.9, artifact_uri="s3://k/tuned/abc", best=True),  # told again: the model has moved
+        trial(2, value=0.9, artifact_uri="s3://k/tuned/abc", best=True),  # reported again: the model has moved
         StateChanged(state=RunState.SUCCEEDED, reason="all trials are done: 5", time=START + 60),
     ]
     assert track(record(RunKind.TUNE), events, uri) is None

@@ -124,7 +124,7 @@ views.follow(story(run, go("running"), *trials(0, 30), "study-1", *trials(30, 10
         page.keyboard.press("Enter")
         assert first.inner_text() == expected
 
-    # the mouse tells a point of the chart
+    # the mouse shows a point of the chart
     spot = card.locator("circle").bounding_box()
     assert spot is not None
     page.mouse.move(spot["x"] + spot["width"] / 2, spot["y"] + spot["height"] / 2)
@@ -216,7 +216,7 @@ def test_a_notebook_that_nobody_trusts_still_shows_the_result(lab: Lab, pictures
     lab.page.locator(".kpt-chart img").wait_for()
     lab.idle()
     saved = lab.save("source.ipynb")
-    saved.cells[1].source += "  # changed by somebody else: its signature is no longer ours"
+    saved.cells[1].source += "  # changed by another person: its signature is no longer ours"
     (lab.folder / "foreign.ipynb").write_text(json.dumps(saved))
 
     page = lab.open("foreign.ipynb")

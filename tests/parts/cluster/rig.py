@@ -101,7 +101,7 @@ def eventually(what: Callable[[], Any], patience: float = 60.0) -> Any:
 def target_config(
     kubeconfig: Path, cluster: Cluster, home: Path, image: str, storage: SeaweedFS | None = None, **settings: str
 ) -> TargetConfig:
-    """What a target of the test is told."""
+    """What a target of the test is configured with."""
     home.mkdir(exist_ok=True)
     return TargetConfig(
         home=home,

@@ -81,7 +81,7 @@ def test_a_long_name_from_training_to_its_end(
     (deployment,) = json.loads(found)["items"]
     assert deployment["metadata"]["annotations"][labels.MODEL_ID] == NAME
 
-    # Somebody deletes it: here it can still be taken down, and nothing stays.
+    # Another user deletes it: here it can still be taken down, and nothing stays.
     kubectl(kubeconfig, "-n", kernel_namespace.namespace, "delete", "deploy,svc", "-l", labels.EVERYTHING)
     workspace = Workspace()
     place = workspace.registry.endpoint(NAME).spec.artifact_uri

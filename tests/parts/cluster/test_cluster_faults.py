@@ -1,4 +1,4 @@
-"""The API server, pods, nodes, registries and stores fail under a job: it is ridden out, or told in one sentence."""
+"""API servers, pods, nodes, registries and stores fail under a job: it survives, or ends with one clear sentence."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_api_server_restarts_in_the_middle_of_a_log(target: KubernetesTarget
     eventually(lambda: namespace.list("ServiceAccount"))
 
 
-def test_a_deleted_pod_is_replaced_or_the_reason_is_told(target: KubernetesTarget, namespace: Cluster) -> None:
+def test_a_deleted_pod_is_replaced_or_the_reason_is_reported(target: KubernetesTarget, namespace: Cluster) -> None:
     ref = target.submit(job(SLOW.format(120)))
     deleted = ""
 

@@ -77,7 +77,7 @@ def everything(cluster: Cluster) -> set[str]:
 
 
 def killed(workspace: Workspace, kind: RunKind, step: int, supervisor_too: bool) -> RunFolder:
-    """Run a cell in a kernel of its own and kill that when the run has told so many events, or has ended."""
+    """Run a cell in a kernel of its own and kill that when the run has written so many events, or has ended."""
     known = {summary.record.run_id for summary in workspace.runs()}
     with subprocess.Popen([sys.executable, "-c", KERNEL, CELLS[kind]], stdout=subprocess.DEVNULL) as kernel:
         (run,) = eventually(lambda: [s.record.run_id for s in workspace.runs() if s.record.run_id not in known])

@@ -1,4 +1,4 @@
-"""What a cluster does not allow or has no room for is told in one sentence with the next step."""
+"""What a cluster does not allow or has no room for is reported in one sentence with the next step."""
 
 from __future__ import annotations
 

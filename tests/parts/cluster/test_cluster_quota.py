@@ -9,7 +9,7 @@ import pytest
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError
 from kaptain_magics.model import Workspace
-from kaptain_magics.model.runs import Study
+from kaptain_magics.model.study import Study
 from kaptain_magics.targets.kubernetes.api.client import Cluster
 from tests.parts.cluster.rig import eventually
 from tests.shell import Notebook

@@ -31,7 +31,7 @@ clf = DummyClassifier().fit([[0], [1]], [0, 1])
 
 
 class Told(logging.Handler):
-    """Keeps what is told."""
+    """Keeps what is reported."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)

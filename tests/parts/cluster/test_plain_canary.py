@@ -127,7 +127,7 @@ def test_the_forward_of_another_process_follows_a_swap(
 
     deploy(1)
     other = target.endpoint("dev-swapped")
-    monkeypatch.setattr(portforward, "_forwards", {})  # what this process does is not told to that listener
+    monkeypatch.setattr(portforward, "_forwards", {})  # that listener does not learn what this process does
     with ThreadPoolExecutor(1) as pool:
         for number in range(2, 6):
             swap = pool.submit(deploy, number)

@@ -91,7 +91,7 @@ def test_a_missing_image_is_named(rig: Rig) -> None:
     assert "--base-image" in done.last.hint
 
 
-def test_an_image_without_python_is_said(rig: Rig, client: Any) -> None:
+def test_an_image_without_python_is_reported(rig: Rig, client: Any) -> None:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as tar:
         tar.addfile(tarfile.TarInfo("empty"))
@@ -103,7 +103,7 @@ def test_an_image_without_python_is_said(rig: Rig, client: Any) -> None:
     client.images.remove("kaptain-test/empty:1", force=True)
 
 
-def test_more_than_the_machine_has_is_said_at_once(rig: Rig) -> None:
+def test_more_than_the_machine_has_is_reported_at_once(rig: Rig) -> None:
     with pytest.raises(WorkloadError, match=r"has only [\d.]+ CPUs"):
         rig.open().submit(rig.job("x = 1", resources=Resources.simple(cpu="512")))
     with pytest.raises(WorkloadError, match="gives no GPUs to containers"):

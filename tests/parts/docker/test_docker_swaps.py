@@ -1,4 +1,4 @@
-"""In containers, too: after a swap has returned nobody gets an answer of the old revision, and nobody is refused.
+"""In containers, too: after a swap has returned no client gets an answer of the old revision, and none is refused.
 
 ``KAPTAIN_TEST_ROUNDS=20`` makes the rounds as many as that.
 """

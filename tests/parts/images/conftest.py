@@ -227,7 +227,7 @@ def reference(server: Server, repository: str = "team/model", tag: str = "1") ->
 
 
 def run(work: Callable[[Progress], T]) -> tuple[T, list[str]]:
-    """Return what comes of some work, and the lines that it said."""
+    """Return the result of some work, and its lines of progress."""
     lines: list[str] = []
     result = work(lines.append)
     return result, [line for line in lines if line]
@@ -266,7 +266,7 @@ def pushed(
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for localhost that nobody knows, and its key."""
+    """A certificate for localhost that no store knows, and its key."""
     return self_signed(tmp_path, "localhost")
 
 

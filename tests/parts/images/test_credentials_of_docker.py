@@ -65,7 +65,7 @@ def test_a_helper_without_the_login_leaves_the_file(docker_config: Config, helpe
     assert logins.of("a.example.com") == Login("x", "y")
 
 
-def test_what_is_wrong_with_a_helper_is_said(docker_config: Config, helper: Callable[[str, str], None]) -> None:
+def test_what_is_wrong_with_a_helper_is_reported(docker_config: Config, helper: Callable[[str, str], None]) -> None:
     with pytest.raises(CredentialsError, match="docker-credential-missing is not installed"):
         Logins(docker_config(credsStore="missing")).of("a")
     helper("broken", "echo no json; exit 0")

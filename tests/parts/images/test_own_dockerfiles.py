@@ -1,4 +1,4 @@
-"""Images from a Dockerfile of one's own: built, pushed, skipped, and built anew when something changed."""
+"""Images from a Dockerfile of one's own: built, pushed, skipped, and built again when something changed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_dockerfile_of_ones_own_is_built_pushed_and_skipped(
 
 
 @pytest.mark.docker
-def test_a_dockerfile_whose_base_moved_is_built_anew(
+def test_a_dockerfile_whose_base_moved_is_built_again(
     pushed: dict[str, str], registry: LockedRegistry, tmp_path: Path
 ) -> None:
     (tmp_path / ".streamlit").mkdir()

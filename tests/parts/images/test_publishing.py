@@ -178,7 +178,7 @@ def test_an_image_is_complete_or_absent(bench: Bench) -> None:
     assert Registries(Access.of(bench.settings)).of(image).digest_of(image) is None
 
 
-def test_a_base_image_that_is_nowhere_is_said(bench: Bench) -> None:
+def test_a_base_image_that_is_nowhere_is_reported(bench: Bench) -> None:
     with pytest.raises(ImageError, match="neither in a Docker engine here nor in its registry"):
         bench.publish(bench.recipe(base=f"{bench.server.address}/base/none:1"))
 
@@ -254,7 +254,7 @@ def test_an_image_of_docker_hub_stays_in_the_engine_without_a_login(pushed: dict
 
 @pytest.fixture
 def buildx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in for the Docker command with BuildKit: notes what it is told, takes the context, builds nothing."""
+    """A stand-in for the Docker command with BuildKit: notes its arguments, takes the context, builds nothing."""
     folder = tmp_path / "bin"
     folder.mkdir()
     script = folder / "docker"

@@ -93,7 +93,7 @@ def test_a_registry_that_is_away_for_a_while_is_waited_for(serve: Serve, tmp_pat
     assert registry.has_blob(image, upload(registry, image, b"layer"))
 
 
-def test_a_registry_that_stays_away_is_said_in_time(tmp_path: Path) -> None:
+def test_a_registry_that_stays_away_is_reported_in_time(tmp_path: Path) -> None:
     image = Reference.parse(f"localhost:{free_port()}/a:1")
     started = time.monotonic()
     with pytest.raises(ImageError, match="cannot be reached"):
@@ -218,7 +218,7 @@ def test_an_identity_token_is_exchanged(guarded: Server, token_server: TokenServ
     assert token_server.asked[-1]["grant_type"] == "refresh_token"
 
 
-def test_a_refused_token_is_said_without_the_password(guarded: Server, docker_config: Config) -> None:
+def test_a_refused_token_is_reported_without_the_password(guarded: Server, docker_config: Config) -> None:
     image = reference(guarded)
     with pytest.raises(CredentialsError, match="does not let this login") as raised:
         registries(docker_config(auths={guarded.address: auth("me", "hunter2")})).of(image).digest_of(image)

@@ -68,7 +68,7 @@ def test_a_certificate_does_not_close_an_open_registry_of_this_machine(
     assert registries(tmp_path).of(image).digest_of(image)
 
 
-def test_an_engine_that_lacks_the_certificate_is_told_apart() -> None:
+def test_an_engine_that_lacks_the_certificate_is_reported_apart() -> None:
     said = "Get https://reg.example/v2/: tls: failed to verify certificate: x509: unknown authority"
     refused = _refused(said, Reference.parse("reg.example/team/model:1"))
     assert "does not trust the registry reg.example" in refused.message

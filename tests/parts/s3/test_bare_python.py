@@ -59,7 +59,7 @@ def test_a_python_without_anything_saves_a_model(
     again.prepare(IMAGE, job.upload_uri, job.model_id, silent)
     assert store.list(folder) == before
     monkeypatch.setattr(package_bundles, "_REFRESH", -1.0)  # each use makes it young, by which it stays
-    time.sleep(1.1)  # S3 tells seconds
+    time.sleep(1.1)  # S3 has times in whole seconds
     Packages(tmp_path / "cache", AWAY, lambda uri: open_store(uri, seaweed.env)).prepare(
         IMAGE, job.upload_uri, job.model_id, silent
     )

@@ -101,7 +101,7 @@ class TestObjectStore:
         assert digests(tmp_path / "back") == saved.files
         assert sorted(p.name for p in tmp_path.glob("*back*")) == ["back"]
 
-    def test_manifest_tells_what_is_saved(self, place: Place, model: Path) -> None:
+    def test_manifest_shows_what_is_saved(self, place: Place, model: Path) -> None:
         saved = place.store.put(model, place / "m", "sklearn", "joblib")
         manifest = place.store.manifest(place / "m")
         written = json.loads(place.store.read(place / f"m/{MANIFEST}"))

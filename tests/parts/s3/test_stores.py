@@ -173,7 +173,7 @@ class TestS3:
     def test_a_lost_answer_does_no_harm(
         self, seaweed: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The server completed the upload, and died before it said so."""
+        """The server completed the upload, and died before it answered."""
         from urllib3.exceptions import ProtocolError
 
         path = tmp_path / "big"

@@ -52,7 +52,7 @@ def test_contradictions_are_refused() -> None:
             read_objectives(nothing)
 
 
-def test_what_was_taken_is_said_with_the_way_to_say_otherwise() -> None:
+def test_what_was_taken_is_shown_with_the_way_to_override_it() -> None:
     assert describe_objectives(read_objectives(["val_loss"])) == (
         "The study minimizes val_loss (as its name suggests; val_loss:max would maximize it)."
     )

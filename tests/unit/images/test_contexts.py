@@ -92,7 +92,7 @@ def test_requirements_with_a_password_are_refused_without_showing_it() -> None:
     assert "hunter2" not in str(raised.value)
 
 
-def test_what_is_missing_twice_or_endless_is_said(project: Path) -> None:
+def test_what_is_missing_twice_or_endless_is_reported(project: Path) -> None:
     with pytest.raises(ImageError, match="there is no file or folder"):
         paths(project, "nothing")
     (project / "training.py").write_text("")

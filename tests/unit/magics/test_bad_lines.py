@@ -60,7 +60,7 @@ BAD: list[tuple[str, str]] = [
     ("%%kaptain_train a paramz" + BODY, "'paramz' is not expected here: did you mean 'params'?"),
     ("%%kaptain_train a number" + BODY, "`number` is of type int, not a dict of hyperparameters"),
     ("%%kaptain_train a params gamma=1" + BODY, "gamma is given twice, once in `params`"),
-    ("%%kaptain_train a lists" + BODY, "gamma is of type list"),
+    ("%%kaptain_train a lists" + BODY, "this is a number in the script"),
     ("%%kaptain_train a {params}" + BODY, "without braces"),
     ("%%kaptain_train a b/c" + BODY, "'b/c' is not expected here"),
     ("%%kaptain_train a --send nothing" + BODY, "--send nothing: the notebook has no `nothing`"),

@@ -63,7 +63,7 @@ def test_a_variable_of_the_environment_is_passed_on(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
-def test_usage_tells_everything_that_is_taken(command: Command) -> None:
+def test_usage_lists_everything_that_is_taken(command: Command) -> None:
     usage = command.usage()
     assert usage.startswith(command.name)
     assert command.summary in usage

@@ -71,7 +71,7 @@ def test_what_a_study_names_stays(name: str, value: object) -> None:
     assert f"--{'cpu' if name == 'resources' else name}" not in note.text
 
 
-def test_nothing_is_said_where_nothing_is_taken_over() -> None:
+def test_nothing_is_noted_where_nothing_is_taken_over() -> None:
     plain = msgspec.structs.replace(BEFORE, env={}, env_names=(), **{k: getattr(JobOptions(), k) for k in OPTIONS})
     assert inherit(TrainingRequest(), plain)[1] == []
 

@@ -1,4 +1,4 @@
-"""Which revision is deployed: the better by the study's objective, else the newest; and it is said."""
+"""Which revision is deployed: the better by the study's objective, else the newest; and the reason is shown."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def save(
 
 
 def ended(workspace: Workspace, state: RunState | None) -> RunFolder:
-    """Write a training run down that ended in a state; ``None`` for one that goes on as long as somebody keeps it."""
+    """Write a training run down that ended in a state; ``None`` for one that goes on as long as its lock is held."""
     script = capture("x = 1\n")
     run_id = new_run_id()
     job = JobSpec(name="mnist-job-1", run_id=run_id, model_id=MODEL, script=script, framework=ModelFramework.SKLEARN)

@@ -40,7 +40,7 @@ def test_a_word_means_what_the_script_has_there(default: str, given: object, exp
 def test_only_the_first_assignment_is_replaced() -> None:
     tree = substitute(ast.parse("x = 1\nx = x + 1\n"), {"x": 5})
     assert ast.unparse(tree) == "x = 5\nx = x + 1"
-    with pytest.raises(CaptureError, match="no top-level assignment of y, z"):
+    with pytest.raises(CaptureError, match="no plain value named y, z"):
         substitute(ast.parse("x = 1"), {"z": 1, "y": 2})
 
 

@@ -67,15 +67,19 @@ def test_the_source_is_untouched_and_the_imports_are_in_order() -> None:
         (with_options('"--fast", action="store_true"'), {"fast": Binding.SWITCH}),
         (with_options('"-v", action="count"'), {"-v": Binding.COUNT}),
         (with_options('"--x", action=argparse.BooleanOptionalAction'), {"x": Binding.SWITCH, "no-x": Binding.SWITCH}),
-        (with_options('"data"'), {}),
+        (with_options('"data"'), {"data": Binding.POSITION}),
+        (with_options('"data", nargs="+"'), {}),
         (with_options('"--version", action="version"'), {}),
         (with_options('"--c"') + "epochs = 3\nc = 1", {"c": Binding.OPTION, "epochs": Binding.ASSIGNMENT}),
         (
             "gamma = 0.1\nname: str = 'x'\nneg = -1\nflag = False\nnone = None",
             dict.fromkeys(("gamma", "name", "neg", "flag", "none"), Binding.ASSIGNMENT),
         ),
-        ("a = b = 1\nc = [1]\nd = 1 + 1\n__x__ = 1\n(e) = 2\nf, g = 1, 2\nh: int", {"e": Binding.ASSIGNMENT}),
-        ("x = load = len\nx = 3", {}),  # only the first assignment is replaced, and that is no literal
+        (
+            "a = b = 1\nc = [1]\nd = 1 + 1\n__x__ = 1\n(e) = 2\nf, g = 1, 2\nh: int\n_, i = [], ()",
+            dict.fromkeys("cefg", Binding.ASSIGNMENT),
+        ),
+        ("x = load = len\nx = 3", {"x": Binding.ASSIGNMENT}),
         (
             "import click\n@click.option('--gamma', '-g', 'rate', default=0.1)\ndef main(rate): pass",
             dict.fromkeys(("gamma", "-g", "rate"), Binding.OPTION),
@@ -106,7 +110,8 @@ def test_defaults_and_lines_are_the_sources() -> None:
         (with_options('"--c"'), False),
         (with_options("name").replace("parser.add", "for name in ('--a', '--b'): parser.add"), True),
         (with_options('*("--a", "-a")'), True),
-        ("import sys\nprint(sys.argv[1])", True),
+        ("import sys\nprint(sys.argv[1])", False),
+        ("import sys\nprint(sys.argv[1:])", True),
         ("import sys\nprint(sys.argv[0])", False),
         ("import sys\nsys.argv = ['x']", False),
         ("from sys import argv\nprint(argv)", True),
@@ -258,9 +263,8 @@ def test_several_names_make_one_sentence() -> None:
         ("%conda install -y scipy", "write --requirements scipy on"),
         ("!ls -l", "write subprocess.run('ls -l', shell=True, check=True)"),
         ("files = !ls", "write files = subprocess.run('ls'"),
-        ("%matplotlib inline", "plt.savefig"),
         ("%env A=1", "--env NAME=value"),
-        ("%%time", "time is shown"),
+        ("%timeit f()", "time is shown"),
         ("%%bash", "a cell has one %% line"),
         ("x = %who_ls", "a cell of its own"),
         ("numpy.array?", "ask for help"),
@@ -273,6 +277,22 @@ def test_lines_of_ipython_are_refused_with_what_to_write(before: str, line: str,
         capture(f"{before}{line}\nx = 1\n")
     assert caught.value.message == f"line {before.count(chr(10)) + 1} is IPython's, not Python: {line}"
     assert advice in caught.value.hint
+
+
+def test_lines_that_a_run_does_not_need_are_left_out_and_named() -> None:
+    cell = "%%time\n%matplotlib inline\nif True:\n    %matplotlib\n%time x = 7\ntext = '''\n%matplotlib inline\n'''\n"
+    script = capture(cell)
+    lines = script.source.splitlines()
+    assert lines[:5] == ["# %%time", "# %matplotlib inline", "if True:", "    pass  # %matplotlib", "x = 7"]
+    assert lines[5:] == cell.splitlines()[5:]
+    assert script.dropped[0] == "Line 1 without %%time: the run's time is shown anyway."
+    assert [sentence.partition(":")[0] for sentence in script.dropped[1:]] == [
+        "Line 2 without %matplotlib", "Line 4 without %matplotlib", "Line 5 without %time"
+    ]  # fmt: skip
+    assert capture("%config InlineBackend.figure_format = 'retina'\n%load_ext autoreload\n%autoreload 2\nx = 1").dropped
+    with pytest.raises(ScriptError, match="line 3 is IPython's, not Python: !ls"):
+        capture("%matplotlib inline\nx = 1\n!ls")
+    assert capture("x = 1").dropped == ()
 
 
 def test_a_percent_sign_within_an_expression_is_pythons() -> None:

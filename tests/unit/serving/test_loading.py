@@ -1,4 +1,4 @@
-"""Loading a folder: what is missing or damaged is said in a sentence; Python predictors of every form."""
+"""Loading a folder: what is missing or damaged is reported in a sentence; Python predictors of every form."""
 
 from __future__ import annotations
 

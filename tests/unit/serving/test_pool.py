@@ -16,7 +16,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Counting:
-    """Answers as many requests on every connection as is said, and closes the connection on the next one.
+    """Answers as many requests on every connection as its argument says, and closes the connection on the next one.
 
     Args:
         answered: Requests answered on each connection, the first connection first; later ones answer all.

@@ -1,4 +1,4 @@
-"""From a job to its container: pure functions and what is said of an engine's refusals."""
+"""From a job to its container: pure functions and the messages for an engine's refusals."""
 
 from __future__ import annotations
 

@@ -321,7 +321,7 @@ def test_a_tuner_of_another_distribution_brings_its_own_checks(studies) -> None:
     ],
     ids=str,
 )
-def test_what_is_passed_over_is_said(studies, runner: StudyRunner | None, changes, said: list[str]) -> None:
+def test_what_is_passed_over_is_reported(studies, runner: StudyRunner | None, changes, said: list[str]) -> None:
     spec = studies.spec(**{"domains": NUMBERS, **changes})
     check_study(spec if runner is None else by_katib(spec), runner)
     lines = [note.text for note in remarks(spec, runner)]

@@ -33,7 +33,9 @@ BAD = [
     lambda: Discrete(None),
     lambda: Categorical([]),
     lambda: Categorical([None, "None"]),
-    lambda: Categorical([["a"]]),
+    lambda: Categorical([[]]),
+    lambda: Categorical([{"a": 1}]),
+    lambda: Categorical([(64, 64), "(64, 64)"]),
     lambda: Categorical([float("nan")]),
     lambda: Categorical(["a", "a"]),
 ]

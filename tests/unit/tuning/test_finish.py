@@ -1,4 +1,4 @@
-"""What a study leaves in the object store, also when it is told twice."""
+"""What a study leaves in the object store, also when it is finished twice."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_study_that_goes_on_keeps_an_earlier_best_in_a_place_of_its_own(studie
     assert store.exists(tuned_uri(base, before))
 
 
-def test_a_model_that_is_gone_is_said_to_be(studies, store, base) -> None:
+def test_a_model_that_is_gone_is_reported_to_be(studies, store, base) -> None:
     spec = studies.spec(domains={})
     with pytest.raises(ObjectMissingError):
         keep_best(store, trial(0, f"{trials_uri(base, spec)}/t0"), tuned_uri(base, spec))

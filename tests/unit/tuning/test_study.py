@@ -609,7 +609,7 @@ def warnings(studies) -> list[Noted]:
     ],
     ids=["medianstop", "hyperband"],
 )
-def test_a_stopping_rule_without_steps_is_said_after_the_first_trial(studies, options) -> None:
+def test_a_stopping_rule_without_steps_is_reported_after_the_first_trial(studies, options) -> None:
     studies.run(lambda job, p: 0.5, **{"domains": X, "trials": 3, **options})
     (warning,) = warnings(studies)
     assert "cannot stop trials early: trial 0 reported accuracy only once" in warning.text

@@ -1,4 +1,4 @@
-"""What a study's trials say about the study, whoever runs it."""
+"""What a study's trials say about the study, on every target."""
 
 from __future__ import annotations
 

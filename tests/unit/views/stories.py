@@ -47,6 +47,9 @@ class Run:
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
         return self.folder.follow(after, tick)
 
+    def path_of(self, file: str) -> Path:
+        return self.folder.path / file
+
     def tell(self, *events: Event) -> Run:
         for event in events:
             self.folder.append(event)
@@ -58,7 +61,7 @@ def _create(home: Path, kind: RunKind, name: str, **spec: object) -> Run:
         run_id=new_run_id(), kind=kind, name=name, model_id="dev/mnist", target="local", created=BEGIN, **spec
     )
     run = Run(RunStore(home).create(record))
-    assert run.folder.lock.acquire()  # we are its supervisor: nobody may settle it
+    assert run.folder.lock.acquire()  # we are its supervisor: no other process may settle it
     return run
 
 

@@ -71,7 +71,7 @@ def test_elapsed_time_runs_until_the_end(home: Path) -> None:
     assert view.elapsed(99.0) == 10.0
 
 
-def test_facts_told_twice_do_no_harm(home: Path) -> None:
+def test_facts_reported_twice_do_no_harm(home: Path) -> None:
     view = study_view(home)
     for _ in range(2):
         view.take(trial(0, state=TrialState.RUNNING))
@@ -131,7 +131,7 @@ def test_a_canary_shows_both_shares(home: Path) -> None:
     assert view.log.last(1)[0].split() == ["dev-mnist", "True", "80", "20", "http://x"]
 
 
-def test_a_gap_in_the_log_is_told(home: Path) -> None:
+def test_a_gap_in_the_log_is_reported(home: Path) -> None:
     view = view_of(stories.training(home))
     view.take(LogWritten(start=0, end=1_000_000, text="the end\n", time=1.0))
     assert view.log.last(5) == ["… 977 KiB of the log are not shown here …", "the end"]

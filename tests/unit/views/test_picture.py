@@ -52,7 +52,7 @@ def test_one_diverged_trial_does_not_flatten_the_others(home: Path) -> None:
     assert frame is not None
     assert frame.low > -2
     assert frame.y(-1e9) == frame.y(frame.low)
-    assert picture.chart(study_of(home, *values, -1e9)).count("l3 5l3 -5") == 1  # an arrowhead tells where it is
+    assert picture.chart(study_of(home, *values, -1e9)).count("l3 5l3 -5") == 1  # an arrowhead shows where it is
     frame = picture.frame_of(study_of(home, *values, 1e9, direction=Direction.MINIMIZE))
     assert frame is not None
     assert frame.high < 3

@@ -27,7 +27,7 @@ def _tutorial_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Recorded:
-    """A status line that remembers what it was told."""
+    """A status line that remembers its texts."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -229,7 +229,7 @@ def test_failures_are_counted_by_reason(home: Path) -> None:
     assert text.failures(view) == [("exit code 1: ValueError: C <= 0", 5), ("another", 1)]
 
 
-def test_the_progress_comes_before_what_is_said_of_its_end(home: Path) -> None:
+def test_the_progress_comes_before_the_report_of_its_end(home: Path) -> None:
     out = io.StringIO()
     view = view_of(stories.study(home, 1))
     screen = text.TextRenderer(out, text.PlainStatus(out))

@@ -18,7 +18,7 @@ class Problem(NamedTuple):
     Attributes:
         sentence: What it is.
         hint: The next step; may be empty.
-        lasting: Whether it stays without somebody's doing; the others may pass by themselves.
+        lasting: Whether it stays until a person fixes it; the others may pass by themselves.
     """
 
     sentence: str
@@ -100,7 +100,7 @@ def _admission(message: str) -> Problem | None:
 
 
 def _options(resources: str) -> dict[str, str]:
-    """Return what to add for every resource that a quota wants named: ``cpu,memory`` becomes the options."""
+    """Return what to add for every resource that a quota requires: ``cpu,memory`` becomes the options."""
     examples = {"cpu": "--cpu 0.5", "memory": "--memory 1G", "nvidia.com/gpu": "--gpus 1"}
     options = {}
     for name in resources.split(","):

@@ -65,7 +65,7 @@ class Sink(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether nobody reads any more."""
+        """Whether the reader is gone."""
 
     def put(self, item: Item) -> None:
         """Deliver an item; waits while the reader is behind."""

@@ -27,7 +27,7 @@ class Stamps:
 
     @property
     def last_second(self) -> str:
-        """The last line's time, down to its second, as the API wants it."""
+        """The last line's time, to the second, as ``sinceTime`` of the API."""
         return f"{datetime.fromtimestamp(self._at // 10**9).astimezone().isoformat(timespec='seconds')}"
 
     def reopen(self) -> None:

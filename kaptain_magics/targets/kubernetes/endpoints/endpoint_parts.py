@@ -27,7 +27,7 @@ _SHARED = (
     "ServiceAccount",
     "Service",
     "ConfigMap",
-)  # kinds that are read and patched, as the contract's log tells it
+)  # kinds that are read and patched, as the contract's log lists them
 
 _SILENT = ("Service", "ConfigMap")
 

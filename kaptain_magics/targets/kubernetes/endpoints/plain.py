@@ -298,7 +298,7 @@ class PlainServing:
             self._session.cluster.delete("HorizontalPodAutoscaler", _name(scaler))
         self._parts.remove_common(name)
         portforward.forget(self._session.cluster, name)
-        if not deployed:  # what somebody else's deletion has left is removed all the same
+        if not deployed:  # what another's deletion has left is removed all the same
             raise NotFoundError(f"there is no endpoint {name!r} on the cluster", "%kaptain endpoints lists them")
 
     def _retire(self, name: str, deployments: list[Manifest]) -> None:

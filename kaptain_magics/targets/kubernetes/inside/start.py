@@ -304,6 +304,10 @@ def _words(name: str, binding: str, text: str) -> list[str]:
     flag = name if name.startswith("-") else f"--{name}"
     if binding == "count":
         return [flag] * int(text)
+    if binding == "override":
+        return [f"{name}={text}"]
+    if binding == "position":
+        return [text]
     if binding == "switch":
         from kaptain_magics.runtime.text_values import is_true
 

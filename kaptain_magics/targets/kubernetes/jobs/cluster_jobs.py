@@ -127,7 +127,7 @@ class KubernetesJobs:
         return _in_folder(created or JobRecord(), job)
 
     def find(self, name: str) -> JobRef | None:
-        """Find a job by its name, whoever submitted it."""
+        """Find a job by its name, submitted by any process."""
         record = self._find(name)
         return None if record is None else record.ref(name)
 

@@ -114,7 +114,7 @@ class JobFollower:
         # The states of a job, and the clock that ends each of them:
         #   no pods     its controller has made no pods yet  the pending timeout since the beginning, unless queued
         #   blocked     its pods cannot start yet            the pending timeout since the first warning; a start resets
-        #   running     its log is read                      its timeout, where nobody on the cluster looks at it
+        #   running     its log is read                      its timeout, where no controller enforces it
         #   ended       the job itself says so               _LAST_LOG for the rest of the log, and
         #                                                    _LAST_VERDICT for the state of the container
         # The watches do not agree in time: a job's end may be seen before its pod's beginning, so ``ended`` looks at
@@ -182,7 +182,7 @@ class JobFollower:
         return None
 
     def _look_at_pods(self) -> None:
-        """Ask for the pods: the watch of the job may tell its end before that of the pods tells their beginning."""
+        """Ask for the pods: the watch of the job may report its end before that of the pods reports their start."""
         with suppress(KaptainError):
             for pod in self._cluster.list("Pod", f"{labels.JOB}={self._name}"):
                 self._pods[pod["metadata"]["uid"]] = pod
@@ -281,7 +281,7 @@ class JobFollower:
         return self._failed(Problem(f"no pod was created for {what} in {self._pending_timeout:g} s", hint))
 
     def _queued(self) -> bool:
-        """Whether somebody holds the job back for now, as queues of the cluster do."""
+        """Whether a queue of the cluster holds the job back for now."""
         spec = self._job.get("spec", {})
         return bool(spec.get("suspend") or spec.get("runPolicy", {}).get("suspend"))
 
@@ -333,7 +333,7 @@ class JobFollower:
         )
 
     def _overdue(self) -> bool:
-        """Whether the job's time is up where nobody on the cluster looks at it: older Trainers have no deadline."""
+        """Whether the timeout is over of a job whose controller has no deadline, as older Trainers."""
         limit = self._record.timeout
         if self._kind != "TrainJob" or not limit or not self._pods:
             return False

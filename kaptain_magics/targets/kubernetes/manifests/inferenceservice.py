@@ -144,7 +144,7 @@ def _restricted(setup: Setup) -> Manifest:
 
 
 def _pod_security(setup: Setup, mode: str) -> Manifest:
-    """Return what is said of a whole pod where that is possible: it holds for KServe's own containers too."""
+    """Return the pod-level security context: it holds for KServe's own containers too."""
     return {"securityContext": pod_security(setup)} if mode == RAW else {}
 
 

@@ -115,7 +115,7 @@ class PackagePruner:
         return True
 
     def _payloads(self) -> dict[str, Manifest]:
-        """Return the secrets of this namespace that may name bundles, whoever made them."""
+        """Return the secrets of this namespace that may name bundles, of any owner."""
         secrets = self._cluster.list("Secret", labels.EVERYTHING)
         return {s["metadata"]["name"]: s for s in secrets if labels.part_of(s) is labels.Part.PAYLOAD}
 

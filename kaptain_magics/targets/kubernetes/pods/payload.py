@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,13 +50,16 @@ def for_job(job: JobSpec) -> Payload:
     Raises:
         TargetError: Something of it cannot be read, or needs an object store that the job has not.
     """
-    return _payload(job, {"argv": list(job.argv), "assignments": job.assignments})
+    cell = job.script.cell and job.trial is None
+    return _payload(job, {"argv": list(job.argv), "cell": cell, "assignments": job.assignments})
 
 
 def for_study(study: StudySpec) -> Payload:
     """Return the payload that all trials of a study share; each finds its values in its environment."""
     job = study.job
-    bindings = {name: job.bindings.get(name, Binding.OPTION).value for name in study.domains}
+    names = sorted(study.domains, key=lambda name: job.position(name) or sys.maxsize)  # words by their place come first
+    bindings = {name: job.bindings.get(name, Binding.OPTION).value for name in names}
+    _check_places(study)
     values = {name: _values(domain) for name, domain in study.domains.items()}
     search = {
         "bindings": bindings,
@@ -65,6 +69,19 @@ def for_study(study: StudySpec) -> Payload:
     }
     program = {"argv": list(job.argv), "assignments": job.assignments, "search": search}
     return _payload(job, program)
+
+
+def _check_places(study: StudySpec) -> None:
+    """Refuse a searched word of the command line behind one that is the same for all trials."""
+    job = study.job
+    searched = [job.position(name) for name in study.domains if job.position(name)]
+    fixed = {job.position(name): name for name in job.parameters if job.position(name)}
+    if searched and fixed and min(fixed) < max(searched):
+        first = fixed[min(fixed)]
+        raise TargetError(
+            f"Katib cannot search a word of the command line behind {first}, which is the same for all trials",
+            f"search {first} too, as {first}=Discrete([...]), or set cluster_tuner = jobs",
+        )
 
 
 def _values(domain: AnyDomain) -> dict[str, Any]:
@@ -80,7 +97,7 @@ def _words(job: JobSpec, name: str, domain: AnyDomain) -> dict[str, list[str]]:
     if binding is Binding.ASSIGNMENT:
         return {}
     choices = list(_values(domain).values())
-    if isinstance(domain, Integer) and binding not in (Binding.OPTION, Binding.WORDS, Binding.COUNT):
+    if isinstance(domain, Integer) and binding in (Binding.SWITCH, Binding.NEGATED, Binding.TRUTH):
         choices = [domain.min, domain.max]  # of a flag: 0 and 1
     return {str(value): list(job.words(name, value)) for value in choices}
 

@@ -158,6 +158,23 @@ p.parse_args()
         assert tuple(program["argv"]) == msgspec.structs.replace(template, parameters=values).argv
 
 
+def test_words_by_their_place_come_first_and_in_order() -> None:
+    script = capture("import sys\nlr, epochs = float(sys.argv[1]), int(sys.argv[2])\n")
+    domains = {"epochs": Integer(1, 9), "lr": Double(0, 1)}
+    template = msgspec.structs.replace(job(""), script=script, parameters={}, bindings=bindings(script, domains))
+    study = StudySpec(name="s", run_id="run", model_id="m", job=template, domains=domains, objectives=("accuracy",))
+    program = json.loads(payload.for_study(study).files["program.json"])
+    start.insert_parameters(program, "epochs=3\nlr=0.5")
+    assert program["argv"][:2] == ["0.5", "3"]
+    fixed = msgspec.structs.replace(
+        study,
+        domains={"epochs": domains["epochs"]},
+        job=msgspec.structs.replace(template, parameters={"lr": 0.1}),
+    )
+    with pytest.raises(TargetError, match="Katib cannot search a word of the command line behind lr"):
+        payload.for_study(fixed)
+
+
 @pytest.mark.interpreter
 def test_a_missing_module_and_an_exit_code(tmp_path: Path) -> None:
     done = run(payload.for_job(job("import sys\nsys.exit(7)")), tmp_path)
@@ -172,6 +189,8 @@ def test_a_missing_module_and_an_exit_code(tmp_path: Path) -> None:
         ("switch", "False", [], {}),
         ("count", "2", ["--x", "--x"], {}),
         ("option", "-1e-5", ["--x=-1e-5"], {}),
+        ("position", "-0.5", ["-0.5"], {}),
+        ("override", "-0.5", ["x=-0.5"], {}),
         ("assignment", "3", [], {"x": 3}),
         ("assignment", "3.5", [], {"x": 3.5}),
         ("assignment", "three", [], {"x": "three"}),

@@ -314,7 +314,7 @@ def test_every_kind_of_job_has_its_limits(limits: Callable[[], Manifest]) -> Non
     assert (limits()["activeDeadlineSeconds"], limits()["ttlSecondsAfterFinished"]) == (60, 600)
 
 
-def test_service_meshes_are_told_to_stay_away() -> None:
+def test_service_meshes_are_asked_to_stay_away() -> None:
     template = MADE["job"]()["spec"]["template"]["metadata"]
     assert template["annotations"]["sidecar.istio.io/inject"] == "false"
 

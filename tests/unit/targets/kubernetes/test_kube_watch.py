@@ -89,7 +89,7 @@ def test_what_is_forbidden_ends_the_watch(serve: Any) -> None:
     assert isinstance(trouble.error, ApiError)
 
 
-def test_an_outage_is_told_once_and_then_given_up(serve: Any) -> None:
+def test_an_outage_is_reported_once_and_then_given_up(serve: Any) -> None:
     from kubernetes.client import Configuration
 
     with socket.socket() as unused:

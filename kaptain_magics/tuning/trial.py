@@ -139,6 +139,10 @@ class Trial:
             return
         self.lost = event.lost
         self.reason, self.hint = event.reason, event.hint
+        if self.state is TrialState.FAILED:
+            from kaptain_magics.script.missing_files import hint_for_missing
+
+            self.hint = hint_for_missing(event.reason, event.hint, self.job)
         if self.state is TrialState.SUCCEEDED and (self._broken or self._objectives[0] not in self._metrics):
             self.state = TrialState.FAILED
             self.reason, self.hint = (self._broken, "") if self._broken else self._never_reported()

@@ -328,6 +328,7 @@ _VERBS = (
         (_ENDPOINT,),
         (
             Option("proba", "ask for probabilities"),
+            Option("output", "ask for this output, such as decision_function", "NAME"),
             Option("timeout", "time to wait for the answer (30s)", "TIME", readers.seconds),
             *_WHERE,
         ),

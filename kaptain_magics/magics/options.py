@@ -114,12 +114,13 @@ _JOB = (
     _IMAGE_NAME,
     Option(
         "model",
-        "variable to save as the model when the script ends",
+        "variable to save as the model; else the only fitted one",
         "VARIABLE",
         readers.variable,
         complete="own",
         field="capture.model",
     ),
+    Option("no-model", "save no model, as for a preparation of data"),
     Option(
         "metric",
         "metrics, from variables of the script",

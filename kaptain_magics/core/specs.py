@@ -7,8 +7,10 @@ files.
 from __future__ import annotations
 
 import contextlib
+import posixpath
 import sys
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -79,6 +81,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
             is let through to its command line.
         overrides: Whether its command line is ``name=value`` words, as Hydra and OmegaConf read them.
         subcommands: Whether it has subcommands: the further arguments name one, whose options follow.
+        folders: Where its relative paths and its own modules are looked for: the notebook's working folder, and before
+            it the folder of its file. None where they are not known.
         cell: Whether it is a notebook's cell, whose last expression is shown.
         dropped: What was left out of the source because it is IPython's, a sentence for each.
     """
@@ -90,6 +94,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     open_options: bool = False
     overrides: bool = False
     subcommands: bool = False
+    folders: tuple[str, ...] = ()
     cell: bool = False
     dropped: tuple[str, ...] = ()
 
@@ -109,14 +114,47 @@ class Capture(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         model: Variable that holds the model to save, empty for none.
         metrics: Metric name to variable (or dotted path) that holds its value.
+        find_model: Whether the one fitted model among the variables is saved where the script saves none.
+        find_metrics: Whether clear scores are reported where the script reports no metric.
         fetch: Variables to bring back to the notebook.
         send: Names of values of the notebook that the script finds as globals (pickled in the run's folder).
     """
 
     model: str = ""
     metrics: dict[str, str] = {}
+    find_model: bool = False
+    find_metrics: bool = False
     fetch: tuple[str, ...] = ()
     send: tuple[str, ...] = ()
+
+
+class InputRole(StrEnum):
+    """What a script does with something beside the notebook."""
+
+    READ = "read"
+    CHANGE = "change"  # reads it and writes to it: the job has a copy
+    MODULE = "module"  # imports it
+    FOLDER = "folder"  # writes files into it: the job has an empty one
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file or folder beside the notebook that a script uses.
+
+    Attributes:
+        path: Where the script finds it, below the job's working folder.
+        source: Its absolute path on this machine.
+        role: What the script does with it.
+        size: Bytes, of a folder with everything in it.
+        count: Files; 1 for a file.
+        modified: When it was changed last, of a folder the newest file in it, in nanoseconds since 1970.
+    """
+
+    path: str
+    source: str
+    role: InputRole = InputRole.READ
+    size: int = 0
+    count: int = 1
+    modified: int = 0
 
 
 class ImageSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -155,6 +193,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         args: Further command-line arguments, as they are.
         files: Absolute paths of files and folders that the script finds beside itself.
+        isolated: Whether the script has nothing of what lies beside the notebook but those.
         requirements: Lines of a pip requirements file.
         resources: What each worker may use.
         workers: How many workers; 1 except for distributed training.
@@ -166,6 +205,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     args: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    isolated: bool = False
     requirements: tuple[str, ...] = ()
     resources: Resources = Resources()
     workers: int = 1
@@ -196,6 +236,9 @@ class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
             environment; they are never written down.
         upload_uri: Folder in the object store for the model (``TRAINED_MODEL_UPLOAD_PATH``).
         metric_names: Names watched for in lines of metrics on standard output; empty watches for all.
+        inputs: What the script uses beside the notebook.
+        place: Folder below the working folder in which the script stands and runs, such as ``notebooks`` where it reads
+            ``../data``; empty for the working folder itself.
     """
 
     name: str
@@ -213,9 +256,28 @@ class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
     env_names: tuple[str, ...] = ()
     upload_uri: str = ""
     metric_names: tuple[str, ...] = ()
+    inputs: tuple[Input, ...] = ()
+    place: str = ""
 
     def __repr__(self) -> str:  # without the values of its variables
         return f"JobSpec(name={self.name!r}, run_id={self.run_id!r}, model_id={self.model_id!r})"
+
+    @property
+    def script_path(self) -> str:
+        """Path of the script below the working folder."""
+        return posixpath.join(self.place, self.script.name)
+
+    @property
+    def placed(self) -> dict[str, str]:
+        """Sources of the files and folders that another machine needs, by their paths below the working folder."""
+        sent = {i.path: i.source for i in self.inputs if i.role is not InputRole.FOLDER}
+        return sent | {posixpath.join(self.place, posixpath.basename(path)): path for path in self.files}
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What the launcher is told of the script's folders."""
+        folders = [i.path for i in self.inputs if i.role is InputRole.FOLDER]
+        return ({"place": self.place} if self.place else {}) | ({"folders": folders} if folders else {})
 
     @property
     def argv(self) -> tuple[str, ...]:

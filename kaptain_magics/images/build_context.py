@@ -6,36 +6,29 @@ import fnmatch
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from kaptain_magics.core.sdk import sdk_folder
 from kaptain_magics.errors import ImageError
 from kaptain_magics.images.requirement_lines import check_no_password, without_paths
+from kaptain_magics.runtime.beside import SKIPPED
 
 FOLDER = "/kaptain"  # where a context lies in an image
 RUNTIME = ".kaptain"  # folder in it, on PYTHONPATH, that holds the packages of the runtime
 PACKAGES = ".packages"  # folder in it, on PYTHONPATH, that holds installed requirements
 
-_SKIPPED = {
-    "__pycache__",
-    ".git",
-    ".hg",
-    ".svn",
-    ".venv",
-    ".ipynb_checkpoints",
-    ".DS_Store",
-    ".mypy_cache",
-    ".pytest_cache",
-    ".ruff_cache",
-}
 _SECRET_FOLDERS = {".aws", ".docker", ".kube", ".ssh", ".gnupg", ".azure"}
 _SECRET_FILES = (
     ".env", ".env.*", ".netrc", "_netrc", ".pypirc", ".git-credentials", ".npmrc", ".dockercfg", "id_rsa", "id_dsa",
     "id_ecdsa", "id_ed25519", "*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "kubeconfig", "credentials.json",
 )  # fmt: skip
 _SECRET_FILE = re.compile("|".join(map(fnmatch.translate, _SECRET_FILES)))
+
+
+Files = Iterable[str] | Mapping[str, str]
+"""Files and folders that lie beside a script; of a mapping the keys are the paths that they get in the context."""
 
 
 class Entry(NamedTuple):
@@ -64,13 +57,13 @@ class Context(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
-def training_context(name: str, source: str, files: Iterable[str], requirements: Sequence[str]) -> Context:
+def training_context(name: str, source: str, files: Files, requirements: Sequence[str]) -> Context:
     """Gather the context of a training image.
 
     Args:
-        name: The script's file name.
+        name: The script's path.
         source: Its text.
-        files: Files and folders that lie beside it.
+        files: Files and folders that lie beside it, or sources by the paths that they get.
         requirements: Lines of a pip requirements file.
 
     Raises:
@@ -83,25 +76,26 @@ def training_context(name: str, source: str, files: Iterable[str], requirements:
     return Context(_sorted(entries), tuple(left_out))
 
 
-def script_entries(name: str, source: str, files: Iterable[str], left_out: list[str] | None = None) -> Iterator[Entry]:
+def script_entries(name: str, source: str, files: Files, left_out: list[str] | None = None) -> Iterator[Entry]:
     """Yield the script and the files beside it.
 
     Args:
-        name: The script's file name.
+        name: The script's path.
         source: Its text.
-        files: Files and folders that lie beside it.
+        files: Files and folders that lie beside it, or sources by the paths that they get.
         left_out: Gets the files that look like credentials; ``None`` takes them along, for a job's own container.
     """
     yield Entry(name, source.encode())
-    for path in map(Path, files):
+    places = files if isinstance(files, Mapping) else {Path(path).name: path for path in files}
+    for place, path in ((place, Path(source)) for place, source in places.items()):
         if not path.exists():
             raise ImageError(f"there is no file or folder {path}", "check the names given with --files")
-        if left_out is not None and _secret(path.name, path.is_dir()):
+        if left_out is not None and is_credentials(path.name, path.is_dir()):
             raise ImageError(f"{path} looks like credentials and must not be in an image", "leave it out of --files")
         if path.is_dir():
-            yield from _folder(path, path.name, left_out, (os.path.realpath(path),))
+            yield from _folder(path, place, left_out, (os.path.realpath(path),))
         else:
-            yield Entry(path.name, path, os.access(path, os.X_OK))
+            yield Entry(place, path, os.access(path, os.X_OK))
 
 
 def folder_entries(path: Path, name: str) -> list[Entry]:
@@ -151,10 +145,10 @@ def runtime_entries(folder: str, serving: bool = False) -> list[Entry]:
 def _folder(folder: Path, prefix: str, left_out: list[str] | None, above: tuple[str, ...]) -> Iterator[Entry]:
     for item in sorted(os.scandir(folder), key=lambda entry: entry.name):
         name = f"{prefix}/{item.name}"
-        if item.name in _SKIPPED or item.name.endswith(".pyc"):
+        if item.name in SKIPPED or item.name.endswith(".pyc"):
             continue
         if item.is_dir():
-            if left_out is not None and _secret(item.name, is_folder=True):
+            if left_out is not None and is_credentials(item.name, is_folder=True):
                 left_out.append(name)
                 continue
             real = os.path.realpath(item.path)
@@ -162,13 +156,14 @@ def _folder(folder: Path, prefix: str, left_out: list[str] | None, above: tuple[
                 raise ImageError(f"{item.path} is a link to a folder that holds it", "remove the link")
             yield from _folder(Path(item.path), name, left_out, (*above, real))
         elif item.is_file():
-            if left_out is not None and _secret(item.name, is_folder=False):
+            if left_out is not None and is_credentials(item.name, is_folder=False):
                 left_out.append(name)
                 continue
             yield Entry(name, Path(item.path), bool(item.stat().st_mode & 0o100))
 
 
-def _secret(name: str, is_folder: bool) -> bool:
+def is_credentials(name: str, is_folder: bool) -> bool:
+    """Whether a file or folder of that name usually holds credentials."""
     if is_folder:
         return name in _SECRET_FOLDERS
     return _SECRET_FILE.fullmatch(name) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kaptain_magics.images.build_context import Context, training_context
+from kaptain_magics.images.build_context import Context, Files, training_context
 from kaptain_magics.images.registry.reference import Reference
 
 CHECKSUM = "checksum"  # the label that holds an image's digest
@@ -60,7 +60,7 @@ def recipe(
     base: str,
     script: str,
     source: str,
-    files: Sequence[str] = (),
+    files: Files = (),
     requirements: Sequence[str] = (),
     own: Sequence[str] = (),
 ) -> Recipe:
@@ -69,9 +69,9 @@ def recipe(
     Args:
         image: The image's name with tag.
         base: The base image's name.
-        script: The script's file name.
+        script: The script's path in it.
         source: Its text.
-        files: Files and folders that lie beside it.
+        files: Files and folders that lie beside it, or sources by the paths that they get.
         requirements: Lines of a pip requirements file.
         own: What the runtime in it needs, with the bounds that do.
 

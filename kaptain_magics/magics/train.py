@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.magics.grammar import Arguments
 from kaptain_magics.magics.line_errors import usage_error
-from kaptain_magics.magics.line_requests import check_capture, check_target, read_fields
+from kaptain_magics.magics.line_requests import check_capture, check_target, complete_capture, read_fields
 from kaptain_magics.magics.session import Session
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def train(session: Session, workspace: Workspace, arguments: Arguments, cell: st
         )
     texts = {**arguments.values, **_texts(session.items(arguments.bare, arguments.values))}
     fields = read_fields(arguments, TrainingRequest)
+    fields["capture"] = complete_capture(fields.get("capture"), arguments)
     request = TrainingRequest(script=script, parameters=typed(script, texts), sent=sent, **fields)
     check_capture(script, request.capture)
     check_target(workspace, arguments)
@@ -59,7 +60,7 @@ def read_script(session: Session, arguments: Arguments, cell: str | None, sent: 
     """
     from pathlib import Path
 
-    from kaptain_magics.script import capture, read_file
+    from kaptain_magics.script import capture, expand, read_file
 
     path = arguments.get("file")
     if path is not None and cell is not None:
@@ -67,11 +68,12 @@ def read_script(session: Session, arguments: Arguments, cell: str | None, sent: 
             "--file and a cell exclude each other", "write %kaptain_train for the file, in a line of its own"
         )
     if path is not None:
-        return capture(read_file(path), Path(path).name, session.variables, tuple(sent))
+        file = expand(path)
+        return capture(read_file(path), file.name, session.variables, tuple(sent), (file.parent, Path.cwd()))
     if cell is None:
         return None
     # The magic's own line counts: editors number it, and so do the tracebacks then.
-    return capture(f"\n{cell}", notebook_names=session.variables, sent=tuple(sent))
+    return capture(f"\n{cell}", notebook_names=session.variables, sent=tuple(sent), folders=(Path.cwd(),))
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

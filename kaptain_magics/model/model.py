@@ -278,7 +278,7 @@ class Model:
             source = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(f"{self.main_file} cannot be read: {error}", "check the model's main_file") from error
-        return capture(source, name=path.name)
+        return capture(source, name=path.name, folders=(path.parent, Path.cwd()))
 
     def _complete(self, request: TrainingRequest) -> TrainingRequest:
         """Fill what is asked of a job up with the model's own properties."""

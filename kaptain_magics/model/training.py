@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaptain_magics.core.domains import spelled_value
+from kaptain_magics.core.events import Noted
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.specs import JobOptions, JobSpec
 from kaptain_magics.errors import ScriptError
+from kaptain_magics.model.inputs import notes_on_inputs, with_inputs
 from kaptain_magics.model.plan import TrainingPlan
 from kaptain_magics.model.requests import TrainingRequest, literal_values, passed_on_names, without_secrets
 
@@ -24,9 +27,12 @@ def plan_training(context: Context, model: ModelName, request: TrainingRequest) 
     from kaptain_magics.script import remarks
 
     job = build_job(context, model, request, "train")
-    return TrainingPlan(
-        context, job, request.sent, model.info, [*job.script.dropped, *remarks(job.script, job.parameters)]
-    )
+    notes: list[str | Noted] = [
+        *job.script.dropped,
+        *remarks(job.script, job.parameters),
+        *notes_on_inputs(context, job),
+    ]
+    return TrainingPlan(context, job, request.sent, model.info, notes)
 
 
 def build_job(context: Context, model: ModelName, request: TrainingRequest, phase: str) -> JobSpec:
@@ -55,6 +61,7 @@ def build_job(context: Context, model: ModelName, request: TrainingRequest, phas
     options |= {
         "args": tuple(request.args),
         "files": _checked_files(request),
+        "isolated": request.isolated or context.settings.isolated,
         "requirements": without_secrets(request.requirements),
     }
     values = {whole_name(script, name): spelled_value(value) for name, value in request.parameters.items()}
@@ -62,7 +69,7 @@ def build_job(context: Context, model: ModelName, request: TrainingRequest, phas
         values = {name: str(value) if name.startswith("-") else value for name, value in values.items()}
     run_id = new_run_id()
     stage = "trained" if phase == "train" else "tuned"
-    return JobSpec(
+    job = JobSpec(
         **options,
         name=new_job_name(model.name, "job"),
         run_id=run_id,
@@ -77,18 +84,36 @@ def build_job(context: Context, model: ModelName, request: TrainingRequest, phas
         env_names=passed_on_names(request.env),
         upload_uri=f"{context.settings.models_uri}/{model.id}/{stage}/{uuid.uuid4().hex}",
     )
+    return with_inputs(context, job)
 
 
 def _checked_files(request: TrainingRequest) -> tuple[str, ...]:
-    """Return the absolute paths of the files beside the script."""
+    """Return the absolute paths of the files beside the script; patterns become what fits them."""
     script = request.script
-    paths = [_absolute(name) for name in request.files]
+    paths = [path for name in request.files for path in _fitting(name)]
+    places: dict[str, Path] = {}
     for path in paths:
         if not path.exists():
             raise ScriptError(f"there is no file or folder {path}", "check --files")
         if script is not None and path.name == script.name:
             raise ScriptError(f"{script.name} is the script itself", "leave it out of --files, or rename it")
-    return tuple(map(str, paths))
+        other = places.setdefault(path.name, path)
+        if other != path:
+            hint = "name the folder that holds them: the script finds it with everything in it"
+            raise ScriptError(f"{other} and {path} would both be {path.name} beside the script", hint)
+    return tuple(map(str, places.values()))
+
+
+def _fitting(name: str) -> list[Path]:
+    """Return the paths that a name or pattern of ``--files`` stands for."""
+    path = _absolute(name)
+    if path.exists() or not glob.has_magic(name):
+        return [path]
+    pattern = str(Path(name).expanduser())  # which may be absolute: Path.glob refuses that
+    fitting = [_absolute(path) for path in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+    if not fitting:
+        raise ScriptError(f"nothing fits {name}", f"check --files; paths begin in {Path.cwd()}")
+    return fitting
 
 
 def _absolute(path: str) -> Path:

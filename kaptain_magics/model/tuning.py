@@ -16,6 +16,7 @@ from kaptain_magics.core.objectives import later_directions, read_objectives
 from kaptain_magics.core.specs import JobSpec, StudyOptions, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import NotFoundError, StateError
+from kaptain_magics.model.inputs import notes_on_changes, notes_on_inputs, with_inputs
 from kaptain_magics.model.opened_runs import open_run
 from kaptain_magics.model.plan import StudyPlan
 from kaptain_magics.model.study import Study
@@ -58,6 +59,9 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
     request = msgspec.structs.replace(request, job=job)
     spec, fitted = fit_grid(build_study(context, model, request))
     notes += [Noted(text=line) for line in remarks(script, [*spec.domains, *spec.job.parameters])]
+    notes += notes_on_inputs(context, spec.job)
+    if before is not None:
+        notes += notes_on_changes(before.inputs, spec.job.inputs, f"the last {before.phase} run, {before.name}")
     return StudyPlan(context, spec, job.sent, model.info, [*notes, *fitted])
 
 
@@ -132,9 +136,12 @@ def plan_resumption(context: Context, word: str, changes: Mapping[str, Any] | No
     present(old.job.env_names)
     run_id = new_run_id()
     job = msgspec.structs.replace(old.job, run_id=run_id, folder=str(context.store.folder / run_id))
+    job = with_inputs(context, job)
+    on_inputs = notes_on_changes(old.job.inputs, job.inputs, f"study {old.name} began", warning=True)
+    on_inputs += notes_on_inputs(context, job)
     spec = msgspec.structs.replace(old, run_id=run_id, job=job, resume=folder.run_id, **dict(changes or {}))
     spec, notes = fit_grid(spec)
-    return StudyPlan(context, spec, model_info=folder.record.model_info, notes=notes)
+    return StudyPlan(context, spec, model_info=folder.record.model_info, notes=[*on_inputs, *notes])
 
 
 # ---- the run before ---------------------------------------------------------------------------------------------

@@ -7,6 +7,9 @@ The same code runs in a warm worker, in a fresh process and in a container
 * ``assignments``: values that replace plain ones of the script, by name (see ``places``);
 * ``cell``: whether it is a notebook's cell, whose last expression is shown;
 * ``model``: variable to save when the script ends; ``metrics``: metric name to variable (dotted paths allowed);
+* ``find_model``, ``find_metrics``: whether those are to be found where none is named;
+* ``place``: folder below the working folder in which the script stands; ``folders``: folders that it writes into;
+* ``beside``: what it finds beside the notebook on the same machine, see ``beside.prepare``;
 * ``sent``: pickle file of a dict of globals that the script finds; ``fetch``: variables to pickle into ``fetched``.
 
 Line numbers in a traceback are the script's: the source is never edited, values are replaced in its syntax tree.
@@ -27,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime import hooks
+from kaptain_magics.runtime.beside import prepare
+from kaptain_magics.runtime.found_results import ResultFinder
 from kaptain_magics.runtime.places import inner_places, outer_places
 from kaptain_magics.runtime.results import CaptureError, take_results
 from kaptain_magics.runtime.text_values import truth_of
@@ -78,6 +83,18 @@ def _sequence(text: str, default: ast.expr) -> ast.expr:
 
 def run(program: Mapping[str, Any]) -> int:
     """Run the program's script in this process as ``__main__`` and return its exit code."""
+    try:
+        beside = prepare(program)
+    except OSError as error:
+        return _fail(f"what the script reads beside the notebook cannot be laid into its folder: {error}")
+    try:
+        return _run(program)
+    finally:
+        if beside is not None:
+            beside.report(beside.leave())
+
+
+def _run(program: Mapping[str, Any]) -> int:
     script = str(program["script"])
     source = Path(script).read_bytes()
     module = types.ModuleType("__main__")
@@ -89,6 +106,7 @@ def run(program: Mapping[str, Any]) -> int:
     try:
         tree = ast.parse(source, script)
         tree = substitute(tree, program.get("assignments", {}))
+        finder = ResultFinder(tree, program)
         last = _last_expression(tree, source) if program.get("cell") else None
         code = compile(tree, script, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
@@ -101,6 +119,7 @@ def run(program: Mapping[str, Any]) -> int:
         if program.get("sent"):
             namespace.update(pickle.loads(Path(program["sent"]).read_bytes()))  # written by the same user's notebook
         hooks.install()
+        finder.begin(namespace)
         exec(code, namespace)
         if last is not None:
             _show(eval(compile(last, script, "eval", dont_inherit=True), namespace))
@@ -116,6 +135,7 @@ def run(program: Mapping[str, Any]) -> int:
         _finish_display()
     try:
         take_results(program, namespace)
+        finder.end(namespace)
     except CaptureError as error:
         return _fail(str(error))
     except Exception:

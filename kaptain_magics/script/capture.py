@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import io
+import os
 import re
 import tokenize
 import warnings
@@ -27,7 +28,13 @@ CELL = "cell.py"
 _WIDTH = 100  # characters of an offending line that are shown
 
 
-def capture(source: str, name: str = CELL, notebook_names: Iterable[str] = (), sent: Collection[str] = ()) -> Script:
+def capture(
+    source: str,
+    name: str = CELL,
+    notebook_names: Iterable[str] = (),
+    sent: Collection[str] = (),
+    folders: Iterable[str | Path] = (),
+) -> Script:
     """Make a script of source text.
 
     Args:
@@ -35,6 +42,7 @@ def capture(source: str, name: str = CELL, notebook_names: Iterable[str] = (), s
         name: Its file name.
         notebook_names: What the notebook has; a mapping of names to values makes the hints more exact.
         sent: Names of the notebook's values that the script will find.
+        folders: Where its relative paths and its own modules are looked for, see ``Script.folders``.
 
     Returns:
         The script with the parameters and imports that it has.
@@ -52,7 +60,14 @@ def capture(source: str, name: str = CELL, notebook_names: Iterable[str] = (), s
         parameters, command_line = find_parameters(tree, source, imports)
         missing = free_names(tree, sent)
     except RecursionError:  # generated code may be nested deeper than it can be looked at
-        return Script(name=Path(name).name, source=source, open_options=True, cell=name == CELL, dropped=dropped)
+        return Script(
+            name=Path(name).name,
+            source=source,
+            open_options=True,
+            cell=name == CELL,
+            dropped=dropped,
+            folders=_distinct(folders),
+        )
     if missing:
         raise _missing(missing, tree, notebook_names, "this cell" if name == CELL else Path(name).name)
     return Script(
@@ -65,7 +80,12 @@ def capture(source: str, name: str = CELL, notebook_names: Iterable[str] = (), s
         subcommands=command_line.subcommands,
         cell=name == CELL,
         dropped=dropped,
+        folders=_distinct(folders),
     )
+
+
+def _distinct(folders: Iterable[str | Path]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(os.path.abspath(folder) for folder in folders))
 
 
 def read_file(path: str | Path) -> str:

@@ -49,6 +49,9 @@ def run(context: RunContext) -> StateChanged:
             _register(context, saved, metrics)
         context.note("Model training is completed.")
     else:
+        from kaptain_magics.script.missing_files import hint_for_missing
+
+        last = msgspec.structs.replace(last, hint=hint_for_missing(last.reason, last.hint, job))
         with contextlib.suppress(KaptainError):  # the job's own reason is the one to report
             context.store.delete(job.upload_uri)
     return last

@@ -221,6 +221,14 @@ class ServerLogs(Protocol):
 
 
 @runtime_checkable
+class ReadsHere(Protocol):
+    """A target whose jobs read files of this machine where they are; to the jobs of others they are sent."""
+
+    def reads_here(self, path: str) -> bool:
+        """Whether a job can read what is at an absolute path of this machine."""
+
+
+@runtime_checkable
 class GpuTarget(Protocol):
     """A target that knows its GPUs before anything starts."""
 

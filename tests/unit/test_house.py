@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,19 @@ def _private_members(tree: ast.Module) -> Iterator[str]:
         ours = isinstance(base, ast.Name) and base.id in OWN
         if name.startswith("_") and not name.startswith("__") and name not in OFFERED | own and not ours:
             yield name
+
+
+BY_NAME = re.compile(
+    r"""[!=]=\ "(?:local|docker|kubernetes)"|"(?:local|docker|kubernetes)"\ [!=]=
+    |isinstance\([\w.]*target[\w.]*,\ *(?:Local|Docker|Kubernetes)|(?:get|has)attr\([\w.]*target,""",
+    re.VERBOSE,
+)
+
+
+def test_targets_are_asked_what_they_can_do_and_not_who_they_are() -> None:
+    package = ROOT / "kaptain_magics"
+    assert BY_NAME.search('if target.name == "docker":')
+    assert [path.name for path in package.rglob("*.py") if BY_NAME.search(path.read_text("utf-8"))] == []
 
 
 @pytest.mark.interpreter

@@ -25,7 +25,7 @@ def build_image(job: JobSpec, settings: Settings, verbose: bool | None) -> bool:
         raise UndefinedPropertyError(
             "the model has no image to build", "set image_name (repository[:tag]) and base_image"
         )
-    parts = job.script.name, job.script.source, job.files, job.requirements
+    parts = job.script_path, job.script.source, job.placed, job.requirements
     image = recipe(job.image.image_name, job.image.base_image, *parts, own=OWN_PACKAGES)
     Publisher(Path(settings.cache), settings.as_texts()).publish(image, _logged(verbose))
     return True

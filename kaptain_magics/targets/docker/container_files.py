@@ -39,12 +39,15 @@ def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None,
         authorities: Certificates that the job is to trust its object store by.
     """
     program = {
-        "script": f"{FOLDER}/{job.script.name}",
+        **job.layout,
+        "script": f"{FOLDER}/{job.script_path}",
         "argv": list(job.argv),
         "cell": job.script.cell and job.trial is None,
         "assignments": job.assignments,
         "model": job.capture.model,
         "metrics": job.capture.metrics,
+        "find_model": job.capture.find_model,
+        "find_metrics": job.capture.find_metrics,
         "fetch": list(job.capture.fetch),
         "fetched": FETCHED,
         "sent": SENT if job.capture.send else "",
@@ -54,7 +57,7 @@ def job_archive(job: JobSpec, built: bool, env: Mapping[str, str] | None = None,
     if authorities:
         entries.append(Entry(PurePosixPath(AUTHORITIES).relative_to(FOLDER).as_posix(), authorities))
     if not built:
-        entries += [*script_entries(job.script.name, job.script.source, job.files), *runtime_entries(RUNTIME)]
+        entries += [*script_entries(job.script_path, job.script.source, job.placed), *runtime_entries(RUNTIME)]
     if job.capture.send:
         folder = Path(job.folder)
         run = folder.parent.parent if job.trial is not None else folder

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
-from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.core.specs import EndpointOptions, EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, ServingError, TargetError
 from kaptain_magics.files import locked
@@ -259,7 +259,8 @@ class _ModelFolder:
 
 
 def _notes(spec: EndpointSpec) -> Iterator[Event]:
-    if spec.min_replicas > 1 or spec.max_replicas is not None:
+    plain = EndpointOptions()
+    if any(getattr(spec, name) != getattr(plain, name) for name in ("autoscale", "min_replicas", "max_replicas")):
         hint = "use --workers for several processes"
         yield Noted(text="the docker target has one replica: replica options are ignored", warning=True, hint=hint)
     if spec.transformer:

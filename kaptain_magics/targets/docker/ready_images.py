@@ -123,7 +123,7 @@ class ImageProvider:
     def _build(self, job: JobSpec, requirements: Sequence[str], progress: Progress) -> ReadyImage:
         base = base_image(job.image, self._config.settings)
         name = with_tag(job.image.image_name, job.model_id, job.framework.value)
-        parts = job.script.name, job.script.source, job.files, job.requirements
+        parts = job.script_path, job.script.source, job.placed, job.requirements
         published = self._publisher.publish(recipe(name, base, *parts, own=OWN_PACKAGES), progress, keep_in_engine=True)
         in_engine = self._engine.image_labels(name).get(CHECKSUM) == published.checksum
         image = self._pulled(name if in_engine else published.pinned, progress)._replace(built=True)
@@ -194,9 +194,9 @@ class ImageProvider:
 def _recipe_of(job: JobSpec) -> tuple[object, ...]:
     return (
         job.image,
-        job.script.name,
+        job.script_path,
         job.script.source,
-        job.files,
+        tuple(job.placed.items()),
         job.requirements,
         job.upload_uri.partition(":")[0],
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from kaptain_magics.core.domains import Categorical, Discrete
 from kaptain_magics.core.events import Event
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.targets.base import Check, EndpointStatus, JobRef, TargetConfig, without_values
@@ -68,7 +69,8 @@ class KubernetesTarget:
         name = f"{study.name}-00000000"
         uri = f"{base}/trials/{study.name}/{name}" if study.job.upload_uri else ""
         first = {
-            key: domain.values[0] if hasattr(domain, "values") else domain.min for key, domain in study.domains.items()
+            key: domain.values[0] if isinstance(domain, Categorical | Discrete) else domain.min
+            for key, domain in study.domains.items()
         }
         parameters = {**study.job.parameters, **first}
         job = msgspec.structs.replace(

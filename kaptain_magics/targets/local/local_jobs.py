@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.targets.base import Check, JobRef, TargetConfig, without_values
 from kaptain_magics.targets.job_variables import job_variables
 from kaptain_magics.targets.local import gpus, requirements_env
+from kaptain_magics.targets.local.beside_notebook import beside_notebook, local_modules, snapshot_inputs
 from kaptain_magics.targets.local.imports import import_statements, is_standard
 from kaptain_magics.targets.local.job_files import JobFiles, LocalJobRecord, follow_files
 from kaptain_magics.targets.local.memory_limit import MemoryWatch
@@ -55,6 +57,7 @@ class LocalJobs:
         self._jobs: dict[str, StartedJob] = {}
         self._workers: dict[tuple[str, str], WarmWorker] = {}
         self._gpus = gpus.Share()
+        self._sharing = threading.Lock()
 
     def check(self) -> list[Check]:
         """Look at the state folder, the disk and the ways to start a process."""
@@ -70,6 +73,10 @@ class LocalJobs:
             Check("gpus", True, f"{len(devices.ids)}: {devices.source}"),
             Check("warm start", True, "jobs fork from a warm worker" if warm else "jobs start as fresh processes"),
         ]
+
+    def reads_here(self, path: str) -> bool:
+        """Whether a job can read what is at an absolute path of this machine: as far as this user can."""
+        return os.access(path, os.R_OK)
 
     def check_gpus(self, count: int) -> None:
         """Refuse more GPUs than this machine has.
@@ -92,6 +99,7 @@ class LocalJobs:
         lines += [f"# assignment replaced: {name} = {value!r}" for name, value in job.assignments.items()]
         if isinstance(spec, StudySpec):
             lines += [f"# searched: {name} = {domain}" for name, domain in spec.domains.items()]
+        lines += [f"# beside the notebook: {item.path} ({item.role})" for item in job.inputs]
         lines.append(f"TRAINED_MODEL_UPLOAD_PATH={job.upload_uri}")
         lines += [f"{name}={value}" for name, value in without_values(job).env.items()]
         return "\n".join([*lines, shlex.join(["python", "-u", job.script.name, *job.argv])])
@@ -113,15 +121,21 @@ class LocalJobs:
     def _prepare(self, job: JobSpec, folder: Path) -> None:
         work = folder / "work"
         private_folder(work)
-        (work / job.script.name).write_text(job.script.source, encoding="utf-8")
-        shared = folder.parent.parent / "files" if job.trial is not None else None
-        for source in map(Path, job.files):
-            if shared is None:
-                _copy(source, work / source.name)
-            else:
-                if not (shared / source.name).exists():
-                    _copy(source, shared / source.name)
-                (work / source.name).symlink_to(shared / source.name)
+        script = work / job.script_path
+        private_folder(script.parent)
+        script.write_text(job.script.source, encoding="utf-8")
+        if job.trial is None:
+            for source in map(Path, job.files):
+                _copy(source, script.parent / source.name)
+            return
+        run = folder.parent.parent
+        with self._sharing:  # trials are submitted by several threads
+            for source in map(Path, job.files):
+                shared = run / "files" / source.name
+                if not shared.exists():
+                    _copy(source, shared)
+                (script.parent / source.name).symlink_to(shared)
+            snapshot_inputs(job, run)
 
     def _start_job(self, started: StartedJob, python: str) -> None:
         job = started.spec
@@ -129,12 +143,16 @@ class LocalJobs:
         threads = threads_for(job.resources.cores, job.parallel)
         request: dict[str, Any] = {
             "program": {
-                "script": str(folder / "work" / job.script.name),
+                **job.layout,
+                **beside_notebook(job, folder),
+                "script": str(folder / "work" / job.script_path),
                 "argv": list(job.argv),
                 "cell": job.script.cell and job.trial is None,
                 "assignments": job.assignments,
                 "model": job.capture.model,
                 "metrics": job.capture.metrics,
+                "find_model": job.capture.find_model,
+                "find_metrics": job.capture.find_metrics,
                 "fetch": list(job.capture.fetch),
                 "fetched": str(folder / "fetched.pkl"),
                 "sent": _sent(job, folder),
@@ -166,10 +184,15 @@ class LocalJobs:
     def _worker(self, job: JobSpec, python: str) -> WarmWorker | None:
         if not self._warm or job.resources.gpu_limit:
             return None
-        key = (python, job.script.source)
+        key = (python, job.script.source)  # whose own modules are the same for all its jobs
         if key not in self._workers:
             env = {**os.environ, **self._config.variables(job)}
-            statements = [s for s in import_statements(job.script.source) if not is_standard(s)]
+            own = local_modules(job)
+            statements = [
+                statement
+                for statement in import_statements(job.script.source)
+                if not is_standard(statement) and statement.split()[1].partition(".")[0] not in own
+            ]
             self._workers[key] = WarmWorker(statements, env, python, later=_SERVER)
         return self._workers[key]
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
-from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.core.specs import EndpointOptions, EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, StateError, TargetError
 from kaptain_magics.targets.base import EndpointStatus, TargetConfig
@@ -320,7 +320,8 @@ class LocalServing:
 def _notes(spec: EndpointSpec) -> Iterator[Event]:
     if spec.resources.memory_bytes is not None:
         yield Noted(text="The local target does not limit the memory of a server: --memory counts on other targets.")
-    if spec.min_replicas > 1 or spec.max_replicas is not None:
+    plain = EndpointOptions()
+    if any(getattr(spec, name) != getattr(plain, name) for name in ("autoscale", "min_replicas", "max_replicas")):
         hint = "use --workers for several processes"
         yield Noted(text="the local target has one replica: replica options are ignored", warning=True, hint=hint)
     if spec.transformer:

@@ -100,6 +100,22 @@ def ask(url: str, **headers: str) -> int:
     return int(predict(url, headers, [[1.0, 2.0]])[0])
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"autoscale": 5}, "replica options are ignored"),
+        ({"max_replicas": 3}, "replica options are ignored"),
+        ({"resources": Resources.simple(memory="500M")}, "does not limit the memory of a server"),
+        ({}, ""),
+    ],
+    ids=str,
+)
+def test_options_that_count_elsewhere_are_said(make: Make, tmp_path: Path, more: dict[str, Any], said: str) -> None:
+    events = list(make().deploy(spec(tmp_path / "missing", **more)))
+    assert events[-1].state is RunState.FAILED
+    assert [said in event.text for event in events if isinstance(event, Noted)] == [True] * bool(said)
+
+
 def test_a_killed_server_is_failed_with_the_reason(make: Make, folder: Path, tmp_path: Path) -> None:
     target = make()
     url = succeed(target, spec(folder))

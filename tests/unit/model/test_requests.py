@@ -19,6 +19,7 @@ from kaptain_magics.script import capture
 OPTIONS: dict[str, Any] = {
     "args": ("--epochs", "3"),
     "files": ("/data/rows.csv",),
+    "isolated": True,
     "requirements": ("numpy",),
     "resources": Resources.simple(cpu="2", gpus=1),
     "workers": 4,
@@ -55,7 +56,7 @@ def test_a_study_takes_over_what_it_does_not_name() -> None:
     assert {name: getattr(full, name) for name in OPTIONS} == {**OPTIONS, **own}
     assert note.text == (
         'taken over from the last train run, demo-job-1: --args "--epochs 3", --files rows.csv, '
-        "--requirements (lines: 1), --cpu 2, --gpus 1, --env SHADE, --env DEMO_NAME, "
+        "--isolated, --requirements (lines: 1), --cpu 2, --gpus 1, --env SHADE, --env DEMO_NAME, "
         "--model clf, --metric accuracy=score, --send rows, --base-image python:3.11, --image-name demo"
     )
     assert "dark" not in note.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kaptain_magics.core.events import Event, Noted, StateChanged
-from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.core.specs import EndpointOptions, EndpointSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import ConfigError, KaptainError
 from kaptain_magics.targets.base import EndpointStatus
@@ -57,10 +57,20 @@ class KubernetesServing:
         """Deploy or replace an endpoint; what is refused is a failed end."""
         if GRPC_PORT in endpoint.serving_config:
             yield Noted(text=f"the kubernetes target serves over HTTP only: {GRPC_PORT} is ignored", warning=True)
+        plain = EndpointOptions()
+        if (endpoint.host, endpoint.port) != (plain.host, plain.port):
+            yield Noted(text="the cluster gives an endpoint its address: host and port are ignored", warning=True)
         try:
+            if endpoint.autoscale != plain.autoscale and not self._scales_by_requests(endpoint):
+                text = "without Knative, replicas scale by their use of CPU: --autoscale is ignored"
+                yield Noted(text=text, warning=True)
             yield from self._for_new().deploy(endpoint)
         except KaptainError as error:
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
+
+    def _scales_by_requests(self, endpoint: EndpointSpec) -> bool:
+        services = [resource for resource in self.objects(endpoint) if resource["kind"] == "InferenceService"]
+        return any(service["spec"]["predictor"].get("scaleMetric") == "concurrency" for service in services)
 
     def endpoint(self, name: str) -> EndpointStatus:
         """Return an endpoint as it is now, asked of what deployed it."""

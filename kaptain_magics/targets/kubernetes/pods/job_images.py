@@ -79,7 +79,7 @@ class Images:
         from kaptain_magics.images.recipe import recipe
 
         base = self.base(job.image)
-        parts = job.script.name, job.script.source, job.files, job.requirements
+        parts = job.script_path, job.script.source, job.placed, job.requirements
         return recipe(self._tagged(job), base, *parts, own=OWN_PACKAGES)
 
     def _tagged(self, job: JobSpec) -> str:
@@ -104,4 +104,4 @@ class Images:
 
 def _key(job: JobSpec) -> bytes:
     """Return what an image depends on, as far as the job says it."""
-    return msgspec.json.encode([job.image, job.script, job.files, job.requirements, job.model_id, job.framework])
+    return msgspec.json.encode([job.image, job.script, job.placed, job.requirements, job.model_id, job.framework])

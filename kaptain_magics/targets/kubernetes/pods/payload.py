@@ -105,14 +105,16 @@ def _words(job: JobSpec, name: str, domain: AnyDomain) -> dict[str, list[str]]:
 def _payload(job: JobSpec, program: dict[str, Any]) -> Payload:
     built = bool(job.image.image_name)
     folder = FOLDER if built else WORK
-    program |= {"script": f"{folder}/{job.script.name}", "model": job.capture.model, "metrics": job.capture.metrics}
+    program |= job.layout
+    program |= {"script": f"{folder}/{job.script_path}", "model": job.capture.model, "metrics": job.capture.metrics}
+    program |= {"find_model": job.capture.find_model, "find_metrics": job.capture.find_metrics}
     if built:
         program["built"] = FOLDER
     fetched_uri = ""
     if job.capture.fetch:
         fetched_uri = _sibling_uri(job, "fetched.pkl", "bring variables back")
         program |= {"fetch": list(job.capture.fetch), "fetched": f"{ROOT}/fetched.pkl", "fetched_uri": fetched_uri}
-    work = [] if built else list(script_entries(job.script.name, job.script.source, job.files))
+    work = [] if built else list(script_entries(job.script_path, job.script.source, job.placed))
     if job.capture.send:
         program["sent"] = f"{WORK}/{SENT}"
         work.append(Entry(SENT, _sent(job)))

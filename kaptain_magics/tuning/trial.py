@@ -142,16 +142,12 @@ class Trial:
             return
         self.lost = event.lost
         self.reason, self.hint = event.reason, event.hint
-<<<<<<< HEAD
-        missing = [name for name in self._needed if name not in self._metrics]
-        if self.state is TrialState.SUCCEEDED and (self._broken or missing):
-=======
         if self.state is TrialState.FAILED:
             from kaptain_magics.script.missing_files import hint_for_missing
 
             self.hint = hint_for_missing(event.reason, event.hint, self.job)
-        if self.state is TrialState.SUCCEEDED and (self._broken or self._objectives[0] not in self._metrics):
->>>>>>> main
+        missing = [name for name in self._needed if name not in self._metrics]
+        if self.state is TrialState.SUCCEEDED and (self._broken or missing):
             self.state = TrialState.FAILED
             broken = next(iter(self._broken.values()), "")
             self.reason, self.hint = (broken, "") if broken else self._never_reported(missing[0])

@@ -114,12 +114,16 @@ class Capture(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         model: Variable that holds the model to save, empty for none.
         metrics: Metric name to variable (or dotted path) that holds its value.
+        find_model: Whether the one fitted model among the variables is saved where the script saves none.
+        find_metrics: Whether clear scores are reported where the script reports no metric.
         fetch: Variables to bring back to the notebook.
         send: Names of values of the notebook that the script finds as globals (pickled in the run's folder).
     """
 
     model: str = ""
     metrics: dict[str, str] = {}
+    find_model: bool = False
+    find_metrics: bool = False
     fetch: tuple[str, ...] = ()
     send: tuple[str, ...] = ()
 

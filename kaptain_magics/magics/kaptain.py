@@ -127,7 +127,21 @@ def _predict(session: Session, workspace: Workspace, arguments: Arguments) -> An
             hint = f"bring it here with --fetch {name}"
         raise usage_error(f"{arguments.rest}: {what}", hint) from None
     endpoint = workspace.endpoint(arguments.positionals["NAME"])
-    return endpoint.predict(value, timeout=arguments.get("timeout", 30.0), proba=arguments.get("proba", False))
+    proba, output = arguments.get("proba", False), arguments.get("output", "")
+    answer = endpoint.predict(value, timeout=arguments.get("timeout", 30.0), proba=proba, output=output)
+    return _labelled(answer, endpoint.classes, value) if proba else answer
+
+
+def _labelled(probabilities: Any, classes: list[Any], data: Any) -> Any:
+    """Return probabilities as a frame with the classes as columns, where pandas is installed and they are known."""
+    from importlib.util import find_spec
+
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(classes) or find_spec("pandas") is None:
+        return probabilities
+    import pandas as pd
+
+    same = isinstance(data, pd.DataFrame) and len(data) == len(probabilities)
+    return pd.DataFrame(probabilities, index=data.index if same else None, columns=classes)
 
 
 def _script_with(workspace: Workspace, endpoint: str, name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.magics.grammar import Arguments
+from kaptain_magics.magics.line_errors import usage_error
 
 if TYPE_CHECKING:
     import msgspec
@@ -47,6 +48,23 @@ def _structs() -> Mapping[str, Callable[..., Any]]:
     from kaptain_magics.core.specs import Capture, ClusterOptions, ImageSpec
 
     return {"resources": Resources.simple, "image": ImageSpec, "capture": Capture, "cluster": ClusterOptions}
+
+
+def complete_capture(capture: Capture | None, arguments: Arguments) -> Capture:
+    """Return what is taken from a script's variables: what the line does not name is found, where it is clear.
+
+    Raises:
+        UsageError: The line names a model and wants none.
+    """
+    from msgspec.structs import replace
+
+    from kaptain_magics.core.specs import Capture
+
+    capture = capture or Capture()
+    without = bool(arguments.get("no_model"))
+    if without and capture.model:
+        raise usage_error("--model and --no-model exclude each other", "write one of them")
+    return replace(capture, find_model=not capture.model and not without, find_metrics=not capture.metrics)
 
 
 def check_capture(script: Script, capture: Capture) -> None:

@@ -21,7 +21,7 @@ _WHERE = (
 _RESOURCES = (
     Option("cpu", "cores, such as 0.5 or 500m", "CORES", field="resources.cpu"),
     Option("memory", "memory, such as 1G or 512Mi", "BYTES", field="resources.memory"),
-    Option("gpus", "whole GPUs", "N", readers.whole(0, 1024), field="resources.gpus"),
+    Option("gpus", "number of GPUs, whole ones only", "N", readers.whole(0, 1024), field="resources.gpus"),
 )
 _BASE_IMAGE = Option(
     "base-image",
@@ -45,11 +45,16 @@ _REQUIREMENTS = Option(
     convert=line_requests.requirements,
 )
 _ENV = Option(
-    "env", "environment variable; NAME alone passes it on", "NAME=VALUE", readers.environment, many=True, convert=dict
+    "env",
+    "environment variable; NAME alone takes the value it has here",
+    "NAME=VALUE",
+    readers.environment,
+    many=True,
+    convert=dict,
 )
 _SEND = Option(
     "send",
-    "variables of the notebook for the script",
+    "variables of the notebook to hand to the script",
     "NAMES",
     readers.variables,
     True,
@@ -65,7 +70,7 @@ _FETCH = Option(
     complete="own",
     field="capture.fetch",
 )
-_INTO = Option("into", "variable for the result", "VARIABLE", readers.variable)
+_INTO = Option("into", "variable of the notebook that gets the result", "VARIABLE", readers.variable)
 _DETACH = Option("detach", "return at once; the view stays live")
 _ON_INTERRUPT = Option(
     "on-interrupt", "what interrupting the cell does", "WHAT", choices=("stop", "detach"), setting="on_interrupt"
@@ -109,12 +114,13 @@ _JOB = (
     _IMAGE_NAME,
     Option(
         "model",
-        "variable to save as the model when the script ends",
+        "variable to save as the model; else the only fitted one",
         "VARIABLE",
         readers.variable,
         complete="own",
         field="capture.model",
     ),
+    Option("no-model", "save no model, as for a preparation of data"),
     Option(
         "metric",
         "metrics, from variables of the script",
@@ -175,7 +181,7 @@ TUNE = Command(
             field="algorithm_settings",
             convert=dict,
         ),
-        Option("early-stopping", "rule that ends bad trials early", "NAME", complete="stopping"),
+        Option("early-stopping", "rule that ends bad trials early, such as medianstop", "NAME", complete="stopping"),
         Option(
             "early-stopping-setting",
             "a setting of the rule",
@@ -185,7 +191,7 @@ TUNE = Command(
             field="early_stopping_settings",
             convert=dict,
         ),
-        Option("tuner", "jobs, the target's own tuner, such as katib, or auto", "NAME", complete="tuner"),
+        Option("tuner", "what runs the trials: jobs, the target's own (katib), or auto", "NAME", complete="tuner"),
         Option("seed", "seed of the algorithm", "N", readers.whole(0)),
         Option("resume", "continue the model's last study"),
         *_JOB,
@@ -218,7 +224,7 @@ DEPLOY = Command(
         Option("replace", "swap an existing endpoint, without a refused request"),
         Option(
             "canary",
-            "share of requests for it, beside the deployed revision",
+            "share of requests (0 to 100) for it, beside the deployed revision",
             "PERCENT",
             readers.percent,
             field="canary_percent",
@@ -322,6 +328,7 @@ _VERBS = (
         (_ENDPOINT,),
         (
             Option("proba", "ask for probabilities"),
+            Option("output", "ask for this output, such as decision_function", "NAME"),
             Option("timeout", "time to wait for the answer (30s)", "TIME", readers.seconds),
             *_WHERE,
         ),
@@ -339,10 +346,10 @@ _VERBS = (
     Command("%kaptain undeploy", "Take an endpoint down.", (_ENDPOINT,), _WHERE),
     Command(
         "%kaptain clean",
-        "Show what is left behind; --force removes it.",
+        "List what killed runs and removed endpoints left behind; --force removes it.",
         options=(Option("force", "remove it"), *_WHERE),
     ),
-    Command("%kaptain doctor", "Check whether everything can be used here.", options=_WHERE),
+    Command("%kaptain doctor", "Check whether the target and the storage can be used.", options=_WHERE),
     Command("%kaptain show", "Show what was run: the exact plan or manifest.", (_NEWEST,), _WHERE),
 )
 VERBS: dict[str, Command] = {command.name.removeprefix("%kaptain "): command for command in _VERBS}
@@ -352,5 +359,5 @@ VERBS: dict[str, Command] = {command.name.removeprefix("%kaptain "): command for
 def overview_usage() -> str:
     """Return the text of ``%kaptain --help``."""
     rows = (f"  {verb:<12}{command.summary}" for verb, command in VERBS.items())
-    head = ("%kaptain [VERB ...]", "", "Everything at a glance, of every kernel; with a verb:", "")
+    head = ("%kaptain [VERB ...]", "", "Runs, models and endpoints of all kernels at a glance; with a verb:", "")
     return "\n".join([*head, *rows, "", "%kaptain VERB --help explains a verb.", ""])

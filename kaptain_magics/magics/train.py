@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.magics.grammar import Arguments
 from kaptain_magics.magics.line_errors import usage_error
-from kaptain_magics.magics.line_requests import check_capture, check_target, read_fields
+from kaptain_magics.magics.line_requests import check_capture, check_target, complete_capture, read_fields
 from kaptain_magics.magics.session import Session
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def train(session: Session, workspace: Workspace, arguments: Arguments, cell: st
         )
     texts = {**arguments.values, **_texts(session.items(arguments.bare, arguments.values))}
     fields = read_fields(arguments, TrainingRequest)
+    fields["capture"] = complete_capture(fields.get("capture"), arguments)
     request = TrainingRequest(script=script, parameters=typed(script, texts), sent=sent, **fields)
     check_capture(script, request.capture)
     check_target(workspace, arguments)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.errors import NotFoundError
 from kaptain_magics.magics.grammar import Arguments
 from kaptain_magics.magics.line_errors import usage_error
-from kaptain_magics.magics.line_requests import check_capture, check_target, read_fields
+from kaptain_magics.magics.line_requests import check_capture, check_target, complete_capture, read_fields
 from kaptain_magics.magics.options import CONTROL, TUNE
 from kaptain_magics.magics.session import Session
 from kaptain_magics.magics.train import read_script
 
 if TYPE_CHECKING:
     from kaptain_magics.core.domains import AnyDomain
-    from kaptain_magics.core.specs import Script, StudySpec
+    from kaptain_magics.core.specs import JobSpec, Script, StudySpec
     from kaptain_magics.core.states import Direction
     from kaptain_magics.model import Workspace
     from kaptain_magics.model.plan import StudyPlan
@@ -59,10 +60,17 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         search = {"objectives": _spelled(last, search.get("direction")), "goal": last.goal} | search
         inherited += [f"--objective {','.join(last.objectives)}"]
         inherited += [f"--goal {last.goal:g}"] if last.goal is not None and search["goal"] == last.goal else []
+    chosen = ""
+    if script is None and last is None and not search.get("objectives"):
+        chosen = _only_metric(workspace, before)
+        search |= {"objectives": (chosen,)} if chosen else {}
     for name, domain in domains.items():
         check_domain(searched, name, domain)
+    fields = read_fields(arguments, TrainingRequest)
+    if script is not None or "capture" in fields or arguments.get("no_model"):
+        fields["capture"] = complete_capture(fields.get("capture"), arguments)
     request = TuningRequest(
-        job=TrainingRequest(script=script, sent=sent, **read_fields(arguments, TrainingRequest)),
+        job=TrainingRequest(script=script, sent=sent, **fields),
         domains={canonical(searched, name): domain for name, domain in domains.items()},
         **search,
     )
@@ -71,7 +79,24 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
     plan = workspace.model(model_id).plan_tuning(request)
     if last is not None and inherited:
         plan.notes = (f"taken over from the last study, {last.name}: {', '.join(inherited)}", *plan.notes)
+    if chosen:
+        plan.notes = (f"the objective is {chosen}, the only metric of the last run, {before.name}", *plan.notes)
     return session.carry_out(plan, arguments, on_interrupt)
+
+
+def _only_metric(workspace: Workspace, before: JobSpec) -> str:
+    """Return the metric of the model's last run, where it reported one; empty where it reported none.
+
+    Raises:
+        UsageError: It reported several.
+    """
+    with contextlib.suppress(NotFoundError):
+        reported = list(workspace.run(before.run_id).metrics)
+        if len(reported) > 1:
+            listed = ", ".join(reported)
+            raise usage_error(f"the last run reported several metrics: {listed}", f"write --objective {reported[-1]}")
+        return "".join(reported)
+    return ""
 
 
 def _resumed(workspace: Workspace, model_id: str, arguments: Arguments, domains: Mapping[str, AnyDomain]) -> StudyPlan:

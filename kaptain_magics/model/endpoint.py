@@ -63,13 +63,14 @@ class Endpoint:
         """Where to send requests from here; on a cluster seen from outside for as long as this process lives."""
         return self.status().url
 
-    def predict(self, data: Any, *, timeout: float = 30.0, proba: bool = False) -> Any:
+    def predict(self, data: Any, *, timeout: float = 30.0, proba: bool = False, output: str = "") -> Any:
         """Ask the model.
 
         Args:
             data: Rows: an array, a list, a DataFrame, or a dict of named inputs; samples of the model's own shape.
             timeout: Seconds to wait for the answer.
-            proba: Ask for probabilities instead of classes.
+            proba: Ask for probabilities instead of classes; ``classes`` has what their columns stand for.
+            output: Ask for this one of the model's outputs, such as ``decision_function``.
 
         Returns:
             A NumPy array with one row for every row of ``data``.
@@ -80,11 +81,18 @@ class Endpoint:
         """
         from kaptain_magics.serving.client.predict import predict
 
-        return self._ask(lambda url, headers: predict(url, headers, data, timeout=timeout, proba=proba))
+        return self._ask(lambda url, headers: predict(url, headers, data, timeout=timeout, proba=proba, output=output))
 
-    async def predict_async(self, data: Any, *, timeout: float = 30.0, proba: bool = False) -> Any:
+    async def predict_async(self, data: Any, *, timeout: float = 30.0, proba: bool = False, output: str = "") -> Any:
         """Ask the model without blocking the event loop; see ``predict``."""
-        return await asyncio.to_thread(self.predict, data, timeout=timeout, proba=proba)
+        return await asyncio.to_thread(self.predict, data, timeout=timeout, proba=proba, output=output)
+
+    @property
+    def classes(self) -> list[Any]:
+        """A classifier's labels, in the order of the columns of its probabilities; empty for other models."""
+        from kaptain_magics.serving.client.predict import labels
+
+        return list(self._ask(labels))
 
     def _ask(self, send: Callable[[str, dict[str, str]], _T]) -> _T:
         """Send a request to the address that is known; where that fails, once more to the one that holds now."""

@@ -23,6 +23,7 @@ MARK = "::kaptain::"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f=]")
 _opened = ("", -1)  # the channel's value and its descriptor, kept open
 _opening = threading.Lock()
+_sent: set[str] = set()  # kinds of facts
 
 
 def emit(fact: Mapping[str, Any]) -> bool:
@@ -87,7 +88,13 @@ def record_metrics(metrics: Mapping[str, Any]) -> None:
     _info("Metrics saved.")
 
 
+def has_sent(kind: str) -> bool:
+    """Whether this process has sent a fact of that kind."""
+    return kind in _sent
+
+
 def _send(facts: Sequence[Mapping[str, Any]]) -> bool:
+    _sent.update(str(fact.get("kind", "")) for fact in facts)
     channel = os.environ.get("KAPTAIN_CHANNEL", "")
     if not channel:
         return False

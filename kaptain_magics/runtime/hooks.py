@@ -1,4 +1,4 @@
-"""What libraries learn when a script imports them: that a job shows figures in its run's view.
+"""What libraries learn when a script imports them: to show figures in the run's view, what they fit models on.
 
 Nothing is imported for it. A library that a warm worker has imported already is told when the job begins.
 """
@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+from kaptain_magics.runtime import observe
 
 BACKEND = "module://kaptain_magics.runtime.figures"
 
@@ -94,4 +96,5 @@ _HOOKS: dict[str, Callable[[Any], None]] = {
     "matplotlib": _tell_matplotlib,
     "IPython.core.display_functions": _tell_ipython,
     "plotly.io": _tell_plotly,
+    **dict.fromkeys(observe.LIBRARIES, observe.watch),
 }

@@ -7,6 +7,7 @@ The same code runs in a warm worker, in a fresh process and in a container
 * ``assignments``: values that replace plain ones of the script, by name (see ``places``);
 * ``cell``: whether it is a notebook's cell, whose last expression is shown;
 * ``model``: variable to save when the script ends; ``metrics``: metric name to variable (dotted paths allowed);
+* ``find_model``, ``find_metrics``: whether those are to be found where none is named;
 * ``place``: folder below the working folder in which the script stands; ``folders``: folders that it writes into;
 * ``beside``: what it finds beside the notebook on the same machine, see ``beside.prepare``;
 * ``sent``: pickle file of a dict of globals that the script finds; ``fetch``: variables to pickle into ``fetched``.
@@ -30,6 +31,7 @@ from typing import Any
 
 from kaptain_magics.runtime import hooks
 from kaptain_magics.runtime.beside import prepare
+from kaptain_magics.runtime.found_results import ResultFinder
 from kaptain_magics.runtime.places import inner_places, outer_places
 from kaptain_magics.runtime.results import CaptureError, take_results
 from kaptain_magics.runtime.text_values import truth_of
@@ -104,6 +106,7 @@ def _run(program: Mapping[str, Any]) -> int:
     try:
         tree = ast.parse(source, script)
         tree = substitute(tree, program.get("assignments", {}))
+        finder = ResultFinder(tree, program)
         last = _last_expression(tree, source) if program.get("cell") else None
         code = compile(tree, script, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
@@ -116,6 +119,7 @@ def _run(program: Mapping[str, Any]) -> int:
         if program.get("sent"):
             namespace.update(pickle.loads(Path(program["sent"]).read_bytes()))  # written by the same user's notebook
         hooks.install()
+        finder.begin(namespace)
         exec(code, namespace)
         if last is not None:
             _show(eval(compile(last, script, "eval", dont_inherit=True), namespace))
@@ -131,6 +135,7 @@ def _run(program: Mapping[str, Any]) -> int:
         _finish_display()
     try:
         take_results(program, namespace)
+        finder.end(namespace)
     except CaptureError as error:
         return _fail(str(error))
     except Exception:

@@ -20,12 +20,20 @@ class TensorSpec(msgspec.Struct, frozen=True):
         datatype: The protocol's datatype, such as ``FP32``.
         shape: Its dimensions, -1 where any size will do; the first one is the batch's for a batchable model.
         on_request: An output that is computed only when a request names it.
+        dtype: An input's dtype in the data that the model was fitted on, where that is known.
+        nullable: Whether an input takes missing values: ``null`` in JSON, the length 0xFFFFFFFF of a raw text.
+        optional: An input that a request may leave out, since the model does not look at it.
+        classes: What the columns of an output stand for: a classifier's labels.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     on_request: bool = False
+    dtype: str = ""
+    nullable: bool = False
+    optional: bool = False
+    classes: tuple[Any, ...] = ()
 
 
 class Signature(msgspec.Struct, frozen=True):

@@ -103,8 +103,8 @@ class Registry:
         """
         record = _read(self._model_path(model_id), ModelRecord)
         if record is None:
-            known = [m.model_id for m in self.models()]
-            hint = did_you_mean(model_id, known) or f"train it first: %%kaptain_train {model_id}"
+            ids = [m.model_id for m in self.models()]
+            hint = did_you_mean(model_id, ids) or f"train it first: %%kaptain_train {model_id}"
             raise NotFoundError(f"there is no model {model_id!r}", hint)
         return record
 
@@ -137,8 +137,8 @@ class Registry:
         """
         record = _read(self._endpoints / f"{endpoint_name(name)}.json", EndpointRecord)
         if record is None:
-            known = did_you_mean(name, [e.name for e in self.endpoints()])
-            hint = known or f"%kaptain endpoints lists them, %kaptain_deploy {name} deploys it"
+            similar = did_you_mean(name, [e.name for e in self.endpoints()])
+            hint = similar or f"%kaptain endpoints lists them, %kaptain_deploy {name} deploys it"
             raise NotFoundError(f"there is no endpoint {name!r}", hint)
         return record
 

@@ -162,7 +162,7 @@ class _UnitCube:
 
     def point(self, row: Array) -> dict[str, float]:
         counted = zip(self.names, row, self._sizes, strict=True)
-        return {name: int(place * size) if size else float(place) for name, place, size in counted}
+        return {name: int(position * size) if size else float(position) for name, position, size in counted}
 
     def snap(self, rows: Array) -> Array:
         """Move every row to the nearest one that stands for a point of the space."""

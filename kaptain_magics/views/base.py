@@ -21,35 +21,35 @@ class RunRequest(Protocol):
 
     @property
     def study(self) -> StudySpec | None:
-        """The study, if the run is one."""
+        """The study with its domains and objectives; ``None`` unless the run is a study."""
 
     @property
     def endpoint(self) -> EndpointSpec | None:
-        """The endpoint, if the run deploys one."""
+        """The endpoint with its revision; ``None`` unless the run is a deployment."""
 
 
 class Followable(Protocol):
-    """A run as the views see it."""
+    """A run that can be shown while it runs and afterwards; ``model.Run`` is one."""
 
     @property
     def run_id(self) -> str:
-        """The run's id; ``%kaptain attach`` takes it."""
+        """Unique in its state folder; ``%kaptain attach``, ``stop`` and ``logs`` take it."""
 
     @property
     def name(self) -> str:
-        """The job's, study's or endpoint's name."""
+        """The name on the target: of the job, study or endpoint, such as ``mnist-train-0174088b``."""
 
     @property
     def model_id(self) -> str:
-        """The model's id."""
+        """``project/name``, such as ``dev/mnist``; one card and one table row are headed by it."""
 
     @property
     def kind(self) -> RunKind:
-        """What the run does."""
+        """Train, tune or deploy: decides which tables and buttons there are."""
 
     @property
     def target(self) -> str:
-        """The target's name."""
+        """Where it runs: ``local``, ``docker``, ``kubernetes`` or a plug-in's name."""
 
     @property
     def record(self) -> RunRequest:
@@ -59,11 +59,17 @@ class Followable(Protocol):
         """Return where a file of the run, which an event names, is on this machine."""
 
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
-        """Yield the run's events until it has ended, and ``None`` when nothing came for ``tick`` seconds."""
+        """Yield the run's events until it has ended.
+
+        Args:
+            after: Number of the last event that the caller has; 0 for all of them.
+            tick: Seconds without an event after which ``None`` is yielded, for the caller to draw or to stop; never
+                when absent.
+        """
 
 
 class Mode(StrEnum):
-    """How a run is drawn."""
+    """How a run is drawn; ``KAPTAIN_VIEW`` names one, else the front end decides."""
 
     TEXT = "text"  # printed lines: terminals, and on request
     HTML = "html"  # a card that is replaced: notebooks whose front end may run no JavaScript

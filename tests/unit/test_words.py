@@ -1,4 +1,4 @@
-"""Messages are plain English and names are the field's words: what was retired stays away.
+"""Messages and documents are plain English and names are the field's words: what was retired stays away.
 
 ARCHITECTURE.md has the glossary. A word is retired here when it was found in a message or a name where the library,
 Kubernetes or the reader's shell has a better one.
@@ -7,11 +7,14 @@ Kubernetes or the reader's shell has a better one.
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[2] / "kaptain_magics"
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "kaptain_magics"
+DOCUMENTS = ("*.md", ".ci/cluster/README.md", "notebooks/*.ipynb")
 
 MESSAGES = {  # expression: what to write instead
     r"\bmend\w*": "fix",
@@ -23,7 +26,7 @@ MESSAGES = {  # expression: what to write instead
     r"\bstands? there\b": "duplicate, is already there",
     r"\bthis machine's own\b": "of this machine",
     r"\btold\b": "was asked to, was reported",
-    r"(?<!cannot )\btells? (?!apart)": "says, lists, shows",
+    r"(?<!cannot )(?<!ask/)\btells? (?!apart)": "says, lists, shows",
     r"\bis used up\b": "is exceeded",
     r"\bis away\b": "cannot be reached",
     r"\bat hand\b": "cached, available",
@@ -38,12 +41,26 @@ MESSAGES = {  # expression: what to write instead
     r"\bsay otherwise\b|\bdoes not end where it says\b": "override, malformed",
 }
 CLASSES = {
-    *("Asked", "Book", "Gentle", "Insides", "Inside", "Plannable", "Screen", "Surroundings", "Teller", "Told", "Wish"),
+    *(
+        "Asked",
+        "Book",
+        "Gate",
+        "Gentle",
+        "Insides",
+        "Inside",
+        "Plannable",
+        "Screen",
+        "Surroundings",
+        "Teller",
+        "Told",
+        "Wish",
+    ),
     *("ClusterKeeper", "Housekeeper", "Housekeeping", "Outlet", "Workshop"),
 }
 NAMES = {
-    *("about", "anew", "appearing", "asked", "at_hand", "deaf", "found", "heard", "last_words", "look_around"),
-    *("lose_patience", "made", "mend", "mine", "said", "there", "told", "told_by", "told_signature", "wanted", "where"),
+    *("about", "anew", "appearing", "asked", "at_hand", "begun", "deaf", "found", "heard", "last_words"),
+    *("look_around", "lose_patience", "made", "mend", "mine", "said", "there", "told", "told_by"),
+    *("told_signature", "wanted", "ways", "welcome", "where"),
 }
 
 
@@ -51,6 +68,16 @@ def test_messages_have_no_retired_words() -> None:
     bad = [
         f"{place}: {' '.join(text.split())!r}: not {match[0]!r} but: {better}"
         for place, text in _messages()
+        for pattern, better in MESSAGES.items()
+        if (match := re.search(pattern, text, re.IGNORECASE))
+    ]
+    assert not bad, "\n".join(bad)
+
+
+def test_documents_have_no_retired_words() -> None:
+    bad = [
+        f"{place}: {text}: not {match[0]!r} but: {better}"
+        for place, text in _lines()
         for pattern, better in MESSAGES.items()
         if (match := re.search(pattern, text, re.IGNORECASE))
     ]
@@ -84,6 +111,18 @@ def _messages() -> Iterator[tuple[str, str]]:
                     continue
             if " " in text.strip():
                 yield f"{file}:{node.lineno}", text
+
+
+def _lines() -> Iterator[tuple[str, str]]:
+    """Yield the lines of the documents, without code; what a notebook's cells print is not looked at."""
+    for path in (path for pattern in DOCUMENTS for path in sorted(ROOT.glob(pattern))):
+        text = path.read_text("utf-8")
+        if path.suffix == ".ipynb":
+            cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+            text = "\n".join("".join(cell["source"]) for cell in cells)
+        text = re.sub(r"```.*?```", lambda block: "\n" * block[0].count("\n"), text, flags=re.DOTALL)
+        for number, line in enumerate(re.sub(r"`[^`\n]*`", "``", text).splitlines(), start=1):
+            yield f"{path.relative_to(ROOT)}:{number}", line
 
 
 def _names() -> Iterator[tuple[str, str, bool]]:

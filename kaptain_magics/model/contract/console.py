@@ -20,7 +20,7 @@ class _Formatter(logging.Formatter):
     """``2021-12-10 19:29:31,544 kaptain-log[INFO]: message``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the record as a line in local time, without a line end."""
         from kaptain_magics.views.formats import log_line
 
         return log_line(record.created, record.getMessage(), record.levelname, envs.LOG_TIMEFORMAT)
@@ -30,7 +30,7 @@ class _Handler(logging.StreamHandler[Any]):
     """Writes to what standard output is at the moment: a notebook changes it with every cell."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the line."""
+        """Write to the current ``sys.stdout``; what fails there goes to ``handleError``."""
         self.stream = sys.stdout  # not setStream(), which would flush the old one
         super().emit(record)
 

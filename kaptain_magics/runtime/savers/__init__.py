@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kaptain_magics.runtime import observe
+from kaptain_magics.runtime.channel import say
 from kaptain_magics.runtime.framework_aliases import canonical_name
 from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers.base import Description, SaveOptions, Tensor, copy_into, versions
@@ -135,8 +137,25 @@ def write_model(
         description.inputs, description.outputs = _read_signature(signature)
         description.signature_source = "signature"
     copy_into(folder, options.extra_files)
+    _write_inputs(model, description, options, folder)
     description.write(folder)
     return description
+
+
+def _write_inputs(model: object, description: Description, options: SaveOptions, folder: Path) -> None:
+    """Write down what the model was fitted on, else what the example is, or say that the inputs will be guessed."""
+    fitted = observe.fitted_on(model)
+    if fitted is None and options.example is not None:
+        fitted = observe.describe_rows(options.example)
+    if fitted is not None:
+        fitted.write(folder)
+    elif description.columns and description.framework in ("sklearn", "lightgbm", "xgboost"):
+        say(
+            f"the data that this {description.kind} was fitted on was not seen: an endpoint will take its columns as"
+            " numbers, those of an encoder of texts as texts",
+            "give rows with their dtypes: save_model(model, example=X[:5])",
+            warning=True,
+        )
 
 
 def _choose(model: object, named: str) -> str:

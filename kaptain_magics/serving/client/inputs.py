@@ -13,6 +13,7 @@ from kaptain_magics.errors import InferenceError
 from kaptain_magics.runtime.text_values import shorten
 from kaptain_magics.serving.protocol.datatypes import dtype_of
 from kaptain_magics.serving.protocol.shapes import advice, fits, mismatch
+from kaptain_magics.serving.protocol.tensors import EXACT
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
 UNNAMED = "rows"  # one matrix for a model of columns, or for one without a signature
@@ -24,15 +25,17 @@ def to_tensors(data: Any, signature: Signature) -> dict[str, Array]:
     """Return the tensors to send.
 
     Args:
-        data: Rows of shape ``[n, features]``; one row; a DataFrame, a Series labelled with the model's columns, or a
-            list of records; a dict of columns or named inputs; samples of the model's own shape, or one of them; flat
-            rows of a sample's values. Nothing else is reshaped, and no axes are exchanged.
+        data: Rows of shape ``[n, features]``, also of a sparse matrix; one row; a DataFrame, a Series labelled with the
+            model's columns, or a list of records; a dict of columns or named inputs; samples of the model's own shape,
+            or one of them; flat rows of a sample's values. Nothing else is reshaped, and no axes are exchanged.
         signature: What the model takes; empty where that is not known.
 
     Raises:
         InferenceError: The data cannot be what the model takes.
     """
     specs = {spec.name: spec for spec in signature.inputs}
+    if hasattr(data, "tocsr"):
+        data = data.toarray()
     named = _by_name(data, specs)
     if named is not None:
         tensors = {name: _column(value, name, specs.get(name)) for name, value in named.items()}
@@ -91,7 +94,7 @@ def _records(rows: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
 
 
 def _column(value: Any, name: str, spec: TensorSpec | None) -> Array:
-    array = _settled(_stacked(_array(value), name), f"column {name!r}")
+    array = _settled(_stacked(_array(value), name), f"column {name!r}", spec)
     if array.ndim == 0:
         array = array.reshape(1)
     if spec is None:
@@ -179,11 +182,16 @@ def _takes(signature: Signature) -> str:
 
 
 def _array(data: Any) -> Array:
-    """Return an array whose values are what they were: NumPy makes texts of whatever stands beside a text."""
+    """Return an array whose values are what they were: NumPy makes texts of whatever stands beside a text.
+
+    Dates, times and durations become texts.
+    """
     try:
         array: Array = np.asarray(data)
     except ValueError:
         raise _uneven(data) from None
+    if array.dtype.kind in "mM":
+        return _times(data, array)
     if array.dtype.kind in "US" and not hasattr(data, "dtype"):
         return np.array(data, dtype=object)
     return array
@@ -199,24 +207,46 @@ def _uneven(data: Sequence[Any]) -> InferenceError:
     return InferenceError(f"the rows are uneven: values in row 0: {first}, in row {odd}: {other}", hint)
 
 
-def _settled(array: Array, what: str) -> Array:
-    """Return objects as numbers or truth values, with NaN for missing ones, or as texts."""
+def _times(data: Any, array: Array) -> Array:
+    """Return times without a zone as ISO 8601 texts, durations as pandas writes them."""
+    texts: Array = np.empty(array.size, dtype=object)
+    if array.dtype.kind == "M":
+        texts[:] = np.datetime_as_string(array.ravel()).tolist()
+    else:
+        texts[:] = [str(value) for value in (data if hasattr(data, "dt") else array.ravel())]
+    texts[np.isnat(array.ravel())] = None
+    return texts.reshape(array.shape)
+
+
+def _written(value: Any) -> Any:
+    """Return a value of a column of objects as it is sent: times and intervals as texts."""
+    if _is_missing(value):
+        return math.nan
+    if hasattr(value, "isoformat") and not hasattr(value, "total_seconds"):
+        return value.isoformat()
+    return str(value) if hasattr(value, "closed_left") or hasattr(value, "total_seconds") else value
+
+
+def _settled(array: Array, what: str, spec: TensorSpec | None = None) -> Array:
+    """Return objects as numbers or truth values, with NaN for missing ones, or as texts, with ``None`` for those."""
     if array.dtype != object or not array.size:
         return array
-    values = [math.nan if _is_missing(value) else value for value in array.ravel()]
+    values = [value if type(value) is str else _written(value) for value in array.ravel()]
     if not any(isinstance(value, str | bytes) for value in values):
         with suppress(ValueError, TypeError, OverflowError):
             converted: Array = np.asarray(values)
+            if converted.dtype.kind == "f" and any(isinstance(v, int) and abs(v) > EXACT for v in values):
+                raise InferenceError(f"{what}: beside a missing value, a whole number above 2**53 would be rounded")
             return (converted.astype(np.float64) if converted.dtype == object else converted).reshape(array.shape)
         return array
     gap = next((index for index, value in enumerate(values) if value is math.nan), None)
-    if gap is not None:
+    if gap is not None and (spec is None or not spec.nullable):
         row = gap // math.prod(array.shape[1:])
-        raise InferenceError(
-            f"{what} has no value in row {row}: the protocol has no missing values among texts",
-            "send the rows without a text in a request of their own, or give them a text",
-        )
-    return array
+        fill = f", e.g. df.fillna({{{spec.name!r}: 'missing'}})" if spec is not None else ""
+        raise InferenceError(f"{what} is empty in row {row}: the endpoint takes no empty text there", f"fill it{fill}")
+    settled: Array = np.empty(len(values), dtype=object)
+    settled[:] = [None if value is math.nan else value for value in values]
+    return settled.reshape(array.shape)
 
 
 def _is_missing(value: Any) -> bool:

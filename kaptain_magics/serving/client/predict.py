@@ -30,6 +30,7 @@ _MAX_BYTES = 16 * 1024 * 1024  # bytes of one request's raw tensors; half of wha
 _MAX_JSON_BYTES = 6 * 1024 * 1024  # the same of JSON
 _WRITTEN = 25  # bytes of a number in JSON, at most
 _PROBABILITIES = ("predict_proba", "probabilities", "output_probability", "probability")
+_PROBA = _PROBABILITIES[0]
 _NONE: Mapping[str, str] = {}
 _JSON = {"Content-Type": "application/json"}
 
@@ -56,7 +57,15 @@ class _Description(NamedTuple):
 _described: dict[str, _Description] = {}
 
 
-def predict(url: str, headers: Mapping[str, str], data: Any, *, timeout: float = 30.0, proba: bool = False) -> Array:
+def predict(
+    url: str,
+    headers: Mapping[str, str],
+    data: Any,
+    *,
+    timeout: float = 30.0,
+    proba: bool = False,
+    output: str = "",
+) -> Array:
     """Ask an endpoint; what is too much for one request goes in several, one after another.
 
     Args:
@@ -65,15 +74,16 @@ def predict(url: str, headers: Mapping[str, str], data: Any, *, timeout: float =
         data: Rows, one row, a table, records, named inputs or samples, as ``inputs.to_tensors`` takes them.
         timeout: Seconds to wait for the server.
         proba: Return probabilities instead of classes.
+        output: Return this one of the model's outputs, such as ``decision_function``.
 
     Returns:
-        An array with one row for every row of ``data``: the first output, or the probabilities.
+        An array with one row for every row of ``data``: the first output, the probabilities, or what was asked for.
 
     Raises:
         InferenceError: The endpoint answered with an error.
         ServingError: The endpoint does not answer.
     """
-    return _predict(_Endpoint(url, headers, timeout), data, proba)
+    return _predict(_Endpoint(url, headers, timeout), data, output or (_PROBA if proba else ""))
 
 
 def infer(
@@ -97,10 +107,16 @@ def describe(url: str, headers: Mapping[str, str], *, timeout: float = 30.0) -> 
 
 
 async def predict_async(
-    url: str, headers: Mapping[str, str], data: Any, *, timeout: float = 30.0, proba: bool = False
+    url: str,
+    headers: Mapping[str, str],
+    data: Any,
+    *,
+    timeout: float = 30.0,
+    proba: bool = False,
+    output: str = "",
 ) -> Array:
     """Ask an endpoint without blocking the event loop; see ``predict``."""
-    return await asyncio.to_thread(predict, url, headers, data, timeout=timeout, proba=proba)
+    return await asyncio.to_thread(predict, url, headers, data, timeout=timeout, proba=proba, output=output)
 
 
 def predict_batch(
@@ -124,7 +140,7 @@ def predict_batch(
         timeout: Seconds to wait for each answer.
         proba: Return probabilities instead of classes.
     """
-    return _predict(_Endpoint(url, headers, timeout), data, proba, rows, parallel)
+    return _predict(_Endpoint(url, headers, timeout), data, _PROBA if proba else "", rows, parallel)
 
 
 def forget(url: str) -> None:
@@ -140,14 +156,15 @@ def forget(url: str) -> None:
 # ---- requests --------------------------------------------------------------------------------------------------
 
 
-def _predict(endpoint: _Endpoint, data: Any, proba: bool, rows: int | None = None, parallel: int = 1) -> Array:
-    if proba and endpoint.uses_v1:
-        raise InferenceError("the V1 protocol cannot ask for probabilities: deploy with --protocol v2")
+def _predict(endpoint: _Endpoint, data: Any, output: str, rows: int | None = None, parallel: int = 1) -> Array:
+    if output and endpoint.uses_v1:
+        what = "probabilities" if output == _PROBA else output
+        raise InferenceError(f"the V1 protocol cannot ask for {what}: deploy with --protocol v2")
     for retry in (True, False):
         cached = endpoint.url in _described
         description = _describe(endpoint)
         try:
-            outputs = [_probabilities(description.signature)] if proba else []
+            outputs = [_output(output, description.signature)] if output else []
             ask = partial(_ask, endpoint, description, outputs)
             raw = description.binary and not endpoint.uses_v1
             pieces = _pieces(to_tensors(data, description.signature), rows, raw)
@@ -178,11 +195,21 @@ def _pieces(tensors: dict[str, Array], rows: int | None, raw: bool) -> list[dict
     return [{name: array[at : at + rows] for name, array in tensors.items()} for at in range(0, count, rows)]
 
 
-def _probabilities(signature: Signature) -> str:
-    for name in _PROBABILITIES:
-        if not signature.outputs or any(spec.name == name for spec in signature.outputs):
-            return name
-    raise InferenceError("this model gives no probabilities")
+def labels(url: str, headers: Mapping[str, str], *, timeout: float = 30.0) -> tuple[Any, ...]:
+    """Return the labels that the columns of the probabilities stand for; nothing where the model has none."""
+    signature = _describe(_Endpoint(url, headers, timeout)).signature
+    return next((spec.classes for spec in signature.outputs if spec.classes), ())
+
+
+def _output(name: str, signature: Signature) -> str:
+    """Return an output's own name; probabilities have several."""
+    known = [spec.name for spec in signature.outputs]
+    for candidate in _PROBABILITIES if name == _PROBA else (name,):
+        if not known or candidate in known:
+            return candidate
+    if name == _PROBA:
+        raise InferenceError("this model gives no probabilities")
+    raise InferenceError(f"this model has no output {name!r}", f"it has {', '.join(known)}")
 
 
 def _infer(endpoint: _Endpoint, tensors: Mapping[str, Array], outputs: Sequence[str], binary: bool) -> dict[str, Array]:
@@ -252,13 +279,25 @@ def _describe(endpoint: _Endpoint) -> _Description:
             model = _parsed(_send(endpoint, "GET", f"{base}{parts.path.removesuffix('/infer')}")[0])
             with suppress(InferenceError):
                 server = _parsed(_send(endpoint, "GET", f"{base}/v2")[0])
-        inputs, outputs = (
-            tuple(TensorSpec(t["name"], t["datatype"], tuple(t["shape"])) for t in model.get(side) or ())
-            for side in ("inputs", "outputs")
-        )
+        inputs, outputs = (tuple(_spec(tensor) for tensor in model.get(side) or ()) for side in ("inputs", "outputs"))
         binary = "binary_tensor_data" in (server.get("extensions") or ())
         _described[endpoint.url] = _Description(Signature(inputs, outputs), binary)
     return _described[endpoint.url]
+
+
+def _spec(tensor: Mapping[str, Any]) -> TensorSpec:
+    """Return an input or output as the metadata has it; other servers lack our parameters."""
+    known = tensor.get("parameters") or {}
+    return TensorSpec(
+        tensor["name"],
+        tensor["datatype"],
+        tuple(tensor["shape"]),
+        on_request=known.get("on_request") is True,
+        dtype=str(known.get("dtype") or ""),
+        nullable=known.get("nullable") is True,
+        optional=known.get("optional") is True,
+        classes=tuple(known.get("classes") or ()),
+    )
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

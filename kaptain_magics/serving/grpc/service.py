@@ -140,6 +140,8 @@ class GrpcServer:
         """End when no client is left, or after so many seconds, or when ``stop`` is called."""
         loop = asyncio.get_running_loop()
         until = loop.time() + (seconds if sys.platform == "linux" else min(seconds, 1.2 * _AGE))
+        # It ends at the first of: the last client and call are gone; ``seconds``; ``stop_waiting``. Where connections
+        # cannot be counted (not Linux) the last client is gone when connections of before reach their ``_AGE``.
         while (clients_of(self._port) or self._working) and loop.time() < until and not self._stop_waiting.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_waiting.wait(), _POLL)

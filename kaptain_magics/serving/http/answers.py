@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
     @property
     def closes(self) -> bool:
-        """Whether its connection ends after it."""
+        """Whether the connection is closed after it (it has ``connection: close``)."""
         return _CLOSE in self.headers
 
     def pieces(self, date: bytes, keep: bool, head_only: bool) -> tuple[bytes, ...]:

@@ -30,7 +30,10 @@ logger = logging.getLogger("kaptain.serving")
 _PACKED = 4096  # bytes that may become a thousand times as many, which takes a few ms
 _T = TypeVar("_T")
 _TEXT: Headers = ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),)
-_TYPES = (b"", b"application/json", b"application/octet-stream")
+_TYPES = (b"application/json", b"application/octet-stream")
+_UNSAID = (b"", b"application/x-www-form-urlencoded")  # what a client sends that was given no type; curl the second one
+_V1_BODY = re.compile(rb'\s*\{\s*"instances"')
+_V2_BODY = re.compile(rb'\s*\{\s*"(?:inputs|outputs|parameters|id)"')
 _MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(?:infer|ready))?|/v1/models/([^/:]+)(?::predict)?")
 
 
@@ -127,7 +130,8 @@ class Application:
     async def _read_body(self, request: Request) -> Body:
         headers, limit = request.headers, self._limits.body
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if kind not in _TYPES or (not kind and from_browser(headers)):  # without a type a page may send to any site
+        unsaid = kind in _UNSAID and not from_browser(headers)  # with these types a page may send to any site
+        if kind not in _TYPES and not unsaid:
             raise RequestError(415, "Content-Type: use application/json", ((b"connection", b"close"),))
         if int(headers.get(b"content-length", b"0")) > limit:
             raise too_large(limit)
@@ -185,6 +189,8 @@ class Application:
 
     async def _infer(self, request: Request, body: Body, version: str | None = None) -> Answer:
         length = request.headers.get(HEADER)
+        if length is None and _V1_BODY.match(body):  # as some clients do
+            return await self._predict_v1(request, body)
         json = int(length) if length and length.isdigit() and len(length) < 18 else len(body)
         self._demand_json(json)
         read = partial(read_request, body, length, request.take)
@@ -206,7 +212,9 @@ class Application:
 
     async def _predict_v1(self, request: Request, body: Body) -> Answer:
         self._demand_json(len(body))
-        read = partial(read_instances, body, self._served.first_input, request.take)
+        if _V2_BODY.match(body):
+            raise RequestError(400, f"this is a V2 request: send it to /v2/models/{self._served.name}/infer")
+        read = partial(read_instances, body, self._served.input_names, request.take)
         inputs = await self._in_thread(read) if len(body) > LARGE else read()
         del body, read
         return Answer(200, JSON, write_json(write_predictions(await self._served.infer(inputs, (), {}))))

@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
         return taken
 
     def abort(self) -> None:
-        """Forget the client at once."""
+        """Close at once and drop what was not sent yet; other states close after the last answer."""
         self._ended = True
         if self._transport is not None:
             self._transport.abort()
@@ -182,12 +182,12 @@ class Connection(asyncio.Protocol):
             self._parse(data)
 
     def pause_writing(self) -> None:
-        """The client does not take its answer."""
+        """asyncio: the client reads too slowly and the send buffer is full; it gets ``read_seconds`` to go on."""
         self._stuck = True
         self.deadline = self._loop.time() + self._limits.read_seconds
 
     def resume_writing(self) -> None:
-        """The client takes its answer again."""
+        """asyncio: the send buffer has room again; continue with the requests that wait."""
         self._stuck = False
         self.deadline = _NEVER  # until the next request, or the pause after this one
         if self._current is None and not self._ended:
@@ -196,14 +196,14 @@ class Connection(asyncio.Protocol):
     # ---- called by the parser ----------------------------------------------------------------------------------
 
     def request_started(self) -> None:
-        """The first byte of a request came."""
+        """Start the clock for the head; the connection is not idle any more."""
         self._partial = self._used = True
         self._server.idle.pop(self, None)
         if self._current is None:
             self._await_data()
 
     def head_received(self, request: Request) -> None:
-        """The head of a request is whole."""
+        """Answer the request, or let it wait for the ones before it (pipelining)."""
         self._incoming = request
         request.budget = self._server.budget
         if request.expects:
@@ -214,7 +214,7 @@ class Connection(asyncio.Protocol):
             self._waiting.append(request)
 
     def body_received(self, request: Request, data: bytes) -> None:
-        """A piece of its body came."""
+        """Keep a piece of the body within the limit; stop reading where an earlier request is still in work."""
         request.add(data)
         if request.size > self._limits.body:
             if request in self._waiting or request is self._current:
@@ -225,7 +225,7 @@ class Connection(asyncio.Protocol):
             self._pause()
 
     def request_complete(self, request: Request) -> None:
-        """Its body is whole."""
+        """Stop the request's clock; where nothing waits, the connection becomes idle or is closed."""
         self._incoming = None
         self._partial = False
         self._last = not request.keep_alive

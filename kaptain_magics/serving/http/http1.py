@@ -43,7 +43,7 @@ class Head(NamedTuple):
 
 
 class _Headers:
-    """Collects what a parser reads."""
+    """Collects the headers of a request or response, and whether the connection may be used again."""
 
     def __init__(self) -> None:
         self.fields: list[tuple[bytes, bytes]] = []
@@ -51,11 +51,11 @@ class _Headers:
         self.parser: Any = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header came."""
+        """httptools: one header; names are kept in lower case, duplicates too."""
         self.fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """It was the last one."""
+        """httptools: the empty line after the headers."""
         self.whole = True
         self.keep_alive = self.parser.should_keep_alive()
 

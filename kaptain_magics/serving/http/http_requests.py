@@ -140,7 +140,7 @@ class Request:
             self._mark = (now, self.size)
 
     def complete(self) -> None:
-        """The body is whole."""
+        """Wake the reader of the body: no more will come."""
         self.whole = True
         self._wake()
 
@@ -179,19 +179,22 @@ class Request:
 
 
 class Receiver(Protocol):
-    """The callbacks of a parser."""
+    """The callbacks of a parser: once each for every request, in this order, ``body_received`` any number of times.
+
+    A later request of the connection may start before the earlier one is answered (pipelining).
+    """
 
     def request_started(self) -> None:
-        """The first byte of a request came."""
+        """The first byte came: from now on the clock for a request's head runs."""
 
     def head_received(self, request: Request) -> None:
-        """The head of a request is whole."""
+        """Line and headers are complete and valid; the body may follow."""
 
     def body_received(self, request: Request, data: bytes) -> None:
-        """A piece of its body came."""
+        """``data`` is the next piece of the body, without the framing of chunks."""
 
     def request_complete(self, request: Request) -> None:
-        """Its body is whole."""
+        """The body is complete; without one this follows ``head_received`` at once."""
 
 
 class RequestParser:
@@ -272,7 +275,7 @@ class RequestParser:
     # ---- callbacks of the parser -------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """httptools: the first byte of a request; forget the one before."""
         self._url = b""
         self._headers = {}
         self._size = 0
@@ -280,7 +283,7 @@ class RequestParser:
         self._receiver.request_started()
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the target came."""
+        """httptools: a piece of the request's target; a long one comes in several."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -297,7 +300,11 @@ class RequestParser:
             self._headers[name] = value
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """httptools: the empty line after the headers.
+
+        Raises:
+            RequestError: 400 for a method, version or header that is not supported, 431 for too large a head.
+        """
         parser, headers = self._parser, self._headers
         if self._size + len(self._url) > self._limit:
             raise self._too_large()
@@ -320,14 +327,14 @@ class RequestParser:
         self._receiver.head_received(self._request)
 
     def on_body(self, data: bytes) -> None:
-        """A piece of the body came."""
+        """httptools: the next piece of the body."""
         self._progressed = True
         self._left -= len(data)
         assert self._request is not None
         self._receiver.body_received(self._request, data)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """httptools: the end of the request, unless it asked for another protocol (upgrade)."""
         if self._upgrade:
             return
         request, self._request = self._request, None

@@ -34,7 +34,7 @@ class Owner(Protocol[C]):
         """Count a new connection; false where there is no room for it."""
 
     def lost(self, connection: C) -> None:
-        """Forget a connection that has ended."""
+        """Take an ended connection off the lists; called once for each."""
 
     async def answer(self, connection: C, request: Request) -> Answer:
         """Answer a request, or have the server answer it that has the connection's requests now."""

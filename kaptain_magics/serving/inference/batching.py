@@ -21,13 +21,17 @@ from kaptain_magics.serving.protocol.limits import Limits
 from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.serving.signature import Array, LoadedModel, Outputs
 
-# Chosen, not measured: they bound what a wrong choice costs.
-_INLINE = 0.004  # seconds that a call may be expected to take for staying in the loop: so long do health checks wait
-_SMALL = 16  # rows up to which a request is put together with others
-_MEMORY = 0.2  # weight of the newest measurement in a mean
-_COLD = 3  # measurements before a mean counts
-_GAIN = 0.8  # part of its time alone that a request must take in a batch for that to pay
-_PROBE = 128  # choices after which the other way is tried: less than 1 % of the calls
+# Measured with 8 clients of one `Runner` in a loop (medians of 5 to 9 rounds, 2 busy cores; logistic regression, SVC,
+# a forest of 40 trees on the digits; calls of a fixed length).
+_INLINE = 0.002  # seconds that a call may be expected to take for staying in the loop. Against a thread: 0.3 ms calls
+#   0.34 instead of 0.41 ms, 0.7 ms calls 0.8 instead of 0.94 ms; no gain at 3 ms. Health checks wait for the loop
+#   (99th percentile) 8 to 14 ms with 0.002, 17 to 24 ms with 0.004.
+_SMALL = 32  # rows up to which a request shares a call, half a batch. Requests of 32 rows: 6700/s, 440/s and 360/s,
+#   with 16 they were 4400/s, 360/s and 160/s; requests of 60 rows (with 64) do not gain, fewer rows are not affected
+_MEMORY = 0.2  # weight of the newest measurement in a mean; no difference between 0.05 and 0.5
+_COLD = 3  # measurements before a mean counts; no difference between 1 and 10
+_GAIN = 0.8  # part of its time alone that a request must take in a batch for that to pay; 0.65 to 0.95 do the same
+_PROBE = 128  # choices after which the other way is tried, less than 1 % of the calls; 16 costs 20 %, 512 gains nothing
 
 
 class Call:

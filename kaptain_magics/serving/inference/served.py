@@ -50,9 +50,9 @@ class Served:
         return self.state is ServedState.READY
 
     @property
-    def first_input(self) -> str:
-        """Name of the model's first input, ``predict`` where it names none."""
-        return next(iter(self._inputs), "predict")
+    def input_names(self) -> list[str]:
+        """Names of the model's inputs, ``predict`` where it names none."""
+        return list(self._inputs) or ["predict"]
 
     def open(self, model: LoadedModel) -> None:
         """Serve a loaded model from now on; called in the loop."""
@@ -147,16 +147,11 @@ class Served:
         if len(specs) == 1 and len(inputs) == 1:  # the only input may have any name
             (spec,), (array,) = specs.values(), inputs.values()
             return {spec.name: _checked(spec, array)}
-        if inputs.keys() == specs.keys():
-            return {
-                name: array
-                if specs[name].shape == (-1,) and array.ndim == 2 and array.shape[1] == 1
-                else _checked(specs[name], array)
-                for name, array in inputs.items()
-            }
+        missing = [name for name, spec in specs.items() if name not in inputs and not spec.optional]
+        if not missing and all(name in specs for name in inputs):
+            return {name: _checked(specs[name], array) for name, array in inputs.items()}
         if self._is_table(inputs):
             return inputs
-        missing = [name for name in specs if name not in inputs]
         unknown = [name for name in inputs if name not in specs]
         problem = f"input {unknown[0]!r} is unknown" if unknown else f"input {missing[0]!r} is missing"
         raise RequestError(400, f"{problem}: the model takes {', '.join(list(specs)[:20])}")
@@ -179,18 +174,27 @@ class Served:
 
 def _checked(spec: TensorSpec, array: Array) -> Array:
     """Return an array that fits; a column of nothing but NaN is one of texts that are all missing."""
-    if not fits(array.shape, spec.shape):
+    single = spec.shape == (-1,) and array.ndim == 2 and array.shape[1] == 1  # a column as a table has it
+    if not single and not fits(array.shape, spec.shape):
         hint = advice(array.shape, spec.shape)
         raise RequestError(400, mismatch(spec.name, array.shape, spec.shape) + (f" ({hint})" if hint else ""))
     column = spec.shape in ((-1,), (-1, 1))
     if spec.datatype == "BYTES" and column and array.dtype.kind == "f" and np.isnan(array).all():
-        return array.astype(object)
+        return np.full(array.shape, None, dtype=object)
     if (spec.datatype == "BYTES") != (array.dtype == object):
         came = "BYTES" if array.dtype == object else "numbers"
-        raise RequestError(400, f"input {spec.name!r} takes {spec.datatype}, not {came}")
+        raise RequestError(400, f"input {spec.name!r} takes {spec.datatype}, not {came}{_known(spec)}")
+    if array.dtype == object and not spec.nullable and any(value is None for value in array.ravel()):
+        raise RequestError(400, f"input {spec.name!r} has missing values: the model takes none there")
     return array
+
+
+def _known(spec: TensorSpec) -> str:
+    return f": the model was fitted on {spec.dtype} there" if spec.dtype else ""
 
 
 def _describe(spec: TensorSpec) -> dict[str, Any]:
     metadata = {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
-    return metadata | ({"parameters": {"on_request": True}} if spec.on_request else {})
+    names = ("on_request", "dtype", "nullable", "optional", "classes")
+    parameters = {name: value for name in names if (value := getattr(spec, name))}
+    return metadata | ({"parameters": parameters} if parameters else {})

@@ -52,7 +52,7 @@ def find_file(folder: Path, patterns: Iterable[str]) -> Path:
 
 
 def as_text(array: Array) -> Array:
-    """Return a ``BYTES`` tensor with its ``bytes`` decoded as UTF-8; other arrays are returned as they are."""
+    """Return a ``BYTES`` tensor with its ``bytes`` decoded as UTF-8; ``None`` and other arrays stay as they are."""
     if array.dtype != object:
         return array
     texts = [value.decode() if isinstance(value, bytes) else value for value in array.ravel()]

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from kaptain_magics.errors import InferenceError, ServingError
+from kaptain_magics.runtime.fitted import FittedOn
 from kaptain_magics.runtime.savers.base import UNSERVABLE, Description
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
@@ -73,9 +74,24 @@ def unpickle(path: Path) -> Any:
         ) from error
 
 
-def declared_signature(description: Description, own: Signature) -> Signature:
-    """Return the model's own signature with the sides that a caller of ``save_model`` declared or an example gave."""
-    if description.signature_source == "model":
+def read_inputs(folder: Path) -> FittedOn | None:
+    """Return what the model in a folder was fitted on; ``None`` where that was not seen.
+
+    Raises:
+        ServingError: The file that says so is none.
+    """
+    try:
+        return FittedOn.read(folder)
+    except ValueError as error:
+        raise ServingError(str(error), "save the model again with kaptain.save_model") from None
+
+
+def declared_signature(description: Description, own: Signature, fitted: FittedOn | None = None) -> Signature:
+    """Return the model's own signature with the sides that a caller of ``save_model`` declared or an example gave.
+
+    An example does not count where it is known what the model was fitted on.
+    """
+    if description.signature_source == "model" or (fitted is not None and description.signature_source == "example"):
         return own
     inputs = tuple(_spec(tensor) for tensor in description.inputs)
     outputs = tuple(_spec(tensor) for tensor in description.outputs)

@@ -11,7 +11,7 @@ import numpy as np
 from kaptain_magics.errors import FrameworkError, ServingError
 from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.boosting import BoostedTrees
-from kaptain_magics.serving.loaders.described import declared_signature, read_description, threads_for
+from kaptain_magics.serving.loaders.described import declared_signature, read_description, read_inputs, threads_for
 from kaptain_magics.serving.signature import Array, LoadedModel
 
 _FILES = ("model.txt", "*.lgb", "*.bst", "[!r]*.txt")  # not requirements.txt
@@ -19,14 +19,17 @@ _CLASSIFIES = ("binary", "multiclass", "multiclassova")
 
 
 def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG001
-    """Load the one model file of ``folder``; the classes come from the description that the saver wrote."""
+    """Load the one model file of ``folder``; the description that the saver wrote has the classes.
+
+    A file without one is a booster's, as ``Booster.save_model`` writes it: its own ``predict`` answers.
+    """
     try:
         lightgbm = require("lightgbm", "lightgbm")
     except OSError as error:
         raise FrameworkError(
             f"lightgbm cannot be loaded: {error}", "install OpenMP: apt-get install libgomp1"
         ) from error
-    described = read_description(folder)
+    described, fitted = read_description(folder), read_inputs(folder)
     path = find_file(folder, _FILES)
     try:
         booster = lightgbm.Booster(model_file=str(path))
@@ -38,7 +41,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
     columns = described.columns or ([] if names == generated else names)
 
     def score(rows: Any) -> Array:
-        return np.asarray(booster.predict(rows, num_threads=threads_for(len(rows))))
+        return np.asarray(booster.predict(rows, num_threads=threads_for(rows.shape[0])))
 
     model = BoostedTrees(
         "lightgbm_txt",
@@ -48,8 +51,10 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         categorical=_categorical(booster, header, columns),
         labels=_labels(header, described.classes),
         datatype="FP64",
+        own=(lambda scores: scores) if described.kind in ("", "Booster") else None,
+        fitted=fitted,
     )
-    model.signature = declared_signature(described, model.signature)
+    model.signature = declared_signature(described, model.signature, fitted)
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import pickle
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +13,18 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError, KaptainError, ServingError
+from kaptain_magics.runtime.fitted import FittedOn
+from kaptain_magics.runtime.savers.base import plain_list
 from kaptain_magics.serving.loaders.base import as_text, find_file, require
-from kaptain_magics.serving.loaders.described import declared_signature, read_description
+from kaptain_magics.serving.loaders.described import declared_signature, read_description, read_inputs
+from kaptain_magics.serving.loaders.frame import Frame
 from kaptain_magics.serving.loaders.table import to_frame, to_matrix
 from kaptain_magics.serving.protocol.datatypes import datatype_of
 from kaptain_magics.serving.signature import Array, LoadedModel, Signature, TensorSpec
 
 _FILES = ("model.joblib", "model.skops", "model.pkl", "model.pickle", "*.joblib", "*.skops", "*.pkl", "*.pickle")
+_log = logging.getLogger(__name__)
+_OF_CLASSES = ("predict_proba", "predict_log_proba", "decision_function")
 _ON_REQUEST = ("predict_proba", "decision_function", "predict_log_proba", "transform")
 
 
@@ -45,8 +51,9 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
         raise ServingError(
             f"{path.name} holds a {type(estimator).__name__}, which cannot predict", "save the model itself"
         )
-    model = SklearnModel(estimator, f"sklearn_{path.suffix.lstrip('.')}")
-    model.signature = declared_signature(described, model.signature)
+    fitted = read_inputs(folder)
+    model = SklearnModel(estimator, f"sklearn_{path.suffix.lstrip('.')}", fitted)
+    model.signature = declared_signature(described, model.signature, fitted)
     return model
 
 
@@ -80,16 +87,23 @@ class SklearnModel:
     Args:
         estimator: The fitted object.
         platform: Its kind as the protocol names it.
+        fitted: What it was fitted on, where that is known.
     """
 
     batchable = True
 
-    def __init__(self, estimator: Any, platform: str) -> None:
+    def __init__(self, estimator: Any, platform: str, fitted: FittedOn | None = None) -> None:
         self.platform = platform
         self.estimator = estimator
         self.columns = tuple(str(c) for c in getattr(estimator, "feature_names_in_", ()))
         self._default = "predict" if hasattr(estimator, "predict") else "transform"
         self._frame = bool(self.columns) and _selects_columns(estimator)
+        self._sparse = fitted is not None and fitted.sparse
+        self._fitted: Frame | None = None
+        if fitted is not None and fitted.kind == "frame":
+            self._fitted = Frame(fitted, _unused_columns(estimator))
+            self.columns = self._fitted.names
+            self._frame = self._frame or not (self._fitted.is_plain and _takes_matrix(estimator))
         self._reads_texts = not self.columns and any(hasattr(step, "build_analyzer") for step in _steps(estimator))
         self._texts = _text_columns(estimator)
         warnings.filterwarnings("ignore", "X does not have valid feature names")
@@ -115,11 +129,18 @@ class SklearnModel:
     def _rows(self, inputs: Mapping[str, Array]) -> Any:
         if self._reads_texts and len(inputs) == 1:
             return as_text(next(iter(inputs.values()))).reshape(-1)
+        if self._fitted is not None and self._frame:
+            return self._fitted.build(inputs)
+        if self._sparse:
+            return require("scipy.sparse", "scipy").csr_matrix(to_matrix(inputs, self.columns))
         return to_frame(inputs, self.columns) if self._frame else to_matrix(inputs, self.columns)
 
     def _describe_inputs(self) -> tuple[TensorSpec, ...]:
+        if self._fitted is not None:
+            return self._fitted.specs()
         if self.columns:
-            return tuple(TensorSpec(c, "BYTES" if c in self._texts else "FP64", (-1,)) for c in self.columns)
+            kinds = {c: "BYTES" if c in self._texts else "FP64" for c in self.columns}
+            return tuple(TensorSpec(c, kind, (-1,), nullable=True) for c, kind in kinds.items())
         if self._reads_texts:
             return (TensorSpec("predict", "BYTES", (-1,)),)
         return (TensorSpec("predict", "FP64", (-1, getattr(self.estimator, "n_features_in_", -1))),)
@@ -127,20 +148,53 @@ class SklearnModel:
     def _describe_outputs(self) -> Iterator[TensorSpec]:
         """Ask the model about one row: what it answers is what it really gives, and the first request finds it warm."""
         row = {spec.name: self._example(spec) for spec in self.signature.inputs}
+        if self._fitted is not None:
+            row = self._fitted.example()
         for name in (self._default, *(name for name in _ON_REQUEST if name != self._default)):
             if not hasattr(self.estimator, name):
                 continue
             try:
                 output = self.predict(row, (name,), {})[name]
                 shape = (-1, *output.shape[1:])
-                yield TensorSpec(name, datatype_of(output.dtype), shape, on_request=name != self._default)
-            except Exception:  # a row of zeros is no input for every model
-                yield TensorSpec(name, "FP64", (-1,) if name == "predict" else (-1, -1), name != self._default)
+                yield TensorSpec(
+                    name, datatype_of(output.dtype), shape, name != self._default, classes=self._classes(name, shape)
+                )
+            except Exception as error:  # a row of zeros is no input for every model
+                if self._fitted is not None:
+                    _log.warning("%s refuses a row of what the model was fitted on: %s", name, error)
+                shape = (-1,) if name == "predict" else (-1, -1)
+                yield TensorSpec(name, "FP64", shape, name != self._default, classes=self._classes(name, shape))
+
+    def _classes(self, output: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
+        """Return the labels that the columns of an output stand for."""
+        labels = plain_list(getattr(self.estimator, "classes_", None)) if output in _OF_CLASSES else []
+        return tuple(labels) if len(shape) == 2 and shape[1] in (-1, len(labels)) else ()
 
     def _example(self, spec: TensorSpec) -> Array:
         if spec.datatype == "BYTES":
             return np.array([self._texts.get(spec.name, "").encode()], dtype=object)
         return np.zeros((1, *(max(size, 1) for size in spec.shape[1:])))
+
+
+def _takes_matrix(estimator: Any) -> bool:
+    """Whether all that looks at columns is scikit-learn's own, which makes a matrix of a frame of numbers itself."""
+    return all(type(step).__module__.startswith("sklearn.") for step in _steps(estimator))
+
+
+def _unused_columns(estimator: Any) -> frozenset[str]:
+    """Return the columns that a ``ColumnTransformer``, which is the first to see them, drops."""
+    first = estimator
+    while hasattr(first, "steps") or hasattr(first, "best_estimator_"):
+        first = first.steps[0][1] if hasattr(first, "steps") else first.best_estimator_
+    parts = getattr(first, "transformers_", ()) if type(first).__name__ == "ColumnTransformer" else ()
+    names = [str(name) for name in getattr(first, "feature_names_in_", ())]
+    dropped: set[str] = set()
+    used: set[str] = set()
+    for _, transformer, columns in parts:
+        listed = [columns] if isinstance(columns, str) else columns if isinstance(columns, (list, tuple)) else names
+        chosen = {names[column] if isinstance(column, int) else str(column) for column in listed}
+        (dropped if isinstance(transformer, str) and transformer == "drop" else used).update(chosen)
+    return frozenset(dropped - used)
 
 
 def _dense(result: Any) -> Array:

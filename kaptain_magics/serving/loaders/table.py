@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def to_matrix(inputs: Mapping[str, Array], columns: Sequence[str]) -> Array:
         ((name, array),) = inputs.items()
         if array.ndim > 1 and not (columns and [name] == list(columns)):
             return as_text(array)
-    return np.column_stack([as_text(column) for column in _columns(inputs, columns).values()])
+    return np.column_stack([as_text(column) for column in to_columns(inputs, columns).values()])
 
 
 def to_frame(inputs: Mapping[str, Array], columns: Sequence[str]) -> pd.DataFrame:
@@ -40,11 +40,30 @@ def to_frame(inputs: Mapping[str, Array], columns: Sequence[str]) -> pd.DataFram
         ((name, array),) = inputs.items()
         if array.ndim > 1 and [name] != list(columns):
             return pd.DataFrame(as_text(array), columns=list(columns) or None)
-    return pd.DataFrame({name: as_text(column) for name, column in _columns(inputs, columns).items()})
+    return pd.DataFrame({name: _as_read(column) for name, column in to_columns(inputs, columns).items()})
 
 
-def _columns(inputs: Mapping[str, Array], columns: Sequence[str]) -> dict[str, Any]:
-    names = list(columns) or list(inputs)
+def _as_read(column: Array) -> Array:
+    """Return texts with NaN for missing ones, as ``read_csv`` has them."""
+    texts = as_text(column)
+    if texts.dtype == object:
+        texts = np.array([np.nan if text is None else text for text in texts], dtype=object)
+    return texts
+
+
+def to_columns(inputs: Mapping[str, Array], columns: Sequence[str], optional: Collection[str] = ()) -> dict[str, Array]:
+    """Return a table's columns of shape ``[n]`` in the model's order; takes what ``to_matrix`` takes.
+
+    Args:
+        inputs: The request's tensors.
+        columns: The model's columns; empty when it has none, then the request's order counts.
+        optional: Those of them that may be left out.
+    """
+    if len(inputs) == 1 and len(columns) != 1:
+        ((_, array),) = inputs.items()
+        if array.ndim == 2 and array.shape[1] == len(columns):
+            return dict(zip(columns, array.T, strict=True))
+    names = [name for name in columns if name in inputs or name not in optional] or list(inputs)
     missing = [name for name in names if name not in inputs]
     unknown = [name for name in inputs if name not in names]
     if missing or unknown:
@@ -52,7 +71,7 @@ def _columns(inputs: Mapping[str, Array], columns: Sequence[str]) -> dict[str, A
             f"{what} {', '.join(names[:5])}" for what, names in (("missing", missing), ("unknown", unknown)) if names
         ]
         raise InferenceError(f"the columns are not the model's: {'; '.join(problems)}")
-    columns_by_name: dict[str, Any] = {}
+    columns_by_name: dict[str, Array] = {}
     for name in names:
         array = inputs[name]
         if array.ndim > 2 or (array.ndim == 2 and array.shape[1] != 1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from kaptain_magics.errors import ServingError
 from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.boosting import BoostedTrees
-from kaptain_magics.serving.loaders.described import declared_signature, read_description, threads_for
+from kaptain_magics.serving.loaders.described import declared_signature, read_description, read_inputs, threads_for
 from kaptain_magics.serving.signature import Array, LoadedModel
 
 _FILES = ("model.ubj", "model.json", "*.ubj", "*.bst", "*.model", "*.xgb", "[!k]*.json")
@@ -31,6 +31,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         raise ServingError(f"{path.name} is not an XGBoost model: {str(error).splitlines()[-1]}") from error
     columns = list(booster.feature_names or ())
     kinds = booster.feature_types or ()
+    fitted = read_inputs(folder)
     model = BoostedTrees(
         f"xgboost_{path.suffix.lstrip('.')}",
         _Score(xgboost, booster, learner, float(described.details.get("missing", "nan"))),
@@ -39,9 +40,18 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         categorical=[column for column, kind in zip(columns, kinds, strict=False) if kind == "c"],
         labels=_labels(booster, learner, described.classes),
         datatype="FP32",
+        own=None if booster.attr("scikit_learn") else _own_answer(learner),
+        fitted=fitted,
     )
-    model.signature = declared_signature(described, model.signature)
+    model.signature = declared_signature(described, model.signature, fitted)
     return model
+
+
+def _own_answer(learner: Mapping[str, Any]) -> Callable[[Array], Array]:
+    """Return what ``Booster.predict`` makes of the scores: of ``multi:softmax`` the number of a class."""
+    if learner["objective"]["name"] == "multi:softmax":
+        return lambda scores: scores.argmax(axis=1).astype(np.float32)
+    return lambda scores: scores
 
 
 def _labels(booster: Any, learner: Mapping[str, Any], classes: list[Any]) -> Array | None:
@@ -68,8 +78,8 @@ class _Score:
         self._trees = (0, int(best) + 1) if best is not None and self._in_place else (0, 0)
 
     def __call__(self, rows: Any) -> Array:
-        if self._threads != threads_for(len(rows)):
-            self._threads = threads_for(len(rows))
+        if self._threads != threads_for(rows.shape[0]):
+            self._threads = threads_for(rows.shape[0])
             self._booster.set_param({"nthread": self._threads})
         if self._in_place and isinstance(rows, np.ndarray):
             kind = "margin" if self._margin else "value"

@@ -1,9 +1,13 @@
-"""The binary tensor data extension: tensors as raw little-endian bytes behind the JSON of a request or an answer."""
+"""The binary tensor data extension: tensors as raw little-endian bytes behind the JSON of a request or an answer.
+
+A missing text, which the extension has no form for, is the length 0xFFFFFFFF with nothing behind it.
+"""
 
 from __future__ import annotations
 
 import math
 import struct
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +16,8 @@ from kaptain_magics.serving.protocol.datatypes import dtype_of
 from kaptain_magics.serving.protocol.limits import Body
 from kaptain_magics.serving.signature import Array
 
+MISSING = 0xFFFFFFFF  # the length of a text that is missing: nothing follows it, as no text can be so long
+_NO_TEXT = struct.pack("<I", MISSING)
 HEADER = b"inference-header-content-length"
 
 
@@ -57,12 +63,16 @@ def read_raw(raw: memoryview, datatype: str, shape: tuple[int, ...], name: str) 
 
 
 def _read_texts(raw: memoryview, count: int, name: str) -> Array:
-    values: list[bytes] = []
+    values: list[bytes | None] = []
     offset = 0
     while offset < len(raw) and len(values) <= count:
         if offset + 4 > len(raw):
             break
         (length,) = struct.unpack_from("<I", raw, offset)
+        if length == MISSING:
+            offset += 4
+            values.append(None)
+            continue
         offset += 4 + length
         if offset > len(raw):
             break
@@ -78,5 +88,11 @@ def write_raw(datatype: str, array: Array) -> bytes:
     """Return the raw bytes of a tensor."""
     if datatype != "BYTES":
         return bytes(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
-    encoded = [value if isinstance(value, bytes) else str(value).encode() for value in array.ravel()]
-    return b"".join(part for value in encoded for part in (struct.pack("<I", len(value)), value))
+    return b"".join(_raw_text(value) for value in array.ravel())
+
+
+def _raw_text(value: Any) -> bytes:
+    if value is None:
+        return _NO_TEXT
+    encoded = value if isinstance(value, bytes) else str(value).encode()
+    return struct.pack("<I", len(encoded)) + encoded

@@ -19,7 +19,7 @@ from kaptain_magics.errors import InferenceError
 from kaptain_magics.serving.protocol.datatypes import dtype_of
 from kaptain_magics.serving.protocol.limits import Body
 from kaptain_magics.serving.protocol.protocol_errors import RequestError
-from kaptain_magics.serving.protocol.tensors import read_data, read_numbers
+from kaptain_magics.serving.protocol.tensors import EXACT, read_data, read_numbers, rounded
 from kaptain_magics.serving.signature import Array
 
 Take = Callable[[int], None]  # counts bytes that are about to be used, or refuses
@@ -129,13 +129,16 @@ def read_large_data(raw: msgspec.Raw, datatype: str, shape: tuple[int, ...], nam
     lists = text.count(b"[")
     if lists not in (1, _levels(shape)):
         raise InferenceError(f"tensor {name!r}: data is nested unevenly")
-    take(count * dtype.itemsize)
-    array: Array = np.empty(shape if lists > 1 else count, dtype=dtype)
+    missing = b"null" in text and dtype.kind != "f"  # NaN among whole numbers and truth values: floats then
+    take(count * (8 if missing else dtype.itemsize))
+    array: Array = np.empty(shape if lists > 1 else count, dtype=np.float64 if missing else dtype)
     offset = 0
     for values in _pieces(text, len(shape) - 1 if lists > 1 else 0, take):
         piece = read_numbers(values, dtype, datatype, name)
         if piece.shape[1:] != array.shape[1:] or offset + len(piece) > len(array):
             raise InferenceError(f"tensor {name!r}: data is nested unevenly")
+        if missing and dtype.kind in "iu" and piece.dtype.kind in "iu" and (np.abs(piece) > EXACT).any():
+            raise rounded(name)
         array[offset : offset + len(piece)] = piece
         offset += len(piece)
     if offset != len(array):
@@ -190,7 +193,7 @@ def _opening(text: bytes) -> int:
 
 
 def _read_texts(text: bytes, dimensions: int, name: str) -> list[Any]:
-    kind: Any = str
+    kind: Any = str | None
     for _ in range(dimensions if _opening(text) > 1 else 1):
         kind = list[kind]
     try:

@@ -15,6 +15,7 @@ from kaptain_magics.serving.signature import Array
 
 _TAKES = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}  # kind of the datatype: kinds of data that it takes
 _DEEPEST = 32
+EXACT = 2**53  # whole numbers up to which floats are exact
 
 
 def read_shape(tensor: dict[str, Any], name: str) -> tuple[int, ...]:
@@ -33,7 +34,8 @@ def read_data(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> Ar
     """Return the array of a tensor's ``data``: flat in row-major order, or nested like its shape.
 
     Args:
-        data: The parsed JSON. ``null`` is a float's NaN.
+        data: The parsed JSON. ``null`` is a missing value: NaN among numbers, which are floats then, and ``None``
+            among texts.
         datatype: The protocol's datatype.
         shape: The tensor's shape.
         name: The tensor's name, for messages.
@@ -74,11 +76,12 @@ def read_numbers(data: list[Any], dtype: np.dtype[Any], datatype: str, name: str
         raise InferenceError(f"tensor {name!r}: data is nested unevenly") from None
     if not array.size:
         return array.astype(dtype)
+    missing = array.dtype.kind == "O" and any(value is None for value in array.ravel())
     if array.dtype.kind == "O":  # null, or whole numbers that no single dtype holds
         array = _read_objects(array, dtype, datatype, name)
     elif dtype == np.uint64 and array.dtype.kind == "f":
         array = _read_objects(np.array(data, dtype=object), dtype, datatype, name)
-    if array.dtype == dtype:
+    if array.dtype == dtype or (missing and dtype.kind != "f"):
         return array
     if array.dtype.kind not in _TAKES[dtype.kind]:
         raise InferenceError(f"tensor {name!r}: data is not of datatype {datatype}")
@@ -90,23 +93,33 @@ def read_numbers(data: list[Any], dtype: np.dtype[Any], datatype: str, name: str
 
 
 def _read_objects(array: Array, dtype: np.dtype[Any], datatype: str, name: str) -> Array:
-    takes = (int, float, type(None)) if dtype.kind == "f" else (int,)
-    if any(type(value) not in takes for value in array.ravel()):
+    """Return whole numbers that no single dtype holds, or numbers with missing ones among them, as floats then."""
+    values = [value for value in array.ravel() if value is not None]
+    takes = {"f": (int, float), "b": (bool,)}.get(dtype.kind, (int,))
+    if any(type(value) not in takes for value in values):
         raise InferenceError(f"tensor {name!r}: data is not of datatype {datatype}")
+    floats = dtype.kind == "f" or len(values) < array.size
+    if floats and dtype.kind in "iu" and any(abs(value) > EXACT for value in values):
+        raise rounded(name)
     try:
-        return array.astype(np.float64 if dtype.kind == "f" else dtype)
+        return array.astype(np.float64 if floats else dtype)
     except OverflowError:
         raise InferenceError(f"tensor {name!r}: a value does not fit into {datatype}") from None
 
 
+def rounded(name: str) -> InferenceError:
+    """Return the error for a whole number that floats, which a missing value makes of all, do not hold."""
+    return InferenceError(f"tensor {name!r}: beside a missing value, a whole number above 2**53 would be rounded")
+
+
 def _read_texts(data: list[Any], shape: tuple[int, ...], name: str) -> Array:
     flat = list(_leaves(data, 1))
-    if not all(isinstance(text, str) for text in flat):
+    if not all(text is None or isinstance(text, str) for text in flat):
         raise InferenceError(f"tensor {name!r}: data of datatype BYTES holds something that is not a text")
     if data and isinstance(data[0], list) and not _has_shape(data, shape):
         raise InferenceError(f"tensor {name!r}: data is not nested like its shape {list(shape)}")
     array: Array = np.empty(len(flat), dtype=object)
-    array[:] = [text.encode() for text in flat]
+    array[:] = [text if text is None else text.encode() for text in flat]
     return array
 
 
@@ -146,9 +159,13 @@ def write_data(datatype: str, array: Array) -> Any:
     if datatype != "BYTES":
         return array.reshape(-1)
     try:
-        return [value.decode() if isinstance(value, bytes) else str(value) for value in array.ravel()]
+        return [value.decode() if isinstance(value, bytes) else _text(value) for value in array.ravel()]
     except UnicodeDecodeError:
         raise InferenceError("an output holds bytes that JSON cannot carry: ask for binary_data") from None
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None else str(value)
 
 
 def nested_data(values: Array) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,15 @@ from kaptain_magics.serving.protocol.v2 import read_json
 from kaptain_magics.serving.signature import Array, Outputs
 
 
-def read_instances(body: Body, input_name: str, take: Callable[[int], None]) -> dict[str, Array]:
+def read_instances(
+    body: Body, input_names: Sequence[str], take: Callable[[int], None] = lambda _: None
+) -> dict[str, Array]:
     """Read a request.
 
     Args:
         body: The whole body. An instance is a value, a list, or an object with a value for every column or input.
-        input_name: Name of the input that gets instances that are no objects.
+        input_names: Names of the model's inputs, at least one: instances that are no objects go to the first; lists in
+            which texts and numbers are mixed have a value for each of them.
         take: Counts the bytes of memory that a large request needs, or refuses.
 
     Raises:
@@ -29,17 +32,26 @@ def read_instances(body: Body, input_name: str, take: Callable[[int], None]) -> 
     if len(body) > LARGE:
         instances = read_large_instances(body, take)
         if isinstance(instances, np.ndarray):
-            return {input_name: instances}
+            return {input_names[0]: instances}
     else:
         instances = read_json(body).get("instances")
     if not isinstance(instances, list) or not instances:
         raise RequestError(400, "instances is missing, empty or not a list")
     if not any(isinstance(instance, dict) for instance in instances):
-        return {input_name: _array(instances, "instances")}
+        if len(input_names) > 1 and _is_mixed(instances, len(input_names)):
+            return {name: _array([row[place] for row in instances], name) for place, name in enumerate(input_names)}
+        return {input_names[0]: _array(instances, "instances")}
     names = instances[0].keys() if isinstance(instances[0], dict) else ()
     if not names or any(not isinstance(i, dict) or i.keys() != names for i in instances):
         raise RequestError(400, "the instances do not all have the same names")
     return {name: _array([instance[name] for instance in instances], name) for name in names}
+
+
+def _is_mixed(rows: list[Any], width: int) -> bool:
+    """Whether rows are lists with a value for every column, among which are texts."""
+    if not all(isinstance(row, list) and len(row) == width for row in rows):
+        return False
+    return any(isinstance(value, str) for row in rows for value in row)
 
 
 def _array(values: list[Any], what: str) -> Array:
@@ -47,15 +59,16 @@ def _array(values: list[Any], what: str) -> Array:
         array: Array = np.array(values)
     except (ValueError, OverflowError):
         raise RequestError(400, f"{what}: the values are nested unevenly") from None
-    if array.dtype.kind == "U":
-        if not all(isinstance(value, str) for value in np.array(values, dtype=object).ravel()):
+    if array.dtype.kind in "UO" and any(isinstance(value, str) for value in np.array(values, dtype=object).ravel()):
+        texts = np.array(values, dtype=object).ravel()
+        if not all(value is None or isinstance(value, str) for value in texts):
             raise RequestError(400, f"{what}: texts and other values are mixed")
         encoded: Array = np.empty(array.size, dtype=object)
-        encoded[:] = [str(value).encode() for value in array.ravel()]
+        encoded[:] = [value if value is None else value.encode() for value in texts]
         return encoded.reshape(array.shape)
     if array.dtype.kind == "O":
         try:
-            return array.astype(np.float64)  # null is a float's NaN
+            return array.astype(np.float64)  # null is a missing value
         except (ValueError, TypeError):
             raise RequestError(400, f"{what}: a value is neither a number nor a text") from None
     return array

@@ -79,7 +79,7 @@ def read_request(body: Body, header_length: bytes | None, take: Callable[[int], 
     request = read_json(body) if len(body) <= LARGE else read_large_json(body)
     tensors = request.get("inputs")
     if not isinstance(tensors, list) or not tensors:
-        raise RequestError(400, "inputs is missing or not a list")
+        raise RequestError(400, "inputs is missing or not a list (V1 has instances)")
     inputs: dict[str, Array] = {}
     offset = 0
     for tensor in tensors:

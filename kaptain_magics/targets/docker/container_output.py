@@ -48,6 +48,8 @@ class ContainerOutput:
         """
         self._thread.start()
         try:
+            # silent (an empty piece every ``tick``) -> gathering (``_COALESCE`` from the first piece) -> silent, until
+            # the container's end or an error comes out of the queue
             while True:
                 try:
                     piece = self._pieces.get(timeout=tick)

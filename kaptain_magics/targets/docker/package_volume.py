@@ -24,7 +24,8 @@ class PackageVolume:
     """
 
     def __init__(self, folder: Path, cache: Path, home: Path) -> None:
-        self.name = f"kaptain-packages-{folder.name}"
+        # one a state folder: `clean` of another may remove its own between the filling and the container that uses it
+        self.name = f"kaptain-{owner(home)[:8]}-packages-{folder.name}"
         self._folder, self._cache, self._home = folder, cache, home
 
     @property

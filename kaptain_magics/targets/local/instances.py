@@ -239,7 +239,9 @@ def wait_ready(instance: Instance, started: Started, until: float, cancelled: Ca
     Raises:
         ServingError: It ended, took too long, or the deployment was cancelled.
     """
-    pause = 0.005
+    pause = (
+        0.005  # seconds; a small model is loaded in a few of these, a large one needs no more than 20 looks a second
+    )
     while True:
         if instance.ask({"do": "status"}).get("ready"):
             return

@@ -151,6 +151,8 @@ class LocalJobs:
                 "assignments": job.assignments,
                 "model": job.capture.model,
                 "metrics": job.capture.metrics,
+                "find_model": job.capture.find_model,
+                "find_metrics": job.capture.find_metrics,
                 "fetch": list(job.capture.fetch),
                 "fetched": str(folder / "fetched.pkl"),
                 "sent": _sent(job, folder),

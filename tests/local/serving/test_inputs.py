@@ -182,5 +182,8 @@ def test_missing_values(mixed_server: ModelServer, mixed: pd.DataFrame, mixed_mo
         frame = mixed.assign(city=missing, n=[1, missing, 2, 3])
         for data in (frame, frame.to_dict("records"), frame.values, frame.values.tolist()):
             assert ask(mixed_server, data) == expected
-    with pytest.raises(InferenceError, match=r"column 'city' has no value in row 2.*\nsend the rows without a text"):
-        ask(mixed_server, mixed.assign(city=["x", "y", None, "x"]))
+    for missing in (None, np.nan, pd.NA):  # among texts, too
+        expected = pytest.approx(
+            mixed_model.predict(mixed.assign(city=["x", "y", np.nan, "x"]).astype({"city": object}))
+        )
+        assert ask(mixed_server, mixed.assign(city=["x", "y", missing, "x"])) == expected

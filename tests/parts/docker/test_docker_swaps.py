@@ -10,77 +10,32 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
-from kaptain_magics.core.events import Event, Noted
-from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.specs import EndpointSpec, ImageSpec
-from kaptain_magics.core.states import RunState
+from kaptain_magics.core.events import Noted
+from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.errors import StateError, TargetError
 from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.docker import DockerTarget
 from kaptain_magics.targets.docker.endpoint_containers import EndpointContainers
 from kaptain_magics.targets.endpoint_store import EndpointStore
-from tests.local.faults.test_swaps import NAME, Asking, Kept, half_a_request, other_half
-from tests.servers import predictor
+from tests.swaps import NAME, Kept, Swapped, ask_all, ask_once, asking, half_a_request, other_half
 
 pytestmark = pytest.mark.docker
 ROUNDS = int(os.environ.get("KAPTAIN_TEST_ROUNDS", "3"))
 
 
-class Swapped:
-    """An endpoint in containers whose revisions answer with their number."""
-
-    def __init__(self, folder: Path, docker_host: str, base_image: str) -> None:
-        self.folder, self._base_image = folder, base_image
-        config = TargetConfig(home=folder / "home", cache=folder / "cache", settings={"docker_host": docker_host})
-        self.target = DockerTarget(config)
-        self.number = self.least = 0
-
-    def deploy(self, source: str = "def predict(inputs):\n    return [{number}]\n", **more: Any) -> list[Event]:
-        """Deploy the next revision; unless it is a canary nothing older may answer from then on."""
-        number = self.number + 1
-        model = predictor(self.folder / f"model{number}", source.format(number=number))
-        spec = EndpointSpec(
-            name=NAME,
-            run_id=f"r{number:06d}",
-            model_id="s/m",
-            revision=f"{number:032x}",
-            artifact_uri=model.as_uri(),
-            framework=ModelFramework.PYTHON,
-            image=ImageSpec(base_image=self._base_image),
-            timeout=120.0,
-            replace=number > 1 and "canary_percent" not in more,
-            **more,
-        )
-        events = list(self.target.deploy(spec))
-        assert events[-1].state is RunState.SUCCEEDED, events[-1]  # type: ignore[attr-defined]
-        self.number = number
-        if "canary_percent" not in more:
-            self.least = number
-        return events
-
-    def promote(self) -> None:
-        self.target.set_traffic(NAME, 100)
-        self.least = self.number
-
-    @property
-    def port(self) -> int:
-        port = urlsplit(self.target.endpoint(NAME).url).port
-        assert port
-        return port
-
-
 @pytest.fixture
 def swapped(docker_host: str, docker_base_image: str, tmp_path: Path) -> Iterator[Swapped]:
-    swapped = Swapped(tmp_path, docker_host, docker_base_image)
-    yield swapped
-    swapped.target.undeploy(NAME)
-    assert swapped.target.clean() == []
+    config = TargetConfig(home=tmp_path / "home", cache=tmp_path / "cache", settings={"docker_host": docker_host})
+    target = DockerTarget(config)
+    yield Swapped(tmp_path, target, image=ImageSpec(base_image=docker_base_image))
+    target.undeploy(NAME)
+    left = target.clean(force=True)
+    assert [line for line in left if "-packages-" not in line] == []
 
 
 def test_replaced_promoted_and_rolled_back(swapped: Swapped) -> None:
@@ -88,20 +43,6 @@ def test_replaced_promoted_and_rolled_back(swapped: Swapped) -> None:
     swapped.deploy()
     port = swapped.port
     kept, idle = [Kept(port) for _ in range(2)], [Kept(port) for _ in range(4)]
-
-    def new() -> int:
-        client = Kept(port)
-        try:
-            return client()
-        finally:
-            client.close()
-
-    def ask_all(allowed: set[int]) -> None:
-        answers = {client() for client in idle for _ in range(3)}
-        assert answers <= allowed, (answers, allowed)
-
-    clients: list[Callable[[], int]] = [*kept, new]
-    threads = [Asking(client, lambda: swapped.least) for client in clients]
     seconds: dict[str, list[float]] = {"replace": [], "promote": [], "roll back": []}
 
     def timed(what: str, action: Callable[[], object]) -> None:
@@ -112,29 +53,23 @@ def test_replaced_promoted_and_rolled_back(swapped: Swapped) -> None:
     with ExitStack() as stack:
         for client in (*kept, *idle):
             stack.callback(client.close)
-        ask_all({1})
-        for thread in threads:
-            thread.start()
-            stack.callback(thread.stop)
-        for round_ in range(ROUNDS):
-            half = half_a_request(port)
-            if round_ % 3 == 0:
-                timed("replace", swapped.deploy)
-            else:
-                swapped.deploy(canary_percent=50)
-                ask_all({swapped.least, swapped.number})
-                if round_ % 3 == 1:
-                    timed("promote", swapped.promote)
+        ask_all(idle, {1})
+        with asking(swapped, *kept, partial(ask_once, Kept, port)):
+            for round_ in range(ROUNDS):
+                half = half_a_request(port)
+                if round_ % 3 == 0:
+                    timed("replace", swapped.deploy)
                 else:
-                    timed("roll back", lambda: swapped.target.set_traffic(NAME, 0))
-            ask_all({swapped.least})
-            assert other_half(half) == swapped.least
-        for thread in threads:
-            thread.stop()
-    assert [thread.wrong for thread in threads] == [[] for _ in threads]
+                    swapped.deploy(canary_percent=50)
+                    ask_all(idle, {swapped.least, swapped.number})
+                    if round_ % 3 == 1:
+                        timed("promote", swapped.promote)
+                    else:
+                        timed("roll back", lambda: swapped.target.set_traffic(NAME, 0))
+                ask_all(idle, {swapped.least})
+                assert other_half(half) == swapped.least
     assert [client.opened for client in idle] == [1] * 4
-    assert all(thread.answers for thread in threads)
-    print("answers", [thread.answers for thread in threads], "seconds", seconds)
+    print("seconds", seconds)
 
 
 def test_what_is_in_work_is_answered_by_the_revision_that_took_it(swapped: Swapped) -> None:
@@ -142,9 +77,7 @@ def test_what_is_in_work_is_answered_by_the_revision_that_took_it(swapped: Swapp
     port, answers = swapped.port, list[int]()
 
     def ask() -> None:
-        client = Kept(port)
-        answers.append(client())
-        client.close()
+        answers.append(ask_once(Kept, port))
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:

@@ -17,7 +17,7 @@ from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, Tu
 README = Path(__file__).parents[3] / "README.md"
 MAGICS = {"train": TRAIN, "tune": TUNE, "deploy": DEPLOY}
 REQUESTS = {"train": [TrainingRequest], "tune": [TuningRequest, TrainingRequest], "deploy": [DeploymentRequest]}
-READ_BY_THE_MAGIC = {"file", "objective", "minimize", "maximize", "resume", "detach", "dry_run", "into"}
+READ_BY_THE_MAGIC = {"no_model", "file", "objective", "minimize", "maximize", "resume", "detach", "dry_run", "into"}
 
 
 def table() -> str:

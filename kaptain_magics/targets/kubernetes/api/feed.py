@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
 
+TICK = 0.5  # seconds without news after which a follower looks at its deadlines; news wakes it at once
 _JOINED = 1 << 18  # bytes of a log that are delivered at once
 
 

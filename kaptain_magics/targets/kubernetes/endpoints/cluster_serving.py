@@ -69,7 +69,7 @@ class KubernetesServing:
             yield StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
 
     def _scales_by_requests(self, endpoint: EndpointSpec) -> bool:
-        services = [thing for thing in self.objects(endpoint) if thing["kind"] == "InferenceService"]
+        services = [resource for resource in self.objects(endpoint) if resource["kind"] == "InferenceService"]
         return any(service["spec"]["predictor"].get("scaleMetric") == "concurrency" for service in services)
 
     def endpoint(self, name: str) -> EndpointStatus:

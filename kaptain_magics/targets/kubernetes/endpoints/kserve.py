@@ -19,7 +19,7 @@ from kaptain_magics.targets.base import EndpointStatus
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
-from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed import TICK, Feed
 from kaptain_magics.targets.kubernetes.api.feed_items import Change, SourceFailure
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.api.log_stream import last_log
@@ -42,7 +42,6 @@ BASELINE_REVISION = "kaptain-magics/baseline-revision"
 _REVISION = "serving.knative.dev/revision"  # label of Knative's pods
 _PODS = "serving.kserve.io/inferenceservice"  # label of KServe's pods
 _KIND = "InferenceService"
-_TICK = 0.5
 
 
 class KServeServing:
@@ -146,8 +145,9 @@ class KServeServing:
             feed.watch("service", _KIND, fields=f"metadata.name={endpoint.name}")
             feed.watch("pods", "Pod", labels=f"{_PODS}={endpoint.name}")
             feed.watch("events", "Event", fields=f"involvedObject.name={endpoint.name}")
+            # pending -> ready (it answers) | failed (what is lasting) | stopped (deleted) | failed after ``timeout``
             while True:
-                item = feed.next(_TICK)
+                item = feed.next(TICK)
                 problem: Problem | None = None
                 if isinstance(item, SourceFailure) and not item.passing and item.source == "service":
                     raise item.error

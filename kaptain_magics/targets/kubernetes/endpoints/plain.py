@@ -19,7 +19,7 @@ from kaptain_magics.errors import KaptainError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.explain import Problem
-from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed import TICK, Feed
 from kaptain_magics.targets.kubernetes.api.feed_items import Change
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.api.pod_stream import PodConnection
@@ -37,7 +37,6 @@ from kaptain_magics.targets.kubernetes.manifests import server_manifests as serv
 from kaptain_magics.targets.kubernetes.manifests.labels import Part, part_of
 from kaptain_magics.targets.kubernetes.manifests.server_manifests import CANARY, PORT, STABLE
 
-_TICK = 0.5
 _LEAVING = 20.0  # seconds until the cluster has taken pods of a removed revision out of its services
 _COUNTER = "kaptain_requests_total"
 
@@ -283,7 +282,7 @@ class PlainServing:
         with Feed(cluster) as feed:
             feed.watch("deployment", "Deployment", fields=f"metadata.name={name}")
             while time.monotonic() < until:
-                item = feed.next(_TICK)
+                item = feed.next(TICK)
                 if isinstance(item, Change) and (item.gone or settled(item.resource, replicas)):
                     return
         raise ServingError(f"{replicas} replicas of {name} did not become ready", "%kaptain doctor")

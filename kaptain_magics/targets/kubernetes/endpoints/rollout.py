@@ -12,13 +12,11 @@ from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import Cluster
 from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
-from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed import TICK, Feed
 from kaptain_magics.targets.kubernetes.api.feed_items import Change
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.api.log_stream import last_log
 from kaptain_magics.targets.kubernetes.manifests.server_manifests import CONTAINER, FETCH
-
-_TICK = 0.5
 
 
 class Rollout:
@@ -40,7 +38,7 @@ class Rollout:
         watched: set[str] = set()
         yield EndpointChanged(name=self._endpoint.name, state=EndpointState.PENDING)
         while True:
-            item = feed.next(_TICK)
+            item = feed.next(TICK)
             if isinstance(item, Change) and not item.gone:
                 if item.source == "deployments":
                     ready = settled(item.resource, max(1, self._endpoint.min_replicas))

@@ -16,7 +16,7 @@ from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
 from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
-from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed import TICK, Feed
 from kaptain_magics.targets.kubernetes.api.feed_items import Item, Piece, SourceFailure
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.api.log_stream import last_log
@@ -30,7 +30,6 @@ LOG_BASE = "kaptain-magics/log-base"  # annotation of a job: where the log of a 
 STOPPED = "kaptain-magics/stopped"  # annotation of a job that was asked to end
 _LAST_LOG = 30.0  # seconds that the rest of a log may take after the job's end
 _LAST_VERDICT = 20.0  # seconds that a job's own condition may take after its pod's failure
-_TICK = 0.5
 
 
 class JobFollower:
@@ -121,7 +120,7 @@ class JobFollower:
         # the pods once more before it waits. What is lasting (no such image, evicted) ends the job in any state.
         started_at, ended_at = time.monotonic(), 0.0
         while True:
-            for item in feed.batch(_TICK):
+            for item in feed.batch(TICK):
                 verdict = yield from self._take(feed, item)
                 if verdict is not None:
                     return verdict

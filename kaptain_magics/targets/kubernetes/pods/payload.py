@@ -107,6 +107,7 @@ def _payload(job: JobSpec, program: dict[str, Any]) -> Payload:
     folder = FOLDER if built else WORK
     program |= job.layout
     program |= {"script": f"{folder}/{job.script_path}", "model": job.capture.model, "metrics": job.capture.metrics}
+    program |= {"find_model": job.capture.find_model, "find_metrics": job.capture.find_metrics}
     if built:
         program["built"] = FOLDER
     fetched_uri = ""

@@ -19,7 +19,7 @@ from kaptain_magics.errors import KaptainError
 from kaptain_magics.targets.kubernetes.api import explain
 from kaptain_magics.targets.kubernetes.api.exit_reason import exit_reason
 from kaptain_magics.targets.kubernetes.api.explain import Problem
-from kaptain_magics.targets.kubernetes.api.feed import Feed
+from kaptain_magics.targets.kubernetes.api.feed import TICK, Feed
 from kaptain_magics.targets.kubernetes.api.feed_items import Change, Item, SourceFailure
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
 from kaptain_magics.targets.kubernetes.api.log_stream import last_log
@@ -31,7 +31,6 @@ NUMBER = "kaptain-magics/number"  # annotation of a Trial
 COLLECTOR = "metrics-logger-and-collector"  # Katib's container beside the script; it has the script's output
 _HEADER = r"\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?"  # the collector logs the script's lines behind it, and its own
 _OWN = re.compile(rf"^[WEF]{_HEADER}.*\n?|^I{_HEADER}Trial Name: .*\n?|^I{_HEADER}", re.M)
-_TICK = 0.5
 _STATES = {
     "Succeeded": TrialState.SUCCEEDED,
     "EarlyStopped": TrialState.EARLY_STOPPED,
@@ -76,8 +75,12 @@ class StudyFollower:
             feed.watch("trials", "Trial", labels=f"katib.kubeflow.org/experiment={self._spec.name}")
             feed.watch("pods", "Pod", labels=f"{labels.STUDY}={self._spec.name}")
             feed.watch("events", "Event", fields="reason=FailedCreate")
+            # The states, and the clock that ends each of them:
+            #   running   trials come and go    the study's timeout
+            #   blocked   pods cannot start     the pending timeout since the first warning; a start resets it
+            #   ended     the Experiment says so, or is gone
             while True:
-                item = feed.next(_TICK)
+                item = feed.next(TICK)
                 end = (yield from self._take(item)) if item is not None else self._on_deadline(deadline)
                 if end is not None:
                     yield from self._final_trials()

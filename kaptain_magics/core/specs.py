@@ -418,6 +418,11 @@ class StudySpec(StudyOptions, frozen=True, kw_only=True, omit_defaults=True):
         first, *others = self.objectives
         return (Objective(first, self.direction), *(Objective(n, self.directions.get(n) or infer(n)) for n in others))
 
+    @property
+    def deciding(self) -> tuple[Objective, ...]:
+        """The objectives that decide: all of them with ``pareto``, else the first."""
+        return self.directed if self.pareto else self.directed[:1]
+
 
 class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The options of a served model as they are requested; see ``JobOptions``.

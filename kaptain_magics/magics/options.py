@@ -168,6 +168,7 @@ TUNE = Command(
             True,
             complete="metric",
         ),
+        Option("pareto", "optimize all objectives together; nsga2 does so by itself"),
         Option("goal", "value of the first objective that ends the study", "NUMBER", readers.number),
         _direction("minimize"),
         _direction("maximize"),

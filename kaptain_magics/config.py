@@ -73,6 +73,7 @@ class Settings:
         image_builder: What builds images: ``engine`` (Docker), ``none`` (no engine needed), empty for what is there.
         image_platform: Platform of images, such as ``linux/arm64``; empty means Linux on this machine's processor.
         warm: Whether jobs fork from a warm worker where that is safe.
+        prewarm: Whether workers are readied for the first run while the notebook is idle.
         isolated: Whether scripts have nothing of what lies beside the notebook but what ``--files`` names.
         on_interrupt: What interrupting a waiting cell does: ``stop`` or ``detach``.
         tracking_uri: MLflow tracking URI without its password; empty logs nothing. A relative SQLite database or folder
@@ -108,6 +109,7 @@ class Settings:
     image_builder: str = ""
     image_platform: str = ""
     warm: bool = True
+    prewarm: bool = True
     isolated: bool = False
     on_interrupt: str = "stop"
     tracking_uri: str = ""
@@ -184,7 +186,7 @@ class Settings:
             if name not in names:
                 hint = did_you_mean(name, names) or "one of " + ", ".join(names)
                 raise ConfigError(f"unknown setting {name!r}", hint)
-        for name in ("warm", "isolated"):
+        for name in ("warm", "prewarm", "isolated"):
             if isinstance(values.get(name), str):
                 values[name] = is_true(values[name])
         types = cls.types()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kaptain_magics.magics import line_requests, readers
 from kaptain_magics.magics.grammar import Command, Option, Positional
 
-_NAME = Positional("NAME", "the model's id, such as dev/mnist", readers.model_id, "model")
+NAME = Positional("NAME", "the model's id, such as dev/mnist", readers.model_id, "model")
 _WHERE = (
     Option(
         "on",
@@ -143,7 +143,7 @@ def _direction(name: str) -> Option:
 TRAIN = Command(
     "%%kaptain_train",
     "Train a model with the cell as the script; as a line, with the rest of its cell, or with --file.",
-    (_NAME,),
+    (NAME,),
     (*_JOB, _FETCH, *_WHERE, *_WAITING),
     values="name=value",
     examples=(
@@ -155,7 +155,7 @@ TRAIN = Command(
 TUNE = Command(
     "%kaptain_tune",
     "Search the hyperparameters of the model's last script; as a cell, with one name = Domain(...) a line.",
-    (_NAME,),
+    (NAME,),
     (
         Option("trials", "maximum number of trials (16)", "N", readers.whole(1, 1_000_000)),
         Option("parallel", "trials at the same time (2)", "N", readers.whole(1, 10_000)),
@@ -209,7 +209,7 @@ TUNE = Command(
 DEPLOY = Command(
     "%kaptain_deploy",
     "Serve the better of the newest tuned and trained model, by the study's objective; else the newest.",
-    (_NAME,),
+    (NAME,),
     (
         Option("revision", "a revision, by its id or the beginning of it", "ID", complete="revision"),
         Option(

@@ -19,7 +19,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression
 
 from kaptain_magics.runtime.job_errors import ExportError
-from kaptain_magics.runtime.savers import save_model, write_model
+from kaptain_magics.runtime.savers import write_model
 from kaptain_magics.runtime.savers.base import Description, datatype_of, tensors
 from kaptain_magics.runtime.savers.guess import framework_of
 

@@ -15,7 +15,9 @@ import re
 import threading
 import time
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from kaptain_magics.core.names import new_hex
@@ -25,6 +27,7 @@ from kaptain_magics.targets.kubernetes.api.explain import condition
 from tests.parts.cluster.rig import eventually
 
 Thing = dict[str, Any]
+CRDS = Path(__file__).parent / "crds"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 COLLECTOR = "metrics-logger-and-collector"
 # What Katib's collector does: it finds the script among the pod's processes when it starts, waits for its end, and
@@ -460,21 +463,26 @@ class KServeStandIn(StandIn):
         return pod is not None and condition(pod, "Ready") is not None
 
 
-def install(cluster: Cluster, path: Any) -> list[str]:
-    """Install the definitions in a file and wait until the server serves them; returns the names of the new ones."""
+@contextmanager
+def definitions(cluster: Cluster, file: str) -> Iterator[None]:
+    """Have the definitions of a file in ``crds`` served; those that are new, and all their objects, go afterwards."""
     import yaml
 
-    made = []
-    for definition in yaml.safe_load_all(path.read_text("utf-8")):
+    new: set[str] = set()
+    for definition in yaml.safe_load_all((CRDS / file).read_text("utf-8")):
         try:
             cluster.request("POST", DEFINITIONS, None, definition)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
         else:
-            made.append(definition["metadata"]["name"])
+            new.add(definition["metadata"]["name"])
         eventually(functools.partial(_served, cluster, definition["spec"]))
-    return made
+    yield
+    for name in new:
+        with suppress(ApiError):
+            cluster.request("DELETE", f"{DEFINITIONS}/{name}")
+    eventually(lambda: not new & {d["metadata"]["name"] for d in cluster.request("GET", DEFINITIONS)["items"]})
 
 
 def _served(cluster: Cluster, spec: Thing) -> bool:
@@ -487,15 +495,6 @@ def _served(cluster: Cluster, spec: Thing) -> bool:
     except ApiError:
         return False
     return spec["names"]["plural"] in [resource["name"] for resource in resources]
-
-
-def uninstall(cluster: Cluster, names: list[str]) -> None:
-    """Remove definitions, and with them all their objects."""
-    for name in names:
-        with suppress(ApiError):
-            cluster.request("DELETE", f"{DEFINITIONS}/{name}")
-    listed = lambda: [d["metadata"]["name"] for d in cluster.request("GET", DEFINITIONS)["items"]]  # noqa: E731
-    eventually(lambda: not set(names) & set(listed()))
 
 
 class TrainingStandIn(StandIn):

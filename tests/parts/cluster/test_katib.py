@@ -22,12 +22,11 @@ from kaptain_magics.targets.kubernetes.api.client import ApiError, Cluster
 from kaptain_magics.targets.study_runners import NativeTuner, choose_runner
 from tests.parts.cluster.jobs import last
 from tests.parts.cluster.rig import BUCKET, eventually, kubectl, ours, target_config
-from tests.parts.cluster.standins import KatibStandIn, install, uninstall
+from tests.parts.cluster.standins import KatibStandIn, definitions
 from tests.seaweed import SeaweedFS
 from tests.shell import Notebook
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
-CRDS = Path(__file__).parent / "crds"
 SCRIPT = """
 import argparse
 from pathlib import Path
@@ -49,9 +48,8 @@ MetadataUtil.record_metrics({"accuracy": 1 - args.gamma, "val/loss": args.gamma}
 
 @pytest.fixture(scope="module", autouse=True)
 def katib(namespace: Cluster) -> Iterator[None]:
-    made = install(namespace, CRDS / "katib.yaml")
-    yield
-    uninstall(namespace, made)
+    with definitions(namespace, "katib.yaml"):
+        yield
 
 
 @pytest.fixture

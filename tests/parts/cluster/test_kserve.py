@@ -23,18 +23,16 @@ from kaptain_magics.targets.kubernetes.api.client import Cluster
 from kaptain_magics.testing.serving_target import MARKED, STEP, ask
 from tests.certificates import self_signed
 from tests.parts.cluster.rig import BUCKET, eventually, kubectl, ours, target_config
-from tests.parts.cluster.standins import KServeStandIn, install, uninstall
+from tests.parts.cluster.standins import KServeStandIn, definitions
 from tests.seaweed import SeaweedFS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.s3]
-CRDS = Path(__file__).parent / "crds"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def kserve(namespace: Cluster) -> Iterator[None]:
-    made = install(namespace, CRDS / "kserve.json")
-    yield
-    uninstall(namespace, made)
+    with definitions(namespace, "kserve.json"):
+        yield
 
 
 @pytest.fixture

@@ -17,17 +17,15 @@ from kaptain_magics.targets.kubernetes.api.client import Cluster
 from kaptain_magics.targets.kubernetes.jobs.job_record import JobRecord
 from tests.parts.cluster.jobs import last, log, run
 from tests.parts.cluster.rig import kubectl, target_config
-from tests.parts.cluster.standins import TrainingStandIn, install, uninstall
+from tests.parts.cluster.standins import TrainingStandIn, definitions
 
 pytestmark = pytest.mark.cluster
-CRDS = Path(__file__).parent / "crds"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def operators(namespace: Cluster) -> Iterator[None]:
-    made = install(namespace, CRDS / "training.yaml")
-    yield
-    uninstall(namespace, made)
+    with definitions(namespace, "training.yaml"):
+        yield
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from kaptain_magics.config import Settings
 from kaptain_magics.core.domains import Double
 from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.model import Workspace
+from kaptain_magics.model import TrainingRun, Workspace
 from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, TuningRequest
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import ListensHere
+from tests.waiting import until
 
 pytestmark = pytest.mark.docker
 SOURCE = """
@@ -79,15 +79,17 @@ def test_train_tune_and_deploy_in_containers(workspace: Workspace, docker_base_i
     assert [line for line in workspace.clean() if "container" in line] == []
 
 
+def endless(workspace: Workspace, base_image: str) -> TrainingRun:
+    """Start a run that never ends and wait until its script runs."""
+    script = capture("import time\nprint('ready', flush=True)\ntime.sleep(600)\n")
+    request = TrainingRequest(script=script, image=ImageSpec(base_image=base_image))
+    run = workspace.model("dev/docker").plan_training(request).start()
+    until(lambda: "ready" in run.log())
+    return run
+
+
 def test_a_run_whose_supervisor_was_killed_is_found_and_cleaned(workspace: Workspace, docker_base_image: str) -> None:
-    model = workspace.model("dev/docker")
-    source = "import time\nprint('ready', flush=True)\ntime.sleep(600)\n"
-    run = model.plan_training(
-        TrainingRequest(script=capture(source), image=ImageSpec(base_image=docker_base_image))
-    ).start()
-    until = time.monotonic() + 60
-    while "ready" not in run.log() and time.monotonic() < until:
-        time.sleep(0.05)
+    run = endless(workspace, docker_base_image)
     folder = Path(workspace.settings.home) / "runs" / run.run_id
     os.kill(int((folder / "supervisor.pid").read_text()), signal.SIGKILL)
     assert run.wait(60) is RunState.FAILED
@@ -101,14 +103,7 @@ def test_a_run_whose_supervisor_was_killed_is_found_and_cleaned(workspace: Works
 def test_stopping_a_run_ends_its_container(workspace: Workspace, docker_base_image: str, docker_host: str) -> None:
     import docker
 
-    model = workspace.model("dev/docker")
-    source = "import time\nprint('ready', flush=True)\ntime.sleep(600)\n"
-    run = model.plan_training(
-        TrainingRequest(script=capture(source), image=ImageSpec(base_image=docker_base_image))
-    ).start()
-    until = time.monotonic() + 60
-    while "ready" not in run.log() and time.monotonic() < until:
-        time.sleep(0.05)
+    run = endless(workspace, docker_base_image)
     run.stop()
     assert run.wait(60) is RunState.STOPPED
     client = docker.DockerClient(base_url=docker_host)

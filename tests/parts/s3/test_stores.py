@@ -148,49 +148,31 @@ class TestS3:
             store.put(path, "s3://made-7/big")
         assert not store.exists("s3://made-7/big")
 
-    def test_an_upload_that_was_ended_starts_again(
-        self, seaweed: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("lost", ["upload", "answer"])
+    def test_an_upload_whose_end_is_lost(
+        self, seaweed: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
     ) -> None:
-        path = tmp_path / "big"
-        path.write_bytes(os.urandom(20 << 20))
-        store = open_store("s3://made-8", seaweed.env)
-        store.write("s3://made-8/x", b"")
-        multipart = store._transfer.multipart  # type: ignore[attr-defined]
-        complete, ended = multipart.complete, []
-
-        def end_it_once(target: Location, upload_id: str, tags: list[str]) -> None:
-            if not ended:
-                ended.append(upload_id)
-                multipart.abort(target, upload_id)
-            complete(target, upload_id, tags)
-
-        monkeypatch.setattr(multipart, "complete", end_it_once)
-        store.put(path, "s3://made-8/big")
-        assert ended
-        assert store.get("s3://made-8/big", tmp_path / "back").size == 20 << 20
-        assert (tmp_path / "back").read_bytes() == path.read_bytes()
-
-    def test_a_lost_answer_does_no_harm(
-        self, seaweed: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The server completed the upload, and died before it answered."""
+        """It was aborted by somebody and starts again, or the server completed it and died before it answered."""
         from urllib3.exceptions import ProtocolError
 
-        path = tmp_path / "big"
+        path, bucket = tmp_path / "big", f"s3://lost-{lost}"
         path.write_bytes(os.urandom(20 << 20))
-        store = open_store("s3://made-9", seaweed.env)
-        store.write("s3://made-9/x", b"")
+        store = open_store(bucket, seaweed.env)
+        store.write(f"{bucket}/x", b"")
         multipart = store._transfer.multipart  # type: ignore[attr-defined]
-        complete, lost = multipart.complete, []
+        complete, happened = multipart.complete, []
 
-        def lose_the_answer(*args: object) -> None:
-            complete(*args)
-            if not lost:
-                lost.append(args)
+        def complete_with_a_loss(target: Location, upload_id: str, tags: list[str]) -> None:
+            first = not happened
+            happened.append(upload_id)
+            if first and lost == "upload":
+                multipart.abort(target, upload_id)
+            complete(target, upload_id, tags)
+            if first and lost == "answer":
                 raise ProtocolError("Connection aborted.")
 
-        monkeypatch.setattr(multipart, "complete", lose_the_answer)
-        store.put(path, "s3://made-9/big")
-        assert lost
-        store.get("s3://made-9/big", tmp_path / "back")
+        monkeypatch.setattr(multipart, "complete", complete_with_a_loss)
+        store.put(path, f"{bucket}/big")
+        assert happened
+        assert store.get(f"{bucket}/big", tmp_path / "back").size == 20 << 20
         assert (tmp_path / "back").read_bytes() == path.read_bytes()

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kaptain_magics.errors import KaptainError
 from kaptain_magics.magics.grammar import Arguments, Command, Positional, parse_words
 from kaptain_magics.magics.line_errors import Interrupted, suggest, usage_error, usage_errors
-from kaptain_magics.magics.options import DEPLOY, NAME, TRAIN, TUNE, VERBS
+from kaptain_magics.magics.options import DEPLOY, NAME, TRAIN, TUNE
 from kaptain_magics.magics.session import Session
+from kaptain_magics.magics.verbs import VERBS
 
 if TYPE_CHECKING:
     from kaptain_magics.model import Workspace

@@ -128,7 +128,7 @@ class RunTable(list[RunRow]):
 def history(
     context: Context,
     model_id: str = "",
-    where: str = "",
+    condition: str = "",
     last: int | None = None,
     by: str = "",
     tags: Sequence[str] = (),
@@ -139,7 +139,7 @@ def history(
         context: Where they are.
         model_id: The model whose trainings and studies are meant, the best first; all runs of all models, the newest
             first, where it is empty.
-        where: A condition, such as ``accuracy > 0.9 and gamma < 0.01``; see ``core.conditions``.
+        condition: Which are meant, such as ``accuracy > 0.9 and gamma < 0.01``; see ``core.conditions``.
         last: Take only the newest that fit.
         by: The metric that orders them, as ``accuracy`` or ``loss:min``; that of the model's newest study, else the
             first one that its newest run reported, where it is empty.
@@ -151,7 +151,7 @@ def history(
     """
     summaries = context.runs()
     meant = [summary for summary in summaries if _is_meant(summary, model_id)]
-    if not (where or tags or by):
+    if not (condition or tags or by):
         meant = meant[:last]
     rows = [row_of(context, summary) for summary in meant]
     if model_id and not rows:
@@ -160,8 +160,8 @@ def history(
         raise NotFoundError(f"{model_id} has no runs", hint)
     order = _order(rows, by) if model_id or by else None
     fitting = [row for row in rows if set(tags) <= set(row.labels.tags)]
-    if where:
-        fitting = _fitting(fitting, rows, where)
+    if condition:
+        fitting = _fitting(fitting, rows, condition)
     fitting = fitting[:last]
     if order is not None:
         fitting = _best_first(fitting, order)
@@ -239,11 +239,11 @@ def _best_first(rows: Sequence[RunRow], order: Objective) -> list[RunRow]:
 # ---- those that fit ----------------------------------------------------------------------------------------------
 
 
-def _fitting(rows: Sequence[RunRow], known: Sequence[RunRow], where: str) -> list[RunRow]:
+def _fitting(rows: Sequence[RunRow], known: Sequence[RunRow], text: str) -> list[RunRow]:
     try:
-        condition = Condition(where)
+        condition = Condition(text)
     except ValueError as error:
-        raise ScriptError(f"{where!r} is no condition", str(error)) from None
+        raise ScriptError(f"{text!r} is not a condition", str(error)) from None
     names = dict.fromkeys(name for row in known for name in row.values)
     spelled = {name: _whole_name(name, names) for name in condition.names} if known else {}
     fitting = []

@@ -57,12 +57,12 @@ class Workspace(Context):
         return study
 
     def history(
-        self, model_id: str = "", where: str = "", last: int | None = None, by: str = "", tags: Sequence[str] = ()
+        self, model_id: str = "", condition: str = "", last: int | None = None, by: str = "", tags: Sequence[str] = ()
     ) -> RunTable:
         """Return runs beside each other, with hyperparameters and metrics; see ``model.history.history``."""
         from kaptain_magics.model.history import history
 
-        return history(self, model_id, where, last, by, tags)
+        return history(self, model_id, condition, last, by, tags)
 
     def stop(self, word: str) -> Run:
         """End a run that is in progress, wait for its end and return it."""

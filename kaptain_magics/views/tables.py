@@ -45,7 +45,7 @@ def show_runs(runs: RunTable, at_most: int = _ROWS) -> None:
             duration(row.seconds) if row.seconds is not None else "",
             row.summary.record.name,
             row.summary.record.run_id,
-            _said(row),
+            _remark(row),
         )
         for row in runs[:at_most]
     ]
@@ -65,7 +65,7 @@ def compare_runs(runs: RunTable, at_most: int = _ROWS) -> None:
             local_time(row.summary.started),
             duration(row.seconds) if row.seconds is not None else "",
             row.summary.record.run_id,
-            _said(row),
+            _remark(row),
         )
         for row in runs[:at_most]
     ]
@@ -75,7 +75,7 @@ def compare_runs(runs: RunTable, at_most: int = _ROWS) -> None:
     _show(heads, rows, len(runs), "no run fits")
 
 
-def _said(row: RunRow) -> str:
+def _remark(row: RunRow) -> str:
     """Return a person's tags and note, and why a run failed."""
     tags = " ".join(f"#{tag}" for tag in row.labels.tags)
     return " ".join(filter(None, (tags, row.labels.note, row.summary.reason)))

@@ -80,16 +80,16 @@ def test_another_metric_orders_them(workspace: Workspace) -> None:
 
 
 def test_only_those_that_fit(workspace: Workspace) -> None:
-    assert ids(workspace.history("dev/mnist", where="accuracy > 0.85")) == ["2", "4"]
-    assert ids(workspace.history("dev/mnist", where="gamma == 0.1")) == ["1", "3"]
-    assert ids(workspace.history("dev/mnist", where="state == 'failed'")) == ["3"]
+    assert ids(workspace.history("dev/mnist", condition="accuracy > 0.85")) == ["2", "4"]
+    assert ids(workspace.history("dev/mnist", condition="gamma == 0.1")) == ["1", "3"]
+    assert ids(workspace.history("dev/mnist", condition="state == 'failed'")) == ["3"]
     assert ids(workspace.history("dev/mnist", last=2)) == ["4", "3"]
-    assert ids(workspace.history("dev/mnist", where="accuracy > 0", last=1)) == ["4"]
+    assert ids(workspace.history("dev/mnist", condition="accuracy > 0", last=1)) == ["4"]
     with pytest.raises(NotFoundError, match="no run has a metric or hyperparameter acuracy") as refused:
-        workspace.history("dev/mnist", where="acuracy > 0.9")
+        workspace.history("dev/mnist", condition="acuracy > 0.9")
     assert "accuracy" in refused.value.hint
-    with pytest.raises(ScriptError, match="no condition"):
-        workspace.history("dev/mnist", where="accuracy >")
+    with pytest.raises(ScriptError, match="not a condition"):
+        workspace.history("dev/mnist", condition="accuracy >")
 
 
 def test_runs_of_all_models_are_the_newest_first(workspace: Workspace) -> None:
@@ -102,7 +102,7 @@ def test_notes_and_tags(workspace: Workspace) -> None:
     folder = workspace.store.find("mnist-job-1")
     change_labels(folder.path, lambda _: Labels(note="the first", tags=("baseline", "old")))
     assert ids(workspace.history("dev/mnist", tags=["baseline"])) == ["1"]
-    assert ids(workspace.history("dev/mnist", where="'old' in tags")) == ["1"]
+    assert ids(workspace.history("dev/mnist", condition="'old' in tags")) == ["1"]
 
 
 def test_as_a_table_of_pandas(workspace: Workspace) -> None:

@@ -16,6 +16,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, ObjectMissingError
 from kaptain_magics.state import Revision, RunFolder
 from kaptain_magics.supervisor.run_context import RunContext
+from kaptain_magics.supervisor.tracked_run import with_tracker
 from kaptain_magics.targets.base import WarmStart
 from kaptain_magics.targets.study_runners import JOBS, StudyRunner, choose_runner, runner_of
 from kaptain_magics.tuning.checks import check_study, remarks
@@ -30,6 +31,7 @@ def run(context: RunContext) -> StateChanged:
     """Run the study to its end, keep its best model, remove the others, and return the run's last state."""
     spec = context.record.study
     assert spec is not None
+    spec = msgspec.structs.replace(spec, job=with_tracker(spec.job))
     target = context.target
     if isinstance(target, WarmStart):
         target.warm_up(spec.job)

@@ -10,7 +10,8 @@ import pytest
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Condition, Discrete, Double, Integer, Value
 from kaptain_magics.core.states import TrialState
-from kaptain_magics.errors import DomainError
+from kaptain_magics.errors import AlgorithmError, DomainError
+from kaptain_magics.targets.kubernetes.studies.katib_checks import check_katib
 from kaptain_magics.testing.algorithm import ended, study, walk
 from kaptain_magics.tuning.algorithms import make_search
 from kaptain_magics.tuning.checks import check_study, fit_grid, remarks
@@ -127,3 +128,14 @@ def test_optuna_gets_what_was_searched() -> None:
     spec = study("random", DOMAINS)
     trials = [ended(n, p, TrialState.FAILED) for n, p in enumerate(walk(make_search(spec), 6))]
     assert [t.params.keys() for t in to_optuna(spec, trials).trials] == [t.parameters.keys() for t in trials]
+
+
+def test_katib_refuses_what_it_has_not() -> None:
+    with pytest.raises(DomainError, match="Katib has no conditional hyperparameters: gamma=Double") as caught:
+        check_katib(study("random", DOMAINS))
+    assert "--tuner jobs" in caught.value.hint
+    both = study("random", {"c": Double(0, 1)}, objectives=("accuracy", "latency"), pareto=True)
+    with pytest.raises(AlgorithmError, match="Katib optimizes one objective, not several together"):
+        check_katib(both)
+    with pytest.raises(AlgorithmError, match="Katib has no algorithm nsga2"):
+        check_katib(study("nsga2", {"c": Double(0, 1)}))

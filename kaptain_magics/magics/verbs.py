@@ -14,8 +14,21 @@ _FOLLOWING = (DETACH, ON_INTERRUPT, INTO, *WHERE)
 _VERBS = (
     Command(
         "%kaptain runs",
-        "List the runs, the newest first.",
-        options=(Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 100_000)), *WHERE),
+        "List the runs, the newest first; with a name, compare that model's: hyperparameters, metrics, the best first.",
+        (Positional("NAME", "a model's id", readers.model_id, "model", needed=False),),
+        (
+            Option("where", "only those that fit, as 'accuracy > 0.9 and gamma < 0.01'", "CONDITION"),
+            Option("last", "only the newest N of them", "N", readers.whole(1, 100_000)),
+            Option("by", "metric that orders them, as loss or loss:min", "METRIC", complete="metric"),
+            Option("tag", "only those with these tags", "TAGS", readers.listed, many=True),
+            Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 100_000)),
+            INTO._replace(help="variable of the notebook that gets them; it has to_dataframe()"),
+            *WHERE,
+        ),
+        examples=(
+            "%kaptain runs dev/mnist --last 10",
+            "%kaptain runs dev/mnist --where \"accuracy > 0.9 and state == 'succeeded'\" --by loss",
+        ),
     ),
     Command(
         "%kaptain trials",

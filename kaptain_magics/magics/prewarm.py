@@ -69,7 +69,7 @@ class Prewarm:
             return
         try:
             self._state, self._started = state, time.monotonic()
-            asked = {"owner": os.getpid(), "modules": _imported(), "notebook": self._notebook(), "settings": settings}
+            request = {"owner": os.getpid(), "modules": _imported(), "notebook": self._notebook(), "settings": settings}
             child = subprocess.Popen(
                 [sys.executable, "-P", "-c", _COMMAND], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL, start_new_session=True,
@@ -77,7 +77,7 @@ class Prewarm:
             child.returncode = 0  # a kernel that ends meanwhile leaves it, without a warning
             assert child.stdin is not None
             with contextlib.suppress(OSError), child.stdin as stdin:
-                stdin.write(json.dumps(asked).encode())
+                stdin.write(json.dumps(request).encode())
             with contextlib.suppress(OSError):
                 os.waitpid(child.pid, 0)
         except OSError:  # no process can be started now: a run will say so

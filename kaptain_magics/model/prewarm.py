@@ -35,15 +35,15 @@ _LARGEST = 20 << 20  # bytes of a notebook that is read
 
 def main() -> None:
     """Start the workers that the kernel asked for on standard input."""
-    asked = json.loads(sys.stdin.buffer.read())
+    request = json.loads(sys.stdin.buffer.read())
     os.environ.pop("KAPTAIN_JOB", None)  # as it is in a supervisor
-    owner, until = int(asked["owner"]), time.monotonic() + _LONGEST
+    owner, until = int(request["owner"]), time.monotonic() + _LONGEST
 
     def cancelled() -> bool:
         return time.monotonic() > until or not Path(f"/proc/{owner}").exists()
 
     with contextlib.suppress(KaptainError, OSError):
-        settings, jobs, modules = give_way(lambda: _plan(asked), NICENESS)
+        settings, jobs, modules = give_way(lambda: _plan(request), NICENESS)
         if settings.warm and settings.prewarm:
             _make_ready(settings, modules, jobs, owner, cancelled)
 
@@ -58,24 +58,24 @@ def _make_ready(
             target.make_ready(modules, jobs, owner, lambda: cancelled() or crowded())
 
 
-def _plan(asked: Mapping[str, Any]) -> tuple[Settings, list[JobSpec], list[str]]:
+def _plan(request: Mapping[str, Any]) -> tuple[Settings, list[JobSpec], list[str]]:
     """Return the settings, the jobs of the last runs in this folder, and what they and the notebook import."""
-    settings = Settings.load(asked["settings"])
-    jobs = list(_last_jobs(Path(settings.home)))
-    modules = {*asked["modules"], *_imports_of_notebook(Path(asked["notebook"]))}
+    settings = Settings.load(request["settings"])
+    jobs = list(_last_jobs(settings))
+    modules = {*request["modules"], *_imports_of_notebook(Path(request["notebook"]))}
     for job in jobs:
         modules.update(_imports(job.script.source))
     return settings, jobs, sorted(modules)
 
 
-def _last_jobs(home: Path) -> Iterator[JobSpec]:
+def _last_jobs(settings: Settings) -> Iterator[JobSpec]:
     """Yield what ran last from this folder on this machine, each script once."""
     seen: set[str] = set()
-    for folder in RunStore(home).folders()[:_RUNS]:
+    for folder in RunStore(Path(settings.home)).folders()[:_RUNS]:
         with contextlib.suppress(KaptainError, OSError, ValueError):
             record = folder.record
             job = record.job or (record.study.job if record.study is not None else None)
-            if job is None or record.target != "local" or job.script.source in seen:
+            if job is None or record.target != settings.target or job.script.source in seen:
                 continue
             if str(Path.cwd()) in job.script.folders and len(seen) < _SCRIPTS:
                 seen.add(job.script.source)

@@ -33,8 +33,8 @@ def seed_statements(modules: Sequence[str], named: bool) -> list[str]:
         modules: Names such as ``sklearn.svm``; those of other libraries, and what is private or deep, are left out.
         named: Whether libraries that not every script may have are among them.
     """
-    wanted = _NEUTRAL | _NAMED if named else _NEUTRAL
-    names = {m for m in modules if root_of(m) in wanted and m.count(".") < 2 and "._" not in m and "test" not in m}
+    libraries = _NEUTRAL | _NAMED if named else _NEUTRAL
+    names = {m for m in modules if root_of(m) in libraries and m.count(".") < 2 and "._" not in m and "test" not in m}
     return [f"import {name}" for name in sorted(names | {root_of(name) for name in names})]
 
 

@@ -343,12 +343,12 @@ def main() -> None:
     _begin(options)
 
 
-def _begin(options: dict[str, Any], asked: socket.socket | None = None) -> None:
+def _begin(options: dict[str, Any], client: socket.socket | None = None) -> None:
     """Listen, import and serve until the worker may end.
 
     Args:
         options: What ``WarmWorker`` and ``start_process`` name.
-        asked: The connection to a seed that asked for this worker, which is its fork.
+        client: The connection to a seed that asked for this worker, which is its fork.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -365,9 +365,9 @@ def _begin(options: dict[str, Any], asked: socket.socket | None = None) -> None:
         listener.bind(name)
         os.chdir("/")
         listener.listen(128)
-    if asked is not None:
-        send_answer(asked, {"pid": os.getpid()})
-        asked.close()
+    if client is not None:
+        send_answer(client, {"pid": os.getpid()})
+        client.close()
     else:
         with contextlib.suppress(OSError):  # the starter may have gone
             os.write(options["ready"], b"%d\n" % os.getpid())

@@ -21,8 +21,15 @@ from kaptain_magics.supervisor.tracked_run import with_tracker
 from kaptain_magics.targets.base import WarmStart
 from kaptain_magics.targets.study_runners import JOBS, StudyRunner, choose_runner, runner_of
 from kaptain_magics.tuning.checks import check_study, remarks
-from kaptain_magics.tuning.finish import best_trials, keep_best, remove_intermediates, trials_uri, tuned_uri
-from kaptain_magics.tuning.study import StudyResult, run_study
+from kaptain_magics.tuning.finish import (
+    StudyResult,
+    best_trials,
+    keep_best,
+    remove_intermediates,
+    trials_uri,
+    tuned_uri,
+)
+from kaptain_magics.tuning.study import run_study
 from kaptain_magics.tuning.study_notes import StudyWatch
 
 TIDIED = "tidied"  # a file that says that nothing of the study is left to clean

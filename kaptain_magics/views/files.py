@@ -43,18 +43,18 @@ def show_file(path: Path) -> None:
     """Show a picture, HTML or the beginning of a text; of any other file where it is."""
     weight = path.stat().st_size
     suffix = path.suffix.lower()
-    where = f"{path} ({size(weight)})"
+    place = f"{path} ({size(weight)})"
     if suffix in _PICTURES:
         source = f"data:{_PICTURES[suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
-        publish(where, f'<div class="kpt-shown"><img src="{source}" alt="{escape(where)}"></div>')
+        publish(place, f'<div class="kpt-shown"><img src="{source}" alt="{escape(place)}"></div>')
         return
     with open(path, "rb") as file:
         data = file.read(_TEXT)
     if b"\0" in data:
-        publish(f"{where} is no text", f"<p><code>{escape(where)}</code> is no text</p>")
+        publish(f"{place} is not a text", f"<p><code>{escape(place)}</code> is not a text</p>")
     elif suffix in (".html", ".htm") and len(data) == weight:
         text = data.decode("utf-8", "replace")
-        publish(where, f'<div class="kpt-shown"><div class="kpt-html">{sanitized(text)}</div></div>')
+        publish(place, f'<div class="kpt-shown"><div class="kpt-html">{sanitized(text)}</div></div>')
     else:
-        more = f"\n… the first {size(_TEXT)} of {where}" if len(data) < weight else ""
+        more = f"\n… the first {size(_TEXT)} of {place}" if len(data) < weight else ""
         show_text(data.decode("utf-8", "replace") + more)

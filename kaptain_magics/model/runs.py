@@ -253,7 +253,7 @@ class Run:
         return ", ".join(shown + [text for text in (self.artifact_uri, self.reason) if text])
 
     def _catch_up(self) -> None:
-        for event in self.folder.events(self._read):
+        for event in self.folder.events(self._read, logs=False):
             self._read = event.seq
             if isinstance(event, MetricReported):
                 self._metrics[event.name] = MetricSummary.of(event.value, self._metrics.get(event.name))

@@ -8,6 +8,7 @@ from kaptain_magics.views.base import Followable, Mode
 from kaptain_magics.views.files import show_file, show_files
 from kaptain_magics.views.live import follow, mode_here, show_result, watch
 from kaptain_magics.views.tables import (
+    compare_runs,
     show_checks,
     show_endpoints,
     show_models,
@@ -20,6 +21,7 @@ from kaptain_magics.views.tables import (
 __all__ = [
     "Followable",
     "Mode",
+    "compare_runs",
     "follow",
     "mode_here",
     "show_checks",

@@ -18,10 +18,12 @@ from kaptain_magics.views.lines import clean
 from kaptain_magics.views.live import in_notebook
 
 if TYPE_CHECKING:
-    from kaptain_magics.state import ModelRecord, RunSummary
+    from kaptain_magics.model.history import RunRow, RunTable
+    from kaptain_magics.state import ModelRecord
     from kaptain_magics.targets.base import Check, EndpointStatus
 
 _ROWS = 100  # rows of a list at most
+_METRICS = 4  # metrics of a run in the list of all
 _LINES = 5000  # lines of a text in a notebook at most
 _CHIPS = {str(state): f"kpt-{state}" for state in RunState} | {
     str(EndpointState.READY): "kpt-succeeded",
@@ -30,24 +32,53 @@ _CHIPS = {str(state): f"kpt-{state}" for state in RunState} | {
 }
 
 
-def show_runs(runs: Sequence[RunSummary]) -> None:
-    """Show runs, the newest first."""
+def show_runs(runs: RunTable, at_most: int = _ROWS) -> None:
+    """Show runs as they are ordered, with what each reported last."""
     rows = [
         (
-            str(run.state),
-            run.record.model_id,
-            str(run.record.kind),
-            run.record.target,
-            local_time(run.started),
-            duration(run.ended - run.started) if run.ended else "",
-            run.record.name,
-            run.record.run_id,
-            run.reason,
+            str(row.summary.state),
+            row.summary.record.model_id,
+            str(row.summary.record.kind),
+            ", ".join(f"{name}={number(value)}" for name, value in list(row.metrics.items())[:_METRICS]),
+            row.summary.record.target,
+            local_time(row.summary.started),
+            duration(row.seconds) if row.seconds is not None else "",
+            row.summary.record.name,
+            row.summary.record.run_id,
+            _remark(row),
         )
-        for run in runs[:_ROWS]
+        for row in runs[:at_most]
     ]
-    heads = ("state", "model", "kind", "target", "started", "time", "name", "run", "note")
+    heads = ("state", "model", "kind", "metrics", "target", "started", "time", "name", "run", "note")
     show_table(heads, rows, len(runs), "no runs yet: start one with %%kaptain_train NAME")
+
+
+def compare_runs(runs: RunTable, at_most: int = _ROWS) -> None:
+    """Show the runs of a model beside each other: metrics, hyperparameters, and what was noted."""
+    metrics, values = runs.metrics, runs.hyperparameters
+    rows = [
+        (
+            str(row.summary.state),
+            *(number(row.metrics[name]) if name in row.metrics else "" for name in metrics),
+            *(text.shown_value(row.hyperparameters.get(name, "")) for name in values),
+            str(row.summary.record.kind),
+            local_time(row.summary.started),
+            duration(row.seconds) if row.seconds is not None else "",
+            row.summary.record.run_id,
+            _remark(row),
+        )
+        for row in runs[:at_most]
+    ]
+    order = runs.order
+    named = [f"{name} ({order.direction})" if order and name == order.name else name for name in metrics]
+    heads = ("state", *named, *values, "kind", "started", "time", "run", "note")
+    show_table(heads, rows, len(runs), "no run fits")
+
+
+def _remark(row: RunRow) -> str:
+    """Return a person's tags and note, and why a run failed."""
+    tags = " ".join(f"#{tag}" for tag in row.labels.tags)
+    return " ".join(filter(None, (tags, row.labels.note, row.summary.reason)))
 
 
 def show_trials(study: Followable, trials: Sequence[TrialChanged], at_most: int | None = None) -> None:

@@ -79,6 +79,19 @@ class Session:
         if name:
             self.shell.user_ns[name] = value
 
+    def confirm(self, question: str) -> bool:
+        """Ask the person, and return whether the answer is yes.
+
+        Raises:
+            UsageError: Nobody can be asked here.
+        """
+        from IPython.core.error import StdinNotImplementedError
+
+        try:
+            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        except (EOFError, StdinNotImplementedError):
+            raise usage_error("nobody can be asked here", "add --yes, or look first with --dry-run") from None
+
     # ---- runs ----------------------------------------------------------------------------------------------------
 
     def carry_out(self, plan: Plan[Any], arguments: Arguments, on_interrupt: str) -> Any:

@@ -83,14 +83,14 @@ class Session:
         """Ask the person, and return whether the answer is yes.
 
         Raises:
-            UsageError: Nobody can be asked here.
+            UsageError: Standard input is closed, as in a batch job.
         """
         from IPython.core.error import StdinNotImplementedError
 
         try:
             return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
         except (EOFError, StdinNotImplementedError):
-            raise usage_error("nobody can be asked here", "add --yes, or look first with --dry-run") from None
+            raise usage_error("this line has no keyboard to ask for a yes", "add --yes, or look first with --dry-run") from None
 
     # ---- runs ----------------------------------------------------------------------------------------------------
 

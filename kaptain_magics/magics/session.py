@@ -90,7 +90,8 @@ class Session:
         try:
             return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
         except (EOFError, StdinNotImplementedError):
-            raise usage_error("this line has no keyboard to ask for a yes", "add --yes, or look first with --dry-run") from None
+            hint = "add --yes, or look first with --dry-run"
+            raise usage_error("there is no keyboard to ask for a yes", hint) from None
 
     # ---- runs ----------------------------------------------------------------------------------------------------
 

@@ -234,6 +234,7 @@ _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
     "rollback": _rollback,
     "undeploy": _undeploy,
     "clean": _clean,
+    "delete": records.delete,
     "doctor": _doctor,
     "show": _show,
 }

@@ -94,6 +94,25 @@ _VERBS = (
         "List what killed runs and removed endpoints left behind; --force removes it.",
         options=(Option("force", "remove it"), *WHERE),
     ),
+    Command(
+        "%kaptain delete",
+        "Delete a run, a revision or a whole model, after showing what goes and asking; never what is in use.",
+        (
+            Positional("KIND", "run, revision or model", choices=("run", "revision", "model")),
+            Positional("NAME", "the run's id or name; the model's id", complete="run"),
+            Positional("REVISION", "the revision, by its id or the beginning of it", complete="revision", needed=False),
+        ),
+        (
+            Option("dry-run", "show what would be deleted, and delete nothing"),
+            Option("yes", "delete without asking"),
+            *WHERE,
+        ),
+        examples=(
+            "%kaptain delete run mnist-job-17921389",
+            "%kaptain delete revision dev/mnist 1a2b3c4d --yes",
+            "%kaptain delete model dev/mnist --dry-run",
+        ),
+    ),
     Command("%kaptain doctor", "Check whether the target and the storage can be used.", options=WHERE),
     Command(
         "%kaptain show",

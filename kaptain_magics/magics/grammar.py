@@ -84,13 +84,14 @@ class Option(NamedTuple):
 
 
 class Positional(NamedTuple):
-    """A word that a command takes by its place; ``needed`` unless it can be left out."""
+    """A word that a command takes by its place; ``needed`` unless it can be left out, perhaps one of ``choices``."""
 
     name: str
     help: str
     read: Callable[[str], Any] = readers.text
     complete: str = ""
     needed: bool = True
+    choices: tuple[str, ...] = ()
 
 
 class Command(NamedTuple):
@@ -265,6 +266,9 @@ class _Parser:
         self._check_filled(word.text)
         if "=" in word.text and not self._command.values:
             raise self._unexpected(word)
+        if positional.choices and word.text not in positional.choices:
+            hint = suggest(word.text, positional.choices, f"write {' or '.join(positional.choices)}")
+            raise usage_error(f"{positional.name} {word.text!r} is unknown", hint)
         try:
             self._positionals[positional.name] = positional.read(word.text)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""How a study ended, and what remains of it in the object store: the best trial's model in its own place, nothing of the others.
+"""How a study ended, and what is left in the object store: the best model in its own place, nothing of the others.
 
 Both steps may be repeated, by another process too: a supervisor that was killed between them leaves nothing that the
 next one cannot end.

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kaptain_magics.runtime.datatypes import datatype_of
 from kaptain_magics.runtime.text_values import shorten
 
 INPUTS_FILE = "kaptain-inputs.json"
@@ -30,6 +31,7 @@ INPUTS_FILE = "kaptain-inputs.json"
 _SCANNED = 100_000  # rows that are searched for missing values: 1 ms for 100,000 rows of 10 columns
 _HEAD = 20  # rows among which the example is chosen: the one with the fewest missing values
 _LONGEST = 200
+_OF_OBJECTS = {"boolean": "BOOL", "integer": "INT64", "floating": "FP64", "mixed-integer-float": "FP64"}
 _SECRET = re.compile(r"pass(word|wd|phrase|code)|secret|token|api_?key|credential|\bpin\b|ssn|iban", re.I)
 
 
@@ -46,6 +48,17 @@ class Column:
     categories_dtype: str = ""
     ordered: bool = False
     example: Any = None
+
+    @property
+    def datatype(self) -> str:
+        """The protocol's datatype in which its values are sent."""
+        dtype = self.categories_dtype if self.dtype == "category" else self.dtype
+        if dtype != "object":
+            return datatype_of(dtype.removeprefix("Sparse[").partition("[")[0].partition(",")[0])
+        if self.dtype == "object":
+            return _OF_OBJECTS.get(self.values, "BYTES")
+        kinds = {type(value) for value in self.categories}
+        return "BOOL" if kinds == {bool} else "INT64" if kinds == {int} else "BYTES"
 
 
 @dataclass
@@ -171,7 +184,8 @@ class Sighting:
             categories = series.cat.categories
             column.categories_dtype, column.ordered = str(categories.dtype), bool(series.cat.ordered)
             column.categories = [_plain(value) for value in categories]
-        example = _plain(series.iloc[row]) if len(series) else None
+        value = series.iloc[row] if len(series) else None
+        example = str(value) if hasattr(value, "closed_left") else _plain(value)
         secret = isinstance(example, str) and _SECRET.search(column.name)
         column.example = "" if secret else _shortened(example)
         return column

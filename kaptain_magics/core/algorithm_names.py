@@ -14,7 +14,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 class Algorithm(StrEnum):
-    """A search algorithm, by Katib's name.
+    """A search algorithm, by Katib's name; ``nsga2`` is Optuna's alone.
 
     Those of other distributions (see ``core.plugins``) are members too, made when they are named.
     """
@@ -27,6 +27,7 @@ class Algorithm(StrEnum):
     CMAES = "cmaes"
     SOBOL = "sobol"
     HYPERBAND = "hyperband"
+    NSGA2 = "nsga2"
     PBT = "pbt"
     ENAS = "enas"
     DARTS = "darts"
@@ -55,7 +56,7 @@ class Algorithm(StrEnum):
     @property
     def in_katib(self) -> bool:
         """Whether Katib has it; all others are searched by the loop of this package."""
-        return self in type(self).__members__.values()
+        return self in type(self).__members__.values() and self is not Algorithm.NSGA2
 
     @classmethod
     def _missing_(cls, value: object) -> Algorithm | None:

@@ -97,9 +97,17 @@ def read_objectives(texts: Sequence[str] | str, direction: Direction | None = No
     return tuple(objectives)
 
 
-def describe_objectives(objectives: Sequence[Objective]) -> str:
-    """Return one line that says what a study does with its objectives, and how to say otherwise."""
+def describe_objectives(objectives: Sequence[Objective], pareto: bool = False) -> str:
+    """Return one line that says what a study does with its objectives, and how to change that.
+
+    Args:
+        objectives: Its objectives.
+        pareto: Whether they are optimized together.
+    """
     first, *others = objectives
+    if pareto:
+        both = " and ".join(f"{o.direction}s {o.name}" for o in objectives)
+        return f"The study {both}, together: the trials that no other one beats in all of them are its Pareto set."
     if first.direction is infer(first.name):
         other = "max" if first.direction is Direction.MINIMIZE else "min"
         why = f" (as its name suggests; {first.name}:{other} would {_SUFFIXES[other]} it)"
@@ -107,7 +115,7 @@ def describe_objectives(objectives: Sequence[Objective]) -> str:
         why = " (as asked)"
     text = f"The study {first.direction}s {first.name}{why}."
     if others:
-        text += f" Only reported, not optimized: {_listed(others)}."
+        text += f" Only reported, not optimized: {_listed(others)}; --pareto optimizes all of them together."
     return text
 
 

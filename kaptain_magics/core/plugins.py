@@ -15,7 +15,7 @@ and a framework, named as its library's top-level package is, by a module with `
 and an algorithm, named as ``--algorithm`` takes it, by a ``tuning.algorithms.AlgorithmDefinition``::
 
     [project.entry-points."kaptain_magics.algorithms"]
-    nsga2 = "my_package.nsga2:NSGA2"
+    turbo = "my_package.turbo:TURBO"
 """
 
 from __future__ import annotations

@@ -268,10 +268,16 @@ class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
         return posixpath.join(self.place, self.script.name)
 
     @property
+    def extra_files(self) -> tuple[str, ...]:
+        """The files and folders that lie beside the script without being at their place already as its inputs."""
+        sources = {i.source for i in self.inputs}
+        return tuple(path for path in self.files if path not in sources)
+
+    @property
     def placed(self) -> dict[str, str]:
         """Sources of the files and folders that another machine needs, by their paths below the working folder."""
         sent = {i.path: i.source for i in self.inputs if i.role is not InputRole.FOLDER}
-        return sent | {posixpath.join(self.place, posixpath.basename(path)): path for path in self.files}
+        return sent | {posixpath.join(self.place, posixpath.basename(path)): path for path in self.extra_files}
 
     @property
     def layout(self) -> dict[str, Any]:
@@ -411,6 +417,11 @@ class StudySpec(StudyOptions, frozen=True, kw_only=True, omit_defaults=True):
         """The objectives with their directions."""
         first, *others = self.objectives
         return (Objective(first, self.direction), *(Objective(n, self.directions.get(n) or infer(n)) for n in others))
+
+    @property
+    def deciding(self) -> tuple[Objective, ...]:
+        """The objectives that decide: all of them with ``pareto``, else the first."""
+        return self.directed if self.pareto else self.directed[:1]
 
 
 class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
 from kaptain_magics.magics.grammar import Command, Option
-from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE, VERBS
+from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE
+from kaptain_magics.magics.verbs import VERBS
 
 if TYPE_CHECKING:
     from kaptain_magics.magics.session import Session

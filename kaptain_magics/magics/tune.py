@@ -57,8 +57,13 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         domains = dict(last.domains)
         inherited += [f"{name}={domain}" for name, domain in domains.items()]
     if last is not None and "objectives" not in search:
-        search = {"objectives": _spelled(last, search.get("direction")), "goal": last.goal} | search
+        search = {
+            "objectives": _spelled(last, search.get("direction")),
+            "goal": last.goal,
+            "pareto": last.pareto,
+        } | search
         inherited += [f"--objective {','.join(last.objectives)}"]
+        inherited += ["--pareto"] if search["pareto"] else []
         inherited += [f"--goal {last.goal:g}"] if last.goal is not None and search["goal"] == last.goal else []
     chosen = ""
     if script is None and last is None and not search.get("objectives"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from kaptain_magics.views import formats
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
-_SENT_BYTES = 100_000_000  # of what was found, and not named with --files
+_SENT_BYTES = 100 << 20  # of what was found, and not named with --files
 _SENT_FILES = 10_000
 _SHOWN = 6  # names in one line
 
@@ -49,11 +50,10 @@ def notes_on_inputs(context: Context, job: JobSpec) -> list[Noted]:
     notes = []
     sent = [item for item in job.inputs if item.role is not InputRole.FOLDER]
     if sent:
-        total = formats.size(sum(item.size for item in sent))
-        text = (
-            f"Sent with the script, which uses it: {_listed(sent)}; {total} in all. --isolated sends nothing unnamed."
-        )
-        notes.append(Noted(text=text))
+        text = f"Sent with the script, which names it: {_listed(sent)}"
+        if len(sent) > 1:
+            text += f"; {formats.size(sum(item.size for item in sent))} in all"
+        notes.append(Noted(text=f"{text}. --isolated sends only what --files names."))
     inputs = find_inputs(job.script)
     secrets = [path for item in inputs.items for path in _credentials(job, item)]
     if secrets:
@@ -99,14 +99,13 @@ def _version(item: Input) -> tuple[int, int, int]:
 
 
 def _sendable(job: JobSpec) -> Iterator[Input]:
-    """Yield what is sent of what was found: no credentials, and nothing that --files names at the same place."""
+    """Yield what is sent of what was found: no credentials, unless ``--files`` names them."""
     from kaptain_magics.script.inputs import measure, walk_files
 
     for item in job.inputs:
         secret = set(_credentials(job, item))
         if not secret:
-            if item.path not in _named(job):
-                yield item
+            yield item
             continue
         source = Path(item.source)
         for file in walk_files(source) if source.is_dir() else ():
@@ -122,7 +121,7 @@ def _credentials(job: JobSpec, item: Input) -> list[str]:
     from kaptain_magics.script.inputs import walk_files
 
     source = Path(item.source)
-    if item.role is InputRole.FOLDER or item.path in _named(job):
+    if item.role is InputRole.FOLDER or _is_named(job, item):
         return []
     if source.is_file():
         return [item.path] if is_credentials(source.name, False) else []
@@ -133,23 +132,24 @@ def _credentials(job: JobSpec, item: Input) -> list[str]:
     ]
 
 
-def _named(job: JobSpec) -> set[str]:
-    """Return the places of what ``--files`` names."""
-    return {Path(job.place, Path(path).name).as_posix() for path in job.files}
+def _is_named(job: JobSpec, item: Input) -> bool:
+    """Whether ``--files`` names an input, or a folder that holds it."""
+    return any(Path(item.source).is_relative_to(path) for path in job.files)
 
 
 def _check_size(job: JobSpec) -> None:
     """Refuse what is too much to be sent without being asked for; what ``--files`` names is asked for."""
-    named = [Path(path) for path in job.files]
-    unasked = [item for item in job.inputs if not any(Path(item.source).is_relative_to(path) for path in named)]
+    unasked = [item for item in job.inputs if not _is_named(job, item)]
     size, count = sum(item.size for item in unasked), sum(item.count for item in unasked)
     if size <= _SENT_BYTES and count <= _SENT_FILES:
         return
     largest = sorted(unasked, key=lambda item: (item.size, item.count), reverse=True)
+    files = "1 file" if count == 1 else f"{count} files"
+    name = os.path.relpath(largest[0].source, job.script.folders[-1])
     raise ScriptError(
-        f"the script uses {formats.size(size)} in {count} files beside the notebook ({_listed(largest[:3])}); without "
-        f"being asked to, at most {formats.size(_SENT_BYTES)} and {_SENT_FILES} files are sent",
-        f"send it with --files {largest[0].path}, let the script read it from where the job can, "
+        f"the script names {formats.size(size)} in {files} beside the notebook: {_listed(largest[:3])}; without being "
+        f"asked to, at most {formats.size(_SENT_BYTES)} and {_SENT_FILES} files are sent",
+        f"send it with --files {name}, let the script read it from a place that the job can reach, "
         "or send only what --files names with --isolated",
     )
 

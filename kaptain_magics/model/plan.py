@@ -54,7 +54,7 @@ class Plan(Generic[_H]):
 
     def render(self) -> str:
         """Return what would be said and applied, secrets masked; nothing is started."""
-        first = [describe_objectives(self.spec.directed)] if isinstance(self.spec, StudySpec) else []
+        first = [describe_objectives(self.spec.directed, self.spec.pareto)] if isinstance(self.spec, StudySpec) else []
         notes = [" ".join(f"{note.text}. {note.hint}".rstrip(". ").split()) for note in self._noted()]
         return "\n".join([*(f"# {line}" for line in [*first, *notes]), self._context.target().render(self.spec)])
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import MetricSummary, TrialChanged
-from kaptain_magics.core.pareto import front
+from kaptain_magics.core.pareto import BestTrials
 from kaptain_magics.core.specs import StudySpec
-from kaptain_magics.core.states import TrialState
 from kaptain_magics.errors import StateError
 from kaptain_magics.model.runs import Run
 
@@ -56,20 +55,12 @@ class Study(Run):
     @property
     def best(self) -> TrialChanged | None:
         """The best trial so far; of several objectives the one of the Pareto set that is best in the first."""
-        first = self.spec.objectives[0]
-        best: TrialChanged | None = None
-        for trial in self.pareto if self.spec.pareto else self.trials:
-            value = trial.latest(first)
-            if trial.state is not TrialState.SUCCEEDED or value is None:
-                continue
-            if best is None or self.spec.direction.better(value, best.metrics[first].latest):
-                best = trial
-        return best
+        return BestTrials.of(self.trials, self.spec.deciding).best
 
     @property
     def pareto(self) -> list[TrialChanged]:
         """The trials that no other one is better than in an objective without being worse in another, by number."""
-        return front(self.trials, self.spec.directed if self.spec.pareto else self.spec.directed[:1])
+        return BestTrials.of(self.trials, self.spec.deciding).trials
 
     @property
     def best_parameters(self) -> dict[str, Value]:
@@ -140,7 +131,7 @@ class Study(Run):
 
     @property
     def best_trials(self) -> list[optuna.trial.FrozenTrial]:
-        """The Pareto set as Optuna's trials; of one objective all that are equally good."""
+        """The Pareto set as Optuna's trials; of one objective the best one."""
         numbers = {trial.number for trial in self.pareto}
         return [trial for trial in self.to_optuna().get_trials(deepcopy=False) if trial.number in numbers]
 

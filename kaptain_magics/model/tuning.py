@@ -89,6 +89,8 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
         "algorithm": Algorithm.of(request.algorithm).value,
         "tuner": request.tuner or (context.settings.cluster_tuner if runner is not None else ""),
     }
+    if options["algorithm"] == Algorithm.NSGA2 and len(objectives) > 1:
+        options["pareto"] = True  # what it is there for
     spec = StudySpec(
         **options,
         name=new_job_name(model.name, "tune"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -16,10 +16,11 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, ObjectMissingError
 from kaptain_magics.state import Revision, RunFolder
 from kaptain_magics.supervisor.run_context import RunContext
+from kaptain_magics.supervisor.tracked_run import with_tracker
 from kaptain_magics.targets.base import WarmStart
 from kaptain_magics.targets.study_runners import JOBS, StudyRunner, choose_runner, runner_of
 from kaptain_magics.tuning.checks import check_study, remarks
-from kaptain_magics.tuning.finish import best_trial, keep_best, remove_intermediates, trials_uri, tuned_uri
+from kaptain_magics.tuning.finish import best_trials, keep_best, remove_intermediates, trials_uri, tuned_uri
 from kaptain_magics.tuning.study import StudyResult, run_study
 from kaptain_magics.tuning.study_notes import StudyWatch
 
@@ -30,10 +31,11 @@ def run(context: RunContext) -> StateChanged:
     """Run the study to its end, keep its best model, remove the others, and return the run's last state."""
     spec = context.record.study
     assert spec is not None
+    spec = msgspec.structs.replace(spec, job=with_tracker(spec.job))
     target = context.target
     if isinstance(target, WarmStart):
         target.warm_up(spec.job)
-    context.note(describe_objectives(spec.directed))
+    context.note(describe_objectives(spec.directed, spec.pareto))
     context.emit_notes()
     earlier = _earlier(context, spec)
     runner = None if earlier else choose_runner(runner_of(target), spec)  # a study that goes on has trials of its own
@@ -61,7 +63,7 @@ def run(context: RunContext) -> StateChanged:
     if result.best is not None:
         parameters = {name: str(value) for name, value in result.best.parameters.items()}
         context.note(f"Experiment results:\nparameters: {parameters}, best_trial_name: {result.best.name}")
-    tidy(context, spec, result.best)
+    tidy(context, spec, result.best, result.pareto)
     return StateChanged(state=result.state, reason=result.reason, hint=result.hint)
 
 
@@ -99,9 +101,19 @@ def _native(context: RunContext, runner: StudyRunner, spec: StudySpec, emit: Cal
     return StudyResult(state=last.state, reason=last.reason, hint=last.hint, best=best)
 
 
-def tidy(context: RunContext, spec: StudySpec, best: TrialChanged | None) -> None:
-    """Copy the best trial's model to its place and remove the models of the others; may be repeated."""
+def tidy(context: RunContext, spec: StudySpec, best: TrialChanged | None, pareto: Sequence[TrialChanged] = ()) -> None:
+    """Copy the models of the best trial, or of the Pareto set, to their places, remove the others; may be repeated."""
     store, base = context.store, _base(context, spec)
+    others = [trial for trial in pareto if best is not None and trial.number != best.number]
+    if others and best is not None:
+        numbers = ", ".join(str(trial.number) for trial in pareto)
+        context.note(
+            f"The Pareto set has {len(pareto)} trials: {numbers}. Their models are kept; trial {best.number}, the best "
+            f"in {spec.objectives[0]}, is deployed unless --revision names another."
+        )
+    for trial in others:
+        if trial.artifact_uri:
+            _keep(context, spec, trial, trial.number)
     if best is not None and best.artifact_uri:
         _keep(context, spec, best)
     context.note("Removing intermediate trial models from the storage.")
@@ -109,10 +121,10 @@ def tidy(context: RunContext, spec: StudySpec, best: TrialChanged | None) -> Non
     (context.folder.path / TIDIED).touch(0o600)
 
 
-def _keep(context: RunContext, spec: StudySpec, best: TrialChanged) -> None:
+def _keep(context: RunContext, spec: StudySpec, best: TrialChanged, number: int | None = None) -> None:
     context.note("Copying saved model with the best metrics from the trial to the target location.")
     try:
-        saved = keep_best(context.store, best, tuned_uri(_base(context, spec), spec))
+        saved = keep_best(context.store, best, tuned_uri(_base(context, spec), spec, number))
     except ObjectMissingError as error:  # cleaned away since; the hyperparameters are still worth having
         gone = f"the model of the best trial {best.name} is missing: {error.message}"
         context.emit(Noted(text=gone, warning=True, hint="train again with the best trial's hyperparameters"))
@@ -143,4 +155,4 @@ def finish_dead(context: RunContext) -> None:
     """Keep the best model of a study whose supervisor was killed, and remove the others; nothing happens twice."""
     spec = context.record.study
     if spec is not None and not (context.folder.path / TIDIED).exists():
-        tidy(context, spec, best_trial(context.folder.events()))
+        tidy(context, spec, *best_trials(context.folder.events(), spec))

@@ -3,7 +3,7 @@
 An instance is a subclass that names the algorithm::
 
     class TestNsga2(AlgorithmSuite):
-        algorithm = "nsga2"
+        algorithm = "turbo"
         learns = True
 """
 

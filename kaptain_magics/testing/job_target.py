@@ -25,6 +25,7 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.specs import Binding
 from kaptain_magics.core.states import RunState
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
+from kaptain_magics.script.inputs import find_inputs
 from kaptain_magics.targets.base import Target
 from kaptain_magics.testing.job_rig import (
     FOLLOWER,
@@ -151,6 +152,31 @@ class JobTargetSuite:
         done = outcome(target, rig.job(source, files=files))
         assert done.log == "42 1,2\n256\nTrue True\nhere\n"
         assert not (tmp_path / "data" / "made.txt").exists()
+
+    def test_what_lies_beside_the_notebook_is_at_its_place(self, rig: Rig, target: Target, tmp_path: Path) -> None:
+        notebook = tmp_path / "notebooks"
+        for name in ("rows.csv", "results/old.txt", "data/deep/one.csv", "../raw/above.csv"):
+            (notebook / name).parent.mkdir(parents=True, exist_ok=True)
+            (notebook / name).write_text(name)
+        (notebook / "helper_beside.py").write_text("VALUE = 42\n")
+        source = """
+            from pathlib import Path
+            import helper_beside
+            print(helper_beside.VALUE, open("rows.csv").read(), open("../raw/above.csv").read())
+            print([open(path).read() for path in sorted(Path("data").glob("*/*.csv"))])
+            print(Path(__file__).resolve().parent == Path.cwd(), Path.cwd().name)
+            open("results/new.txt", "w").write("here")
+            open("rows.csv", "w").write("here")
+            print(open("results/new.txt").read(), open("rows.csv").read())
+        """
+        job = rig.job(source)
+        script = msgspec.structs.replace(job.script, folders=(str(notebook),))
+        inputs = find_inputs(script)
+        job = msgspec.structs.replace(job, script=script, inputs=inputs.items, place=inputs.place)
+        log = outcome(target, job).log
+        assert log == "42 rows.csv ../raw/above.csv\n['data/deep/one.csv']\nTrue notebooks\nhere here\n"
+        assert (notebook / "rows.csv").read_text() == "rows.csv"
+        assert not (notebook / "results" / "new.txt").exists()
 
     # ---- output --------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,19 @@ import importlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from kaptain_magics.core import plugins
 from kaptain_magics.core.algorithm_names import GROUP, Algorithm
-from kaptain_magics.core.algorithm_settings import Setting, above, one_of, read_settings, read_stopping_rule, whole
+from kaptain_magics.core.algorithm_settings import (
+    Setting,
+    above,
+    between,
+    one_of,
+    read_settings,
+    read_stopping_rule,
+    whole,
+)
 from kaptain_magics.core.domains import AnyDomain
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, DomainError
@@ -37,12 +45,14 @@ class AlgorithmDefinition:
         check: Called with the domains and the settings before anything starts; raises a ``KaptainError`` where the
             algorithm cannot search them.
         stops_trials: Whether it ends trials early by a rule of its own, and so takes no ``--early-stopping``.
+        objectives: What it can do with several objectives: ``one``, it learns from the first alone; ``any``, it does
+            not look at them; ``all``, its factory takes ``objectives=`` with all of them where they decide together.
 
     Example:
-        What ``nsga2 = "my_package.nsga2:NSGA2"`` among the entry points ``kaptain_magics.algorithms`` stands for::
+        What ``turbo = "my_package.turbo:TURBO"`` among the entry points ``kaptain_magics.algorithms`` stands for::
 
-            NSGA2 = AlgorithmDefinition(
-                "my_package.sampler:Nsga2Search", {"population_size": whole("population", 2)}, requires=("deap",)
+            TURBO = AlgorithmDefinition(
+                "my_package.sampler:TurboSearch", {"regions": whole("regions", 1)}, requires=("botorch",)
             )
     """
 
@@ -51,6 +61,7 @@ class AlgorithmDefinition:
     requires: tuple[str, ...] = ()
     check: Callable[[Mapping[str, AnyDomain], Mapping[str, object]], object] | None = None
     stops_trials: bool = False
+    objectives: Literal["one", "any", "all"] = "one"
 
 
 def _check_grid(domains: Mapping[str, AnyDomain], settings: Mapping[str, object]) -> None:  # noqa: ARG001
@@ -91,6 +102,13 @@ _BAYES = {
     "acq_optimizer": one_of("", "auto", "sampling", more="others need Katib"),
 }
 _CMAES = {**_SEED, "sigma": above("sigma", 0), "restart_strategy": one_of("", "none", more="others need Katib")}
+POPULATION = 20  # trials of a generation of nsga2 by default; Optuna's 50 are more than most studies have
+_NSGA2 = {
+    **_SEED,
+    "population_size": whole("population_size", 2),
+    "mutation_prob": between("mutation_prob", 0, 1),
+    "crossover_prob": between("crossover_prob", 0, 1),
+}
 _HYPERBAND = {
     **_SEED,
     "r_l": whole("r_l", 1),
@@ -99,11 +117,18 @@ _HYPERBAND = {
 }
 
 ALGORITHMS: Mapping[Algorithm, AlgorithmDefinition] = {
-    Algorithm.RANDOM: AlgorithmDefinition("kaptain_magics.tuning.points:RandomSearch", _SEED),
-    Algorithm.GRID: AlgorithmDefinition("kaptain_magics.tuning.points:GridSearch", _SEED, check=_check_grid),
-    Algorithm.SOBOL: AlgorithmDefinition("kaptain_magics.tuning.points:SobolSearch", _SEED, ("scipy",)),
-    Algorithm.TPE: AlgorithmDefinition("kaptain_magics.tuning.guided:tpe", _TPE),
-    Algorithm.MULTIVARIATE_TPE: AlgorithmDefinition("kaptain_magics.tuning.guided:multivariate_tpe", _TPE),
+    Algorithm.RANDOM: AlgorithmDefinition("kaptain_magics.tuning.points:RandomSearch", _SEED, objectives="any"),
+    Algorithm.GRID: AlgorithmDefinition(
+        "kaptain_magics.tuning.points:GridSearch", _SEED, check=_check_grid, objectives="any"
+    ),
+    Algorithm.SOBOL: AlgorithmDefinition(
+        "kaptain_magics.tuning.points:SobolSearch", _SEED, ("scipy",), objectives="any"
+    ),
+    Algorithm.TPE: AlgorithmDefinition("kaptain_magics.tuning.guided:tpe", _TPE, objectives="all"),
+    Algorithm.MULTIVARIATE_TPE: AlgorithmDefinition(
+        "kaptain_magics.tuning.guided:multivariate_tpe", _TPE, objectives="all"
+    ),
+    Algorithm.NSGA2: AlgorithmDefinition("kaptain_magics.tuning.guided:nsga2", _NSGA2, objectives="all"),
     Algorithm.CMAES: AlgorithmDefinition("kaptain_magics.tuning.guided:cmaes", _CMAES, ("cmaes",), check=_check_cmaes),
     Algorithm.BAYESIANOPTIMIZATION: AlgorithmDefinition("kaptain_magics.tuning.gaussian:GaussianSearch", _BAYES),
     Algorithm.HYPERBAND: AlgorithmDefinition(
@@ -131,6 +156,8 @@ def make_search(spec: StudySpec) -> Search:
     if spec.seed is not None:
         settings["seed"] = spec.seed
     settings.setdefault("seed", secrets.randbits(31))
+    if spec.pareto and definition.objectives == "all":
+        settings["objectives"] = spec.directed
     search: Search = _factory(definition)(Space(domains), spec.direction, **settings)
     return search
 

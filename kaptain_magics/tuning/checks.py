@@ -18,7 +18,7 @@ from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
 from kaptain_magics.targets.study_runners import AUTO, JOBS, StudyRunner
-from kaptain_magics.tuning.algorithms import ALGORITHMS, definition_of, read_stopping
+from kaptain_magics.tuning.algorithms import ALGORITHMS, POPULATION, definition_of, read_stopping
 from kaptain_magics.tuning.hyperband import hyperband_resource
 from kaptain_magics.tuning.space import DiscreteAxis, axis_of
 
@@ -56,6 +56,8 @@ def check_study(spec: StudySpec, runner: StudyRunner | None = None) -> None:
             f"timeout must be greater than 0, not {spec.timeout}", "write seconds above 0, or remove --timeout"
         )
     Algorithm.of(spec.algorithm)
+    if spec.pareto and len(spec.objectives) < 2:
+        raise ObjectiveError("a Pareto set needs two objectives or more", "write --objective accuracy,latency")
     if spec.tuner not in (words := tuner_names(runner)):
         raise ConfigError(f"there is no tuner {spec.tuner!r} on this target", nearest(spec.tuner, words[1:]))
     if runner is None or spec.tuner == JOBS:
@@ -95,6 +97,16 @@ def _check_loop(spec: StudySpec, runner: StudyRunner | None) -> None:
     elsewhere = runner.settings(algorithm) if runner is not None else None
     settings = read_settings(definition.settings, algorithm, spec.algorithm_settings, elsewhere)
     read_stopping(spec, definition.stops_trials)
+    if spec.pareto and definition.objectives == "one":
+        able = ", ".join(name for name, known in ALGORITHMS.items() if known.objectives != "one")
+        raise AlgorithmError(
+            f"{algorithm} optimizes one objective, not several together", f"use --algorithm nsga2, or one of {able}"
+        )
+    if spec.pareto and spec.early_stopping:
+        raise AlgorithmError(
+            f"{spec.early_stopping} compares trials by one objective, not by several together",
+            "remove --early-stopping, or --pareto",
+        )
     for module in definition.requires:
         if importlib.util.find_spec(module) is None:
             raise AlgorithmError(f"{algorithm} needs {module}, which is not installed", f"pip install {module}")
@@ -121,6 +133,15 @@ def remarks(spec: StudySpec, runner: StudyRunner | None = None) -> Iterator[Note
             if isinstance(domain, Categorical) and len(domain.values) > 1:
                 text = f"cmaes searches numbers only: {name} is sampled at random."
                 yield Noted(text=text, warning=True, hint="--algorithm tpe learns categories too")
+    if algorithm is Algorithm.NSGA2:
+        settings = read_settings(definition_of(algorithm).settings, algorithm, spec.algorithm_settings)
+        size = int(str(settings.get("population_size", POPULATION)))
+        if spec.trials <= size:
+            text = f"nsga2 draws its first generation of {size} trials at random: {spec.trials} trials are no more."
+            hint = f"--trials {4 * size}, or --algorithm-setting population_size={max(2, spec.trials // 4)}"
+            yield Noted(text=text, warning=True, hint=hint)
+        if spec.resume:
+            yield Noted(text="nsga2 begins with a new generation: it does not breed from the earlier trials.")
     if algorithm is Algorithm.HYPERBAND and "resource_name" in spec.algorithm_settings:
         name = spec.algorithm_settings["resource_name"]
         settings = read_settings(definition_of(algorithm).settings, algorithm, spec.algorithm_settings)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kaptain_magics.core.events import ArtifactSaved, Event, TrialChanged
+from kaptain_magics.core.pareto import BestTrials
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import ObjectMissingError
 
@@ -23,18 +24,27 @@ def trials_uri(base: str, spec: StudySpec) -> str:
     return f"{base.rstrip('/')}/trials/{spec.name}"
 
 
-def tuned_uri(base: str, spec: StudySpec) -> str:
-    """Return the folder for the study's best model; it depends on the run alone, so there is never a second copy."""
-    return f"{base.rstrip('/')}/tuned/{uuid.uuid5(uuid.NAMESPACE_OID, spec.run_id).hex}"
+def tuned_uri(base: str, spec: StudySpec, trial: int | None = None) -> str:
+    """Return the folder for the study's best model, or for that of a trial of its Pareto set.
+
+    It depends on the run and the trial alone, so there is never a second copy.
+    """
+    word = spec.run_id if trial is None else f"{spec.run_id}/{trial}"
+    return f"{base.rstrip('/')}/tuned/{uuid.uuid5(uuid.NAMESPACE_OID, word).hex}"
 
 
-def best_trial(events: Iterable[Event]) -> TrialChanged | None:
-    """Return the best trial that a study's events know of."""
+def best_trials(events: Iterable[Event], spec: StudySpec) -> tuple[TrialChanged | None, tuple[TrialChanged, ...]]:
+    """Return the best trial that a study's events know of, and its Pareto set where several objectives decide."""
     best: TrialChanged | None = None
+    trials: dict[int, TrialChanged] = {}
     for event in events:
-        if isinstance(event, TrialChanged) and event.best:
-            best = event
-    return best
+        if isinstance(event, TrialChanged):
+            trials[event.number] = event
+            best = event if event.best else best
+    if not spec.pareto:
+        return best, ()
+    known = BestTrials.of(trials.values(), spec.deciding)
+    return known.best, tuple(known.trials)
 
 
 def keep_best(store: ObjectStore, best: TrialChanged, uri: str) -> ArtifactSaved:

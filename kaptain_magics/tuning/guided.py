@@ -7,17 +7,20 @@ in the run's events.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, CmaEsSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, create_trial
 
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import TrialChanged
+from kaptain_magics.core.objectives import Objective
+from kaptain_magics.core.pareto import values_of
 from kaptain_magics.core.states import Direction, TrialState
+from kaptain_magics.tuning.algorithms import POPULATION
 from kaptain_magics.tuning.space import Axis, ContinuousAxis, Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # every study in this process is ours
@@ -29,9 +32,9 @@ _STATES = {
 }
 
 
-def new_study(direction: Direction, sampler: BaseSampler, pruner: optuna.pruners.BasePruner) -> optuna.Study:
+def new_study(directions: Sequence[Direction], sampler: BaseSampler, pruner: optuna.pruners.BasePruner) -> optuna.Study:
     """Return a study of Optuna in memory."""
-    return optuna.create_study(direction=str(direction), sampler=sampler, pruner=pruner, study_name="kaptain")
+    return optuna.create_study(directions=[*map(str, directions)], sampler=sampler, pruner=pruner, study_name="kaptain")
 
 
 def _distribution(axis: Axis) -> BaseDistribution:
@@ -50,6 +53,7 @@ class OptunaSearch:
         direction: Of the objective.
         sampler: Makes the sampler from its seed and the earlier trials, before the first question.
         seed: Seed of the sampler.
+        objectives: All objectives, where they decide together; then ``direction`` is not used.
     """
 
     def __init__(
@@ -58,8 +62,11 @@ class OptunaSearch:
         direction: Direction,
         sampler: Callable[[int, list[FrozenTrial]], BaseSampler],
         seed: int,
+        objectives: Sequence[Objective] = (),
     ) -> None:
-        self._space, self._direction, self._sampler, self._seed = space, direction, sampler, seed
+        self._space, self._sampler, self._seed = space, sampler, seed
+        self._objectives = objectives
+        self._directions = [o.direction for o in objectives] or [direction]
         self._distributions = {name: _distribution(axis) for name, axis in space.axes.items()}
         self._study: optuna.Study | None = None
         self._running: dict[int, Trial] = {}
@@ -74,24 +81,27 @@ class OptunaSearch:
 
     def tell(self, trial: TrialChanged, value: float | None) -> None:
         """Give the sampler an ended trial; one that it did not propose is kept as an earlier one."""
-        state = optuna.trial.TrialState.FAIL if value is None else _STATES[trial.state]
+        values: Sequence[float] | None = None if value is None else [value]
+        if self._objectives and value is not None:
+            values = values_of(trial, self._objectives)
+        state = optuna.trial.TrialState.FAIL if values is None else _STATES[trial.state]
         proposed = self._running.pop(trial.number, None)
         if proposed is None:
-            self._remember(trial, state, value)
+            self._remember(trial, state, values)
         elif self._study is not None:
-            if state == optuna.trial.TrialState.PRUNED and value is not None:
-                proposed.report(value, 0)
-                value = None
-            self._study.tell(proposed, None if value is None else value, state)
+            if state == optuna.trial.TrialState.PRUNED and values is not None:
+                proposed.report(values[0], 0)
+                values = None
+            self._study.tell(proposed, values, state)
 
-    def _remember(self, trial: TrialChanged, state: optuna.trial.TrialState, value: float | None) -> None:
+    def _remember(self, trial: TrialChanged, state: optuna.trial.TrialState, values: Sequence[float] | None) -> None:
         point = self._space.point(trial.parameters)
-        if point is None or value is None:
+        if point is None or values is None:
             return
-        steps = {0: value} if state == optuna.trial.TrialState.PRUNED else {}
+        steps = {0: values[0]} if state == optuna.trial.TrialState.PRUNED else {}
         self._earlier.append(
             create_trial(
-                state=state, value=value, params=point, distributions=self._distributions, intermediate_values=steps
+                state=state, values=values, params=point, distributions=self._distributions, intermediate_values=steps
             )
         )
 
@@ -99,19 +109,48 @@ class OptunaSearch:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # parts of Optuna that call themselves experimental
             sampler = self._sampler(self._seed + number, self._earlier)  # a resumed study must not draw the same again
-            study = new_study(self._direction, sampler, optuna.pruners.NopPruner())
+            study = new_study(self._directions, sampler, optuna.pruners.NopPruner())
         study.add_trials(self._earlier)
         return study
 
 
-def tpe(space: Space, direction: Direction, *, seed: int, **settings: Any) -> OptunaSearch:
+def tpe(
+    space: Space, direction: Direction, *, seed: int, objectives: Sequence[Objective] = (), **settings: Any
+) -> OptunaSearch:
     """Tree-structured Parzen estimator, each hyperparameter by itself."""
-    return OptunaSearch(space, direction, lambda s, _: TPESampler(seed=s, multivariate=False, **settings), seed)
+
+    def sampler(first: int, _: list[FrozenTrial]) -> BaseSampler:
+        return TPESampler(seed=first, multivariate=False, **settings)
+
+    return OptunaSearch(space, direction, sampler, seed, objectives)
 
 
-def multivariate_tpe(space: Space, direction: Direction, *, seed: int, **settings: Any) -> OptunaSearch:
+def multivariate_tpe(
+    space: Space, direction: Direction, *, seed: int, objectives: Sequence[Objective] = (), **settings: Any
+) -> OptunaSearch:
     """Tree-structured Parzen estimator over all hyperparameters at once."""
-    return OptunaSearch(space, direction, lambda s, _: TPESampler(seed=s, multivariate=True, **settings), seed)
+
+    def sampler(first: int, _: list[FrozenTrial]) -> BaseSampler:
+        return TPESampler(seed=first, multivariate=True, **settings)
+
+    return OptunaSearch(space, direction, sampler, seed, objectives)
+
+
+def nsga2(
+    space: Space,
+    direction: Direction,
+    *,
+    seed: int,
+    objectives: Sequence[Objective] = (),
+    population_size: int = POPULATION,
+    **settings: Any,
+) -> OptunaSearch:
+    """Non-dominated sorting genetic algorithm II; its first generation is random."""
+
+    def sampler(first: int, _: list[FrozenTrial]) -> BaseSampler:
+        return NSGAIISampler(seed=first, population_size=population_size, **settings)
+
+    return OptunaSearch(space, direction, sampler, seed, objectives)
 
 
 def cmaes(space: Space, direction: Direction, *, seed: int, sigma: float | None = None) -> OptunaSearch:

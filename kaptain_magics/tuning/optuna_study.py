@@ -107,12 +107,11 @@ class _Journal(BaseJournalBackend):  # type: ignore[misc]  # Optuna has no types
 
 
 def _head(spec: StudySpec) -> dict[str, Any]:
-    directions = [str(o.direction) for o in spec.directed] if spec.pareto else [str(spec.direction)]
-    return {"study_name": spec.name, "directions": directions}
+    return {"study_name": spec.name, "directions": [str(objective.direction) for objective in spec.deciding]}
 
 
 def _describe(study: optuna.Study, spec: StudySpec) -> None:
-    study.set_metric_names(list(spec.objectives) if spec.pareto else [spec.objectives[0]])
+    study.set_metric_names([objective.name for objective in spec.deciding])
     study.set_user_attr("model", spec.model_id)
     study.set_user_attr("algorithm", spec.algorithm)
 
@@ -122,7 +121,7 @@ def frozen_trial(spec: StudySpec, trial: TrialChanged) -> FrozenTrial:
 
     Other metrics, its name, its model's place and the reason of a failure are its ``user_attrs``.
     """
-    names = spec.objectives if spec.pareto else spec.objectives[:1]
+    names = [objective.name for objective in spec.deciding]
     values = [trial.latest(name) for name in names]
     state = _STATES[trial.state]
     if state == optuna.trial.TrialState.COMPLETE and None in values:

@@ -18,7 +18,7 @@ class OptunaStopper:
     """
 
     def __init__(self, direction: Direction, pruner: optuna.pruners.BasePruner) -> None:
-        self._study = new_study(direction, optuna.samplers.RandomSampler(), pruner)
+        self._study = new_study([direction], optuna.samplers.RandomSampler(), pruner)
         self._trials: dict[int, Trial] = {}
 
     def report(self, number: int, step: int, value: float) -> bool:

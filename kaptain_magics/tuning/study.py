@@ -21,6 +21,7 @@ import msgspec
 
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import Displayed, Event, LogWritten, MetricReported, Noted, StateChanged, TrialChanged
+from kaptain_magics.core.pareto import BestTrials
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import KaptainError
@@ -49,6 +50,7 @@ class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
         reason: Why, in one sentence.
         hint: The next step after a failure.
         best: The best succeeded trial, also of an earlier study that this one went on with.
+        pareto: The Pareto set, where several objectives decide.
         counts: Trials by state, the earlier ones included.
     """
 
@@ -56,6 +58,7 @@ class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     hint: str = ""
     best: TrialChanged | None = None
+    pareto: tuple[TrialChanged, ...] = ()
     counts: dict[TrialState, int] = {}
 
 
@@ -129,7 +132,7 @@ class _Loop:
         self._running: dict[int, Trial] = {}
         self._next = 0
         self._budget = spec.trials
-        self._best: TrialChanged | None = None
+        self._best_trials = BestTrials(spec.deciding)
         self._counts: dict[TrialState, int] = {}
         self._ended = self._failed = 0  # trials of this run, not of the one that it goes on with
         self._failure = self._failure_before = self._hint = ""  # of the last failures
@@ -149,7 +152,14 @@ class _Loop:
             self._abandon()
             raise
         end = self._end or self._outcome()
-        return StudyResult(state=end.state, reason=end.reason, hint=end.hint, best=self._best, counts=self._counts)
+        return StudyResult(
+            state=end.state,
+            reason=end.reason,
+            hint=end.hint,
+            best=self._best,
+            pareto=tuple(self._best_trials.trials) if self._spec.pareto else (),
+            counts=self._counts,
+        )
 
     def _replay(self, trial: TrialChanged) -> None:
         """Take over a trial of the study that this one goes on with."""
@@ -208,7 +218,9 @@ class _Loop:
             upload_uri=f"{self._upload}/{name}",
             metric_names=self._spec.objectives,
         )
-        trial = self._running[number] = Trial(number, parameters, job, self._spec.objectives, retries)
+        trial = self._running[number] = Trial(
+            number, parameters, job, self._spec.objectives, retries, len(self._spec.deciding)
+        )
         threading.Thread(target=self._follow, args=(trial,), name=name, daemon=True).start()
 
     def _follow(self, trial: Trial) -> None:
@@ -295,16 +307,17 @@ class _Loop:
         return trial.latest(self._spec.objectives[0]) if measured else None
 
     def _update_best(self, trial: TrialChanged) -> bool:
-        """Keep a succeeded trial where it is the best so far; returns whether it is."""
-        value = trial.latest(self._spec.objectives[0]) if trial.state is TrialState.SUCCEEDED else None
-        best = self._best_value()
-        if value is None or (best is not None and not self._spec.direction.better(value, best)):
-            return False
-        self._best = msgspec.structs.replace(trial, best=True)
-        return True
+        """Keep a succeeded trial where it is the best so far, or in the Pareto set; returns whether it is."""
+        return self._best_trials.take(trial)
+
+    @property
+    def _best(self) -> TrialChanged | None:
+        best = self._best_trials.best
+        return None if best is None else msgspec.structs.replace(best, best=True)
 
     def _best_value(self) -> float | None:
-        return self._best.latest(self._spec.objectives[0]) if self._best else None
+        best = self._best_trials.best
+        return None if best is None else best.latest(self._spec.objectives[0])
 
     def _count(self, state: TrialState) -> None:
         self._counts[state] = self._counts.get(state, 0) + 1

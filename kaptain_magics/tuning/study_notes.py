@@ -45,7 +45,7 @@ class StudyWatch:
 
     def __init__(self, spec: StudySpec, emit: Callable[[Event], None]) -> None:
         self._spec, self._emit = spec, emit
-        self._missing = set(spec.objectives[1:])
+        self._missing = set(spec.objectives[len(spec.deciding) :])  # a trial fails without one that decides
         self._looked = False
         self._values: dict[int, float] = {}
 

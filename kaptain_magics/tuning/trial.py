@@ -48,6 +48,7 @@ class Trial:
         job: Its job.
         objectives: The metrics to follow; the first one decides.
         retries: How many jobs of it were lost before this one by no fault of the script.
+        needed: How many of the metrics it must report: those that decide.
 
     Attributes:
         state: Its state.
@@ -67,6 +68,7 @@ class Trial:
         job: JobSpec,
         objectives: tuple[str, ...],
         retries: int = 0,
+        needed: int = 1,
     ) -> None:
         self.number, self.parameters, self.job = number, parameters, job
         self.lost, self.retries = False, retries
@@ -77,9 +79,9 @@ class Trial:
         self.announced = False
         self.steps = 0
         self._halt_state = TrialState.KILLED
-        self._objectives = objectives
+        self._objectives, self._needed = objectives, objectives[:needed]
         self._metrics: dict[str, MetricSummary] = {}
-        self._broken = ""
+        self._broken: dict[str, str] = {}  # what decides and is not finite
         self._others: dict[str, None] = {}
         self._step = -1
         self._course: dict[int, float] = {}
@@ -125,10 +127,11 @@ class Trial:
             if len(self._others) < _SEEN_AT_MOST:
                 self._others[name] = None
         elif not math.isfinite(value):
-            self._broken = f"metric `{name}` is {value}" if name == self._objectives[0] else self._broken
+            if name in self._needed:
+                self._broken[name] = f"metric `{name}` is {value}"
         else:
             self._metrics[name] = MetricSummary.of(value, self._metrics.get(name))
-            self._broken = "" if name == self._objectives[0] else self._broken
+            self._broken.pop(name, None)
 
     def _end(self, event: StateChanged) -> None:
         self._ended = event.time or time.time()
@@ -143,13 +146,15 @@ class Trial:
             from kaptain_magics.script.missing_files import hint_for_missing
 
             self.hint = hint_for_missing(event.reason, event.hint, self.job)
-        if self.state is TrialState.SUCCEEDED and (self._broken or self._objectives[0] not in self._metrics):
+        missing = [name for name in self._needed if name not in self._metrics]
+        if self.state is TrialState.SUCCEEDED and (self._broken or missing):
             self.state = TrialState.FAILED
-            self.reason, self.hint = (self._broken, "") if self._broken else self._never_reported()
+            broken = next(iter(self._broken.values()), "")
+            self.reason, self.hint = (broken, "") if broken else self._never_reported(missing[0])
 
-    def _never_reported(self) -> tuple[str, str]:
+    def _never_reported(self, name: str) -> tuple[str, str]:
         log = _end_of(Path(self.job.folder) / "log.txt")
-        return explain_missing(self._objectives[0], log, [*self._metrics, *self._others])
+        return explain_missing(name, log, [*self._metrics, *self._others])
 
     def submit(self, target: Target) -> JobRef:
         """Submit the job, whose folder is there then."""

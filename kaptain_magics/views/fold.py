@@ -23,6 +23,7 @@ from kaptain_magics.core.events import (
     StateChanged,
     TrialChanged,
 )
+from kaptain_magics.core.pareto import BestTrials
 from kaptain_magics.core.states import Direction, EndpointState, RunKind, RunState, TrialState
 from kaptain_magics.views.base import Followable
 from kaptain_magics.views.formats import log_line, size
@@ -167,6 +168,7 @@ class StudyView(RunView):
         self.trials: dict[int, TrialChanged] = {}
         self.counts: dict[TrialState, int] = dict.fromkeys(TrialState, 0)
         self.best: TrialChanged | None = None
+        self.pareto = BestTrials(study.deciding) if study.pareto else None  # the Pareto set, of several objectives
         self.changed: set[int] = set()  # numbers of the trials that changed since it was emptied
 
     @property
@@ -190,17 +192,28 @@ class StudyView(RunView):
         self.counts[event.state] += 1
         self.trials[event.number] = event
         self.changed.add(event.number)
-        if event.best:
+        if self.pareto is not None:
+            self.changed |= {trial.number for trial in self.pareto.trials}
+            self.pareto.take(event)
+            self.best = self.pareto.best
+        elif event.best:
             if self.best is not None:
                 self.changed.add(self.best.number)
             self.best = event
 
+    def is_best(self, trial: TrialChanged) -> bool:
+        """Whether a trial is the best so far, or in the Pareto set."""
+        best = self.pareto.trials if self.pareto is not None else [self.best] if self.best is not None else []
+        return any(trial.number == other.number for other in best)
+
     def ranked(self) -> list[TrialChanged]:
-        """All trials: the best first, then those without a value, by number."""
+        """All trials: the Pareto set or the best first, then those without a value, by number."""
         sign = -1.0 if self.direction is Direction.MAXIMIZE else 1.0
 
         def sort_key(trial: TrialChanged) -> tuple[bool, float, int]:
             value = self.value(trial)
+            if self.pareto is not None and self.is_best(trial):
+                return False, -math.inf, trial.number
             return value is None, sign * value if value is not None else 0.0, trial.number
 
         return sorted(self.trials.values(), key=sort_key)

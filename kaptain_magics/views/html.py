@@ -222,7 +222,7 @@ def _trials_table(view: StudyView, trials: Sequence[TrialChanged]) -> str:
     rows = []
     for trial in trials:
         number_, state, *cells = trial_cells(view, trial)
-        best = view.best is not None and view.best.number == trial.number
+        best = view.is_best(trial)
         first = f"<b>★ {number_}</b>" if best else number_
         rest = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         mark = ' class="kpt-best"' if best else ""

@@ -63,10 +63,9 @@ def show_trials(study: Followable, trials: Sequence[TrialChanged], at_most: int 
     for trial in trials:
         view.take(trial)
     ranked = view.ranked()[:at_most]
-    best = -1 if view.best is None else view.best.number
     rows = [html.trial_cells(view, trial) for trial in ranked]
     for trial, row in zip(ranked, rows, strict=True):
-        row[0] += "*" if trial.number == best else ""
+        row[0] += "*" if view.is_best(trial) else ""
     empty = f"{study.name} has no trials yet"
     more = f"%kaptain trials {study.run_id} --all shows them all"
     _show(html.trial_heads(view), rows, len(trials), empty, more)

@@ -76,6 +76,9 @@ def facts(view: RunView) -> list[tuple[str, str]]:
     if isinstance(view, StudyView):
         if view.best is not None:
             pairs += [(name, number(m.latest)) for name, m in view.best.metrics.items()]
+            if view.pareto is not None:
+                numbers = ", ".join(str(trial.number) for trial in view.pareto.trials)
+                pairs.append(("Pareto set", f"trials {numbers}; below the one best in {view.objective}"))
             pairs += [("best trial", view.best.name), ("parameters", parameters_line(view.best))]
         pairs += [(f"{count} failed", reason) for reason, count in failures(view)]
     for name, history in view.metrics.items():
@@ -130,7 +133,7 @@ def trials_table(view: StudyView) -> str:
         value = view.value(trial)
         rows.append(
             (
-                f"{trial.number}{'*' if view.best is not None and trial.number == view.best.number else ''}",
+                f"{trial.number}{'*' if view.is_best(trial) else ''}",
                 str(trial.state),
                 "" if value is None else number(value),
                 *(shown_value(trial.parameters.get(name, "")) for name in view.parameters),

@@ -125,12 +125,12 @@ class LocalJobs:
         private_folder(script.parent)
         script.write_text(job.script.source, encoding="utf-8")
         if job.trial is None:
-            for source in map(Path, job.files):
+            for source in map(Path, job.extra_files):
                 _copy(source, script.parent / source.name)
             return
         run = folder.parent.parent
         with self._sharing:  # trials are submitted by several threads
-            for source in map(Path, job.files):
+            for source in map(Path, job.extra_files):
                 shared = run / "files" / source.name
                 if not shared.exists():
                     _copy(source, shared)

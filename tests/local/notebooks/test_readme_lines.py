@@ -13,7 +13,8 @@ import pytest
 from nbclient import NotebookClient
 
 from kaptain_magics.config import Settings
-from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE, VERBS
+from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE
+from kaptain_magics.magics.verbs import VERBS
 from kaptain_magics.model import Workspace
 
 ROOT = Path(__file__).parents[3]

@@ -72,12 +72,15 @@ class ToyTarget:
         folder = Path(job.folder)
         work = folder / "work"
         private_folder(work)
-        (work / job.script.name).write_text(job.script.source, "utf-8")
-        for source in map(Path, job.files):
-            (shutil.copytree if source.is_dir() else shutil.copy2)(source, work / source.name)
+        private_folder(work / job.place)
+        (work / job.script_path).write_text(job.script.source, "utf-8")
+        for path, source in job.placed.items():
+            private_folder((work / path).parent)
+            (shutil.copytree if Path(source).is_dir() else shutil.copy2)(source, work / path)
         run = folder.parent.parent if job.trial is not None else folder
         program = {
-            "script": str(work / job.script.name),
+            **job.layout,
+            "script": str(work / job.script_path),
             "argv": job.argv,
             "assignments": job.assignments,
             "model": job.capture.model,

@@ -58,5 +58,10 @@ def test_what_was_taken_is_shown_with_the_way_to_override_it() -> None:
     )
     assert describe_objectives(read_objectives(["loss:max", "mae", "f1"])) == (
         "The study maximizes loss (as asked). "
-        "Only reported, not optimized: mae (lower is better), f1 (higher is better)."
+        "Only reported, not optimized: mae (lower is better), f1 (higher is better); "
+        "--pareto optimizes all of them together."
+    )
+    assert describe_objectives(read_objectives(["loss", "f1"]), pareto=True) == (
+        "The study minimizes loss and maximizes f1, together: "
+        "the trials that no other one beats in all of them are its Pareto set."
     )

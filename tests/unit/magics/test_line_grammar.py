@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
 from kaptain_magics.magics.grammar import Arguments, Command, parse
-from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE, VERBS, overview_usage
+from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE
+from kaptain_magics.magics.verbs import VERBS, overview_usage
 
 COMMANDS = [TRAIN, TUNE, DEPLOY, *VERBS.values()]
 

@@ -46,5 +46,10 @@ class TestHyperband(AlgorithmSuite):
     settings = {"r_l": "9"}  # noqa: RUF012 - a constant of the suite
 
 
+class TestNsga2(AlgorithmSuite):
+    algorithm = "nsga2"
+    settings = {"population_size": "8"}  # noqa: RUF012 - a constant of the suite
+
+
 def test_every_algorithm_is_here() -> None:
     assert {suite.algorithm for suite in AlgorithmSuite.__subclasses__()} >= set(ALGORITHMS)

@@ -10,7 +10,7 @@ from kaptain_magics.core.events import ArtifactSaved, Noted, TrialChanged
 from kaptain_magics.core.states import TrialState
 from kaptain_magics.errors import ObjectMissingError
 from kaptain_magics.storage import ObjectStore, open_store
-from kaptain_magics.tuning.finish import best_trial, keep_best, remove_intermediates, trials_uri, tuned_uri
+from kaptain_magics.tuning.finish import best_trials, keep_best, remove_intermediates, trials_uri, tuned_uri
 
 
 @pytest.fixture
@@ -45,8 +45,9 @@ def test_the_best_is_kept_and_the_others_are_removed_as_often_as_one_likes(studi
     trials = [trial(n, f"{trials_uri(base, spec)}/t{n}", best=n != 1) for n in range(3)]
     for one in trials:
         saved(store, tmp_path, one.artifact_uri, f"model {one.number}")
-    best = best_trial([trials[0], Noted(text="x"), *trials[1:]])
-    assert best == trials[2]
+    best, pareto = best_trials([trials[0], Noted(text="x"), *trials[1:]], spec)
+    assert (best, pareto) == (trials[2], ())
+
     place = tuned_uri(base, spec)
     for _ in range(2):
         kept = keep_best(store, best, place)
@@ -77,4 +78,4 @@ def test_a_model_that_is_gone_is_reported_to_be(studies, store, base) -> None:
     with pytest.raises(ObjectMissingError):
         keep_best(store, trial(0, f"{trials_uri(base, spec)}/t0"), tuned_uri(base, spec))
     remove_intermediates(store, trials_uri(base, spec))
-    assert best_trial([]) is None
+    assert best_trials([], spec) == (None, ())

@@ -68,6 +68,10 @@ def check_katib(spec: StudySpec) -> None:
     algorithm = Algorithm.of(spec.algorithm)
     if not algorithm.in_katib:
         raise AlgorithmError(f"Katib has no algorithm {algorithm}", "use --tuner jobs to search without Katib")
+    if spec.pareto:
+        raise AlgorithmError(
+            "Katib optimizes one objective, not several together", "use --tuner jobs to search without Katib"
+        )
     read_stopping_rule(spec, _STOPPING)
     if algorithm not in SETTINGS:
         return

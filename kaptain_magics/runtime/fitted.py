@@ -11,7 +11,8 @@ The file is one JSON object:
 * of the others ``dtype``, ``sparse``, and ``example``: one row.
 
 Missing values are ``null``, dates and times are ISO 8601 texts. The example is a row of the data, with texts of more
-than 200 characters cut and with texts of columns that are named like secrets left out.
+than 200 characters cut and with texts of columns that are named like secrets left out; with ``KAPTAIN_EXAMPLE=off`` in
+the job's environment there is none.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,10 @@ class FittedOn:
     dtype: str = ""
     sparse: bool = False
     example: Any = None
+
+    def without_example(self) -> FittedOn:
+        """Return it without a row of the data."""
+        return replace(self, columns=[replace(column, example=None) for column in self.columns], example=None)
 
     def write(self, folder: Path) -> None:
         """Write ``kaptain-inputs.json`` into ``folder``."""

@@ -181,7 +181,22 @@ def parse(command: Command, line: str, variables: Sequence[str] = ()) -> Argumen
     """
     from kaptain_magics.magics.words import split
 
-    words = split(line)
+    return _parse(command, line, split(line), variables)
+
+
+def parse_words(command: Command, texts: Sequence[str]) -> Arguments:
+    """Parse the words of a command line that a shell has split; see ``parse``."""
+    from kaptain_magics.magics.words import Word
+
+    words: list[Word] = []
+    at = 0
+    for text in texts:
+        words.append(Word(text, at, at + len(text)))
+        at += len(text) + 1
+    return _parse(command, " ".join(texts), words, ())
+
+
+def _parse(command: Command, line: str, words: list[Word], variables: Sequence[str]) -> Arguments:
     if any(word.text in _HELP for word in words):
         return Arguments(help=True, command=command)
     return _Parser(command, line, words, variables).parse()

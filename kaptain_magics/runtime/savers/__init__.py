@@ -56,7 +56,7 @@ def save_model(
         extra_files: Files and folders that go beside the model, such as modules that it imports.
 
     Returns:
-        URI of the folder that holds it.
+        URI of the folder that holds it; outside a job the path of ``models/NAME``, named after the model or the script.
 
     Raises:
         ExportError: The object cannot even be kept, or a path that it names is not there.
@@ -92,7 +92,7 @@ def save_model(
             folder = Path(temporary) / "kept"
             folder.mkdir()
             description = keep(model, folder, why)
-        uri = upload_folder(folder, description.framework, description.format)
+        uri = upload_folder(folder, description.framework, description.format, name or "")
         for note in notes_of(description):
             say(note["text"], note["hint"], warning=note.get("warning", False))
         return uri

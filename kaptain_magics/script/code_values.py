@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
-from kaptain_magics.core.specs import Binding, Parameter
+from kaptain_magics.core.scripts import Binding, Parameter
 from kaptain_magics.runtime.places import (
     Place,
     dotted,

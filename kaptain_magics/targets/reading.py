@@ -19,7 +19,7 @@ from kaptain_magics.core.metric_lines import MetricLines
 from kaptain_magics.errors import IntegrityError
 from kaptain_magics.processes.interpreter_exit import UNWRITTEN
 
-_LONGEST_LINE = 64 * 1024
+_LONGEST_LINE = 64 * 1024  # bytes that are kept of a line whose end has not come
 _TEXT_AT_MOST = 4200  # characters of what is shown; the runtime sends 4,000 and says how many more there are
 
 

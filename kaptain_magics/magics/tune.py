@@ -76,7 +76,10 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         fields["capture"] = complete_capture(fields.get("capture"), arguments)
     request = TuningRequest(
         job=TrainingRequest(script=script, sent=sent, **fields),
-        domains={canonical(searched, name): domain for name, domain in domains.items()},
+        domains={
+            canonical(searched, name): domain.renamed(lambda other: canonical(searched, other))
+            for name, domain in domains.items()
+        },
         **search,
     )
     check_capture(searched, request.job.capture)

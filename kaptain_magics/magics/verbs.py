@@ -14,8 +14,21 @@ _FOLLOWING = (DETACH, ON_INTERRUPT, INTO, *WHERE)
 _VERBS = (
     Command(
         "%kaptain runs",
-        "List the runs, the newest first.",
-        options=(Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 100_000)), *WHERE),
+        "List the runs, the newest first; with a name, compare that model's: hyperparameters, metrics, the best first.",
+        (Positional("NAME", "a model's id", readers.model_id, "model", needed=False),),
+        (
+            Option("where", "only those that fit, as 'accuracy > 0.9 and gamma < 0.01'", "CONDITION"),
+            Option("last", "only the newest N of them", "N", readers.whole(1, 100_000)),
+            Option("by", "metric that orders them, as loss or loss:min", "METRIC", complete="metric"),
+            Option("tag", "only those with these tags", "TAGS", readers.listed, many=True),
+            Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 100_000)),
+            INTO._replace(help="variable of the notebook that gets them; it has to_dataframe()"),
+            *WHERE,
+        ),
+        examples=(
+            "%kaptain runs dev/mnist --last 10",
+            "%kaptain runs dev/mnist --where \"accuracy > 0.9 and state == 'succeeded'\" --by loss",
+        ),
     ),
     Command(
         "%kaptain trials",
@@ -81,8 +94,33 @@ _VERBS = (
         "List what killed runs and removed endpoints left behind; --force removes it.",
         options=(Option("force", "remove it"), *WHERE),
     ),
+    Command(
+        "%kaptain delete",
+        "Delete a run, a revision or a whole model, after showing what goes and asking; never what is in use.",
+        (
+            Positional("KIND", "run, revision or model", choices=("run", "revision", "model")),
+            Positional("NAME", "the run's id or name; the model's id", complete="run"),
+            Positional("REVISION", "the revision, by its id or the beginning of it", complete="revision", needed=False),
+        ),
+        (
+            Option("dry-run", "show what would be deleted, and delete nothing"),
+            Option("yes", "delete without asking"),
+            *WHERE,
+        ),
+        examples=(
+            "%kaptain delete run mnist-job-17921389",
+            "%kaptain delete revision dev/mnist 1a2b3c4d --yes",
+            "%kaptain delete model dev/mnist --dry-run",
+        ),
+    ),
     Command("%kaptain doctor", "Check whether the target and the storage can be used.", options=WHERE),
-    Command("%kaptain show", "Show what was run: the exact plan or manifest.", (_NEWEST,), WHERE),
+    Command(
+        "%kaptain show",
+        "Show what was run (the exact plan or manifest) and the run's files with their sizes; or one of these files.",
+        (_NEWEST, Positional("FILE", "a file that the script has shown or written, to look at", needed=False)),
+        WHERE,
+        examples=("%kaptain show dev/mnist", "%kaptain show dev/mnist predictions.csv"),
+    ),
 )
 VERBS: dict[str, Command] = {command.name.removeprefix("%kaptain "): command for command in _VERBS}
 """The verbs of ``%kaptain``."""

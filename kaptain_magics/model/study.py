@@ -12,6 +12,7 @@ from kaptain_magics.core.pareto import BestTrials
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import StateError
 from kaptain_magics.model.runs import Run
+from kaptain_magics.model.tables import require_pandas
 
 if TYPE_CHECKING:
     import optuna
@@ -160,13 +161,12 @@ class Study(Run):
 
     def trials_dataframe(self, *args: Any, **options: Any) -> pandas.DataFrame:
         """Return the trials as Optuna's ``Study.trials_dataframe`` has them; takes its arguments."""
-        _check_pandas()
+        require_pandas()
         return self.to_optuna().trials_dataframe(*args, **options)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return the trials as a table: number, state, metrics, hyperparameters, seconds, start, model, reason."""
-        _check_pandas()
-        import pandas
+        pandas = require_pandas()
 
         rows = [
             {
@@ -183,10 +183,3 @@ class Study(Run):
             for trial in self.trials
         ]
         return pandas.DataFrame(rows).set_index("trial") if rows else pandas.DataFrame()
-
-
-def _check_pandas() -> None:
-    try:
-        import pandas  # noqa: F401
-    except ImportError as error:
-        raise StateError("pandas is not installed, so there is no table", "pip install pandas") from error

@@ -120,6 +120,12 @@ class Registry:
             write_whole(path, msgspec.json.encode(changed))
         return changed
 
+    def remove_model(self, model_id: str) -> None:
+        """Remove a model's record; its revisions' files are the object store's."""
+        path = self._model_path(model_id)
+        with locked(path.with_suffix(".lock")):
+            path.unlink(missing_ok=True)
+
     def add_revision(self, model_id: str, revision: Revision) -> None:
         """Add a revision; one that is there already (a resumed supervisor) is replaced."""
 

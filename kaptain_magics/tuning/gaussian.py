@@ -70,6 +70,7 @@ class GaussianSearch:
                 point = self._propose(np.random.default_rng(rng.getrandbits(64)))
         if point is None:
             point = self._space.draw(rng)
+        point = self._space.settled(point)
         self._pending[number] = self._grid.row(point)
         return self._space.values(point)
 

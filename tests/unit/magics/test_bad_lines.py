@@ -149,7 +149,7 @@ BAD: list[tuple[str, str]] = [
     ("%kaptain logs", "there are no runs yet"),
     ("%kaptain attach", "there are no runs yet"),
     ("%kaptain resume nothing", "nothing"),
-    ("%kaptain runs 3", "'3' is not expected here"),
+    ("%kaptain endpoints 3", "'3' is not expected here"),
     ("%kaptain runs --limit x", "write a whole number"),
     ("%kaptain predict", "NAME is missing"),
     ("%kaptain predict a", "EXPRESSION is missing"),

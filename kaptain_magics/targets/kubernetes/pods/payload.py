@@ -50,8 +50,7 @@ def for_job(job: JobSpec) -> Payload:
     Raises:
         TargetError: Something of it cannot be read, or needs an object store that the job has not.
     """
-    cell = job.script.cell and job.trial is None
-    return _payload(job, {"argv": list(job.argv), "cell": cell, "assignments": job.assignments})
+    return _payload(job, {"argv": list(job.argv), "assignments": job.assignments})
 
 
 def for_study(study: StudySpec) -> Payload:

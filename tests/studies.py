@@ -17,7 +17,8 @@ from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, Script, StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.targets.base import Check, JobRef
-from kaptain_magics.tuning.study import StudyResult, run_study
+from kaptain_magics.tuning.finish import StudyResult
+from kaptain_magics.tuning.study import run_study
 
 
 class StoppedError(Exception):

@@ -227,7 +227,8 @@ def _inherited_values(
         lines.append(f"Taken from the last run: {_spelled(given)}.")
     if without_best:
         names = ", ".join(without_best)
-        lines.append(f"Unchanged from the script, because the last study has no best trial: {names}.")
+        why = "the best trial of the last study does not have it" if best else "the last study has no best trial"
+        lines.append(f"Unchanged from the script, because {why}: {names}.")
     return given | tuned, tuple(lines)
 
 

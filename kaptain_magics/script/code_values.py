@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from kaptain_magics.core.specs import Binding, Parameter
+from kaptain_magics.core.scripts import Binding, Parameter
 from kaptain_magics.runtime.places import (
     Place,
     dotted,

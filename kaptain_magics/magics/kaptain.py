@@ -210,7 +210,7 @@ def _doctor(_: Session, workspace: Workspace, _arguments: Arguments) -> None:
 def _show(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
-    views.show_text(workspace.render(_run_name(workspace, arguments)))
+    views.show_text(workspace.describe(_run_name(workspace, arguments)))
 
 
 _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
@@ -229,6 +229,10 @@ _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
     "undeploy": _undeploy,
     "clean": _clean,
     "delete": records.delete,
+    "diff": records.diff,
+    "rerun": records.rerun,
+    "note": records.note,
+    "tag": records.tag,
     "doctor": _doctor,
     "show": _show,
 }

@@ -143,7 +143,13 @@ _VERBS = (
         ),
     ),
     Command("%kaptain doctor", "Check whether the target and the storage can be used.", options=WHERE),
-    Command("%kaptain show", "Show what was run: the exact plan or manifest.", (_NEWEST,), WHERE),
+    Command(
+        "%kaptain show",
+        "Show what was run (the exact plan or manifest) and the run's files with their sizes; or one of these files.",
+        (_NEWEST, Positional("FILE", "a file that the script has shown or written, to look at", needed=False)),
+        WHERE,
+        examples=("%kaptain show dev/mnist", "%kaptain show dev/mnist predictions.csv"),
+    ),
 )
 VERBS: dict[str, Command] = {command.name.removeprefix("%kaptain "): command for command in _VERBS}
 """The verbs of ``%kaptain``."""

@@ -26,6 +26,7 @@ from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import DeploymentFailedError, RunFailedError, ScriptError, StateError
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
+from kaptain_magics.model.run_files import RunFile, find_file, run_files
 from kaptain_magics.state import Labels, RunFolder, RunRecord, change_labels, read_labels
 from kaptain_magics.targets.base import JobRef, RunEnder, ServerLogs
 from kaptain_magics.tracking.ending import follow_tracking
@@ -158,6 +159,19 @@ class Run:
         return change_labels(
             self.folder.path, lambda labels: msgspec.structs.replace(labels, tags=tuple(change(labels.tags)))
         ).tags
+
+    @property
+    def files(self) -> list[RunFile]:
+        """What the script has shown and written, as files of this machine; of a study, those of its trials."""
+        return run_files(self.folder.path, self._job, self.state.terminal)
+
+    def file(self, name: str) -> Path:
+        """Return where a file of the run is, by its name in ``files`` or the end of that.
+
+        Raises:
+            NotFoundError: There is none of that name, or several.
+        """
+        return find_file(self.files, name, self.run_id)
 
     def log(self, lines: int | None = None) -> str:
         """Return the job's log.

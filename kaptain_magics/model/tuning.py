@@ -23,6 +23,7 @@ from kaptain_magics.model.plan import StudyPlan
 from kaptain_magics.model.study import Study
 from kaptain_magics.model.study_defaults import inherit
 from kaptain_magics.model.training import build_job
+from kaptain_magics.state.sent_values import SENT
 from kaptain_magics.targets.base import present
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def sent_values(context: Context, before: JobSpec) -> dict[str, Any]:
     if not before.capture.send:
         return {}
     try:
-        return dict(pickle.loads((context.store.folder / before.run_id / "sent.pkl").read_bytes()))  # our own file
+        return dict(pickle.loads((context.store.folder / before.run_id / SENT).read_bytes()))  # our own file
     except OSError as error:
         names = " ".join(f"--send {name}" for name in before.capture.send)
         raise NotFoundError(

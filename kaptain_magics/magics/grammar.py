@@ -84,13 +84,14 @@ class Option(NamedTuple):
 
 
 class Positional(NamedTuple):
-    """A word that a command takes by its place; ``needed`` unless it can be left out."""
+    """A word that a command takes by its place; ``needed`` unless it can be left out, perhaps one of ``choices``."""
 
     name: str
     help: str
     read: Callable[[str], Any] = readers.text
     complete: str = ""
     needed: bool = True
+    choices: tuple[str, ...] = ()
 
 
 class Command(NamedTuple):
@@ -102,7 +103,8 @@ class Command(NamedTuple):
         positionals: The words by their place.
         options: The options.
         values: What ``name=value`` is called here; empty where none are taken.
-        rest: What the rest of the line behind the positionals is called, where it is taken as it stands.
+        rest: What the rest of the line behind the positionals is called, where it is taken as it stands; in square
+            brackets where it can be left out.
         examples: Lines to learn from.
     """
 
@@ -254,7 +256,7 @@ class _Parser:
             else:
                 raise self._unexpected(word)
         needed = [p.name for p in waiting if p.needed]
-        if needed or (self._command.rest and not self._rest):
+        if needed or (self._command.rest and not self._rest and not self._command.rest.startswith("[")):
             name = needed[0] if needed else self._command.rest
             raise usage_error(f"{name} is missing", f"write {self._command.usage().splitlines()[0]}")
         return Arguments(
@@ -265,6 +267,9 @@ class _Parser:
         self._check_filled(word.text)
         if "=" in word.text and not self._command.values:
             raise self._unexpected(word)
+        if positional.choices and word.text not in positional.choices:
+            hint = suggest(word.text, positional.choices, f"write {' or '.join(positional.choices)}")
+            raise usage_error(f"{positional.name} {word.text!r} is unknown", hint)
         try:
             self._positionals[positional.name] = positional.read(word.text)
         except ValueError as error:

@@ -210,7 +210,13 @@ def _doctor(_: Session, workspace: Workspace, _arguments: Arguments) -> None:
 def _show(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
-    views.show_text(workspace.render(_run_name(workspace, arguments)))
+    name = _run_name(workspace, arguments)
+    run = workspace.run(name)
+    if "FILE" in arguments.positionals:
+        views.show_file(run.file(str(arguments.positionals["FILE"])))
+        return
+    views.show_text(workspace.describe(name))
+    views.show_files(run.files, run.run_id)
 
 
 _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
@@ -228,6 +234,11 @@ _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
     "rollback": _rollback,
     "undeploy": _undeploy,
     "clean": _clean,
+    "delete": records.delete,
+    "diff": records.diff,
+    "rerun": records.rerun,
+    "note": records.note,
+    "tag": records.tag,
     "doctor": _doctor,
     "show": _show,
 }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.magics.grammar import Arguments
+from kaptain_magics.magics.line_errors import usage_error
 from kaptain_magics.magics.session import Session
 
 if TYPE_CHECKING:
     from kaptain_magics.model import Workspace
+    from kaptain_magics.model.deleting import Deletion
 
 _ROWS = 20  # rows of a list without --limit
 
@@ -26,3 +28,80 @@ def runs(session: Session, workspace: Workspace, arguments: Arguments) -> None:
         views.compare_runs(table, get("limit", _ROWS))
     else:
         views.show_runs(table, get("limit", _ROWS))
+
+
+def diff(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    """Show what differs between two runs."""
+    from kaptain_magics import views
+    from kaptain_magics.model.describe import difference
+
+    one, other = (workspace.run(str(arguments.positionals[name])) for name in ("RUN", "OTHER"))
+    views.show_text(difference(workspace, one, other))
+
+
+def rerun(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
+    """Run a training or a study again, where it ran unless the line names a target."""
+    from kaptain_magics.config import Settings
+    from kaptain_magics.model.rerun import plan_rerun
+
+    name = str(arguments.positionals["RUN"])
+    target = workspace.run(name).record.target
+    if "on" not in arguments.options and target != workspace.settings.target:
+        workspace = type(workspace)(Settings(**{**vars(workspace.settings), "target": target}))
+    plan = plan_rerun(workspace, name, arguments.values)
+    run = session.carry_out(plan, arguments, workspace.settings.on_interrupt)
+    return session.shown(run)
+
+
+def note(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    """Write down what the person notes of a run."""
+    from kaptain_magics import views
+
+    run = workspace.run(str(arguments.positionals["RUN"]))
+    remove = bool(arguments.get("remove"))
+    if remove == bool(arguments.rest):
+        raise usage_error("write a text, or --remove", "%kaptain note --help shows an example")
+    run.set_note(arguments.rest)
+    views.show_text(f"{run.name}: " + (arguments.rest or "the note is removed"))
+
+
+def tag(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    """Add tags to a run, or take them off."""
+    from kaptain_magics import views
+
+    run, tags = workspace.run(str(arguments.positionals["RUN"])), arguments.positionals["TAGS"]
+    left = run.untag(*tags) if arguments.get("remove") else run.tag(*tags)
+    views.show_text(f"{run.name}: " + (", ".join(left) or "no tags"))
+
+
+def delete(session: Session, workspace: Workspace, arguments: Arguments) -> None:
+    """Delete a run, a revision or a model: what goes is shown first, and the person is asked."""
+    from kaptain_magics import views
+    from kaptain_magics.views.formats import size
+
+    deletion = _deletion(workspace, arguments)
+    lines = [f"{size(part.size) if part.size else '-':>9}  {part.text}" for part in deletion.parts]
+    total = f"{deletion.what}: {size(deletion.size)}"
+    head = "would be deleted:" if arguments.get("dry_run") else "to be deleted:"
+    views.show_text("\n".join(filter(None, [head, *lines, total, deletion.stays])))
+    if arguments.get("dry_run"):
+        return
+    if not arguments.get("yes") and not session.confirm(f"Delete {deletion.what}?"):
+        views.show_text("nothing is deleted")
+        return
+    deletion.carry_out()
+    views.show_text(f"{deletion.what} is deleted, {size(deletion.size)} are free")
+
+
+def _deletion(workspace: Workspace, arguments: Arguments) -> Deletion:
+    from kaptain_magics.model import deleting
+
+    kind, name = arguments.positionals["KIND"], str(arguments.positionals["NAME"])
+    revision = arguments.positionals.get("REVISION")
+    if (kind == "revision") != (revision is not None):
+        if revision is None:
+            raise usage_error("REVISION is missing", f"%kaptain models {name} lists them")
+        raise usage_error(f"{revision!r} is not expected here", f"write %kaptain delete {kind} {name}")
+    if kind == "revision":
+        return deleting.plan_revision_deletion(workspace, name, str(revision))
+    return (deleting.plan_run_deletion if kind == "run" else deleting.plan_model_deletion)(workspace, name)

@@ -94,8 +94,62 @@ _VERBS = (
         "List what killed runs and removed endpoints left behind; --force removes it.",
         options=(Option("force", "remove it"), *WHERE),
     ),
+    Command(
+        "%kaptain diff",
+        "Show what differs between two runs: hyperparameters, metrics, options, files, script.",
+        (_RUN, Positional("OTHER", "the other run", complete="run")),
+        WHERE,
+    ),
+    Command(
+        "%kaptain rerun",
+        "Run a training or study again: its script, hyperparameters and options, perhaps with other values.",
+        (_RUN,),
+        (*_FOLLOWING, Option("dry-run", "show what would be run, and run nothing")),
+        values="name=value",
+        examples=("%kaptain rerun mnist-job-17921389", "%kaptain rerun dev/mnist gamma=0.002"),
+    ),
+    Command(
+        "%kaptain note",
+        "Note something of a run, in the place of the note before; the rest of the line is the text.",
+        (_RUN,),
+        (Option("remove", "remove the note"), *WHERE),
+        rest="[TEXT]",
+        examples=("%kaptain note mnist-job-17921389 with the cleaned labels",),
+    ),
+    Command(
+        "%kaptain tag",
+        "Tag a run, to find it with %kaptain runs --tag.",
+        (_RUN, Positional("TAGS", "words between commas", readers.listed)),
+        (Option("remove", "take these tags off"), *WHERE),
+        examples=("%kaptain tag mnist-job-17921389 baseline,paper",),
+    ),
+    Command(
+        "%kaptain delete",
+        "Delete a run, a revision or a whole model, after showing what goes and asking; never what is in use.",
+        (
+            Positional("KIND", "run, revision or model", choices=("run", "revision", "model")),
+            Positional("NAME", "the run's id or name; the model's id", complete="run"),
+            Positional("REVISION", "the revision, by its id or the beginning of it", complete="revision", needed=False),
+        ),
+        (
+            Option("dry-run", "show what would be deleted, and delete nothing"),
+            Option("yes", "delete without asking"),
+            *WHERE,
+        ),
+        examples=(
+            "%kaptain delete run mnist-job-17921389",
+            "%kaptain delete revision dev/mnist 1a2b3c4d --yes",
+            "%kaptain delete model dev/mnist --dry-run",
+        ),
+    ),
     Command("%kaptain doctor", "Check whether the target and the storage can be used.", options=WHERE),
-    Command("%kaptain show", "Show what was run: the exact plan or manifest.", (_NEWEST,), WHERE),
+    Command(
+        "%kaptain show",
+        "Show what was run (the exact plan or manifest) and the run's files with their sizes; or one of these files.",
+        (_NEWEST, Positional("FILE", "a file that the script has shown or written, to look at", needed=False)),
+        WHERE,
+        examples=("%kaptain show dev/mnist", "%kaptain show dev/mnist predictions.csv"),
+    ),
 )
 VERBS: dict[str, Command] = {command.name.removeprefix("%kaptain "): command for command in _VERBS}
 """The verbs of ``%kaptain``."""

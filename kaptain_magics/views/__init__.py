@@ -5,6 +5,7 @@ lists and texts.
 """
 
 from kaptain_magics.views.base import Followable, Mode
+from kaptain_magics.views.files import show_file, show_files
 from kaptain_magics.views.live import follow, mode_here, show_result, watch
 from kaptain_magics.views.tables import (
     compare_runs,
@@ -25,6 +26,8 @@ __all__ = [
     "mode_here",
     "show_checks",
     "show_endpoints",
+    "show_file",
+    "show_files",
     "show_models",
     "show_result",
     "show_revisions",

@@ -50,7 +50,7 @@ def show_runs(runs: RunTable, at_most: int = _ROWS) -> None:
         for row in runs[:at_most]
     ]
     heads = ("state", "model", "kind", "metrics", "target", "started", "time", "name", "run", "note")
-    _show(heads, rows, len(runs), "no runs yet: start one with %%kaptain_train NAME")
+    show_table(heads, rows, len(runs), "no runs yet: start one with %%kaptain_train NAME")
 
 
 def compare_runs(runs: RunTable, at_most: int = _ROWS) -> None:
@@ -72,7 +72,7 @@ def compare_runs(runs: RunTable, at_most: int = _ROWS) -> None:
     order = runs.order
     named = [f"{name} ({order.direction})" if order and name == order.name else name for name in metrics]
     heads = ("state", *named, *values, "kind", "started", "time", "run", "note")
-    _show(heads, rows, len(runs), "no run fits")
+    show_table(heads, rows, len(runs), "no run fits")
 
 
 def _remark(row: RunRow) -> str:
@@ -99,7 +99,7 @@ def show_trials(study: Followable, trials: Sequence[TrialChanged], at_most: int 
         row[0] += "*" if view.is_best(trial) else ""
     empty = f"{study.name} has no trials yet"
     more = f"%kaptain trials {study.run_id} --all shows them all"
-    _show(html.trial_heads(view), rows, len(trials), empty, more)
+    show_table(html.trial_heads(view), rows, len(trials), empty, more)
 
 
 def show_models(models: Sequence[ModelRecord]) -> None:
@@ -120,7 +120,7 @@ def show_models(models: Sequence[ModelRecord]) -> None:
             )
         )
     heads = ("model", "revisions", "newest", "framework", "saved", "metrics", "where")
-    _show(heads, rows, len(models), "no models yet: train one with %%kaptain_train NAME")
+    show_table(heads, rows, len(models), "no models yet: train one with %%kaptain_train NAME")
 
 
 def show_revisions(model: ModelRecord, deployed: Mapping[str, int]) -> None:
@@ -147,7 +147,7 @@ def show_revisions(model: ModelRecord, deployed: Mapping[str, int]) -> None:
         for revision in list(reversed(model.revisions))[:_ROWS]
     ]
     heads = ("revision", "kind", "metrics", "size", "saved", "endpoint", "framework", "run", "where")
-    _show(heads, rows, len(model.revisions), f"{model.model_id} has no saved model: train it with %%kaptain_train")
+    show_table(heads, rows, len(model.revisions), f"{model.model_id} has no saved model: train it with %%kaptain_train")
 
 
 def show_endpoints(endpoints: Sequence[EndpointStatus]) -> None:
@@ -165,13 +165,13 @@ def show_endpoints(endpoints: Sequence[EndpointStatus]) -> None:
         for endpoint in endpoints[:_ROWS]
     ]
     heads = ("state", "endpoint", "model", "URL", "traffic", "requests", "note")
-    _show(heads, rows, len(endpoints), "no endpoints yet: deploy a model with %kaptain_deploy NAME")
+    show_table(heads, rows, len(endpoints), "no endpoints yet: deploy a model with %kaptain_deploy NAME")
 
 
 def show_checks(checks: Sequence[Check]) -> None:
     """Show what ``%kaptain doctor`` found."""
     rows = [("ok" if check.ok else "no", check.name, check.detail, "" if check.ok else check.hint) for check in checks]
-    _show(("", "what", "found", "next step"), rows, len(rows), "nothing to check")
+    show_table(("", "what", "found", "next step"), rows, len(rows), "nothing to check")
 
 
 def show_text(value: str) -> None:
@@ -180,12 +180,21 @@ def show_text(value: str) -> None:
     if in_notebook() and len(lines) > _LINES:
         lines = [f"… {len(lines) - _LINES} lines before these are not shown here …", *lines[-_LINES:]]
     plain = "\n".join(clean(line) for line in lines)
-    _publish(plain, f'<pre class="kpt-text" tabindex="0">{escape(plain)}</pre>')
+    publish(plain, f'<pre class="kpt-text" tabindex="0">{escape(plain)}</pre>')
 
 
-def _show(heads: Sequence[str], rows: Sequence[Sequence[str]], total: int, empty: str, all_with: str = "") -> None:
+def show_table(heads: Sequence[str], rows: Sequence[Sequence[str]], total: int, empty: str, all_with: str = "") -> None:
+    """Show rows under their heads.
+
+    Args:
+        heads: The heads.
+        rows: The rows that are shown.
+        total: How many there are.
+        empty: What is said where there are none.
+        all_with: What shows all of them.
+    """
     if not rows:
-        _publish(empty, f"<p>{escape(empty)}</p>")
+        publish(empty, f"<p>{escape(empty)}</p>")
         return
     rows = [tuple(clean(clip(cell, 300).replace("\n", " ")) for cell in row) for row in rows]
     more = f"… and {total - len(rows)} more" if total > len(rows) else ""
@@ -194,7 +203,7 @@ def _show(heads: Sequence[str], rows: Sequence[Sequence[str]], total: int, empty
     body = "".join(f"<tr>{''.join(_cell(cell, i) for i, cell in enumerate(row))}</tr>" for row in rows)
     table = f'<table class="kpt-list"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     rich = f'<div class="kpt-scroll">{table}</div><small>{more}</small>'
-    _publish(text.text_table(heads, rows) + (f"\n{more}" if more else ""), rich)
+    publish(text.text_table(heads, rows) + (f"\n{more}" if more else ""), rich)
 
 
 def _cell(value: str, column: int) -> str:
@@ -203,7 +212,8 @@ def _cell(value: str, column: int) -> str:
     return f"<td>{escape(value)}</td>"
 
 
-def _publish(plain: str, rich: str) -> None:
+def publish(plain: str, rich: str) -> None:
+    """Show HTML in a notebook, its text elsewhere."""
     if not in_notebook():
         sys.stdout.write(plain + "\n")
         return

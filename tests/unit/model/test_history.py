@@ -2,50 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
-from kaptain_magics.core.events import LogWritten, MetricReported, StateChanged
-from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.specs import JobSpec
-from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import NotFoundError, ScriptError
 from kaptain_magics.model import Workspace
-from kaptain_magics.script import capture
-from kaptain_magics.state import Labels, RunRecord, RunStore, change_labels
-
-
-def plant(
-    home: Path, number: int, source: str, metrics: dict[str, float], model_id: str = "dev/mnist", **given: object
-) -> str:
-    """Write an ended training run down; returns its id."""
-    run_id = f"2026010{number}-000000-abcdef"
-    job = JobSpec(
-        name=f"mnist-job-{number}",
-        run_id=run_id,
-        model_id=model_id,
-        script=capture(source),
-        framework=ModelFramework.SKLEARN,
-        parameters=given,  # type: ignore[arg-type]
-    )
-    record = RunRecord(
-        run_id=run_id,
-        kind=RunKind.TRAIN,
-        name=job.name,
-        model_id=model_id,
-        target="local",
-        created=time.time() - 100 + number,
-        job=job,
-    )
-    folder = RunStore(home).create(record)
-    for name, value in metrics.items():
-        folder.append(LogWritten(text="line\n"))
-        folder.append(MetricReported(name=name, value=value))
-    folder.append(StateChanged(state=RunState.SUCCEEDED if metrics else RunState.FAILED, reason="" if metrics else "x"))
-    folder.lock.release()
-    return run_id
+from kaptain_magics.state import Labels, change_labels
+from tests.past_runs import plant
 
 
 @pytest.fixture

@@ -50,10 +50,10 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
 
 def _as_saved(xgboost: Any, booster: Any, kind: str, path: Path) -> Any:
     """Return the object of the scikit-learn API that was saved, else the booster."""
-    made = getattr(xgboost, kind, None) if booster.attr("scikit_learn") else None
-    if not isinstance(made, type):
+    cls = getattr(xgboost, kind, None) if booster.attr("scikit_learn") else None
+    if not isinstance(cls, type):
         return booster
-    model = made()
+    model = cls()
     model.load_model(path)
     return model
 

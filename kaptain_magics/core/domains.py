@@ -4,18 +4,122 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import msgspec
 
+from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import DomainError
 
 Value = float | int | str
 
 
-class Domain(msgspec.Struct, frozen=True):
-    """Base of all domains; each has ``contains(value)``."""
+OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in")
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """When a hyperparameter is searched: another one of the study has certain values.
+
+    Attributes:
+        name: The other hyperparameter.
+        operator: One of ``OPERATORS``.
+        values: What it is compared with; several for ``in`` and ``not in``.
+    """
+
+    name: str
+    operator: str
+    values: tuple[Value, ...]
+
+    def holds(self, value: Value | None) -> bool:
+        """Whether it is true of a value; never of ``None``, for a hyperparameter that is not searched itself."""
+        if value is None:
+            return False
+        if self.operator in ("==", "in", "!=", "not in"):
+            return any(_same(value, other) for other in self.values) == (self.operator in ("==", "in"))
+        try:
+            own, bound = float(value), float(self.values[0])
+        except ValueError:
+            return False
+        match self.operator:
+            case "<":
+                return own < bound
+            case "<=":
+                return own <= bound
+            case ">":
+                return own > bound
+        return own >= bound
+
+    def possible(self, domain: AnyDomain) -> bool:
+        """Whether it can be true of a value of the other one's domain."""
+        if not isinstance(domain, Double | Integer):
+            return any(map(self.holds, domain.values))
+        if self.operator in ("==", "in"):
+            return any(not isinstance(v, str) and domain.contains(v) for v in self.values)
+        return (
+            domain.min < domain.max or self.holds(domain.min)
+            if self.operator in ("!=", "not in")
+            else (self.holds(domain.min) or self.holds(domain.max))
+        )
+
+    def __str__(self) -> str:
+        shown = self.values if self.operator in ("in", "not in") else self.values[0]
+        return f"{self.name} {self.operator} {shown!r}"
+
+
+def _same(one: Value, other: Value) -> bool:
+    if one == other or str(one) == str(other):
+        return True
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return False
+
+
+class Domain(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all domains; each has ``contains(value)``.
+
+    Attributes:
+        conditions: When it is searched: all of them must hold. A trial in which one does not leaves the hyperparameter
+            as the script has it.
+    """
+
+    conditions: tuple[Condition, ...] = ()
+
+    def when(self, **values: Any) -> Self:
+        """Return the domain searched only if other hyperparameters have these values.
+
+        Args:
+            values: A value, or a list of values, by the other hyperparameter's name.
+
+        Example:
+            >>> Double(1e-4, 1e-1).when(kernel="rbf").conditions[0].holds("linear")
+            False
+        """
+        added = tuple(
+            Condition(name, "in", tuple(map(_plain, value)))
+            if isinstance(value, list)
+            else Condition(name, "==", (_plain(value),))
+            for name, value in values.items()
+        )
+        return msgspec.structs.replace(self, conditions=(*self.conditions, *added))
+
+    def renamed(self, rename: Callable[[str], str]) -> Self:
+        """Return the domain with other names in its conditions."""
+        if not self.conditions:
+            return self
+        conditions = tuple(msgspec.structs.replace(c, name=rename(c.name)) for c in self.conditions)
+        return msgspec.structs.replace(self, conditions=conditions)
+
+    def __repr__(self) -> str:
+        config = {f.name: f for f in msgspec.structs.fields(self)}
+        shown = [
+            repr(getattr(self, name)) if f.required else f"{name}={getattr(self, name)!r}"
+            for name, f in config.items()
+            if name != "conditions" and (f.required or getattr(self, name) != f.default)
+        ]
+        text = f"{type(self).__name__}({', '.join(shown)})"
+        return f"{text} if {' and '.join(map(str, self.conditions))}" if self.conditions else text
 
 
 def _number(value: object, what: str) -> float:
@@ -125,6 +229,11 @@ def _plain(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else spelled_value(value)
 
 
+def choices(values: Any) -> tuple[Value, ...]:
+    """Return values as hyperparameters have them: truth values, ``None``, lists and tuples become texts."""
+    return tuple(map(_plain, values))
+
+
 def _choices(kind: str, values: object) -> tuple[Value, ...]:
     """Check the values and return them; truth values, ``None``, lists and tuples become texts."""
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
@@ -206,3 +315,33 @@ class Categorical(Domain, frozen=True, tag="categorical"):
 
 AnyDomain = Double | Integer | Discrete | Categorical
 DOMAINS: dict[str, type[AnyDomain]] = {d.__name__: d for d in (Double, Integer, Discrete, Categorical)}
+
+
+def search_order(domains: Mapping[str, AnyDomain]) -> tuple[str, ...]:
+    """Return the names so that each stands behind those that its conditions name.
+
+    Raises:
+        DomainError: A condition names something that is not searched or can never hold, or conditions go in a circle.
+    """
+    for name, domain in domains.items():
+        for condition in domain.conditions:
+            if condition.name not in domains:
+                near = did_you_mean(condition.name, domains) or f"search {condition.name} too, or remove the condition"
+                raise DomainError(f"{name} is searched if {condition}, but {condition.name} is not searched", near)
+            if not condition.possible(domains[condition.name]):
+                raise DomainError(
+                    f"{name} is searched if {condition}, which never holds",
+                    f"{condition.name}={domains[condition.name]!r}",
+                )
+    ordered: dict[str, None] = {}
+    while len(ordered) < len(domains):
+        ready = [
+            name
+            for name, domain in domains.items()
+            if name not in ordered and all(c.name in ordered for c in domain.conditions)
+        ]
+        if not ready:
+            circle = ", ".join(name for name in domains if name not in ordered)
+            raise DomainError(f"the conditions of {circle} go in a circle", "remove one of them")
+        ordered |= dict.fromkeys(ready)
+    return tuple(ordered)

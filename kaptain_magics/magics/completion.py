@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
 from kaptain_magics.magics.grammar import Command, Option
-from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE, VERBS
+from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE
+from kaptain_magics.magics.verbs import VERBS
 
 if TYPE_CHECKING:
     from kaptain_magics.magics.session import Session
@@ -89,7 +90,9 @@ class Completion:
             return (list(_DOMAINS) if command is TUNE else []), current.partition("=")[2]
         positionals = _positionals(command, words)
         if len(positionals) < len(command.positionals):
-            return list(self._kind(command.positionals[len(positionals)].complete, "", cell)), current
+            positional = command.positionals[len(positionals)]
+            before = positionals[-1] if positionals else ""
+            return list(positional.choices or self._kind(positional.complete, before, cell)), current
         offers = (
             [f"{name}=" for name in self._parameters(positionals[0], cell)] if command.values and positionals else []
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from collections.abc import Iterator
 
-from kaptain_magics.core.domains import DOMAINS, AnyDomain
+from kaptain_magics.core.domains import DOMAINS, AnyDomain, Condition, choices
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import DomainError
 from kaptain_magics.magics.line_errors import usage_error
+from kaptain_magics.runtime.places import dotted
 from kaptain_magics.runtime.text_values import shorten
 
 _LINE = re.compile(r"\s*(-{0,2}[A-Za-z_][\w.-]*)\s*=\s*(.*)", re.DOTALL)
@@ -27,18 +29,18 @@ def read_domain(name: str, text: str) -> AnyDomain:
 
     Args:
         name: The hyperparameter, for messages.
-        text: Such as ``Double(1e-4, 1e-3, log=True)``.
+        text: Such as ``Double(1e-4, 1e-3, log=True)``, or ``Double(0.1, 1) if kernel == 'rbf'``.
 
     Raises:
         DomainError: It is not a domain, or one that cannot be searched.
     """
-    call = _parse(name, text)
+    call, conditions = _parse(name, text)
     kind = call.func.id if isinstance(call.func, ast.Name) else ast.unparse(call.func)
     if kind not in DOMAINS:
         hint = did_you_mean(kind, DOMAINS) or "one of " + ", ".join(DOMAINS)
         raise DomainError(f"{name}: unknown domain {kind!r}", hint)
     cls = DOMAINS[kind]
-    fields = cls.__struct_fields__
+    fields = tuple(field for field in cls.__struct_fields__ if field != "conditions")
     if len(call.args) > len(fields) or any(isinstance(a, ast.Starred) for a in call.args):
         raise DomainError(f"{name}: {kind} takes {', '.join(fields)}", f"write for example {_FORMS[kind]}")
     values = {field: _literal(name, node) for field, node in zip(fields, call.args, strict=False)}
@@ -52,7 +54,7 @@ def read_domain(name: str, text: str) -> AnyDomain:
     try:
         if not isinstance(values.get("log", False), bool):
             raise DomainError(f"{kind}: log must be True or False", f"write for example {_FORMS[kind]}")
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**values, conditions=conditions)  # type: ignore[arg-type]
     except DomainError as error:
         raise DomainError(f"{name}: {error.message}", error.hint) from None
     except (TypeError, ValueError, OverflowError):
@@ -112,18 +114,27 @@ def _open_brackets(text: str) -> int:
     return sum(bare.count(c) for c in "([{") - sum(bare.count(c) for c in ")]}")
 
 
-def _parse(name: str, text: str) -> ast.Call:
+def _parse(name: str, text: str) -> tuple[ast.Call, tuple[Condition, ...]]:
+    """Return the call that a text is, and the conditions behind it."""
     example = "write for example " + _FORMS["Double"]
     try:
         if len(text) > _LONGEST:
             raise DomainError(f"{name}: the domain is {len(text)} characters long", "name fewer values")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            node = ast.parse(text.strip(), mode="eval").body
+            node, guarded = _expression(text.strip())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise DomainError(f"{name}: {shorten(text)} cannot be read", example) from None
+    conditions: tuple[Condition, ...] = ()
+    if isinstance(node, ast.IfExp):
+        if not guarded:
+            raise DomainError(
+                f"{name}: there is no else", "where the condition does not hold, the script's own value is used"
+            )
+        conditions = tuple(_conditions(name, node.test))
+        node = node.body
     if isinstance(node, ast.Call):
-        return node
+        return node, conditions
     if isinstance(node, ast.Name) and node.id in DOMAINS:
         raise DomainError(f"{name}: {node.id} needs its values", f"write for example {_FORMS[node.id]}")
     if isinstance(node, (ast.Constant, ast.UnaryOp)):
@@ -131,6 +142,53 @@ def _parse(name: str, text: str) -> ast.Call:
             f"{name}: {shorten(text)} is a value, not a domain", f"Discrete([{shorten(text)}]) searches just this value"
         )
     raise DomainError(f"{name}: {shorten(text)} is not a domain", example)
+
+
+def _expression(text: str) -> tuple[ast.expr, bool]:
+    """Return an expression, and whether it is one with an ``if`` and without an ``else``, which is none of Python's."""
+    try:
+        return ast.parse(text, mode="eval").body, False
+    except SyntaxError:
+        if not re.search(r"\bif\b", text):
+            raise
+        return ast.parse(f"{text} else None", mode="eval").body, True
+
+
+_OPERATORS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.In: "in",
+    ast.NotIn: "not in",
+}
+
+
+def _conditions(name: str, test: ast.expr) -> Iterator[Condition]:
+    """Yield the conditions that stand behind ``if``, joined by ``and``."""
+    match test:
+        case ast.BoolOp(op=ast.And(), values=parts):
+            for part in parts:
+                yield from _conditions(name, part)
+            return
+        case ast.Compare(left=left, ops=[operator], comparators=[right]) if type(operator) in _OPERATORS:
+            word, value = _OPERATORS[type(operator)], _literal(name, right)
+            other, several = dotted(left), "in" in word
+            if other and (isinstance(value, tuple) or not several):
+                yield Condition(other, word, choices(value if several else (value,)))
+                return
+        case ast.Name(id=other):
+            yield Condition(other, "==", ("true",))
+            return
+        case ast.UnaryOp(op=ast.Not(), operand=ast.Name(id=other)):
+            yield Condition(other, "==", ("false",))
+            return
+    raise DomainError(
+        f"{name}: {shorten(ast.unparse(test))} is not a condition",
+        "write OTHER == value, OTHER in (value, value), OTHER > number, and join several with and",
+    )
 
 
 def _literal(name: str, node: ast.expr) -> object:

@@ -19,6 +19,20 @@ _HELP = ("--help", "-h", "?", "??")
 _WIDTH = 26  # characters of the left column of a usage text
 
 
+_JOINING = r"(and|or|in|not|is)|[=!<>].*"  # words that an expression goes on with
+_LONGEST_CONDITION = 40  # words
+
+
+def _is_expression(text: str) -> bool:
+    import ast
+
+    try:
+        ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -70,13 +84,14 @@ class Option(NamedTuple):
 
 
 class Positional(NamedTuple):
-    """A word that a command takes by its place; ``needed`` unless it can be left out."""
+    """A word that a command takes by its place; ``needed`` unless it can be left out, perhaps one of ``choices``."""
 
     name: str
     help: str
     read: Callable[[str], Any] = readers.text
     complete: str = ""
     needed: bool = True
+    choices: tuple[str, ...] = ()
 
 
 class Command(NamedTuple):
@@ -123,7 +138,9 @@ class Command(NamedTuple):
 
 _VALUES = {
     "name=value": "hyperparameters of the script; a variable that holds a dict stands for its items",
-    "name=Domain": "what to search: Double(lo, hi), Integer(lo, hi), Discrete([...]), Categorical([...])",
+    "name=Domain": "what to search: Double(lo, hi), Integer(lo, hi), Discrete([...]), Categorical([...]);\n"
+    + " " * (_WIDTH + 2)
+    + "conditional: gamma=Double(1e-4, 1) if kernel == 'rbf'",
 }
 
 
@@ -181,7 +198,22 @@ def parse(command: Command, line: str, variables: Sequence[str] = ()) -> Argumen
     """
     from kaptain_magics.magics.words import split
 
-    words = split(line)
+    return _parse(command, line, split(line), variables)
+
+
+def parse_words(command: Command, texts: Sequence[str]) -> Arguments:
+    """Parse the words of a command line that a shell has split; see ``parse``."""
+    from kaptain_magics.magics.words import Word
+
+    words: list[Word] = []
+    at = 0
+    for text in texts:
+        words.append(Word(text, at, at + len(text)))
+        at += len(text) + 1
+    return _parse(command, " ".join(texts), words, ())
+
+
+def _parse(command: Command, line: str, words: list[Word], variables: Sequence[str]) -> Arguments:
     if any(word.text in _HELP for word in words):
         return Arguments(help=True, command=command)
     return _Parser(command, line, words, variables).parse()
@@ -234,6 +266,9 @@ class _Parser:
         self._check_filled(word.text)
         if "=" in word.text and not self._command.values:
             raise self._unexpected(word)
+        if positional.choices and word.text not in positional.choices:
+            hint = suggest(word.text, positional.choices, f"write {' or '.join(positional.choices)}")
+            raise usage_error(f"{positional.name} {word.text!r} is unknown", hint)
         try:
             self._positionals[positional.name] = positional.read(word.text)
         except ValueError as error:
@@ -248,7 +283,28 @@ class _Parser:
             raise usage_error(f"{name}= has no value", f"write {name}=VALUE, without spaces around '='")
         if name in self._values:
             raise usage_error(f"{name} is given twice", "give it once")
+        if self._command.values == "name=Domain" and self._next < len(self._words):
+            value += self._condition(name)
         self._values[name] = value
+
+    def _condition(self, name: str) -> str:
+        """Return the ``if`` that follows a domain, with its blanks and quotes; nothing where there is none."""
+        words, first = self._words, self._next
+        if words[first].text != "if":
+            return ""
+        last = 0
+        for index in range(first + 1, min(len(words), first + _LONGEST_CONDITION)):
+            following = words[index + 1].text if index + 1 < len(words) else ""
+            if not re.fullmatch(_JOINING, following) and _is_expression(
+                self._line[words[first + 1].start : words[index].end]
+            ):
+                last = index
+                break
+        if not last:
+            hint = f"write {name}=Domain(...) if OTHER == 'value'"
+            raise usage_error(f"the `if` behind {name} has no condition", hint)
+        self._next = last + 1
+        return " " + self._line[words[first].start : words[last].end]
 
     def _take_option(self, word: Word) -> None:
         name, equals, value = word.text.partition("=")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kaptain_magics.magics import records
 from kaptain_magics.magics.grammar import Arguments
 from kaptain_magics.magics.line_errors import usage_error
 from kaptain_magics.magics.session import Session
@@ -12,14 +13,14 @@ from kaptain_magics.magics.session import Session
 if TYPE_CHECKING:
     from kaptain_magics.model import Workspace
 
-_ROWS = 20  # runs that a list shows without --limit
+_ROWS = 20  # trials that a list shows without --limit
 
 
 def overview(workspace: Workspace) -> None:
     """Show the newest runs, the models and the endpoints."""
     from kaptain_magics import views
 
-    views.show_runs(workspace.runs()[:5])
+    views.show_runs(workspace.history(last=5))
     views.show_models(workspace.models())
     views.show_endpoints(workspace.endpoints())
 
@@ -37,12 +38,6 @@ def carry_out(verb: str, session: Session, workspace: Workspace, arguments: Argu
         The verb's result: a run, an array of predictions, or ``None``.
     """
     return _VERBS[verb](session, workspace, arguments)
-
-
-def _runs(_: Session, workspace: Workspace, arguments: Arguments) -> None:
-    from kaptain_magics import views
-
-    views.show_runs(workspace.runs()[: arguments.get("limit", _ROWS)])
 
 
 def _trials(_: Session, workspace: Workspace, arguments: Arguments) -> None:
@@ -215,11 +210,17 @@ def _doctor(_: Session, workspace: Workspace, _arguments: Arguments) -> None:
 def _show(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
-    views.show_text(workspace.render(_run_name(workspace, arguments)))
+    name = _run_name(workspace, arguments)
+    run = workspace.run(name)
+    if "FILE" in arguments.positionals:
+        views.show_file(run.file(str(arguments.positionals["FILE"])))
+        return
+    views.show_text(workspace.render(name))
+    views.show_files(run.files, run.run_id)
 
 
 _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
-    "runs": _runs,
+    "runs": records.runs,
     "trials": _trials,
     "models": _models,
     "endpoints": _endpoints,
@@ -233,6 +234,7 @@ _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
     "rollback": _rollback,
     "undeploy": _undeploy,
     "clean": _clean,
+    "delete": records.delete,
     "doctor": _doctor,
     "show": _show,
 }

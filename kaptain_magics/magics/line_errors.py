@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
-from IPython.core.error import UsageError
+
+class UsageError(Exception):
+    """A wrong line, where there is no IPython."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -15,14 +18,20 @@ class Interrupted(KeyboardInterrupt):
 
 
 def usage_error(message: str, hint: str = "") -> Exception:
-    """Return IPython's error for a wrong line: it is shown without a traceback.
+    """Return the error for a wrong line: IPython's own where it runs, which it shows without a traceback.
 
     Args:
         message: What is wrong.
         hint: What to write instead.
     """
     text = f"{message}: {hint}" if hint else message
-    return UsageError(" ".join(text.split()))  # type: ignore[no-any-return]
+    return usage_errors()[0](" ".join(text.split()))
+
+
+def usage_errors() -> tuple[type[Exception], ...]:
+    """Return the classes of the error for a wrong line."""
+    core = sys.modules.get("IPython.core.error")  # its import would take longer than most commands
+    return (UsageError,) if core is None else (core.UsageError, UsageError)
 
 
 def suggest(word: str, choices: Iterable[str], otherwise: str = "") -> str:

@@ -11,8 +11,9 @@ from kaptain_magics.config import Settings
 from kaptain_magics.magics.completion import Completion
 from kaptain_magics.magics.grammar import Arguments, Command, parse
 from kaptain_magics.magics.line_errors import suggest, usage_error
-from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE, VERBS, overview_usage
+from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE
 from kaptain_magics.magics.session import Session
+from kaptain_magics.magics.verbs import VERBS, overview_usage
 
 if TYPE_CHECKING:
     from kaptain_magics.model import Workspace

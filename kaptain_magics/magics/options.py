@@ -5,8 +5,8 @@ from __future__ import annotations
 from kaptain_magics.magics import line_requests, readers
 from kaptain_magics.magics.grammar import Command, Option, Positional
 
-_NAME = Positional("NAME", "the model's id, such as dev/mnist", readers.model_id, "model")
-_WHERE = (
+NAME = Positional("NAME", "the model's id, such as dev/mnist", readers.model_id, "model")
+WHERE = (
     Option(
         "on",
         "where to run, overriding the setting",
@@ -70,13 +70,13 @@ _FETCH = Option(
     complete="own",
     field="capture.fetch",
 )
-_INTO = Option("into", "variable of the notebook that gets the result", "VARIABLE", readers.variable)
-_DETACH = Option("detach", "return at once; the view stays live")
-_ON_INTERRUPT = Option(
+INTO = Option("into", "variable of the notebook that gets the result", "VARIABLE", readers.variable)
+DETACH = Option("detach", "return at once; the view stays live")
+ON_INTERRUPT = Option(
     "on-interrupt", "what interrupting the cell does", "WHAT", choices=("stop", "detach"), setting="on_interrupt"
 )
-_WAITING = (_DETACH, _ON_INTERRUPT, Option("dry-run", "show what would be run, and run nothing"), _INTO)
-CONTROL = frozenset(option.key for option in (*_WHERE, *_WAITING))
+_WAITING = (DETACH, ON_INTERRUPT, Option("dry-run", "show what would be run, and run nothing"), INTO)
+CONTROL = frozenset(option.key for option in (*WHERE, *_WAITING))
 """Options that say where and how a line is carried out, by key; they say nothing of what is run."""
 
 _JOB = (
@@ -143,8 +143,8 @@ def _direction(name: str) -> Option:
 TRAIN = Command(
     "%%kaptain_train",
     "Train a model with the cell as the script; as a line, with the rest of its cell, or with --file.",
-    (_NAME,),
-    (*_JOB, _FETCH, *_WHERE, *_WAITING),
+    (NAME,),
+    (*_JOB, _FETCH, *WHERE, *_WAITING),
     values="name=value",
     examples=(
         "%%kaptain_train dev/mnist --model clf --metric accuracy=score gamma=0.001",
@@ -155,7 +155,7 @@ TRAIN = Command(
 TUNE = Command(
     "%kaptain_tune",
     "Search the hyperparameters of the model's last script; as a cell, with one name = Domain(...) a line.",
-    (_NAME,),
+    (NAME,),
     (
         Option("trials", "maximum number of trials (16)", "N", readers.whole(1, 1_000_000)),
         Option("parallel", "trials at the same time (2)", "N", readers.whole(1, 10_000)),
@@ -196,7 +196,7 @@ TUNE = Command(
         Option("seed", "seed of the algorithm", "N", readers.whole(0)),
         Option("resume", "continue the model's last study"),
         *_JOB,
-        *_WHERE,
+        *WHERE,
         *_WAITING,
     ),
     values="name=Domain",
@@ -210,7 +210,7 @@ TUNE = Command(
 DEPLOY = Command(
     "%kaptain_deploy",
     "Serve the better of the newest tuned and trained model, by the study's objective; else the newest.",
-    (_NAME,),
+    (NAME,),
     (
         Option("revision", "a revision, by its id or the beginning of it", "ID", complete="revision"),
         Option(
@@ -265,7 +265,7 @@ DEPLOY = Command(
         Option("timeout", "time to wait until it is ready (5m)", "TIME", readers.seconds),
         _BASE_IMAGE,
         _IMAGE_NAME._replace(needs="images of its own for servers"),
-        *_WHERE,
+        *WHERE,
         *_WAITING,
     ),
     examples=(
@@ -274,91 +274,3 @@ DEPLOY = Command(
         "%kaptain_deploy dev/mnist --revision 1a2b3c4d --replace",
     ),
 )
-
-_RUN = Positional("RUN", "a run's id, its name, or a model's id", complete="run")
-_NEWEST = Positional("RUN", "a run's id, its name, or a model's id; else the newest run", complete="run", needed=False)
-_ENDPOINT = Positional("NAME", "the endpoint's name or the model's id", complete="endpoint")
-_FOLLOWING = (_DETACH, _ON_INTERRUPT, _INTO, *_WHERE)
-
-_VERBS = (
-    Command(
-        "%kaptain runs",
-        "List the runs, the newest first.",
-        options=(Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 100_000)), *_WHERE),
-    ),
-    Command(
-        "%kaptain trials",
-        "List the trials of a study, the best first, or write them into a journal file of Optuna.",
-        (
-            Positional(
-                "STUDY", "a study's id, its name, or a model's id; else the newest study", complete="run", needed=False
-            ),
-        ),
-        (
-            Option("all", "show all of them"),
-            Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 1_000_000)),
-            Option("journal", "write or update this file instead", "FILE", complete="file"),
-            *_WHERE,
-        ),
-        examples=("%kaptain trials dev/mnist --all", "%kaptain trials dev/mnist --journal study.journal"),
-    ),
-    Command(
-        "%kaptain models",
-        "List the models; with a name, its revisions with metrics, sizes and ages.",
-        (Positional("NAME", "a model's id", readers.model_id, "model", needed=False),),
-        _WHERE,
-    ),
-    Command("%kaptain endpoints", "List the endpoints.", options=_WHERE),
-    Command(
-        "%kaptain logs",
-        "Show the log of a run.",
-        (_NEWEST,),
-        (Option("lines", "show only the last N lines", "N", readers.whole(1, 10_000_000)), *_WHERE),
-    ),
-    Command(
-        "%kaptain attach",
-        "Show a run from its first line to its end; an interrupt leaves it running.",
-        (_NEWEST,),
-        _FOLLOWING,
-    ),
-    Command("%kaptain stop", "End a run and clean up after it.", (_RUN,), _WHERE),
-    Command("%kaptain resume", "Continue a study that was interrupted or killed.", (_RUN,), _FOLLOWING),
-    Command(
-        "%kaptain predict",
-        "Query an endpoint; the rest of the line is a Python expression.",
-        (_ENDPOINT,),
-        (
-            Option("proba", "ask for probabilities"),
-            Option("output", "ask for this output, such as decision_function", "NAME"),
-            Option("timeout", "time to wait for the answer (30s)", "TIME", readers.seconds),
-            *_WHERE,
-        ),
-        rest="EXPRESSION",
-        examples=("%kaptain predict dev/mnist X_test[:3]",),
-    ),
-    Command(
-        "%kaptain canary",
-        "Give the canary of an endpoint a share of the requests.",
-        (_ENDPOINT, Positional("PERCENT", "its share, from 0 to 100", readers.percent)),
-        _WHERE,
-    ),
-    Command("%kaptain promote", "Give the canary all requests.", (_ENDPOINT,), _WHERE),
-    Command("%kaptain rollback", "Remove the canary.", (_ENDPOINT,), _WHERE),
-    Command("%kaptain undeploy", "Take an endpoint down.", (_ENDPOINT,), _WHERE),
-    Command(
-        "%kaptain clean",
-        "List what killed runs and removed endpoints left behind; --force removes it.",
-        options=(Option("force", "remove it"), *_WHERE),
-    ),
-    Command("%kaptain doctor", "Check whether the target and the storage can be used.", options=_WHERE),
-    Command("%kaptain show", "Show what was run: the exact plan or manifest.", (_NEWEST,), _WHERE),
-)
-VERBS: dict[str, Command] = {command.name.removeprefix("%kaptain "): command for command in _VERBS}
-"""The verbs of ``%kaptain``."""
-
-
-def overview_usage() -> str:
-    """Return the text of ``%kaptain --help``."""
-    rows = (f"  {verb:<12}{command.summary}" for verb, command in VERBS.items())
-    head = ("%kaptain [VERB ...]", "", "Runs, models and endpoints of all kernels at a glance; with a verb:", "")
-    return "\n".join([*head, *rows, "", "%kaptain VERB --help explains a verb.", ""])

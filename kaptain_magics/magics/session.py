@@ -79,6 +79,20 @@ class Session:
         if name:
             self.shell.user_ns[name] = value
 
+    def confirm(self, question: str) -> bool:
+        """Ask the person, and return whether the answer is yes.
+
+        Raises:
+            UsageError: Standard input is closed, as in a batch job.
+        """
+        from IPython.core.error import StdinNotImplementedError
+
+        try:
+            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        except (EOFError, StdinNotImplementedError):
+            hint = "add --yes, or look first with --dry-run"
+            raise usage_error("there is no keyboard to ask for a yes", hint) from None
+
     # ---- runs ----------------------------------------------------------------------------------------------------
 
     def carry_out(self, plan: Plan[Any], arguments: Arguments, on_interrupt: str) -> Any:

@@ -16,7 +16,8 @@ from kaptain_magics.magics.train import read_script
 
 if TYPE_CHECKING:
     from kaptain_magics.core.domains import AnyDomain
-    from kaptain_magics.core.specs import JobSpec, Script, StudySpec
+    from kaptain_magics.core.scripts import Script
+    from kaptain_magics.core.specs import JobSpec, StudySpec
     from kaptain_magics.core.states import Direction
     from kaptain_magics.model import Workspace
     from kaptain_magics.model.plan import StudyPlan
@@ -76,7 +77,10 @@ def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str
         fields["capture"] = complete_capture(fields.get("capture"), arguments)
     request = TuningRequest(
         job=TrainingRequest(script=script, sent=sent, **fields),
-        domains={canonical(searched, name): domain for name, domain in domains.items()},
+        domains={
+            canonical(searched, name): domain.renamed(lambda other: canonical(searched, other))
+            for name, domain in domains.items()
+        },
         **search,
     )
     check_capture(searched, request.job.capture)

@@ -26,6 +26,7 @@ from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import DeploymentFailedError, RunFailedError, ScriptError, StateError
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
+from kaptain_magics.model.run_files import RunFile, find_file, run_files
 from kaptain_magics.state import RunFolder, RunRecord
 from kaptain_magics.targets.base import JobRef, RunEnder, ServerLogs
 from kaptain_magics.tracking.ending import follow_tracking
@@ -137,6 +138,19 @@ class Run:
         """Return where a file of the run, which an event names, is on this machine."""
         return self.folder.path / file
 
+    @property
+    def files(self) -> list[RunFile]:
+        """What the script has shown and written, as files of this machine; of a study, those of its trials."""
+        return run_files(self.folder.path, self._job, self.state.terminal)
+
+    def file(self, name: str) -> Path:
+        """Return where a file of the run is, by its name in ``files`` or the end of that.
+
+        Raises:
+            NotFoundError: There is none of that name, or several.
+        """
+        return find_file(self.files, name, self.run_id)
+
     def log(self, lines: int | None = None) -> str:
         """Return the job's log.
 
@@ -239,7 +253,7 @@ class Run:
         return ", ".join(shown + [text for text in (self.artifact_uri, self.reason) if text])
 
     def _catch_up(self) -> None:
-        for event in self.folder.events(self._read):
+        for event in self.folder.events(self._read, logs=False):
             self._read = event.seq
             if isinstance(event, MetricReported):
                 self._metrics[event.name] = MetricSummary.of(event.value, self._metrics.get(event.name))

@@ -12,6 +12,7 @@ from kaptain_magics.core.pareto import BestTrials
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import StateError
 from kaptain_magics.model.runs import Run
+from kaptain_magics.model.tables import require_pandas
 
 if TYPE_CHECKING:
     import optuna
@@ -141,18 +142,10 @@ class Study(Run):
         Raises:
             StateError: Fewer than two trials succeeded.
         """
-        import optuna
+        from kaptain_magics.tuning.optuna_study import importances
 
-        study = self.to_optuna()
         try:
-            import sklearn  # noqa: F401 - Optuna's default needs it
-
-            evaluator = None
-        except ImportError:
-            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        target = (lambda trial: trial.values[0]) if self.spec.pareto else None
-        try:
-            return dict(optuna.importance.get_param_importances(study, evaluator=evaluator, target=target))
+            return importances(self.spec, self.trials)
         except (ValueError, RuntimeError) as error:
             raise StateError(
                 f"the importances cannot be computed: {error}", "they need more succeeded trials"
@@ -160,13 +153,12 @@ class Study(Run):
 
     def trials_dataframe(self, *args: Any, **options: Any) -> pandas.DataFrame:
         """Return the trials as Optuna's ``Study.trials_dataframe`` has them; takes its arguments."""
-        _check_pandas()
+        require_pandas()
         return self.to_optuna().trials_dataframe(*args, **options)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return the trials as a table: number, state, metrics, hyperparameters, seconds, start, model, reason."""
-        _check_pandas()
-        import pandas
+        pandas = require_pandas()
 
         rows = [
             {
@@ -183,10 +175,3 @@ class Study(Run):
             for trial in self.trials
         ]
         return pandas.DataFrame(rows).set_index("trial") if rows else pandas.DataFrame()
-
-
-def _check_pandas() -> None:
-    try:
-        import pandas  # noqa: F401
-    except ImportError as error:
-        raise StateError("pandas is not installed, so there is no table", "pip install pandas") from error

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kaptain_magics.core.domains import Value
+from kaptain_magics.core.domains import Domain, Value
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.objectives import later_directions, read_objectives
+from kaptain_magics.core.scripts import Binding
 from kaptain_magics.core.specs import JobSpec, StudyOptions, StudySpec
 from kaptain_magics.core.states import RunKind
-from kaptain_magics.errors import NotFoundError, StateError
+from kaptain_magics.errors import NotFoundError, ScriptError, StateError
 from kaptain_magics.model.inputs import notes_on_changes, notes_on_inputs, with_inputs
 from kaptain_magics.model.opened_runs import open_run
 from kaptain_magics.model.plan import StudyPlan
@@ -48,7 +49,11 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
     script = before.script if before is not None else job.script
     assert script is not None
     names = {name: whole_name(script, name) for name in request.domains}
-    request = msgspec.structs.replace(request, domains={names[n]: domain for n, domain in request.domains.items()})
+    domains = {
+        names[name]: domain.renamed(lambda other: whole_name(script, other)) if isinstance(domain, Domain) else domain
+        for name, domain in request.domains.items()
+    }
+    request = msgspec.structs.replace(request, domains=domains)
     notes = [Noted(text=line) for line in script.dropped if before is None]
     if before is not None:
         taken, lines = _inherited_values(context, before, {*request.domains, *job.parameters})
@@ -110,6 +115,12 @@ def build_study(context: Context, model: ModelName, request: TuningRequest) -> S
         timeout=job.timeout,
     )
     check_study(spec, runner)
+    for name, domain in spec.domains.items():
+        if domain.conditions and spec.job.bindings.get(name) is Binding.POSITION:
+            raise ScriptError(
+                f"`{name}` is a word of the command line by its place, so no trial can leave it out",
+                "remove the condition",
+            )
     return spec
 
 
@@ -217,7 +228,8 @@ def _inherited_values(
         lines.append(f"Taken from the last run: {_spelled(given)}.")
     if without_best:
         names = ", ".join(without_best)
-        lines.append(f"Unchanged from the script, because the last study has no best trial: {names}.")
+        why = "the best trial of the last study does not have it" if best else "the last study has no best trial"
+        lines.append(f"Unchanged from the script, because {why}: {names}.")
     return given | tuned, tuple(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.core.states import EndpointState, RunKind
@@ -12,11 +13,12 @@ from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.model.opened_runs import open_run
 from kaptain_magics.model.runs import Run
 from kaptain_magics.model.study import Study
-from kaptain_magics.state import ModelRecord
+from kaptain_magics.model.tables import ModelList
 from kaptain_magics.targets.base import Check, EndpointStatus
 
 if TYPE_CHECKING:
     from kaptain_magics.model.contract.sdk_model import Model
+    from kaptain_magics.model.history import RunTable
 
 
 class Workspace(Context):
@@ -54,6 +56,14 @@ class Workspace(Context):
             raise NotFoundError(f"{word} is not a study", "%kaptain runs lists them")
         return study
 
+    def history(
+        self, model_id: str = "", condition: str = "", last: int | None = None, by: str = "", tags: Sequence[str] = ()
+    ) -> RunTable:
+        """Return runs beside each other, with hyperparameters and metrics; see ``model.history.history``."""
+        from kaptain_magics.model.history import history
+
+        return history(self, model_id, condition, last, by, tags)
+
     def stop(self, word: str) -> Run:
         """End a run that is in progress, wait for its end and return it."""
         run = self.run(word)
@@ -75,9 +85,9 @@ class Workspace(Context):
 
     # ---- models and endpoints ----------------------------------------------------------------------------------
 
-    def models(self) -> list[ModelRecord]:
-        """Return the records of all models, ordered by id."""
-        return self.registry.models()
+    def models(self) -> ModelList:
+        """Return the records of all models, ordered by id; ``to_dataframe()`` has a row for each revision."""
+        return ModelList(self.registry.models())
 
     def deployed(self, model_id: str) -> dict[str, int]:
         """Return the percent of requests that a model's revisions get now, by the URI of the saved model."""

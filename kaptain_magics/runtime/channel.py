@@ -1,7 +1,7 @@
 """The channel from a job to the process that follows it: one JSON object a line, appended whole.
 
 ``KAPTAIN_CHANNEL`` says where it leads: ``file:<path>``, or ``stdout`` for lines that start with ``::kaptain::``.
-Without it the script runs outside a job: then metrics are only logged.
+Without it the script runs outside a job: then metrics are printed.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def emit(fact: Mapping[str, Any]) -> bool:
 
 
 def say(text: str, hint: str = "", *, warning: bool = False) -> None:
-    """Tell whoever follows the job one line; outside a job it is printed."""
+    """Give the job's followers one line with its next step; outside a job both are printed."""
     if emit({"kind": "note", "text": text, "hint": hint, "warning": warning}):
         return
-    line = f"{text}. {hint}".rstrip(". ")
-    (sys.stderr if warning else sys.stdout).write(f"kaptain: {line}\n")
+    lines = [text, *hint.splitlines()]
+    (sys.stderr if warning else sys.stdout).write("".join(f"kaptain: {line}\n" for line in lines))
 
 
 def log_metrics(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> None:
@@ -68,8 +68,9 @@ def log_metrics(metrics: Mapping[str, Any] | None = None, /, *, step: int | None
     number = None if step is None else _step(step)
     now = time.time()
     facts = [{"kind": "metric", "name": k, "value": v, "step": number, "time": now} for k, v in values.items()]
-    if not _send(facts):
-        _info(" ".join(f"{k}={v!r}" for k, v in values.items()))
+    if not _send(facts) and sys.stdout is not None:
+        pairs = [f"{name}={value!r}" for name, value in values.items()]
+        sys.stdout.write(" ".join([*pairs, *([f"step={number}"] if number is not None else [])]) + "\n")
 
 
 def record_metrics(metrics: Mapping[str, Any]) -> None:

@@ -6,7 +6,6 @@ on every target, so a pod needs no other way out. What is sent is bounded, for a
 
 from __future__ import annotations
 
-import base64
 import os
 import sys
 import threading
@@ -16,11 +15,11 @@ from typing import Any
 
 from kaptain_magics.runtime.channel import emit
 from kaptain_magics.runtime.mime import HTML, PNG, TEXT, Shown, form_of, form_of_bundle
+from kaptain_magics.runtime.pieces import channel_kind, send
 
 _MIB = 1 << 20
 _LIMITS = {"file": (8 * _MIB, 48 * _MIB), "stdout": (_MIB, 4 * _MIB)}  # bytes of one, and of all
 _TRIAL = 4  # a trial may send this fraction: there are many of them
-_PIECES = {"file": 256 * 1024, "stdout": 8 * 1024}  # bytes of a line; container runtimes cut lines at 16 KiB
 _LARGEST_HTML = 512 * 1024  # bytes; of a larger table its text is shown
 _WHAT = {TEXT: "a text", HTML: "a table", PNG: "a figure"}
 _COUNT = 200  # things shown at most; a figure that replaces another counts again only in bytes
@@ -31,12 +30,10 @@ class Sender:
     """Sends what is shown, within the limits of the channel."""
 
     def __init__(self) -> None:
-        channel = os.environ.get("KAPTAIN_CHANNEL", "").partition(":")[0]
         share = _TRIAL if os.environ.get("KAPTAIN_TRIAL") else 1
-        one, total = _LIMITS.get(channel, (0, 0))
+        one, total = _LIMITS.get(channel_kind(), (0, 0))
         self._one, self._left = one // share, total // share
         self._total = max(1, self._left)
-        self._piece = _PIECES.get(channel, 1)
         self._count = 0
         self._clear = False
         self._cleared_at = 0.0
@@ -88,11 +85,7 @@ class Sender:
         if why is not None and shown.mime.startswith("image/"):
             return
         self._left -= len(data)
-        pieces = [data[at : at + self._piece] for at in range(0, len(data), self._piece)] or [b""]
-        fact = {"kind": "display", "key": key, "mime": shown.mime if data else TEXT, "pieces": len(pieces)}
-        for number, piece in enumerate(pieces):
-            first = {"text": shown.text, "clears": clears, "crc": zlib.crc32(data)} if number == 0 else {}
-            emit({**fact, "piece": number, "data": base64.b64encode(piece).decode(), **first})
+        send("display", key, data, mime=shown.mime if data else TEXT, text=shown.text, clears=clears)
 
     def _refusal(self, shown: Shown) -> str | None:
         """Return why something is not shown; empty where that has been said already, ``None`` where it is shown."""

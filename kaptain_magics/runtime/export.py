@@ -1,39 +1,50 @@
 """Export of a trained model from inside a job: files go to ``TRAINED_MODEL_UPLOAD_PATH``, the fact to the channel.
 
-Several calls in one job add to the same folder; its manifest is written again, last, by each.
+Several calls in one job add to the same folder; its manifest is written again, last, by each. Outside a job, as in
+``python train.py``, the folder is ``models/NAME`` here, and that of an earlier run is replaced.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kaptain_magics.runtime.channel import emit
+from kaptain_magics.runtime.channel import emit, say
 from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.manifest import MANIFEST
 from kaptain_magics.runtime.transfer import connect, files_below, upload_files
 
 VERSION_FOLDER = "0001"  # where TensorFlow's servers look for a SavedModel
+_saved_here: set[Path] = set()  # folders that this process has saved into outside a job: further calls add to them
 
 
-def upload_folder(folder: Path, framework: str = "", format: str = "") -> str:  # noqa: A002 - the manifest's field
+def upload_folder(
+    folder: Path,
+    framework: str = "",
+    format: str = "",  # noqa: A002 - the manifest's field
+    name: str = "",
+) -> str:
     """Save all files of a folder as the job's model.
 
     Args:
         folder: The folder; its files keep their relative paths.
         framework: The framework that the model is for; the job's own when empty.
         format: The file format, such as ``joblib``.
+        name: What the folder is called outside a job; after the script when empty.
 
     Returns:
         The URI of the saved folder.
 
     Raises:
-        ExportError: Outside a job, or the folder is empty.
+        ExportError: The folder is empty, or outside a job something else is in the place of the model.
         TransferError: The store refused.
     """
-    target = _target()
+    target = _target(name)
     files = files_below(_existing(folder))
     if not files:
         raise ExportError(f"the folder {folder} is empty", "save the model into it first")
@@ -53,7 +64,7 @@ def upload_model(path: str | Path, extra_files: str | Path | Iterable[str | Path
         The URI of the saved folder.
 
     Raises:
-        ExportError: Outside a job, or a file is not there.
+        ExportError: A file is not there, or outside a job something else is in the place of the model.
         TransferError: The store refused.
     """
     target = _target()
@@ -85,20 +96,47 @@ def _format(model: Path, files: Mapping[str, Path]) -> str:
 
 def _save(target: str, files: Mapping[str, Path], framework: str, format_: str) -> str:
     framework = framework or os.environ.get("KAPTAIN_FRAMEWORK", "")
+    if not os.environ.get("TRAINED_MODEL_UPLOAD_PATH"):
+        return _save_here(Path(target), files, framework, format_)
     saved = upload_files(connect(target), files, target, framework, format_, merge=True)
     emit({"kind": "artifact", **saved._asdict(), "uri": target})
     return target
 
 
-def _target() -> str:
+def _save_here(folder: Path, files: Mapping[str, Path], framework: str, format_: str) -> str:
+    """Save into a folder outside a job; what an earlier process saved there is gone when this is complete."""
+    before = folder.with_name(f".{folder.name}.before")
+    if folder not in _saved_here and folder.exists():
+        shutil.rmtree(before, ignore_errors=True)
+        folder.rename(before)
+    try:
+        saved = upload_files(connect(str(folder)), files, str(folder), framework, format_, merge=True)
+    except BaseException:
+        if before.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            before.rename(folder)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+    _saved_here.add(folder)
+    shown = os.path.relpath(folder)
+    hint = f"to serve it: %kaptain_deploy NAME --model-uri {shown} --trust"
+    say(f"the model is saved in {shown} ({saved.size / 1000:,.1f} kB), because this script does not run as a job", hint)
+    return str(folder)
+
+
+def _target(name: str = "") -> str:
     target = os.environ.get("TRAINED_MODEL_UPLOAD_PATH", "")
-    if not target:
+    if target:
+        location = Location.parse(target)
+        return target.rstrip("/") if "://" in target else str(location)
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    folder = Path.cwd() / "models" / re.sub(r"[^\w.-]+", "-", name or (Path(script).stem if script else "model"))
+    if folder not in _saved_here and folder.exists() and not (folder / MANIFEST).is_file():
         raise ExportError(
-            "TRAINED_MODEL_UPLOAD_PATH is not set: this script does not run as a job",
-            "run it with %%kaptain_train, or guard the export with `if os.getenv('TRAINED_MODEL_UPLOAD_PATH'):`",
+            f"{folder} is there and holds no saved model, so nothing is put into it",
+            "move it away, or call the model otherwise: save_model(model, name=...)",
         )
-    location = Location.parse(target)
-    return target.rstrip("/") if "://" in target else str(location)
+    return str(folder)
 
 
 def _existing(path: str | Path) -> Path:

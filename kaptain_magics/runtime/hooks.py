@@ -92,9 +92,16 @@ def _tell_plotly(module: Any) -> None:
     module.show = show
 
 
+def _tell_mlflow(module: Any) -> None:
+    from kaptain_magics.runtime.mlflow_join import join
+
+    join(module)
+
+
 _HOOKS: dict[str, Callable[[Any], None]] = {
     "matplotlib": _tell_matplotlib,
     "IPython.core.display_functions": _tell_ipython,
     "plotly.io": _tell_plotly,
+    "mlflow": _tell_mlflow,
     **dict.fromkeys(observe.LIBRARIES, observe.watch),
 }

@@ -29,7 +29,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from kaptain_magics.runtime import hooks
+from kaptain_magics.runtime import hooks, written
 from kaptain_magics.runtime.beside import prepare
 from kaptain_magics.runtime.found_results import ResultFinder
 from kaptain_magics.runtime.places import inner_places, outer_places
@@ -83,13 +83,16 @@ def _sequence(text: str, default: ast.expr) -> ast.expr:
 
 def run(program: Mapping[str, Any]) -> int:
     """Run the program's script in this process as ``__main__`` and return its exit code."""
+    work = str(Path.cwd())
     try:
         beside = prepare(program)
     except OSError as error:
         return _fail(f"what the script reads beside the notebook cannot be laid into its folder: {error}")
+    before = written.snapshot(work)
     try:
         return _run(program)
     finally:
+        _send_written(work, before)
         if beside is not None:
             beside.report(beside.leave())
 
@@ -107,7 +110,8 @@ def _run(program: Mapping[str, Any]) -> int:
         tree = ast.parse(source, script)
         tree = substitute(tree, program.get("assignments", {}))
         finder = ResultFinder(tree, program)
-        last = _last_expression(tree, source) if program.get("cell") else None
+        is_shown = program.get("cell") and not os.environ.get("KAPTAIN_TRIAL")  # a study shows nothing of its trials
+        last = _last_expression(tree, source) if is_shown else None
         code = compile(tree, script, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         traceback.print_exception(type(error), error, None)
@@ -172,6 +176,13 @@ def _finish_display() -> None:
             finish()
         except Exception:  # a figure may not be drawable
             traceback.print_exc()
+
+
+def _send_written(folder: str, before: written.Snapshot) -> None:
+    try:
+        written.send_written(folder, before)
+    except OSError:  # a file went while it was read
+        traceback.print_exc()
 
 
 def _fail(text: str) -> int:

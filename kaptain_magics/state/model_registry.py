@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -120,6 +121,12 @@ class Registry:
             write_whole(path, msgspec.json.encode(changed))
         return changed
 
+    def remove_model(self, model_id: str) -> None:
+        """Remove a model's record; its revisions' files are the object store's."""
+        path = self._model_path(model_id)
+        with locked(path.with_suffix(".lock")):
+            path.unlink(missing_ok=True)
+
     def add_revision(self, model_id: str, revision: Revision) -> None:
         """Add a revision; one that is there already (a resumed supervisor) is replaced."""
 
@@ -161,6 +168,13 @@ class Registry:
     def remove_endpoint(self, name: str) -> None:
         """Remove an endpoint's record; its servers are the target's to stop."""
         (self._endpoints / f"{endpoint_name(name)}.json").unlink(missing_ok=True)
+        shutil.rmtree(self._endpoints / endpoint_name(name), ignore_errors=True)
+
+    def write_beside(self, endpoint: str, file: str, text: str) -> Path:
+        """Write a file, for this user alone, that goes with an endpoint: its token, an example for it."""
+        path = (self._endpoints / endpoint / file).absolute()
+        write_whole(path, text.encode())
+        return path
 
     def _model_path(self, model_id: str) -> Path:
         digest = hashlib.sha256(model_id.encode()).hexdigest()[:8]

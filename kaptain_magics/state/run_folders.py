@@ -154,9 +154,9 @@ class RunFolder:
 
     # ---- reading: any process, any time --------------------------------------------------------------------------
 
-    def events(self, after: int = 0) -> Iterator[AnyEvent]:
-        """Yield the events that are there now, behind number ``after``."""
-        yield from self._read(_Position(), after)
+    def events(self, after: int = 0, logs: bool = True) -> Iterator[AnyEvent]:
+        """Yield the events that are there now, behind number ``after``; those of the log only with ``logs``."""
+        yield from self._read(_Position(), after, logs)
 
     def follow(self, after: int = 0, tick: float | None = None) -> Iterator[AnyEvent | None]:
         """Yield events as they come until the run has ended.
@@ -193,7 +193,7 @@ class RunFolder:
                 yield None
             time.sleep(delay)
 
-    def _read(self, position: _Position, after: int) -> Iterator[AnyEvent]:
+    def _read(self, position: _Position, after: int, logs: bool = True) -> Iterator[AnyEvent]:
         try:
             with open(self.events_path, "rb") as file:
                 file.seek(position.offset)
@@ -202,7 +202,7 @@ class RunFolder:
                         return
                     position.offset += len(line)
                     position.number += 1
-                    if position.number > after:
+                    if position.number > after and (logs or not line.startswith(b'{"kind":"log"')):
                         yield self._with_text(_decoder.decode(line))
         except FileNotFoundError:
             if not self.path.exists():

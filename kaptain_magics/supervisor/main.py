@@ -45,13 +45,16 @@ def main(arguments: list[str]) -> int:
 
         finish_dead(context)
         return 0
-    tracked = bool(settings.tracking_uri) and folder.record.kind is not RunKind.DEPLOY
-    if tracked:
-        _warn_without_tracker(context)
+    tracker = None
+    if settings.tracking_uri and folder.record.kind is not RunKind.DEPLOY:
+        from kaptain_magics.supervisor.tracked_run import Tracker
+
+        tracker = Tracker(context)
+        tracker.start()
     last = _supervise(context)
     _write_end(folder, last)
-    if tracked:
-        _track(folder, settings.whole_tracking_uri())
+    if tracker is not None:
+        tracker.finish()
     folder.lock.release()
     return 0
 
@@ -84,31 +87,6 @@ def _supervise(context: RunContext) -> StateChanged:
             reason=f"kaptain_magics itself failed: {type(error).__name__}: {error}",
             hint=f"please report it with {context.folder.path / 'supervisor.log'}",
         )
-
-
-def _warn_without_tracker(context: RunContext) -> None:
-    from kaptain_magics.tracking.mlflow_runs import missing
-
-    warning = missing()
-    if warning is not None:
-        with contextlib.suppress(StateError):
-            context.emit(warning)
-
-
-def _track(folder: RunFolder, uri: str) -> None:
-    """Report to the tracker when all is done: its import alone takes longer than many runs."""
-    from kaptain_magics.tracking.ending import note
-    from kaptain_magics.tracking.mlflow_runs import track
-
-    try:
-        warning = track(folder.record, folder.events(), uri)
-    except Exception:  # tracking must never change how a run ends
-        traceback.print_exc()
-    else:
-        if warning is not None:
-            sys.stderr.write(f"{warning.text}\n{warning.hint}\n")
-            with contextlib.suppress(StateError):
-                note(folder, warning)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from kaptain_magics.errors import KaptainError, StateError
 from kaptain_magics.files import write_whole
 from kaptain_magics.state import Revision
 from kaptain_magics.supervisor.run_context import RunContext
+from kaptain_magics.supervisor.tracked_run import with_tracker
 
 
 def run(context: RunContext) -> StateChanged:
@@ -21,7 +22,7 @@ def run(context: RunContext) -> StateChanged:
     assert job is not None
     context.emit_notes()
     context.note(f'Submitting a new training job "{job.name}".')
-    ref = context.target.submit(job)
+    ref = context.target.submit(with_tracker(job))
     try:
         write_whole(context.folder.path / "job.json", msgspec.json.encode(ref))
     except StateError:

@@ -20,9 +20,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kaptain_magics.core.events import AnyEvent, ArtifactSaved, Event, LogWritten
+from kaptain_magics.core.events import AnyEvent, ArtifactSaved, Displayed, Event, FileWritten, LogWritten
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import Binding
+from kaptain_magics.core.scripts import Binding
 from kaptain_magics.core.states import RunState
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.script.inputs import find_inputs
@@ -219,6 +219,35 @@ class JobTargetSuite:
         assert len(metrics_of(done.events)) == 4
         assert "accuracy=0.25\nepoch 1: loss=1.5e-1 other=3\n" in done.log
         assert "::kaptain::" not in done.log
+
+    def test_what_a_cell_shows_arrives_with_its_content(self, rig: Rig, target: Target) -> None:
+        source = """
+            from pathlib import Path
+            class Picture:
+                def _repr_png_(self):
+                    return bytes(range(256)) * 400
+            class Table:
+                def _repr_html_(self):
+                    return "<table><tr><td>ü</td></tr></table>"
+            Path("out").mkdir()
+            Path("out/rows.csv").write_text("x,y")
+            display(Picture(), Table())
+            print("shown")
+            6 * 7
+        """
+        job = rig.job(source)
+        done = outcome(target, msgspec.structs.replace(job, script=msgspec.structs.replace(job.script, cell=True)))
+        assert done.log == "shown\n"
+        shown = {event.key: event for event in done.events if isinstance(event, Displayed)}
+        assert [(event.mime, event.data) for event in shown.values()] == [
+            ("image/png", bytes(range(256)) * 400),
+            ("text/html", "<table><tr><td>ü</td></tr></table>".encode()),
+            ("text/plain", b""),
+        ]
+        assert shown["3"].text == "42"
+        written = [(event.path, event.data) for event in done.events if isinstance(event, FileWritten)]
+        assert written in ([], [("out/rows.csv", b"x,y")])  # where the disk outlives the job it is left there
+        assert written or (Path(job.folder) / "work" / "out" / "rows.csv").read_text() == "x,y"
 
     def test_a_saved_model_is_whole_in_the_store(self, rig: Rig, target: Target) -> None:
         source = """

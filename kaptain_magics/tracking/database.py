@@ -9,41 +9,37 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 
-@contextlib.contextmanager
-def at_database(tracking_uri: str) -> Iterator[None]:
-    """Work in the folder of an SQLite database, which is created first where there is none.
-
-    MLflow puts the artifacts of new experiments below the working folder of the process that makes them.
-
-    Args:
-        tracking_uri: Of MLflow; any other one changes nothing.
-    """
-    if not tracking_uri.startswith("sqlite"):
-        yield
+def create_database(tracking_uri: str) -> None:
+    """Create an SQLite database where a tracking URI names one that is not there; any other URI changes nothing."""
+    path = _path(tracking_uri)
+    if path is None or path.exists():
         return
-    from sqlalchemy.engine import make_url
-
-    path = Path(make_url(tracking_uri).database or "")
-    if not path.is_absolute():  # in memory
-        yield
-        return
-    with contextlib.chdir(path.parent):
-        if not path.exists():
-            _create(path)
-        yield
-
-
-def _create(path: Path) -> None:
-    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         new = Path(folder) / path.name
-        store = SqlAlchemyStore(f"sqlite:///{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+        store = SqlAlchemyStore(f"sqlite:///{new}", artifact_root(tracking_uri))
         store.engine.dispose()
         with contextlib.suppress(FileExistsError):  # another process was faster
             os.link(new, path)
+
+
+def artifact_root(tracking_uri: str) -> str:
+    """Return where new experiments of an SQLite database keep their artifacts: beside it; empty for any other URI.
+
+    MLflow would put them below the working folder of whoever makes the experiment.
+    """
+    path = _path(tracking_uri)
+    return "" if path is None else str(path.parent / "mlruns")
+
+
+def _path(tracking_uri: str) -> Path | None:
+    if not tracking_uri.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+
+    path = Path(make_url(tracking_uri).database or "")
+    return path if path.is_absolute() else None  # in memory

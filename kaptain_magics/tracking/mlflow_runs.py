@@ -10,9 +10,10 @@ import importlib
 import importlib.util
 import os
 import re
+import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import AnyEvent, ArtifactSaved, MetricReported, Noted, StateChanged, TrialChanged
 from kaptain_magics.core.secrets import scrubbed, without_login
+from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.files import locked
-from kaptain_magics.tracking.database import at_database
+from kaptain_magics.tracking.database import artifact_root, create_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 500  # metrics in one call; MLflow takes 1000 entities
 _LONGEST_PARAMETER = 6000  # characters of a value that every store of MLflow takes
 _UNFIT = re.compile(r"[^\w.\-: /]")
-_QUIET = {
+QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_ALLOW_FILE_STORE": "true",
@@ -63,7 +65,7 @@ def missing() -> Noted | None:
 
 def load() -> None:
     """Import MLflow in its quiet form; that takes seconds."""
-    for name, value in _QUIET.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what MLflow's libraries think of each other
@@ -71,13 +73,21 @@ def load() -> None:
         importlib.import_module("mlflow.tracking")
 
 
-def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: str) -> Noted | None:
+def track(
+    record: RunRecord,
+    events: Iterable[AnyEvent | None],
+    tracking_uri: str,
+    folder: Path | None = None,
+    fetch: Callable[[ArtifactSaved, Path], bool] | None = None,
+) -> Noted | None:
     """Log a run to MLflow.
 
     Args:
         record: What was asked.
-        events: The run's events from the first one; ends with the run, or earlier.
+        events: The run's events from the first one, ``None`` now and then; ends with the run, or earlier.
         tracking_uri: Of MLflow: a server, ``sqlite:///...`` or a directory.
+        folder: The run's folder, whose figures are logged at the end.
+        fetch: Brings a saved model into a folder and returns whether that is to be logged.
 
     Returns:
         A warning where MLflow is missing or could not log everything; never an error.
@@ -91,10 +101,13 @@ def track(record: RunRecord, events: Iterable[AnyEvent | None], tracking_uri: st
             warnings.simplefilter("ignore")
             from mlflow import MlflowClient
 
-            with _one_at_a_time(tracking_uri, record.settings.get("home", "")), at_database(tracking_uri):
-                logger = _RunLogger(MlflowClient(tracking_uri), record)
+            with _one_at_a_time(tracking_uri, record.settings.get("home", "")):
+                create_database(tracking_uri)
+                logger = _RunLogger(MlflowClient(tracking_uri), record, artifact_root(tracking_uri), folder, fetch)
             for event in events:
-                if event is not None:
+                if event is None:
+                    logger.flush()
+                else:
                     logger.take(event)
             logger.flush()
     except Exception as error:
@@ -121,9 +134,16 @@ def _one_at_a_time(tracking_uri: str, home: str) -> Iterator[None]:
 class _RunLogger:
     """Logs one run and its trials to MLflow, event by event."""
 
-    def __init__(self, client: MlflowClient, record: RunRecord) -> None:
-        self._client, self._record = client, record
-        self._experiment = _experiment(client, os.environ.get("MLFLOW_EXPERIMENT_NAME") or record.model_id)
+    def __init__(
+        self,
+        client: MlflowClient,
+        record: RunRecord,
+        root: str,
+        folder: Path | None,
+        fetch: Callable[[ArtifactSaved, Path], bool] | None,
+    ) -> None:
+        self._client, self._record, self._folder, self._fetch = client, record, folder, fetch
+        self._experiment = _experiment(client, os.environ.get("MLFLOW_EXPERIMENT_NAME") or record.model_id, root)
         tags = {
             "mlflow.source.type": "JOB",
             "mlflow.source.name": self._script,
@@ -142,12 +162,22 @@ class _RunLogger:
         self._steps: dict[str, int] = {}
         self._children: dict[int, str] = {}
         self._best: TrialChanged | None = None
-        self._put(self._run, parameters=record.job.parameters if record.job is not None else {})
+        self._saved: ArtifactSaved | None = None
+        self._joined = "mlflow" in self._job.script.source if self._job is not None else False
+        if not self._joined:  # else what the script logs itself comes first
+            self._put(self._run, parameters=self._parameters)
+
+    @property
+    def _job(self) -> JobSpec | None:
+        return self._record.job or (self._record.study.job if self._record.study is not None else None)
 
     @property
     def _script(self) -> str:
-        job = self._record.job or (self._record.study.job if self._record.study is not None else None)
-        return job.script.name if job is not None else ""
+        return self._job.script.name if self._job is not None else ""
+
+    @property
+    def _parameters(self) -> Mapping[str, Value]:
+        return self._record.job.parameters if self._record.job is not None else {}
 
     def take(self, event: AnyEvent) -> None:
         """Log one event; facts may come twice."""
@@ -158,10 +188,12 @@ class _RunLogger:
                 self._trial(event)
             case ArtifactSaved():
                 self._client.set_tag(self._run, "kaptain.model_uri", event.uri)
+                self._saved = event
             case StateChanged() if event.state.terminal:
                 self.flush()
-                if self._best is not None:
-                    self._put(self._run, parameters=self._best.parameters)
+                if self._best is not None or self._joined:
+                    self._put(self._run, parameters=self._best.parameters if self._best else self._parameters)
+                self._log_files(event.state)
                 self._end(self._run, event.state, event.reason, event.time)
 
     def flush(self) -> None:
@@ -169,6 +201,18 @@ class _RunLogger:
         if self._metrics:
             self._client.log_batch(self._run, metrics=self._metrics)
             self._metrics = []
+
+    def _log_files(self, state: RunState) -> None:
+        """Log what the script has shown, and the model that it saved."""
+        figures = self._folder / "displays" if self._folder is not None else None
+        if figures is not None and figures.is_dir():
+            self._client.log_artifacts(self._run, str(figures), "figures")
+        if self._fetch is None or self._saved is None or state is not RunState.SUCCEEDED:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / "model"
+            if self._fetch(self._saved, model):
+                self._client.log_artifacts(self._run, str(model), "kaptain-model" if self._joined else "model")
 
     def _measure(self, event: MetricReported) -> None:
         step = self._steps.get(event.name, -1) + 1 if event.step is None else event.step
@@ -193,7 +237,8 @@ class _RunLogger:
             "kaptain.state": trial.state.value,
             "kaptain.model_uri": trial.artifact_uri,
         }
-        child = self._children[trial.number] = self._begin(trial.name, trial.started, tags)
+        child = self._joined_child(trial, tags) or self._begin(trial.name, trial.started, tags)
+        self._children[trial.number] = child
         metrics = []
         for name, summary in trial.metrics.items():
             metrics.append(_metric(name, summary.latest, trial.ended))
@@ -207,6 +252,21 @@ class _RunLogger:
             for name, summary in trial.metrics.items():
                 self._add(name, summary.latest, trial.ended, trial.number)
 
+    def _joined_child(self, trial: TrialChanged, tags: Mapping[str, str]) -> str:
+        """Return the run that the trial's own script has made, now with our name and tags; empty where it has none."""
+        if not self._joined:
+            return ""
+        query = f"tags.`kaptain.job` = '{self._record.run_id}/{trial.number}'"
+        runs = self._client.search_runs([self._experiment], query, max_results=1)
+        if not runs:
+            return ""
+        child = str(runs[0].info.run_id)
+        self._client.update_run(child, name=trial.name)
+        for name, text in tags.items():
+            if text:
+                self._client.set_tag(child, name, text)
+        return child
+
     def _begin(self, name: str, started: float, tags: Mapping[str, str]) -> str:
         stated_tags = {key: text for key, text in tags.items() if text}
         run = self._client.create_run(self._experiment, _milliseconds(started), stated_tags, run_name=name)
@@ -216,6 +276,9 @@ class _RunLogger:
         from mlflow.entities import Param
 
         clean = {_UNFIT.sub("_", name.lstrip("-")): str(value) for name, value in parameters.items()}
+        if self._joined and clean:  # MLflow refuses another value for a parameter that the script has logged
+            known = self._client.get_run(run).data.params
+            clean = {name: text for name, text in clean.items() if name not in known}
         params = [Param(name, value[:_LONGEST_PARAMETER]) for name, value in clean.items() if name]
         for start in range(0, len(params), 100):
             self._client.log_batch(run, params=params[start : start + 100])
@@ -229,14 +292,15 @@ class _RunLogger:
         self._client.set_terminated(run, _ENDS[state], _milliseconds(when))
 
 
-def _experiment(client: MlflowClient, name: str) -> str:
+def _experiment(client: MlflowClient, name: str, root: str) -> str:
     """Return the id of the experiment of that name, which another process may create at this moment."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return str(client.create_experiment(name))
+            place = f"{root}/{_UNFIT.sub('_', name).replace('/', '-')}" if root else None
+            return str(client.create_experiment(name, place))
         except MlflowException:
             experiment = client.get_experiment_by_name(name)
             if experiment is None:

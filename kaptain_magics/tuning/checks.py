@@ -6,6 +6,7 @@ Everything here takes about a millisecond and imports no library.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 
@@ -13,14 +14,16 @@ import msgspec
 
 from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.algorithm_settings import nearest, read_settings
-from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain, Double, Integer
+from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Domain, Double, Integer, search_order
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import AlgorithmError, ConfigError, DomainError, KaptainError, ObjectiveError
 from kaptain_magics.targets.study_runners import AUTO, JOBS, StudyRunner
 from kaptain_magics.tuning.algorithms import ALGORITHMS, POPULATION, definition_of, read_stopping
 from kaptain_magics.tuning.hyperband import hyperband_resource
-from kaptain_magics.tuning.space import DiscreteAxis, axis_of
+from kaptain_magics.tuning.space import DiscreteAxis, Space, axis_of
+
+_COUNTED = 20_000  # points of a grid with conditions that are counted one by one, in about 0.1 s
 
 
 def check_study(spec: StudySpec, runner: StudyRunner | None = None) -> None:
@@ -42,6 +45,7 @@ def check_study(spec: StudySpec, runner: StudyRunner | None = None) -> None:
     for name, domain in spec.domains.items():
         if not isinstance(domain, Domain):
             raise DomainError(f"{name}={domain!r} is not a domain", f"write for example {name}=Double(0.01, 1)")
+    search_order(spec.domains)
     if not spec.objectives or len(set(spec.objectives)) < len(spec.objectives):
         raise ObjectiveError("a study needs objectives, each named once", "write --objective accuracy")
     if spec.goal is not None and not math.isfinite(spec.goal):
@@ -133,6 +137,11 @@ def remarks(spec: StudySpec, runner: StudyRunner | None = None) -> Iterator[Note
             if isinstance(domain, Categorical) and len(domain.values) > 1:
                 text = f"cmaes searches numbers only: {name} is sampled at random."
                 yield Noted(text=text, warning=True, hint="--algorithm tpe learns categories too")
+    if algorithm in (Algorithm.CMAES, Algorithm.NSGA2):
+        for name, domain in spec.domains.items():
+            if domain.conditions:
+                text = f"{algorithm} learns what every trial has: {name} is sampled at random where it is searched."
+                yield Noted(text=text, warning=True, hint="--algorithm tpe learns conditional hyperparameters too")
     if algorithm is Algorithm.NSGA2:
         settings = read_settings(definition_of(algorithm).settings, algorithm, spec.algorithm_settings)
         size = int(str(settings.get("population_size", POPULATION)))
@@ -152,6 +161,8 @@ def remarks(spec: StudySpec, runner: StudyRunner | None = None) -> Iterator[Note
 
 def combinations(domains: Mapping[str, AnyDomain]) -> int | None:
     """Return how many combinations a grid has; ``None`` where they cannot be enumerated."""
+    if any(domain.conditions for domain in domains.values()):
+        return _conditional_combinations(domains)
     product = 1
     for domain in domains.values():
         match domain:
@@ -165,6 +176,17 @@ def combinations(domains: Mapping[str, AnyDomain]) -> int | None:
             case Discrete() | Categorical():
                 product *= len(domain.values)
     return product
+
+
+def _conditional_combinations(domains: Mapping[str, AnyDomain]) -> int | None:
+    """Count the combinations of which no two stand for the same trial."""
+    space = Space(domains)
+    axes = {name: axis for name, axis in space.axes.items() if isinstance(axis, DiscreteAxis)}
+    size = math.prod(len(axis.values) for axis in axes.values())
+    if len(axes) < len(space.axes) or size > _COUNTED:
+        return None
+    points = itertools.product(*(range(len(axis.values)) for axis in axes.values()))
+    return sum(space.settled(point) == point for point in (dict(zip(axes, p, strict=True)) for p in points))
 
 
 def fit_grid(spec: StudySpec) -> tuple[StudySpec, list[Noted]]:

@@ -45,6 +45,17 @@ def _distribution(axis: Axis) -> BaseDistribution:
     return CategoricalDistribution(range(len(axis.values)))
 
 
+def _suggested(trial: Trial, name: str, axis: Axis) -> float:
+    position: float
+    if isinstance(axis, ContinuousAxis):
+        position = trial.suggest_float(name, 0.0, 1.0)
+    elif axis.ordered:
+        position = trial.suggest_int(name, 0, len(axis.values) - 1)
+    else:
+        position = trial.suggest_categorical(name, range(len(axis.values)))
+    return position
+
+
 class OptunaSearch:
     """One of Optuna's samplers.
 
@@ -76,7 +87,19 @@ class OptunaSearch:
         """Return the hyperparameters of trial ``number``."""
         if self._study is None:
             self._study = self._open(number)
+        if self._space.conditional:
+            return self._ask_in_order(number, self._study)
         trial = self._running[number] = self._study.ask(self._distributions)
+        return self._space.values(trial.params)
+
+    def _ask_in_order(self, number: int, study: optuna.Study) -> dict[str, Value]:
+        """Sample one hyperparameter after another, and only those whose conditions hold."""
+        trial = self._running[number] = study.ask()
+        values: dict[str, Value] = {}
+        for name in self._space.order:
+            if self._space.is_active(name, values):
+                axis = self._space.axes.get(name)
+                values[name] = self._space.value(name, 0.0 if axis is None else _suggested(trial, name, axis))
         return self._space.values(trial.params)
 
     def tell(self, trial: TrialChanged, value: float | None) -> None:
@@ -98,10 +121,15 @@ class OptunaSearch:
         point = self._space.point(trial.parameters)
         if point is None or values is None:
             return
+        known = {name: place for name, place in point.items() if name in trial.parameters}
         steps = {0: values[0]} if state == optuna.trial.TrialState.PRUNED else {}
         self._earlier.append(
             create_trial(
-                state=state, values=values, params=point, distributions=self._distributions, intermediate_values=steps
+                state=state,
+                values=values,
+                params=known,
+                distributions={name: self._distributions[name] for name in known},
+                intermediate_values=steps,
             )
         )
 
@@ -131,7 +159,7 @@ def multivariate_tpe(
     """Tree-structured Parzen estimator over all hyperparameters at once."""
 
     def sampler(first: int, _: list[FrozenTrial]) -> BaseSampler:
-        return TPESampler(seed=first, multivariate=True, **settings)
+        return TPESampler(seed=first, multivariate=True, group=bool(space.conditional), **settings)
 
     return OptunaSearch(space, direction, sampler, seed, objectives)
 

@@ -29,6 +29,8 @@ def hyperband_resource(
     if not isinstance(name, str) or name not in domains:
         raise AlgorithmError(f"hyperband: resource_name {name!r} is not searched", nearest(str(name), domains))
     domain = domains[name]
+    if domain.conditions:
+        raise DomainError(f"hyperband: {name} = {domain!r} has a condition", "search it in every trial")
     axis = axis_of(domain)
     greatest: Value = axis.value(1.0) if isinstance(axis, ContinuousAxis) else axis.values[len(axis.values) - 1]
     try:

@@ -64,9 +64,10 @@ class GridSearch:
         """Return the next combination."""
         while self._next < self._size:
             index, self._next = self._next, self._next + 1
-            if index not in self._finished:
+            point = self._point(index)
+            if index not in self._finished and (not self._space.conditional or self._space.settled(point) == point):
                 self._given.add(index)
-                return self._space.values(self._point(index))
+                return self._space.values(point)
         return None
 
     def tell(self, trial: TrialChanged, value: float | None) -> None:  # noqa: ARG002

@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import overload
 
-from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer, Value
+from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer, Value, search_order
 
 _COUNTABLE = 2**53  # beyond it a float cannot tell whole numbers apart
 _FINEST = 1e12  # the bounds' size in steps up to which steps are kept apart
@@ -150,6 +150,9 @@ def axis_of(domain: AnyDomain) -> Axis:
             return DiscreteAxis(domain.values, ordered=False)
 
 
+_REST: dict[type, float] = {ContinuousAxis: 0.5, DiscreteAxis: 0}  # where an axis stands that is not searched
+
+
 class Space:
     """A search space.
 
@@ -158,24 +161,57 @@ class Space:
 
     Attributes:
         axes: The axes under the same names, without those that have one value only.
+        conditional: The names that are searched under a condition.
+        order: All names, each behind those that its conditions name.
     """
 
     def __init__(self, domains: Mapping[str, AnyDomain]) -> None:
         every = {name: axis_of(domain) for name, domain in domains.items()}
         self._fixed = {n: a.values[0] for n, a in every.items() if isinstance(a, DiscreteAxis) and len(a.values) == 1}
         self._names = tuple(every)
+        self._conditions = {name: domain.conditions for name, domain in domains.items() if domain.conditions}
+        self.conditional = frozenset(self._conditions)
+        self.order = search_order(domains)
         self.axes: dict[str, Axis] = {n: a for n, a in every.items() if n not in self._fixed}
 
+    def is_active(self, name: str, values: Mapping[str, Value]) -> bool:
+        """Whether a hyperparameter is searched beside the values of those before it in ``order``."""
+        return all(condition.holds(values.get(condition.name)) for condition in self._conditions.get(name, ()))
+
+    def value(self, name: str, position: float) -> Value:
+        """Return the value of one hyperparameter at a position; of one with a single value that."""
+        return self._fixed[name] if name in self._fixed else self.axes[name].value(position)
+
     def values(self, point: Point) -> dict[str, Value]:
-        """Return the hyperparameters at a point, in the order in which the user named them."""
-        return {n: self._fixed[n] if n in self._fixed else self.axes[n].value(point[n]) for n in self._names}
+        """Return the hyperparameters at a point, in the order in which the user named them.
+
+        Those whose conditions do not hold are left out.
+        """
+        if not self._conditions:
+            return {n: self._fixed[n] if n in self._fixed else self.axes[n].value(point[n]) for n in self._names}
+        values: dict[str, Value] = {}
+        for name in self.order:
+            if self.is_active(name, values):
+                values[name] = self.value(name, point.get(name, 0.0))
+        return {name: values[name] for name in self._names if name in values}
 
     def point(self, values: Mapping[str, Value]) -> dict[str, float] | None:
-        """Return the point of hyperparameters of an earlier study, or ``None`` where they lie outside this space."""
+        """Return the point of hyperparameters of an earlier study, or ``None`` where they lie outside this space.
+
+        What is not searched there stands at a place of its own.
+        """
+        absent = self.conditional - values.keys()
         try:
-            return {name: axis.position(values[name]) for name, axis in self.axes.items()}
+            return {n: _REST[type(a)] if n in absent else a.position(values[n]) for n, a in self.axes.items()}
         except (KeyError, ValueError, TypeError, OverflowError):
             return None
+
+    def settled(self, point: Point) -> dict[str, float]:
+        """Return the point with what is not searched there at its own place: such points stand for the same trial."""
+        if not self._conditions:
+            return dict(point)
+        values = self.values(point)
+        return {name: point[name] if name in values else _REST[type(axis)] for name, axis in self.axes.items()}
 
     def draw(self, rng: random.Random) -> dict[str, float]:
         """Return a random point."""

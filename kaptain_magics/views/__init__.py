@@ -5,8 +5,10 @@ lists and texts.
 """
 
 from kaptain_magics.views.base import Followable, Mode
+from kaptain_magics.views.files import show_file, show_files
 from kaptain_magics.views.live import follow, mode_here, show_result, watch
 from kaptain_magics.views.tables import (
+    compare_runs,
     show_checks,
     show_endpoints,
     show_models,
@@ -19,10 +21,13 @@ from kaptain_magics.views.tables import (
 __all__ = [
     "Followable",
     "Mode",
+    "compare_runs",
     "follow",
     "mode_here",
     "show_checks",
     "show_endpoints",
+    "show_file",
+    "show_files",
     "show_models",
     "show_result",
     "show_revisions",

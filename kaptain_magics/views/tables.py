@@ -18,10 +18,12 @@ from kaptain_magics.views.lines import clean
 from kaptain_magics.views.live import in_notebook
 
 if TYPE_CHECKING:
-    from kaptain_magics.state import ModelRecord, RunSummary
+    from kaptain_magics.model.history import RunRow, RunTable
+    from kaptain_magics.state import ModelRecord
     from kaptain_magics.targets.base import Check, EndpointStatus
 
 _ROWS = 100  # rows of a list at most
+_METRICS = 4  # metrics of a run in the list of all
 _LINES = 5000  # lines of a text in a notebook at most
 _CHIPS = {str(state): f"kpt-{state}" for state in RunState} | {
     str(EndpointState.READY): "kpt-succeeded",
@@ -30,24 +32,53 @@ _CHIPS = {str(state): f"kpt-{state}" for state in RunState} | {
 }
 
 
-def show_runs(runs: Sequence[RunSummary]) -> None:
-    """Show runs, the newest first."""
+def show_runs(runs: RunTable, at_most: int = _ROWS) -> None:
+    """Show runs as they are ordered, with what each reported last."""
     rows = [
         (
-            str(run.state),
-            run.record.model_id,
-            str(run.record.kind),
-            run.record.target,
-            local_time(run.started),
-            duration(run.ended - run.started) if run.ended else "",
-            run.record.name,
-            run.record.run_id,
-            run.reason,
+            str(row.summary.state),
+            row.summary.record.model_id,
+            str(row.summary.record.kind),
+            ", ".join(f"{name}={number(value)}" for name, value in list(row.metrics.items())[:_METRICS]),
+            row.summary.record.target,
+            local_time(row.summary.started),
+            duration(row.seconds) if row.seconds is not None else "",
+            row.summary.record.name,
+            row.summary.record.run_id,
+            _remark(row),
         )
-        for run in runs[:_ROWS]
+        for row in runs[:at_most]
     ]
-    heads = ("state", "model", "kind", "target", "started", "time", "name", "run", "note")
-    _show(heads, rows, len(runs), "no runs yet: start one with %%kaptain_train NAME")
+    heads = ("state", "model", "kind", "metrics", "target", "started", "time", "name", "run", "note")
+    show_table(heads, rows, len(runs), "no runs yet: start one with %%kaptain_train NAME")
+
+
+def compare_runs(runs: RunTable, at_most: int = _ROWS) -> None:
+    """Show the runs of a model beside each other: metrics, hyperparameters, and what was noted."""
+    metrics, values = runs.metrics, runs.hyperparameters
+    rows = [
+        (
+            str(row.summary.state),
+            *(number(row.metrics[name]) if name in row.metrics else "" for name in metrics),
+            *(text.shown_value(row.hyperparameters.get(name, "")) for name in values),
+            str(row.summary.record.kind),
+            local_time(row.summary.started),
+            duration(row.seconds) if row.seconds is not None else "",
+            row.summary.record.run_id,
+            _remark(row),
+        )
+        for row in runs[:at_most]
+    ]
+    order = runs.order
+    named = [f"{name} ({order.direction})" if order and name == order.name else name for name in metrics]
+    heads = ("state", *named, *values, "kind", "started", "time", "run", "note")
+    show_table(heads, rows, len(runs), "no run fits")
+
+
+def _remark(row: RunRow) -> str:
+    """Return a person's tags and note, and why a run failed."""
+    tags = " ".join(f"#{tag}" for tag in row.labels.tags)
+    return " ".join(filter(None, (tags, row.labels.note, row.summary.reason)))
 
 
 def show_trials(study: Followable, trials: Sequence[TrialChanged], at_most: int | None = None) -> None:
@@ -68,7 +99,7 @@ def show_trials(study: Followable, trials: Sequence[TrialChanged], at_most: int 
         row[0] += "*" if view.is_best(trial) else ""
     empty = f"{study.name} has no trials yet"
     more = f"%kaptain trials {study.run_id} --all shows them all"
-    _show(html.trial_heads(view), rows, len(trials), empty, more)
+    show_table(html.trial_heads(view), rows, len(trials), empty, more)
 
 
 def show_models(models: Sequence[ModelRecord]) -> None:
@@ -89,7 +120,7 @@ def show_models(models: Sequence[ModelRecord]) -> None:
             )
         )
     heads = ("model", "revisions", "newest", "framework", "saved", "metrics", "where")
-    _show(heads, rows, len(models), "no models yet: train one with %%kaptain_train NAME")
+    show_table(heads, rows, len(models), "no models yet: train one with %%kaptain_train NAME")
 
 
 def show_revisions(model: ModelRecord, deployed: Mapping[str, int]) -> None:
@@ -116,7 +147,7 @@ def show_revisions(model: ModelRecord, deployed: Mapping[str, int]) -> None:
         for revision in list(reversed(model.revisions))[:_ROWS]
     ]
     heads = ("revision", "kind", "metrics", "size", "saved", "endpoint", "framework", "run", "where")
-    _show(heads, rows, len(model.revisions), f"{model.model_id} has no saved model: train it with %%kaptain_train")
+    show_table(heads, rows, len(model.revisions), f"{model.model_id} has no saved model: train it with %%kaptain_train")
 
 
 def show_endpoints(endpoints: Sequence[EndpointStatus]) -> None:
@@ -134,13 +165,13 @@ def show_endpoints(endpoints: Sequence[EndpointStatus]) -> None:
         for endpoint in endpoints[:_ROWS]
     ]
     heads = ("state", "endpoint", "model", "URL", "traffic", "requests", "note")
-    _show(heads, rows, len(endpoints), "no endpoints yet: deploy a model with %kaptain_deploy NAME")
+    show_table(heads, rows, len(endpoints), "no endpoints yet: deploy a model with %kaptain_deploy NAME")
 
 
 def show_checks(checks: Sequence[Check]) -> None:
     """Show what ``%kaptain doctor`` found."""
     rows = [("ok" if check.ok else "no", check.name, check.detail, "" if check.ok else check.hint) for check in checks]
-    _show(("", "what", "found", "next step"), rows, len(rows), "nothing to check")
+    show_table(("", "what", "found", "next step"), rows, len(rows), "nothing to check")
 
 
 def show_text(value: str) -> None:
@@ -149,12 +180,21 @@ def show_text(value: str) -> None:
     if in_notebook() and len(lines) > _LINES:
         lines = [f"… {len(lines) - _LINES} lines before these are not shown here …", *lines[-_LINES:]]
     plain = "\n".join(clean(line) for line in lines)
-    _publish(plain, f'<pre class="kpt-text" tabindex="0">{escape(plain)}</pre>')
+    publish(plain, f'<pre class="kpt-text" tabindex="0">{escape(plain)}</pre>')
 
 
-def _show(heads: Sequence[str], rows: Sequence[Sequence[str]], total: int, empty: str, all_with: str = "") -> None:
+def show_table(heads: Sequence[str], rows: Sequence[Sequence[str]], total: int, empty: str, all_with: str = "") -> None:
+    """Show rows under their heads.
+
+    Args:
+        heads: The heads.
+        rows: The rows that are shown.
+        total: How many there are.
+        empty: What is said where there are none.
+        all_with: What shows all of them.
+    """
     if not rows:
-        _publish(empty, f"<p>{escape(empty)}</p>")
+        publish(empty, f"<p>{escape(empty)}</p>")
         return
     rows = [tuple(clean(clip(cell, 300).replace("\n", " ")) for cell in row) for row in rows]
     more = f"… and {total - len(rows)} more" if total > len(rows) else ""
@@ -163,7 +203,7 @@ def _show(heads: Sequence[str], rows: Sequence[Sequence[str]], total: int, empty
     body = "".join(f"<tr>{''.join(_cell(cell, i) for i, cell in enumerate(row))}</tr>" for row in rows)
     table = f'<table class="kpt-list"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     rich = f'<div class="kpt-scroll">{table}</div><small>{more}</small>'
-    _publish(text.text_table(heads, rows) + (f"\n{more}" if more else ""), rich)
+    publish(text.text_table(heads, rows) + (f"\n{more}" if more else ""), rich)
 
 
 def _cell(value: str, column: int) -> str:
@@ -172,7 +212,8 @@ def _cell(value: str, column: int) -> str:
     return f"<td>{escape(value)}</td>"
 
 
-def _publish(plain: str, rich: str) -> None:
+def publish(plain: str, rich: str) -> None:
+    """Show HTML in a notebook, its text elsewhere."""
     if not in_notebook():
         sys.stdout.write(plain + "\n")
         return

@@ -147,7 +147,6 @@ class LocalJobs:
                 **beside_notebook(job, folder),
                 "script": str(folder / "work" / job.script_path),
                 "argv": list(job.argv),
-                "cell": job.script.cell and job.trial is None,
                 "assignments": job.assignments,
                 "model": job.capture.model,
                 "metrics": job.capture.metrics,

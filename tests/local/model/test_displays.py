@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from kaptain_magics.core.domains import Double
-from kaptain_magics.core.events import Displayed
+from kaptain_magics.core.events import Displayed, FileWritten, Noted
 from kaptain_magics.core.states import RunState
+from kaptain_magics.errors import NotFoundError
 from kaptain_magics.model import Model, Workspace
 from kaptain_magics.model.requests import TrainingRequest, TuningRequest
+from kaptain_magics.runtime import written
 from kaptain_magics.script import capture
+from kaptain_magics.targets.output import OutputReader
 
 PLOT = """
 %matplotlib inline
@@ -96,3 +99,54 @@ def test_figures_of_trials_are_kept_beside_them(workspace: Workspace) -> None:
     for number in range(2):
         folder = study.folder.path / "trials" / str(number)
         assert [path.name for path in (folder / "displays").iterdir()] == ["1.png"]
+
+
+WRITER = """
+import os
+os.makedirs("out", exist_ok=True)
+with open("out/predictions.csv", "w") as file:
+    file.write("x,y")
+with open("notes.txt", "w") as file:
+    file.write("hello")
+os.symlink("/etc/hostname", "link")
+1.5
+"""
+
+
+def test_files_that_a_script_writes_are_the_runs(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "given.csv").write_text("a")
+    request = TrainingRequest(script=capture(WRITER), files=(str(tmp_path / "given.csv"),))
+    run = workspace.model("dev/files").plan_training(request).start()
+    assert run.wait(60) is RunState.SUCCEEDED, run.reason
+    assert [(file.name, file.size, file.shown) for file in run.files] == [
+        ("notes.txt", 5, False),
+        ("out/predictions.csv", 3, False),
+    ]
+    assert run.file("predictions.csv").read_text() == "x,y"
+    assert run.file("out/predictions.csv") == run.folder.path / "work/out/predictions.csv"
+    for name in ("link", "cell.py", "given.csv", "../run.json"):
+        with pytest.raises(NotFoundError, match="has no file"):
+            run.file(name)
+
+
+def test_a_container_sends_the_small_files_that_its_script_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAPTAIN_CHANNEL", "stdout")
+    (tmp_path / "data.csv").write_text("a")
+    (tmp_path / "same.csv").write_text("b")
+    before = written.snapshot(str(tmp_path))
+    (tmp_path / "data.csv").write_text("changed")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "new.bin").write_bytes(bytes(100_000))
+    (tmp_path / "large.bin").write_bytes(bytes((1 << 20) + 1))
+    (tmp_path / ".hidden").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "same.csv")
+    written.send_written(str(tmp_path), before)
+    events = list(OutputReader().feed(capfd.readouterr().out.encode()))
+    files = {event.path: event.data for event in events if isinstance(event, FileWritten)}
+    assert files == {"data.csv": b"changed", "out/new.bin": bytes(100_000)}
+    (note,) = (event for event in events if isinstance(event, Noted))
+    assert note.text == "written by the script and not brought here: large.bin (1.0 MB)"
+    monkeypatch.setenv("KAPTAIN_TRIAL", "1")
+    assert written.snapshot(str(tmp_path)) == {}

@@ -160,9 +160,9 @@ thread.join()
 def test_lists_are_tables_with_a_text_twin(execute: Any) -> None:
     notebook = execute(
         """
-from kaptain_magics.state import RunStore
+from kaptain_magics.model import Workspace
 stories.trained(home)
-views.show_runs(RunStore(home).summaries())
+views.show_runs(Workspace().history())
 """,
         "views.show_text('a <b>\\nc')",
     )

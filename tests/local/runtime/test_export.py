@@ -148,9 +148,11 @@ def test_refusals(job: Any, tmp_path: Path) -> None:
 def test_outside_a_job(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRAINED_MODEL_UPLOAD_PATH")
     write("model.joblib")
-    with pytest.raises(ExportError, match="TRAINED_MODEL_UPLOAD_PATH is not set") as error:
-        upload_model("model.joblib")
-    assert "%%kaptain_train" in error.value.hint
+    write("labels.txt")
+    folder = upload_model("model.joblib")
+    assert Path(folder).parent == Path.cwd() / "models"
+    assert upload_model("labels.txt") == folder
+    assert {path.name for path in Path(folder).iterdir()} == {"model.joblib", "labels.txt", MANIFEST}
 
 
 def test_the_sdk_in_a_bare_job(job: Any, tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression
 
+from kaptain_magics.runtime.datatypes import datatype_of
 from kaptain_magics.runtime.job_errors import ExportError
-from kaptain_magics.runtime.savers import save_model, write_model
-from kaptain_magics.runtime.savers.base import Description, datatype_of, tensors
+from kaptain_magics.runtime.savers import write_model
+from kaptain_magics.runtime.savers.base import Description, tensors
 from kaptain_magics.runtime.savers.guess import framework_of
 
 ROWS = np.arange(12.0).reshape(6, 2)
@@ -214,10 +215,32 @@ def test_the_object_knows_better_than_the_imports(framework: str | None, own: st
     assert write_model(model, tmp_path, framework=framework).framework == own
 
 
-def test_outside_a_job_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TRAINED_MODEL_UPLOAD_PATH", raising=False)
-    with pytest.raises(ExportError, match="does not run as a job"):
-        save_model(LinearRegression().fit(ROWS, ROWS[:, 0]))
+def test_outside_a_job_a_model_is_saved_beside_the_script(tmp_path: Path) -> None:
+    script = "import kaptain, sys\nfrom sklearn.dummy import DummyClassifier\n"
+    script += "kaptain.log_metrics(accuracy=0.5, step=2)\n"
+    script += "print(kaptain.save_model(DummyClassifier().fit([[0]], [1]), format=sys.argv[1]))\n"
+    (tmp_path / "fit.py").write_text(script)
+    environment = {k: v for k, v in os.environ.items() if k not in ("TRAINED_MODEL_UPLOAD_PATH", "KAPTAIN_CHANNEL")}
+
+    def run(kind: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "fit.py", kind]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    saved = tmp_path / "models" / "fit"
+    lines = run("joblib").stdout.splitlines()
+    assert lines[0] == "accuracy=0.5 step=2"
+    assert lines[1].startswith("kaptain: the model is saved in models/fit (")
+    assert lines[2] == "kaptain: to serve it: %kaptain_deploy NAME --model-uri models/fit --trust"
+    assert lines[3] == str(saved)
+    (saved / "note.txt").touch()
+    assert run("skops").returncode == 0
+    names = {path.name for path in saved.iterdir()}
+    assert names == {"model.skops", "kaptain-model.json", "kaptain-manifest.json"}
+    assert [path.name for path in saved.parent.iterdir()] == ["fit"]
+    (saved / "kaptain-manifest.json").unlink()
+    refused = run("joblib")
+    assert refused.returncode == 1
+    assert "holds no saved model, so nothing is put into it" in refused.stderr
 
 
 OWN_STEP = """

@@ -98,6 +98,10 @@ def tab(notebook: Notebook, text: str, of: str = "") -> list[str]:
         ("%kaptain undeploy dev", ["dev-mnist", "dev/mnist"]),
         ("%kaptain predict dev-mnist dig", ["digits"]),
         ("%kaptain clean --f", ["--force"]),
+        ("%kaptain runs dev/mnist --by a", ["accuracy"]),
+        ("%kaptain delete re", ["revision"]),
+        ("%kaptain delete revision d", ["dev/mnist"]),
+        ("%kaptain delete revision dev/mnist a", ["a" * 8]),
         ("%%kaptain_train dev/mnist --mod|\nclf = 1", ["--model"]),
         ("%%kaptain_train dev/mnist --model |\nclf = 1\n", ["clf"]),
         (

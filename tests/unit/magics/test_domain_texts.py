@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
-from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer
+from kaptain_magics.core.domains import AnyDomain, Categorical, Condition, Discrete, Double, Integer
 from kaptain_magics.errors import DomainError, KaptainError
 from kaptain_magics.magics.domain_texts import read_cell, read_domain
 
@@ -68,6 +68,11 @@ BAD = [
     ("Discrete('abc')", "needs a list of values"),
     ("Discrete([1, 1])", "duplicate value"),
     ("Discrete(['a'])", "use Categorical"),
+    ("Double(1, 2) if a or b", "a or b is not a condition"),
+    ("Double(1, 2) if 1 < a < 3", "is not a condition"),
+    ("Double(1, 2) if a == b", "b is a name"),
+    ("Double(1, 2) if a == 1 else 3", "there is no else"),
+    ("Double(1, 2) if", "cannot be read"),
     ("Discrete([[1]])", "'(1,)' is not a number"),
     ("Categorical([()])", "neither a number nor a text"),
     ("Categorical([rbf, linear])", "or 'rbf' for a text"),
@@ -81,6 +86,23 @@ BAD = [
     ("Double(" + "(" * 500 + "1" + ")" * 500 + ", 2)", "cannot be read"),
     ("Categorical([" + "1," * 20_000 + "])", "characters long"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "conditions"),
+    [
+        ("if kernel == 'rbf'", (Condition("kernel", "==", ("rbf",)),)),
+        ("if svc.kernel in ['rbf', None]", (Condition("svc.kernel", "in", ("rbf", "None")),)),
+        ("if n > 2 and not warm", (Condition("n", ">", (2,)), Condition("warm", "==", ("false",)))),
+        ("if layers == (64, 64)", (Condition("layers", "==", ("(64, 64)",)),)),
+        ("if warm and n != -1", (Condition("warm", "==", ("true",)), Condition("n", "!=", (-1,)))),
+    ],
+)
+def test_conditions_stand_behind_if(text: str, conditions: tuple[Condition, ...]) -> None:
+    assert read_domain("gamma", f"Double(0.1, 1) {text}") == Double(0.1, 1, conditions=conditions)
+    assert read_cell(f"gamma = Double(0.1, 1) {text}  # only then\n") == {
+        "gamma": Double(0.1, 1, conditions=conditions)
+    }
 
 
 @pytest.mark.parametrize(("text", "message"), BAD)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from IPython.core.error import UsageError
 
 from kaptain_magics.magics.grammar import Arguments, Command, parse
-from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE, VERBS, overview_usage
+from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE
+from kaptain_magics.magics.verbs import VERBS, overview_usage
 
 COMMANDS = [TRAIN, TUNE, DEPLOY, *VERBS.values()]
 
@@ -51,6 +52,20 @@ COMMANDS = [TRAIN, TUNE, DEPLOY, *VERBS.values()]
         (VERBS["logs"], "a --lines 3", Arguments({"RUN": "a"}, {"lines": 3})),
         (TRAIN, "a --cpu x ?", Arguments(help=True)),
         (TUNE, "--help", Arguments(help=True)),
+        (
+            TUNE,
+            "a g=Double(0, 1) if kernel == 'a b' and n >2 k=Integer(1, 2) if warm --trials 3",
+            Arguments(
+                {"NAME": "a"},
+                {"trials": 3},
+                {"g": "Double(0, 1) if kernel == 'a b' and n >2", "k": "Integer(1, 2) if warm"},
+            ),
+        ),
+        (
+            TUNE,
+            "a g=Double(0, 1) if k in ('x', 'y') --pareto",
+            Arguments({"NAME": "a"}, {"pareto": True}, {"g": "Double(0, 1) if k in ('x', 'y')"}),
+        ),
     ],
 )
 def test_lines_are_read(command: Command, line: str, expected: Arguments) -> None:

@@ -11,7 +11,8 @@ from IPython.core import oinspect
 from IPython.core.interactiveshell import InteractiveShell
 
 from kaptain_magics.config import Settings
-from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE, overview_usage
+from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE
+from kaptain_magics.magics.verbs import overview_usage
 from tests.shell import Notebook
 
 MAGICS = {

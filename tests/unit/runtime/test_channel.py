@@ -118,12 +118,19 @@ def test_record_metrics_takes_a_dictionary(lines: Any) -> None:
         channel.record_metrics(0.5)  # type: ignore[arg-type]
 
 
-def test_outside_a_job_metrics_are_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_outside_a_job_metrics_are_printed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("KAPTAIN_CHANNEL", raising=False)
     with caplog.at_level(logging.INFO):
         channel.record_metrics({"accuracy": 0.5})
-    assert [record.message for record in caplog.records] == ["Record metrics.", "accuracy=0.5", "Metrics saved."]
+    assert [record.message for record in caplog.records] == ["Record metrics.", "Metrics saved."]
     assert {record.name for record in caplog.records} == {"kaptain-log"}
+    channel.log_metrics(loss=0.25, auc=1, step=3)
+    channel.say("nothing was saved", "save it", warning=True)
+    shown = capsys.readouterr()
+    assert shown.out == "accuracy=0.5\nloss=0.25 auc=1.0 step=3\n"
+    assert shown.err == "kaptain: nothing was saved\nkaptain: save it\n"
     assert channel.emit({"kind": "fetched"}) is False
 
 

@@ -9,7 +9,9 @@ import pytest
 from kaptain_magics import views
 from kaptain_magics.core.events import MetricSummary
 from kaptain_magics.core.states import EndpointState
-from kaptain_magics.state import ModelRecord, Revision, RunStore
+from kaptain_magics.model.context import Context
+from kaptain_magics.model.history import RunTable, history
+from kaptain_magics.state import ModelRecord, Revision
 from kaptain_magics.targets.base import Check, EndpointStatus
 from kaptain_magics.views import tables
 from tests.unit.views import stories
@@ -28,16 +30,16 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
 def test_runs_in_a_terminal(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stories.trained(home)
     stories.failed(home)
-    views.show_runs(RunStore(home).summaries())
+    views.show_runs(history(Context()))
     head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split() == ["state", "model", "kind", "target", "started", "time", "name", "run", "note"]
+    assert head.split() == ["state", "model", "kind", "metrics", "target", "started", "time", "name", "run", "note"]
     assert sorted(row.split()[0] for row in rows) == ["failed", "succeeded"]
     assert any("ZeroDivisionError" in row for row in rows)
 
 
 def test_runs_in_a_notebook(home: Path, shown: list[dict[str, str]]) -> None:
     stories.trained(home)
-    views.show_runs(RunStore(home).summaries())
+    views.show_runs(history(Context()))
     page = Page(shown[0]["text/html"])
     assert "succeeded" in page.text
     assert ("span", {"class": "kpt-chip kpt-succeeded"}) in page.tags
@@ -45,7 +47,7 @@ def test_runs_in_a_notebook(home: Path, shown: list[dict[str, str]]) -> None:
 
 
 def test_nothing_yet(shown: list[dict[str, str]]) -> None:
-    views.show_runs([])
+    views.show_runs(RunTable([]))
     views.show_models([])
     views.show_endpoints([])
     assert [bundle["text/plain"].partition(":")[0] for bundle in shown] == [
@@ -57,7 +59,7 @@ def test_nothing_yet(shown: list[dict[str, str]]) -> None:
 
 def test_long_lists_are_bounded(home: Path, shown: list[dict[str, str]]) -> None:
     stories.trained(home)
-    views.show_runs(RunStore(home).summaries() * 1000)
+    views.show_runs(RunTable(history(Context()) * 1000))
     assert "… and 900 more" in shown[0]["text/plain"]
     assert len(shown[0]["text/html"]) < 60_000
 

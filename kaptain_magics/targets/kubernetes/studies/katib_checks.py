@@ -68,6 +68,12 @@ def check_katib(spec: StudySpec) -> None:
     algorithm = Algorithm.of(spec.algorithm)
     if not algorithm.in_katib:
         raise AlgorithmError(f"Katib has no algorithm {algorithm}", "use --tuner jobs to search without Katib")
+    for name, domain in spec.domains.items():
+        if domain.conditions:
+            raise DomainError(
+                f"Katib has no conditional hyperparameters: {name}={domain!r}",
+                "use --tuner jobs to search without Katib, or remove the condition",
+            )
     if spec.pareto:
         raise AlgorithmError(
             "Katib optimizes one objective, not several together", "use --tuner jobs to search without Katib"

@@ -1,0 +1,63 @@
+"""The verbs of ``%kaptain`` that look back on runs and models, compare them, and change what is kept of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kaptain_magics.magics.grammar import Arguments
+from kaptain_magics.magics.line_errors import usage_error
+from kaptain_magics.magics.session import Session
+
+if TYPE_CHECKING:
+    from kaptain_magics.model import Workspace
+    from kaptain_magics.model.deleting import Deletion
+
+_ROWS = 20  # rows of a list without --limit
+
+
+def runs(session: Session, workspace: Workspace, arguments: Arguments) -> None:
+    """Show runs beside each other: those of a model the best first, else the newest."""
+    from kaptain_magics import views
+
+    get = arguments.get
+    table = workspace.history(
+        arguments.positionals.get("NAME", ""), get("where", ""), get("last"), get("by", ""), get("tag", ())
+    )
+    session.store(get("into"), table)
+    if "NAME" in arguments.positionals:
+        views.compare_runs(table, get("limit", _ROWS))
+    else:
+        views.show_runs(table, get("limit", _ROWS))
+
+
+def delete(session: Session, workspace: Workspace, arguments: Arguments) -> None:
+    """Delete a run, a revision or a model: what goes is shown first, and the person is asked."""
+    from kaptain_magics import views
+    from kaptain_magics.views.formats import size
+
+    deletion = _deletion(workspace, arguments)
+    lines = [f"{size(part.size) if part.size else '-':>9}  {part.text}" for part in deletion.parts]
+    total = f"{deletion.what}: {size(deletion.size)}"
+    head = "would be deleted:" if arguments.get("dry_run") else "to be deleted:"
+    views.show_text("\n".join(filter(None, [head, *lines, total, deletion.stays])))
+    if arguments.get("dry_run"):
+        return
+    if not arguments.get("yes") and not session.confirm(f"Delete {deletion.what}?"):
+        views.show_text("nothing is deleted")
+        return
+    deletion.carry_out()
+    views.show_text(f"{deletion.what} is deleted, {size(deletion.size)} are free")
+
+
+def _deletion(workspace: Workspace, arguments: Arguments) -> Deletion:
+    from kaptain_magics.model import deleting
+
+    kind, name = arguments.positionals["KIND"], str(arguments.positionals["NAME"])
+    revision = arguments.positionals.get("REVISION")
+    if (kind == "revision") != (revision is not None):
+        if revision is None:
+            raise usage_error("REVISION is missing", f"%kaptain models {name} lists them")
+        raise usage_error(f"{revision!r} is not expected here", f"write %kaptain delete {kind} {name}")
+    if kind == "revision":
+        return deleting.plan_revision_deletion(workspace, name, str(revision))
+    return (deleting.plan_run_deletion if kind == "run" else deleting.plan_model_deletion)(workspace, name)

@@ -1,0 +1,133 @@
+"""The table of the verbs of ``%kaptain``, with their options."""
+
+from __future__ import annotations
+
+from kaptain_magics.magics import readers
+from kaptain_magics.magics.grammar import Command, Option, Positional
+from kaptain_magics.magics.options import DETACH, INTO, ON_INTERRUPT, WHERE
+
+_RUN = Positional("RUN", "a run's id, its name, or a model's id", complete="run")
+_NEWEST = Positional("RUN", "a run's id, its name, or a model's id; else the newest run", complete="run", needed=False)
+_ENDPOINT = Positional("NAME", "the endpoint's name or the model's id", complete="endpoint")
+_FOLLOWING = (DETACH, ON_INTERRUPT, INTO, *WHERE)
+
+_VERBS = (
+    Command(
+        "%kaptain runs",
+        "List the runs, the newest first; with a name, compare that model's: hyperparameters, metrics, the best first.",
+        (Positional("NAME", "a model's id", readers.model_id, "model", needed=False),),
+        (
+            Option("where", "only those that fit, as 'accuracy > 0.9 and gamma < 0.01'", "CONDITION"),
+            Option("last", "only the newest N of them", "N", readers.whole(1, 100_000)),
+            Option("by", "metric that orders them, as loss or loss:min", "METRIC", complete="metric"),
+            Option("tag", "only those with these tags", "TAGS", readers.listed, many=True),
+            Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 100_000)),
+            INTO._replace(help="variable of the notebook that gets them; it has to_dataframe()"),
+            *WHERE,
+        ),
+        examples=(
+            "%kaptain runs dev/mnist --last 10",
+            "%kaptain runs dev/mnist --where \"accuracy > 0.9 and state == 'succeeded'\" --by loss",
+        ),
+    ),
+    Command(
+        "%kaptain trials",
+        "List the trials of a study, the best first, or write them into a journal file of Optuna.",
+        (
+            Positional(
+                "STUDY", "a study's id, its name, or a model's id; else the newest study", complete="run", needed=False
+            ),
+        ),
+        (
+            Option("all", "show all of them"),
+            Option("limit", "maximum number of rows (20)", "N", readers.whole(1, 1_000_000)),
+            Option("journal", "write or update this file instead", "FILE", complete="file"),
+            *WHERE,
+        ),
+        examples=("%kaptain trials dev/mnist --all", "%kaptain trials dev/mnist --journal study.journal"),
+    ),
+    Command(
+        "%kaptain models",
+        "List the models; with a name, its revisions with metrics, sizes and ages.",
+        (Positional("NAME", "a model's id", readers.model_id, "model", needed=False),),
+        WHERE,
+    ),
+    Command("%kaptain endpoints", "List the endpoints.", options=WHERE),
+    Command(
+        "%kaptain logs",
+        "Show the log of a run.",
+        (_NEWEST,),
+        (Option("lines", "show only the last N lines", "N", readers.whole(1, 10_000_000)), *WHERE),
+    ),
+    Command(
+        "%kaptain attach",
+        "Show a run from its first line to its end; an interrupt leaves it running.",
+        (_NEWEST,),
+        _FOLLOWING,
+    ),
+    Command("%kaptain stop", "End a run and clean up after it.", (_RUN,), WHERE),
+    Command("%kaptain resume", "Continue a study that was interrupted or killed.", (_RUN,), _FOLLOWING),
+    Command(
+        "%kaptain predict",
+        "Query an endpoint; the rest of the line is a Python expression.",
+        (_ENDPOINT,),
+        (
+            Option("proba", "ask for probabilities"),
+            Option("output", "ask for this output, such as decision_function", "NAME"),
+            Option("timeout", "time to wait for the answer (30s)", "TIME", readers.seconds),
+            *WHERE,
+        ),
+        rest="EXPRESSION",
+        examples=("%kaptain predict dev/mnist X_test[:3]",),
+    ),
+    Command(
+        "%kaptain canary",
+        "Give the canary of an endpoint a share of the requests.",
+        (_ENDPOINT, Positional("PERCENT", "its share, from 0 to 100", readers.percent)),
+        WHERE,
+    ),
+    Command("%kaptain promote", "Give the canary all requests.", (_ENDPOINT,), WHERE),
+    Command("%kaptain rollback", "Remove the canary.", (_ENDPOINT,), WHERE),
+    Command("%kaptain undeploy", "Take an endpoint down.", (_ENDPOINT,), WHERE),
+    Command(
+        "%kaptain clean",
+        "List what killed runs and removed endpoints left behind; --force removes it.",
+        options=(Option("force", "remove it"), *WHERE),
+    ),
+    Command(
+        "%kaptain delete",
+        "Delete a run, a revision or a whole model, after showing what goes and asking; never what is in use.",
+        (
+            Positional("KIND", "run, revision or model", choices=("run", "revision", "model")),
+            Positional("NAME", "the run's id or name; the model's id", complete="run"),
+            Positional("REVISION", "the revision, by its id or the beginning of it", complete="revision", needed=False),
+        ),
+        (
+            Option("dry-run", "show what would be deleted, and delete nothing"),
+            Option("yes", "delete without asking"),
+            *WHERE,
+        ),
+        examples=(
+            "%kaptain delete run mnist-job-17921389",
+            "%kaptain delete revision dev/mnist 1a2b3c4d --yes",
+            "%kaptain delete model dev/mnist --dry-run",
+        ),
+    ),
+    Command("%kaptain doctor", "Check whether the target and the storage can be used.", options=WHERE),
+    Command(
+        "%kaptain show",
+        "Show what was run (the exact plan or manifest) and the run's files with their sizes; or one of these files.",
+        (_NEWEST, Positional("FILE", "a file that the script has shown or written, to look at", needed=False)),
+        WHERE,
+        examples=("%kaptain show dev/mnist", "%kaptain show dev/mnist predictions.csv"),
+    ),
+)
+VERBS: dict[str, Command] = {command.name.removeprefix("%kaptain "): command for command in _VERBS}
+"""The verbs of ``%kaptain``."""
+
+
+def overview_usage() -> str:
+    """Return the text of ``%kaptain --help``."""
+    rows = (f"  {verb:<12}{command.summary}" for verb, command in VERBS.items())
+    head = ("%kaptain [VERB ...]", "", "Runs, models and endpoints of all kernels at a glance; with a verb:", "")
+    return "\n".join([*head, *rows, "", "%kaptain VERB --help explains a verb.", ""])

@@ -364,9 +364,17 @@ def prepare(program: Mapping[str, Any]) -> Beside | None:
     if beside is not None and options:
         for path, source, role in options["inputs"]:
             beside.lay(path, source, role == "change")
+            if role == "module":
+                _forget_module(os.path.basename(path).partition(".")[0])
         search(options.get("search", ()))
         beside.watch()
     return beside
+
+
+def _forget_module(name: str) -> None:
+    """Let a module beside the notebook be imported, where a library of the worker has an installed one of its name."""
+    for loaded in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
+        del sys.modules[loaded]
 
 
 def search(folders: Iterable[str]) -> None:

@@ -54,7 +54,10 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
         names[name]: domain.renamed(lambda other: whole_name(script, other)) if isinstance(domain, Domain) else domain
         for name, domain in request.domains.items()
     }
-    request = msgspec.structs.replace(request, domains=domains)
+    settings = dict(request.algorithm_settings)
+    if "resource_name" in settings:  # hyperband's: the name of a hyperparameter
+        settings["resource_name"] = whole_name(script, settings["resource_name"])
+    request = msgspec.structs.replace(request, domains=domains, algorithm_settings=settings)
     notes = [Noted(text=line) for line in script.dropped if before is None]
     if before is not None:
         taken, lines = _inherited_values(context, before, {*request.domains, *job.parameters})

@@ -13,7 +13,8 @@ import msgspec
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import check_model_id, endpoint_name
-from kaptain_magics.core.specs import ImageSpec, Script
+from kaptain_magics.core.scripts import Script
+from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.errors import (
     InvalidPropertyError,
     MetricsTypeError,

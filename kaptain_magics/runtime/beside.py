@@ -20,6 +20,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from kaptain_magics.runtime.module_search import search
+
 SKIPPED = frozenset(
     {"__pycache__", ".git", ".hg", ".svn", ".venv", ".ipynb_checkpoints", ".DS_Store"}
     | {".mypy_cache", ".pytest_cache", ".ruff_cache"}
@@ -353,36 +355,6 @@ def prepare(program: Mapping[str, Any]) -> Beside | None:
         search(options.get("search", ()))
         beside.watch()
     return beside
-
-
-def search(folders: Iterable[str]) -> None:
-    """Put folders on the search path where IPython has the notebook's: behind the standard library.
-
-    Their modules are compiled again by every job. A compiled file beside them would count as current when a module was
-    edited twice within a second, and would have to be written there.
-    """
-    import importlib.machinery as machinery
-
-    class Uncached(machinery.SourceFileLoader):
-        def path_stats(self, _path: Any) -> Mapping[str, Any]:
-            raise OSError("no compiled file counts")
-
-    folders = [folder for folder in folders if folder not in sys.path]
-    finder = machinery.FileFinder.path_hook(
-        (machinery.ExtensionFileLoader, machinery.EXTENSION_SUFFIXES),
-        (Uncached, machinery.SOURCE_SUFFIXES),
-        (machinery.SourcelessFileLoader, machinery.BYTECODE_SUFFIXES),
-    )
-
-    def ours(path: str) -> Any:
-        if not any(path == folder or path.startswith(folder + os.sep) for folder in folders):
-            raise ImportError
-        return finder(path)
-
-    sys.path_hooks.insert(0, ours)
-    site = (number for number, entry in enumerate(sys.path) if entry.endswith(("site-packages", "dist-packages")))
-    at = next(site, len(sys.path))
-    sys.path[at:at] = folders
 
 
 def _looks_for_modules() -> bool:

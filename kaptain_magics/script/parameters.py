@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from kaptain_magics.core.specs import Binding, Parameter
+from kaptain_magics.core.scripts import Binding, Parameter
 from kaptain_magics.runtime.places import dotted, last_name
 from kaptain_magics.script.code_values import outer_parameters
 from kaptain_magics.script.positions import PARSING, find_positions
@@ -52,7 +52,7 @@ def find_parameters(
     """
     visitor = _OptionVisitor(source)
     visitor.visit(tree)
-    positions, reads_argv = find_positions(tree)
+    positions, reads_argv = find_positions(tree) if "argv" in source else ({}, False)
     roots = {name.partition(".")[0] for name in imports}
     parameters = {} if visitor.ignores_command_line else visitor.options
     if visitor.overrides:

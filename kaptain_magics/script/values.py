@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from kaptain_magics.core.domains import AnyDomain, Double, Integer, Value
 from kaptain_magics.core.names import did_you_mean
-from kaptain_magics.core.specs import Binding, Parameter, Script
+from kaptain_magics.core.scripts import Binding, Parameter, Script
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.runtime.places import is_plain
 from kaptain_magics.runtime.text_values import truth_of

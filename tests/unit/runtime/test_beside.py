@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.runtime import beside
-from kaptain_magics.runtime.beside import Beside, LinkedFileError, search
+from kaptain_magics.runtime.beside import Beside, LinkedFileError
+from kaptain_magics.runtime.module_search import search
 
 CONTENT = "a,b\n1,2\n"
 

@@ -8,7 +8,8 @@ import pytest
 
 from kaptain_magics.core.domains import Categorical
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.specs import Binding, JobSpec, Script
+from kaptain_magics.core.scripts import Binding, Script
+from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.runtime.launch import substitute
 from kaptain_magics.script import bindings, capture, names_to_set, remarks, typed

@@ -120,7 +120,7 @@ def test_work_in_the_background_gives_way_and_the_process_does_not() -> None:
         "import os\nfrom kaptain_magics.processes.background import give_way\n"
         "inside = give_way(lambda: os.getpriority(os.PRIO_PROCESS, 0), 7)\n"
         "child = os.fork()\n"
-        "print(inside, os.getpriority(os.PRIO_PROCESS, 0), flush=True)\n"
+        "os.write(1, f'{inside} {os.getpriority(os.PRIO_PROCESS, 0)}\\n'.encode())\n"
         "os._exit(0) if not child else os.wait()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -36,3 +36,9 @@ def search(folders: Iterable[str]) -> None:
     site = (number for number, entry in enumerate(sys.path) if entry.endswith(("site-packages", "dist-packages")))
     at = next(site, len(sys.path))
     sys.path[at:at] = folders
+
+
+def forget(name: str) -> None:
+    """Let a module beside the notebook be imported, where a library of the worker has an installed one of its name."""
+    for loaded in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
+        del sys.modules[loaded]

@@ -14,10 +14,12 @@ import pytest
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.events import ArtifactSaved, Event, MetricReported, StateChanged, TrialChanged
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.specs import EndpointSpec, JobSpec, Script, StudySpec
+from kaptain_magics.core.scripts import Script
+from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.targets.base import Check, JobRef
-from kaptain_magics.tuning.study import StudyResult, run_study
+from kaptain_magics.tuning.finish import StudyResult
+from kaptain_magics.tuning.study import run_study
 
 
 class StoppedError(Exception):

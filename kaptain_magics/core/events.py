@@ -159,6 +159,7 @@ class EndpointChanged(Event, frozen=True, kw_only=True, tag="endpoint"):
         traffic: Percent of requests by revision.
         reason: Why it is not ready.
         needs_token: Whether requests need a token.
+        curl: The line that asks it with a row of the training data; empty where no row is known.
     """
 
     name: str
@@ -169,6 +170,7 @@ class EndpointChanged(Event, frozen=True, kw_only=True, tag="endpoint"):
     traffic: dict[str, int] = {}
     reason: str = ""
     needs_token: bool = False
+    curl: str = ""
 
 
 class Noted(Event, frozen=True, kw_only=True, tag="note"):

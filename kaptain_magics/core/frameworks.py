@@ -9,9 +9,7 @@ from enum import StrEnum
 from kaptain_magics.core import plugins
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.errors import FrameworkError
-from kaptain_magics.runtime.framework_aliases import FRAMEWORK_ALIASES, canonical_name
-
-GROUP = "kaptain_magics.frameworks"  # of entry points
+from kaptain_magics.runtime.framework_aliases import FRAMEWORK_ALIASES, FRAMEWORKS_GROUP, canonical_name
 
 
 class ModelFramework(StrEnum):
@@ -46,7 +44,7 @@ class ModelFramework(StrEnum):
     @classmethod
     def names(cls) -> list[str]:
         """Return the names of our own frameworks and of all others that are installed."""
-        return plugins.names(GROUP, cls)
+        return plugins.names(FRAMEWORKS_GROUP, cls)
 
     @property
     def distributed(self) -> bool:
@@ -72,7 +70,7 @@ class ModelFramework(StrEnum):
         for module, framework in _MODULES.items():
             if module in roots:
                 return framework
-        others = roots.intersection(plugins.names(GROUP, ())) if roots - sys.stdlib_module_names else set()
+        others = roots.intersection(plugins.names(FRAMEWORKS_GROUP, ())) if roots - sys.stdlib_module_names else set()
         return cls(min(others)) if others else cls.PYTHON
 
 

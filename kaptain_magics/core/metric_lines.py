@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from kaptain_magics.core.colours import COLOURS
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.runtime.text_values import shorten
 
@@ -38,7 +39,6 @@ _COUNTER = (
 _HEAD = rf"{_B}(?:{_BAR})?(?:{_TIME})?(?:{_LEVEL})?(?:{_COUNTER}){{0,3}}"
 _END = rf"{_B}\r?"
 _LONGEST = 4096  # bytes of a line that is searched: longer ones are data, and would make the expressions slow
-_COLOURS = re.compile(r"\x1b\[[\d;]*m")
 _NEARLY = 200  # characters of a line that a message shows
 _SEEN_AT_MOST = 20  # names of metrics that a message lists
 
@@ -143,7 +143,7 @@ def similar_line(name: str, text: str) -> str:
     spelled = r"[\W_]{0,3}".join(words)
     value = rf"(?:{_B}{_ANY}|{_B}(?:[:=]|is\b|->)[^\n]{{0,24}}?\d)"
     pattern = re.compile(rf"(?<![A-Za-z]){spelled}[\"']?{value}", re.IGNORECASE)
-    for line in reversed(_COLOURS.sub("", text).splitlines()):
+    for line in reversed(COLOURS.sub("", text).splitlines()):
         shown = line.strip()
         if len(line) <= _LONGEST and pattern.search(shown):
             return shorten(shown, _NEARLY)

@@ -11,7 +11,7 @@ from kaptain_magics.magics.line_errors import usage_error
 if TYPE_CHECKING:
     import msgspec
 
-    from kaptain_magics.core.specs import Capture, Script
+    from kaptain_magics.core.scripts import Capture, Script
     from kaptain_magics.model import Workspace
 
 
@@ -45,7 +45,8 @@ def read_fields(arguments: Arguments, request: type[msgspec.Struct]) -> dict[str
 def _structs() -> Mapping[str, Callable[..., Any]]:
     """Return what makes the values of fields of which options name parts, such as ``resources.cpu``."""
     from kaptain_magics.core.resources import Resources
-    from kaptain_magics.core.specs import Capture, ClusterOptions, ImageSpec
+    from kaptain_magics.core.scripts import Capture
+    from kaptain_magics.core.specs import ClusterOptions, ImageSpec
 
     return {"resources": Resources.simple, "image": ImageSpec, "capture": Capture, "cluster": ClusterOptions}
 
@@ -58,7 +59,7 @@ def complete_capture(capture: Capture | None, arguments: Arguments) -> Capture:
     """
     from msgspec.structs import replace
 
-    from kaptain_magics.core.specs import Capture
+    from kaptain_magics.core.scripts import Capture
 
     capture = capture or Capture()
     without = bool(arguments.get("no_model"))

@@ -12,7 +12,7 @@ from kaptain_magics.magics.line_requests import check_capture, check_target, com
 from kaptain_magics.magics.session import Session
 
 if TYPE_CHECKING:
-    from kaptain_magics.core.specs import Script
+    from kaptain_magics.core.scripts import Script
     from kaptain_magics.model import Workspace
 
 

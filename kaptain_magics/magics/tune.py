@@ -16,7 +16,8 @@ from kaptain_magics.magics.train import read_script
 
 if TYPE_CHECKING:
     from kaptain_magics.core.domains import AnyDomain
-    from kaptain_magics.core.specs import JobSpec, Script, StudySpec
+    from kaptain_magics.core.scripts import Script
+    from kaptain_magics.core.specs import JobSpec, StudySpec
     from kaptain_magics.core.states import Direction
     from kaptain_magics.model import Workspace
     from kaptain_magics.model.plan import StudyPlan

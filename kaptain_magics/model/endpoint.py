@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kaptain_magics.config import Settings
 from kaptain_magics.core.states import EndpointState
-from kaptain_magics.errors import InferenceError, NotFoundError, ServingError
+from kaptain_magics.errors import InferenceError, KaptainError, NotFoundError, ServingError
 from kaptain_magics.targets.base import EndpointStatus, ServingTarget
 from kaptain_magics.targets.endpoint_store import check_percentage
 
@@ -141,17 +143,30 @@ class Endpoint:
     def curl(self) -> str:
         """Return a command that asks the model from a terminal.
 
-        Where a token is due, the command takes it from the variable ``KAPTAIN_TOKEN``: ``export`` what ``token`` holds.
+        It runs as it is: with a row of the training data where that was seen, and the token out of a file of this user,
+        where one is due; on another machine ``export KAPTAIN_TOKEN``, which comes first, with what ``token`` holds.
         """
-        from kaptain_magics.model.snippets import curl
+        from kaptain_magics.serving.client.snippets import curl
 
-        return curl(self.status(), self._inputs())
+        return curl(*self._example())
 
     def snippet(self) -> str:
-        """Return Python code that asks the model with the standard library; the token's place is as in ``curl``."""
-        from kaptain_magics.model.snippets import python
+        """Return Python code that asks the model with the standard library; it runs as ``curl`` does."""
+        from kaptain_magics.serving.client.snippets import python
 
-        return python(self.status(), self._inputs())
+        return python(*self._example())
+
+    def _example(self) -> tuple[str, str | Path, Path | None]:
+        """Return the address, a request for it and the file of the token."""
+        from kaptain_magics.serving.client.snippets import opened_url
+        from kaptain_magics.supervisor.example_requests import example_request, fitted_on
+
+        status, registry = self.status(), self._context.registry
+        url = status.url or opened_url(status.cluster_url)
+        fitted = None
+        with suppress(KaptainError):  # the store may be out of reach
+            fitted = fitted_on(self._context.objects(), registry.endpoint(self.name).spec)
+        return url, *example_request(registry, self.name, url, status.headers, fitted, self._inputs())
 
     def _inputs(self) -> tuple[TensorSpec, ...]:
         """Return what the model takes; nothing where it does not say so, or does not answer now."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kaptain_magics.core.events import Noted
-from kaptain_magics.core.specs import Input, InputRole, JobSpec
+from kaptain_magics.core.scripts import Input, InputRole
+from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.targets.base import ReadsHere
 from kaptain_magics.views import formats

@@ -13,7 +13,8 @@ import msgspec
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import check_model_id, endpoint_name
-from kaptain_magics.core.specs import ImageSpec, Script
+from kaptain_magics.core.scripts import Script
+from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.errors import (
     InvalidPropertyError,
     MetricsTypeError,
@@ -291,11 +292,17 @@ class Model:
         return msgspec.structs.replace(
             request,
             script=request.script or self._main_script(),
-            files=request.files or tuple(str(self._path(file)) for file in self.extra_files),
+            files=request.files or self._files_beside(),
             requirements=requirements,
             framework=request.framework or self.framework,
             image=self._with_base(image),
         )
+
+    def _files_beside(self) -> tuple[str, ...]:
+        """Return the extra files without the script itself, which may be among them."""
+        script = self._path(self.main_file).resolve() if self.main_file else None
+        paths = [self._path(file) for file in self.extra_files]
+        return tuple(str(path) for path in paths if path.resolve() != script)
 
     def _with_base(self, image: ImageSpec) -> ImageSpec:
         base = image.base_image or self.base_image or self.workspace.settings.base_image

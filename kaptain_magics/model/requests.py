@@ -10,8 +10,9 @@ from typing import Any
 
 from kaptain_magics.core.domains import AnyDomain, Value
 from kaptain_magics.core.frameworks import ModelFramework
+from kaptain_magics.core.scripts import Script
 from kaptain_magics.core.secrets import PASSWORD_HINT, holds_password, is_secret
-from kaptain_magics.core.specs import EndpointOptions, EndpointSpec, JobOptions, JobSpec, Script, StudyOptions
+from kaptain_magics.core.specs import EndpointOptions, EndpointSpec, JobOptions, JobSpec, StudyOptions
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import ConfigError, ScriptError
 from kaptain_magics.targets.base import present

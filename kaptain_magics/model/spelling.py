@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import Capture, ImageSpec
+from kaptain_magics.core.scripts import Capture
+from kaptain_magics.core.specs import ImageSpec
 
 
 def spelled(name: str, value: Any) -> list[str]:

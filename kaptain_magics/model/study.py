@@ -142,18 +142,10 @@ class Study(Run):
         Raises:
             StateError: Fewer than two trials succeeded.
         """
-        import optuna
+        from kaptain_magics.tuning.optuna_study import importances
 
-        study = self.to_optuna()
         try:
-            import sklearn  # noqa: F401 - Optuna's default needs it
-
-            evaluator = None
-        except ImportError:
-            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        target = (lambda trial: trial.values[0]) if self.spec.pareto else None
-        try:
-            return dict(optuna.importance.get_param_importances(study, evaluator=evaluator, target=target))
+            return importances(self.spec, self.trials)
         except (ValueError, RuntimeError) as error:
             raise StateError(
                 f"the importances cannot be computed: {error}", "they need more succeeded trials"

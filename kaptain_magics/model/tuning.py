@@ -13,7 +13,8 @@ from kaptain_magics.core.domains import Domain, Value
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.names import new_job_name, new_run_id
 from kaptain_magics.core.objectives import later_directions, read_objectives
-from kaptain_magics.core.specs import Binding, JobSpec, StudyOptions, StudySpec
+from kaptain_magics.core.scripts import Binding
+from kaptain_magics.core.specs import JobSpec, StudyOptions, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import NotFoundError, ScriptError, StateError
 from kaptain_magics.model.inputs import notes_on_changes, notes_on_inputs, with_inputs
@@ -227,7 +228,8 @@ def _inherited_values(
         lines.append(f"Taken from the last run: {_spelled(given)}.")
     if without_best:
         names = ", ".join(without_best)
-        lines.append(f"Unchanged from the script, because the last study has no best trial: {names}.")
+        why = "the best trial of the last study does not have it" if best else "the last study has no best trial"
+        lines.append(f"Unchanged from the script, because {why}: {names}.")
     return given | tuned, tuple(lines)
 
 

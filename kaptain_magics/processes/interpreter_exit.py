@@ -16,7 +16,7 @@ import contextlib
 import sys
 import threading
 
-_UNWRITTEN = 120  # Python's own exit code when it cannot flush its streams
+UNWRITTEN = 120  # Python's own exit code when it cannot flush its streams
 
 
 def finish() -> int:
@@ -30,5 +30,5 @@ def finish() -> int:
         try:
             stream.flush()
         except OSError:
-            code = _UNWRITTEN
+            code = UNWRITTEN
     return code

@@ -11,7 +11,8 @@ The file is one JSON object:
 * of the others ``dtype``, ``sparse``, and ``example``: one row.
 
 Missing values are ``null``, dates and times are ISO 8601 texts. The example is a row of the data, with texts of more
-than 200 characters cut and with texts of columns that are named like secrets left out.
+than 200 characters cut and with texts of columns that are named like secrets left out; with ``KAPTAIN_EXAMPLE=off`` in
+the job's environment there is none.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kaptain_magics.runtime.datatypes import datatype_of
 from kaptain_magics.runtime.text_values import shorten
 
 INPUTS_FILE = "kaptain-inputs.json"
@@ -30,6 +32,7 @@ INPUTS_FILE = "kaptain-inputs.json"
 _SCANNED = 100_000  # rows that are searched for missing values: 1 ms for 100,000 rows of 10 columns
 _HEAD = 20  # rows among which the example is chosen: the one with the fewest missing values
 _LONGEST = 200
+_OF_OBJECTS = {"boolean": "BOOL", "integer": "INT64", "floating": "FP64", "mixed-integer-float": "FP64"}
 _SECRET = re.compile(r"pass(word|wd|phrase|code)|secret|token|api_?key|credential|\bpin\b|ssn|iban", re.I)
 
 
@@ -47,6 +50,17 @@ class Column:
     ordered: bool = False
     example: Any = None
 
+    @property
+    def datatype(self) -> str:
+        """The protocol's datatype in which its values are sent."""
+        dtype = self.categories_dtype if self.dtype == "category" else self.dtype
+        if dtype != "object":
+            return datatype_of(dtype.removeprefix("Sparse[").partition("[")[0].partition(",")[0])
+        if self.dtype == "object":
+            return _OF_OBJECTS.get(self.values, "BYTES")
+        kinds = {type(value) for value in self.categories}
+        return "BOOL" if kinds == {bool} else "INT64" if kinds == {int} else "BYTES"
+
 
 @dataclass
 class FittedOn:
@@ -58,6 +72,10 @@ class FittedOn:
     dtype: str = ""
     sparse: bool = False
     example: Any = None
+
+    def without_example(self) -> FittedOn:
+        """Return it without a row of the data."""
+        return replace(self, columns=[replace(column, example=None) for column in self.columns], example=None)
 
     def write(self, folder: Path) -> None:
         """Write ``kaptain-inputs.json`` into ``folder``."""
@@ -171,7 +189,8 @@ class Sighting:
             categories = series.cat.categories
             column.categories_dtype, column.ordered = str(categories.dtype), bool(series.cat.ordered)
             column.categories = [_plain(value) for value in categories]
-        example = _plain(series.iloc[row]) if len(series) else None
+        value = series.iloc[row] if len(series) else None
+        example = str(value) if hasattr(value, "closed_left") else _plain(value)
         secret = isinstance(example, str) and _SECRET.search(column.name)
         column.example = "" if secret else _shortened(example)
         return column

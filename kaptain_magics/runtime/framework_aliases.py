@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+FRAMEWORKS_GROUP = "kaptain_magics.frameworks"  # of the entry points by which other distributions bring one
 FRAMEWORK_ALIASES = {
     "scikit-learn": "sklearn",
     "scikit_learn": "sklearn",

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from kaptain_magics.core.names import did_you_mean
-from kaptain_magics.core.specs import Script
+from kaptain_magics.core.scripts import Script
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.runtime.text_values import shorten
 from kaptain_magics.script.foreign import foreign_line, without_needless

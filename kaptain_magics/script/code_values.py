@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
-from kaptain_magics.core.specs import Binding, Parameter
+from kaptain_magics.core.scripts import Binding, Parameter
 from kaptain_magics.runtime.places import (
     Place,
     dotted,
@@ -210,6 +210,34 @@ def _reads_any(node: ast.AST | None, names: set[str]) -> bool:
     return node is not None and any(
         isinstance(n, ast.Name) and n.id in names and isinstance(n.ctx, ast.Load) for n in ast.walk(node)
     )
+
+
+def config_keys(source: str) -> set[str] | None:
+    """Return the keys of the dicts that a script gives to ``OmegaConf.create``; ``None`` where not all can be known."""
+    keys: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and dotted(node.func.value) == "OmegaConf"
+        ):
+            if node.func.attr in ("load", "structured"):
+                return None
+            if node.func.attr == "create":
+                if not (len(node.args) == 1 and isinstance(node.args[0], ast.Dict)):
+                    return None
+                keys |= _paths(node.args[0])
+    return keys or None
+
+
+def _paths(node: ast.Dict, prefix: str = "") -> set[str]:
+    paths: set[str] = set()
+    for key, value in zip(node.keys, node.values, strict=True):
+        if isinstance(key, ast.Constant) and isinstance(key.value, str):
+            paths.add(f"{prefix}{key.value}")
+            if isinstance(value, ast.Dict):
+                paths |= _paths(value, f"{prefix}{key.value}.")
+    return paths
 
 
 # ---- what cannot be set ----------------------------------------------------------------------------------------------

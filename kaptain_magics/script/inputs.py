@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from kaptain_magics.core.specs import Input, InputRole, Script
+from kaptain_magics.core.scripts import Input, InputRole, Script
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.runtime.beside import SKIPPED
 from kaptain_magics.script.local_modules import LocalModule, find_module, imported_roots, sources

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from kaptain_magics.core.specs import Binding, Parameter
+from kaptain_magics.core.scripts import Binding, Parameter
 from kaptain_magics.runtime.places import dotted, last_name
 from kaptain_magics.script.code_values import outer_parameters
 from kaptain_magics.script.positions import PARSING, find_positions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from kaptain_magics.core.specs import Binding, Parameter
+from kaptain_magics.core.scripts import Binding, Parameter
 from kaptain_magics.runtime.places import last_name
 
 PARSING = {"parse_args", "parse_known_args", "parse_intermixed_args", "parse_known_intermixed_args"}

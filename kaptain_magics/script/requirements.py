@@ -15,7 +15,7 @@ _PACKAGE = re.compile(
     r"(?:@\s*\S+|\(?\s*(?:(?:===|==|~=|!=|<=|>=|<|>)\s*[\w.*+!-]+\s*,?\s*)*\)?)\s*(?:;.+)?"
 )
 _OPERATOR = re.compile(r"\s*(===|==|~=|!=|<=|>=|<|>|@)\s*")
-_NESTED_AT_MOST = 10
+_NESTED_AT_MOST = 10  # levels of -r: files that name each other end there
 
 
 def read_requirements(text: str, folder: str | Path = ".") -> tuple[str, ...]:

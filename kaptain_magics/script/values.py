@@ -10,11 +10,11 @@ from functools import lru_cache
 
 from kaptain_magics.core.domains import AnyDomain, Double, Integer, Value
 from kaptain_magics.core.names import did_you_mean
-from kaptain_magics.core.specs import Binding, Parameter, Script
+from kaptain_magics.core.scripts import Binding, Parameter, Script
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.runtime.places import is_plain
 from kaptain_magics.runtime.text_values import truth_of
-from kaptain_magics.script.code_values import explain_fixed, inner_parameters
+from kaptain_magics.script.code_values import config_keys, explain_fixed, inner_parameters
 from kaptain_magics.script.positions import given_in_order
 
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)")
@@ -50,6 +50,7 @@ def bindings(script: Script, names: Iterable[str]) -> dict[str, Binding]:
         if parameter is not None and parameter.position:
             places[parameter.name] = parameter
         if parameter is None and script.overrides:
+            _check_key(script, name)
             result[name] = Binding.OVERRIDE
         else:
             result[name] = parameter.binding if parameter else Binding.OPTION
@@ -61,6 +62,16 @@ def bindings(script: Script, names: Iterable[str]) -> dict[str, Binding]:
                 f"give {missing.name} a value too",
             )
     return result
+
+
+def _check_key(script: Script, name: str) -> None:
+    """Refuse a key that OmegaConf would add to the configuration, where nothing reads it."""
+    keys = config_keys(script.source)
+    if keys is not None and name not in keys:
+        near = did_you_mean(name, keys)
+        raise ScriptError(
+            f"the configuration has no `{name}`", f"it has {', '.join(sorted(keys))}" + (f"; {near}" if near else "")
+        )
 
 
 def _check_effect(parameter: Parameter, name: str) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 
 _TIMEOUT = 15.0  # seconds for one answer; the server needs as long as its event loop is busy
-_PAUSE = 0.02
+_PAUSE = 0.02  # seconds between two questions to a server that is starting
 
 
 def main(path: str, line: str, seconds: str, key: str = "") -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -167,6 +168,13 @@ class Registry:
     def remove_endpoint(self, name: str) -> None:
         """Remove an endpoint's record; its servers are the target's to stop."""
         (self._endpoints / f"{endpoint_name(name)}.json").unlink(missing_ok=True)
+        shutil.rmtree(self._endpoints / endpoint_name(name), ignore_errors=True)
+
+    def write_beside(self, endpoint: str, file: str, text: str) -> Path:
+        """Write a file, for this user alone, that goes with an endpoint: its token, an example for it."""
+        path = (self._endpoints / endpoint / file).absolute()
+        write_whole(path, text.encode())
+        return path
 
     def _model_path(self, model_id: str) -> Path:
         digest = hashlib.sha256(model_id.encode()).hexdigest()[:8]

@@ -11,11 +11,13 @@ from urllib.request import url2pathname
 
 import msgspec
 
-from kaptain_magics.core.events import Event, StateChanged
+from kaptain_magics.core.events import EndpointChanged, Event, StateChanged
 from kaptain_magics.core.specs import EndpointSpec, JobSpec
-from kaptain_magics.core.states import RunState
+from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, StateError, TargetError
+from kaptain_magics.serving.client.snippets import curl, opened_url
 from kaptain_magics.state import EndpointRecord, RunFolder
+from kaptain_magics.supervisor.example_requests import example_request, fitted_on
 from kaptain_magics.supervisor.run_context import RunContext
 from kaptain_magics.supervisor.serving_files import place_serving_files
 from kaptain_magics.targets.base import Cancellable, ServesInPlace, ServingTarget
@@ -44,13 +46,27 @@ def run(context: RunContext) -> StateChanged:
                     if serves:  # while no other deployment can follow this one
                         _remember(context, target, spec)
                     break
-                context.emit(event)
+                context.emit(_with_line(context, target, spec, event))
     except KaptainError as error:
         last = StateChanged(state=RunState.FAILED, reason=error.message, hint=error.hint)
     if not serves:
         with contextlib.suppress(KaptainError):
             context.store.delete(uri)
     return last
+
+
+def _with_line(context: RunContext, target: ServingTarget, spec: EndpointSpec, event: Event) -> Event:
+    """Return an endpoint's event with the line that asks it, where a row of the training data is known."""
+    if not isinstance(event, EndpointChanged) or event.state is not EndpointState.READY:
+        return event
+    url = event.url or (opened_url(event.cluster_url) if event.open_with else "")
+    with contextlib.suppress(KaptainError):
+        fitted = fitted_on(context.store, spec)
+        if url and fitted is not None:
+            headers = target.endpoint(spec.name).headers if event.needs_token else {}
+            line = curl(url, *example_request(context.registry, spec.name, url, headers, fitted))
+            return msgspec.structs.replace(event, curl=line)
+    return event
 
 
 def _events(context: RunContext, target: ServingTarget, spec: EndpointSpec) -> Iterator[Event]:
@@ -111,5 +127,5 @@ def _remember(context: RunContext, target: ServingTarget, spec: EndpointSpec) ->
     address = status.cluster_url or status.url
     context.note(f"Model {spec.model_id} deployed successfully. Cluster URL: {address}")
     if status.headers:
-        hint = "endpoint.token holds it, the line of endpoint.curl() takes it from the variable KAPTAIN_TOKEN"
+        hint = "endpoint.token holds it, and endpoint.curl() is a line that reads it from its file"
         context.note(f"Requests need a token: {hint}.")

@@ -11,6 +11,7 @@ import msgspec
 
 from kaptain_magics.core.events import Event, Noted, StateChanged, TrialChanged
 from kaptain_magics.core.objectives import describe_objectives
+from kaptain_magics.core.pareto import values_of
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, ObjectMissingError
@@ -20,8 +21,15 @@ from kaptain_magics.supervisor.tracked_run import with_tracker
 from kaptain_magics.targets.base import WarmStart
 from kaptain_magics.targets.study_runners import JOBS, StudyRunner, choose_runner, runner_of
 from kaptain_magics.tuning.checks import check_study, remarks
-from kaptain_magics.tuning.finish import best_trials, keep_best, remove_intermediates, trials_uri, tuned_uri
-from kaptain_magics.tuning.study import StudyResult, run_study
+from kaptain_magics.tuning.finish import (
+    StudyResult,
+    best_trials,
+    keep_best,
+    remove_intermediates,
+    trials_uri,
+    tuned_uri,
+)
+from kaptain_magics.tuning.study import run_study
 from kaptain_magics.tuning.study_notes import StudyWatch
 
 TIDIED = "tidied"  # a file that says that nothing of the study is left to clean
@@ -104,25 +112,36 @@ def _native(context: RunContext, runner: StudyRunner, spec: StudySpec, emit: Cal
 def tidy(context: RunContext, spec: StudySpec, best: TrialChanged | None, pareto: Sequence[TrialChanged] = ()) -> None:
     """Copy the models of the best trial, or of the Pareto set, to their places, remove the others; may be repeated."""
     store, base = context.store, _base(context, spec)
-    others = [trial for trial in pareto if best is not None and trial.number != best.number]
-    if others and best is not None:
-        numbers = ", ".join(str(trial.number) for trial in pareto)
+    kept = _different(pareto, best, spec)
+    if len(kept) > 1 and best is not None:
+        numbers = ", ".join(str(trial.number) for trial in kept)
+        equal = f" with {len(kept)} different results" if len(kept) < len(pareto) else ""
         context.note(
-            f"The Pareto set has {len(pareto)} trials: {numbers}. Their models are kept; trial {best.number}, the best "
-            f"in {spec.objectives[0]}, is deployed unless --revision names another."
+            f"The Pareto set has {len(pareto)} trials{equal}; the models of {numbers} are kept. Trial {best.number}, "
+            f"the best in {spec.objectives[0]}, is deployed unless --revision names another."
         )
-    for trial in others:
-        if trial.artifact_uri:
-            _keep(context, spec, trial, trial.number)
-    if best is not None and best.artifact_uri:
-        _keep(context, spec, best)
+    chosen = kept or ([best] if best is not None else [])
+    saved = [trial for trial in chosen if trial.artifact_uri]
+    if saved:
+        context.note("Copying saved model with the best metrics from the trial to the target location.")
+    for trial in saved:
+        _keep(context, spec, trial, None if trial is best else trial.number)
     context.note("Removing intermediate trial models from the storage.")
     remove_intermediates(store, trials_uri(base, spec))
     (context.folder.path / TIDIED).touch(0o600)
 
 
-def _keep(context: RunContext, spec: StudySpec, best: TrialChanged, number: int | None = None) -> None:
-    context.note("Copying saved model with the best metrics from the trial to the target location.")
+def _different(pareto: Sequence[TrialChanged], best: TrialChanged | None, spec: StudySpec) -> list[TrialChanged]:
+    """Return the first trial of each result in the Pareto set, the best one last."""
+    if best is None:
+        return []
+    results = {values_of(best, spec.deciding): best}
+    for trial in pareto:
+        results.setdefault(values_of(trial, spec.deciding), trial)
+    return [*list(results.values())[1:], best] if pareto else []
+
+
+def _keep(context: RunContext, spec: StudySpec, best: TrialChanged, number: int | None) -> None:
     try:
         saved = keep_best(context.store, best, tuned_uri(_base(context, spec), spec, number))
     except ObjectMissingError as error:  # cleaned away since; the hyperparameters are still worth having

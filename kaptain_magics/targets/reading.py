@@ -13,11 +13,13 @@ from typing import Any
 
 import msgspec
 
+from kaptain_magics.core.colours import COLOURS
 from kaptain_magics.core.events import ArtifactSaved, Displayed, Event, FileWritten, MetricReported, Noted
 from kaptain_magics.core.metric_lines import MetricLines
 from kaptain_magics.errors import IntegrityError
+from kaptain_magics.processes.interpreter_exit import UNWRITTEN
 
-_LONGEST_LINE = 64 * 1024
+_LONGEST_LINE = 64 * 1024  # bytes that are kept of a line whose end has not come
 _TEXT_AT_MOST = 4200  # characters of what is shown; the runtime sends 4,000 and says how many more there are
 
 
@@ -188,9 +190,7 @@ def unfinished(data: bytes) -> int:
 _LAST_ERROR = re.compile(
     r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|Iteration)|kaptain)(?::\s*(.*))?$"
 )
-_COLOURS = re.compile(r"\x1b\[[\d;]*m")  # Python 3.13 colours tracebacks where FORCE_COLOR is set, as kernels do
 _FULL = "see with df -h whether the disk is full; %kaptain clean --force removes the working folders of ended runs"
-_UNWRITTEN = 120  # Python's exit code when it cannot flush its streams
 _OURS = "kaptain_magics.runtime."
 _MODULE = re.compile(r"No module named '([\w.]+)'")
 _SIGNALS = {
@@ -219,7 +219,8 @@ def explain(exit_code: int, log_tail: str, what: str = "the script") -> tuple[st
     number = -exit_code if exit_code < 0 else exit_code - 128 if 128 < exit_code < 160 else 0
     if number and not (exit_code == 130 and "KeyboardInterrupt" in log_tail):
         return f"{what} was ended by signal {number} ({_SIGNALS.get(number, 'see `man 7 signal`')})", ""
-    lines = [line for line in _COLOURS.sub("", log_tail).splitlines() if line.strip()]
+    # Python 3.13 colours tracebacks where FORCE_COLOR is set, as kernels do
+    lines = [line for line in COLOURS.sub("", log_tail).splitlines() if line.strip()]
     for index in reversed(range(max(0, len(lines) - 40), len(lines))):
         line = lines[index]
         match = _LAST_ERROR.match(line.strip())
@@ -237,7 +238,7 @@ def explain(exit_code: int, log_tail: str, what: str = "the script") -> tuple[st
         if match[1] == "FileNotFoundError":
             return text, "the script runs in a folder of its own: bring files along with --files PATH"
         return text, _FULL if "[Errno 28]" in line else ""
-    if exit_code == _UNWRITTEN:
+    if exit_code == UNWRITTEN:
         return f"{what}'s last output could not be written", _FULL
     last = f": {lines[-1].strip()[:200]}" if lines else ""
     return f"{what} ended with exit code {exit_code}{last}", ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kaptain_magics.core.specs import EndpointSpec
+from kaptain_magics.core.specs import EndpointOptions, EndpointSpec
 
 GRPC_PORT = "grpc_port"  # ``--serving`` names options of the loader, and this one of the server
 
@@ -25,3 +25,9 @@ def common_options(spec: EndpointSpec, folder: str) -> dict[str, Any]:
         "serving_config": {name: value for name, value in spec.serving_config.items() if name != GRPC_PORT},
         "workers": spec.workers,
     }
+
+
+def asks_for_replicas(spec: EndpointSpec) -> bool:
+    """Whether an endpoint has options of replicas that are not the plain ones."""
+    plain = EndpointOptions()
+    return any(getattr(spec, name) != getattr(plain, name) for name in ("autoscale", "min_replicas", "max_replicas"))

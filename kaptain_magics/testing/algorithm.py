@@ -21,7 +21,8 @@ from kaptain_magics.core.algorithm_names import Algorithm
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Double, Integer, Value
 from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.specs import JobSpec, Script, StudySpec
+from kaptain_magics.core.scripts import Script
+from kaptain_magics.core.specs import JobSpec, StudySpec
 from kaptain_magics.core.states import Direction, TrialState
 from kaptain_magics.errors import AlgorithmError, DomainError
 from kaptain_magics.tuning.algorithms import definition_of, make_search

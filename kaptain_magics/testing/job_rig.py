@@ -13,7 +13,8 @@ import msgspec
 from kaptain_magics.core.events import Event, LogWritten, MetricReported, StateChanged
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_job_name, new_run_id
-from kaptain_magics.core.specs import ImageSpec, JobSpec, Script
+from kaptain_magics.core.scripts import Script
+from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.base import JobRef, Target, TargetConfig, open_target
 

@@ -22,7 +22,7 @@ import pytest
 
 from kaptain_magics.core.events import AnyEvent, ArtifactSaved, Displayed, Event, FileWritten, LogWritten
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import Binding
+from kaptain_magics.core.scripts import Binding
 from kaptain_magics.core.states import RunState
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
 from kaptain_magics.script.inputs import find_inputs

@@ -1,4 +1,4 @@
-"""What remains of a study in the object store: the best trial's model in its own place, nothing of the others.
+"""How a study ended, and what is left in the object store: the best model in its own place, nothing of the others.
 
 Both steps may be repeated, by another process too: a supervisor that was killed between them leaves nothing that the
 next one cannot end.
@@ -10,13 +10,36 @@ import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kaptain_magics.core.events import ArtifactSaved, Event, TrialChanged
 from kaptain_magics.core.pareto import BestTrials
 from kaptain_magics.core.specs import StudySpec
+from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import ObjectMissingError
 
 if TYPE_CHECKING:
     from kaptain_magics.storage import ObjectStore
+
+
+class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a study ended.
+
+    Attributes:
+        state: ``SUCCEEDED``, ``FAILED`` or ``STOPPED``.
+        reason: Why, in one sentence.
+        hint: The next step after a failure.
+        best: The best succeeded trial, also of an earlier study that this one went on with.
+        pareto: The Pareto set, where several objectives decide.
+        counts: Trials by state, the earlier ones included.
+    """
+
+    state: RunState
+    reason: str
+    hint: str = ""
+    best: TrialChanged | None = None
+    pareto: tuple[TrialChanged, ...] = ()
+    counts: dict[TrialState, int] = {}
 
 
 def trials_uri(base: str, spec: StudySpec) -> str:

@@ -27,7 +27,7 @@ from kaptain_magics.tuning.space import DiscreteAxis, Point, Space
 Array: TypeAlias = "NDArray[np.float64]"
 
 _MAX_OBSERVATIONS = 150  # observations in the model: the best and the latest; its cost grows with their third power
-_CANDIDATES = 1024
+_CANDIDATES = 1024  # random points, the best of which is refined
 _ROUNDS = 4  # of candidates around the best, each round nearer
 _LENGTHS = np.geomspace(0.05, 4.0, 7)  # length scales to begin with
 _NOISES = (1e-6, 1e-3, 1e-1)  # variances of the noise to begin with

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, create_trial
 from kaptain_magics.core.domains import AnyDomain, Double, Integer, Value
 from kaptain_magics.core.events import TrialChanged
 from kaptain_magics.core.specs import StudySpec
-from kaptain_magics.core.states import TrialState
+from kaptain_magics.core.states import Direction, TrialState
 from kaptain_magics.errors import StateError
 from kaptain_magics.tuning.space import DiscreteAxis, axis_of
 
@@ -47,6 +47,26 @@ def to_optuna(spec: StudySpec, trials: Iterable[TrialChanged]) -> optuna.Study:
         study.add_trials([frozen_trial(spec, trial) for trial in trials])
         _describe(study, spec)
     return study
+
+
+def importances(spec: StudySpec, trials: Iterable[TrialChanged]) -> dict[str, float]:
+    """Return how much of the first objective each hyperparameter explains, the greatest first (PED-ANOVA).
+
+    Raises:
+        ValueError: There are too few trials, or they do not differ.
+    """
+    sign = -1.0 if spec.direction is Direction.MAXIMIZE else 1.0
+
+    def first(trial: FrozenTrial) -> float:
+        return sign * float(trial.values[0])  # the evaluator looks for low values
+
+    with _quiet():
+        warnings.simplefilter("ignore", UserWarning)  # it says so
+        return dict(
+            optuna.importance.get_param_importances(
+                to_optuna(spec, trials), evaluator=optuna.importance.PedAnovaImportanceEvaluator(), target=first
+            )
+        )
 
 
 def write_journal(spec: StudySpec, trials: Sequence[TrialChanged], path: Path) -> int:

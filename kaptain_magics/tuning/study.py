@@ -28,6 +28,7 @@ from kaptain_magics.errors import KaptainError
 from kaptain_magics.targets.base import Target
 from kaptain_magics.tuning.algorithms import make_search, make_stopper
 from kaptain_magics.tuning.checks import check_study
+from kaptain_magics.tuning.finish import StudyResult
 from kaptain_magics.tuning.study_notes import NoteFilter, without_steps
 from kaptain_magics.tuning.trial import Trial, same_but_for_numbers
 
@@ -40,26 +41,6 @@ _MAX_RERUNS = 2  # times that a trial is run again whose job was lost by no faul
 _ALPHABET = string.ascii_lowercase + string.digits
 
 _Message = tuple[Trial, Event | BaseException]
-
-
-class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How a study ended.
-
-    Attributes:
-        state: ``SUCCEEDED``, ``FAILED`` or ``STOPPED``.
-        reason: Why, in one sentence.
-        hint: The next step after a failure.
-        best: The best succeeded trial, also of an earlier study that this one went on with.
-        pareto: The Pareto set, where several objectives decide.
-        counts: Trials by state, the earlier ones included.
-    """
-
-    state: RunState
-    reason: str
-    hint: str = ""
-    best: TrialChanged | None = None
-    pareto: tuple[TrialChanged, ...] = ()
-    counts: dict[TrialState, int] = {}
 
 
 def run_study(

@@ -29,7 +29,7 @@ from kaptain_magics.targets.base import JobRef, Target
 
 _STEPS_KEPT = 1000  # steps of a trial that its event holds at most
 _SEEN_AT_MOST = 20  # names of metrics that are remembered for a message
-_LOG_TAIL = 64 * 1024
+_LOG_TAIL = 64 * 1024  # bytes at the end of a log, where the reason of a failure stands
 _NUMBER = re.compile(r"[+-]?\d[\d.]*(?:e[+-]?\d+)?", re.IGNORECASE)
 
 _ENDS = {

@@ -6,13 +6,13 @@ import re
 from collections import deque
 from itertools import islice
 
+from kaptain_magics.core.colours import COLOURS
 from kaptain_magics.views.formats import clip
 
 # Escape sequences of terminals: CSI (colours, cursor), OSC (titles, links), and the short ones.
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[ -/]*[0-~])"
 )
-_COLOURS = re.compile(r"\x1b\[[\d;:]*m")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _OPEN_AT_MOST = 8192  # characters kept of a line that does not end
 
@@ -31,7 +31,7 @@ def clean(line: str, colours: bool = False) -> str:
     """
     line = last_state(line)
     if "\x1b" in line:
-        line = _ESCAPES.sub(lambda m: m[0] if colours and _COLOURS.fullmatch(m[0]) else "", line)
+        line = _ESCAPES.sub(lambda m: m[0] if colours and COLOURS.fullmatch(m[0]) else "", line)
         if not colours:
             line = line.replace("\x1b", "")
     return _CONTROLS.sub("\ufffd", line).expandtabs(8)

@@ -53,7 +53,7 @@ def addresses(endpoint: EndpointChanged) -> list[tuple[str, str]]:
     if endpoint.open_with:
         pairs.append(("Open it here", endpoint.open_with))
     url = endpoint.url or (_OPENED + urlsplit(endpoint.cluster_url).path if endpoint.open_with else "")
-    return [*pairs, ("Try it", curl_line(url, endpoint.needs_token))] if url else pairs
+    return [*pairs, ("Try it", endpoint.curl or curl_line(url, endpoint.needs_token))] if url else pairs
 
 
 def attach_line(view: RunView) -> str:

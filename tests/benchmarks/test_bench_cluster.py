@@ -13,7 +13,8 @@ import pytest
 from kaptain_magics.core.events import LogWritten, StateChanged
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_job_name, new_run_id
-from kaptain_magics.core.specs import JobSpec, Script
+from kaptain_magics.core.scripts import Script
+from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.api.client import Cluster

@@ -25,6 +25,7 @@ def test_arrows_run_down_only() -> None:
 OWN = {"self", "cls", "super"}
 OFFERED = {"_replace", "_asdict", "_make", "_exit"}  # named tuples and os have public names that begin so
 OFFERED |= {"_repr_mimebundle_", "_ipython_display_"}  # as do the methods that notebooks call
+OFFERED |= {"_name_", "_value_"}  # and what enum documents for members that are made later
 FENCED = {  # the only places that use what another library keeps to itself, and why
     "runtime/multipart.py": "minio offers no single steps of a multipart upload; it has an upper bound",
     "runtime/s3_client.py": "minio's errors have no public status and names; the same upper bound",
@@ -34,6 +35,8 @@ FENCED = {  # the only places that use what another library keeps to itself, and
 
 
 def test_private_members_of_others_are_left_alone() -> None:
+    for hidden in ("a._b()", "a._b = 1", "self.a._b = 1", "from a import _b", "getattr(a, '_b')", "a()._b"):
+        assert list(_private_members(ast.parse(hidden))) == ["_b"], hidden
     package = ROOT / "kaptain_magics"
     calls = {
         (path.relative_to(package).as_posix(), name)
@@ -44,13 +47,16 @@ def test_private_members_of_others_are_left_alone() -> None:
 
 
 def _private_members(tree: ast.Module) -> Iterator[str]:
-    """Yield the private methods and attributes that a module uses of anything but its own classes' objects."""
+    """Yield the private names that a module uses of other modules, and of anything but its own classes' objects."""
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            own.add(node.attr)
+        match node:  # what is stored in another's object is no name of ours
+            case ast.Attribute(attr=name, value=ast.Name(id="self" | "cls"), ctx=ast.Store()):
+                own.add(name)
     for node in ast.walk(tree):
         match node:  # a name in a text hides nothing
+            case ast.ImportFrom(names=names):
+                yield from (a.name for a in names if a.name.startswith("_") and not a.name.startswith("__"))
             case ast.Call(
                 func=ast.Name(id="getattr" | "hasattr" | "setattr"), args=[_, ast.Constant(value=str(name)), *_]
             ):

@@ -11,7 +11,7 @@ from kaptain_magics.errors import ImageError
 DOCKER_HUB = "registry-1.docker.io"
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-_LONGEST_TAG = 128
+_LONGEST_TAG = 128  # characters, by the OCI distribution specification
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 

@@ -279,7 +279,7 @@ def _cluster(ttl: int | None, cleanup: bool | None, delete: bool | None = None) 
     from kaptain_magics.model.contract import envs
 
     return ClusterOptions(
-        ttl_seconds_after_finished=envs.TTL_SECONDS_AFTER_FINISHED if ttl is None else ttl,
-        force_cleanup=bool(envs.FORCE_CLEANUP if cleanup is None else cleanup),
-        delete_experiment=bool(envs.DELETE_EXPERIMENT if delete is None else delete),
+        ttl_seconds_after_finished=envs.KAPTAIN_SDK_TTL_SECONDS_AFTER_FINISHED if ttl is None else ttl,
+        force_cleanup=bool(envs.KAPTAIN_SDK_FORCE_CLEANUP if cleanup is None else cleanup),
+        delete_experiment=bool(envs.KAPTAIN_SDK_DELETE_EXPERIMENT if delete is None else delete),
     )

@@ -20,6 +20,7 @@ from kaptain_magics.runtime.framework_aliases import canonical_name
 from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers.base import Description, SaveOptions, Tensor, copy_into, versions
 from kaptain_magics.runtime.savers.guess import framework_of, other_savers
+from kaptain_magics.runtime.text_values import truth_of
 
 SAVERS = ("sklearn", "xgboost", "lightgbm", "onnx", "pytorch", "tensorflow", "mlflow", "python")
 _SAVABLE = (
@@ -148,7 +149,12 @@ def _write_inputs(model: object, description: Description, options: SaveOptions,
     if fitted is None and options.example is not None:
         fitted = observe.describe_rows(options.example)
     if fitted is not None:
+        if truth_of(os.environ.get("KAPTAIN_EXAMPLE", "")) is False:
+            fitted = fitted.without_example()
         fitted.write(folder)
+        if fitted.columns and description.signature_source != "signature":
+            description.columns = [column.name for column in fitted.columns]
+            description.inputs = [{"name": c.name, "datatype": c.datatype, "shape": [-1]} for c in fitted.columns]
     elif description.columns and description.framework in ("sklearn", "lightgbm", "xgboost"):
         say(
             f"the data that this {description.kind} was fitted on was not seen: an endpoint will take its columns as"

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kaptain_magics.runtime.datatypes import datatype_of
 from kaptain_magics.runtime.job_errors import ExportError
 
 DESCRIPTION_FILE = "kaptain-model.json"
@@ -24,17 +25,6 @@ UNSERVABLE = "unservable"
 
 Tensor = dict[str, Any]
 """An input or output: ``name``, ``datatype`` of the protocol, ``shape`` with -1 where any size will do."""
-
-_DATATYPES = {
-    "bool": "BOOL",
-    "boolean": "BOOL",
-    **{f"{sign}int{bits}": f"{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-    **{f"float{bits}": f"FP{bits}" for bits in (16, 32, 64)},
-    "bfloat16": "FP32",
-    "half": "FP16",
-    "float": "FP32",
-    "double": "FP64",
-}
 
 
 @dataclass(frozen=True)
@@ -127,12 +117,6 @@ def versions(*modules: str) -> dict[str, str]:
         if version is not None:
             versions[name] = str(version)
     return versions
-
-
-def datatype_of(dtype: object) -> str:
-    """Return the protocol's datatype for a dtype of NumPy, pandas, PyTorch or TensorFlow; others are ``BYTES``."""
-    name = str(getattr(dtype, "name", dtype)).lower().rpartition(".")[2]
-    return _DATATYPES.get(name, "BYTES")
 
 
 def tensor(name: str, value: Any, *, on_request: bool = False) -> Tensor:

@@ -11,6 +11,8 @@ import types
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from kaptain_magics.runtime.framework_aliases import FRAMEWORKS_GROUP
+
 _PACKAGES = {
     "xgboost": "xgboost",
     "lightgbm": "lightgbm",
@@ -52,7 +54,7 @@ def framework_of(model: object) -> str:
 
 def other_savers(name: str | None = None) -> list[EntryPoint]:
     """Return the savers that other distributions bring, or those of one framework; reading them takes 20 to 30 ms."""
-    points = entry_points(group="kaptain_magics.frameworks")
+    points = entry_points(group=FRAMEWORKS_GROUP)
     return [point for point in points if name is None or point.name == name]
 
 

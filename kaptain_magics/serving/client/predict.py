@@ -160,6 +160,10 @@ def _predict(endpoint: _Endpoint, data: Any, output: str, rows: int | None = Non
     if output and endpoint.uses_v1:
         what = "probabilities" if output == _PROBA else output
         raise InferenceError(f"the V1 protocol cannot ask for {what}: deploy with --protocol v2")
+    if hasattr(data, "tocsr") and data.shape[0] > (some := max(1, _MAX_BYTES // (8 * max(1, data.shape[1])))):
+        sparse = data.tocsr()  # never dense as a whole
+        parts = (sparse[at : at + some] for at in range(0, sparse.shape[0], some))
+        return np.concatenate([_predict(endpoint, part, output, rows, parallel) for part in parts])
     for retry in (True, False):
         cached = endpoint.url in _described
         description = _describe(endpoint)

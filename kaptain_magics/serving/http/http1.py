@@ -11,7 +11,7 @@ import httptools
 
 from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
-CHUNK = 64 * 1024
+CHUNK = 64 * 1024  # bytes of a request line with its headers, or of trailers; also what is read at a time
 _OWN = (b"connection", b"expect", b"keep-alive", b"proxy-connection", b"upgrade")  # of one connection, not passed on
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t -~\x80-\xff]*)?\r\n")
 

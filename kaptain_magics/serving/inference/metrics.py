@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 PROTOCOLS = ("v2", "v1", "grpc")
-CODES = (200, 400, 401, 404, 405, 408, 413, 415, 431, 499, 500, 503)
+CODES = (200, 400, 401, 404, 405, 408, 413, 415, 431, 499, 500, 503)  # each has its counter
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 
 _LATENCY = len(PROTOCOLS) * len(CODES)

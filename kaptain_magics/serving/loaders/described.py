@@ -89,9 +89,10 @@ def read_inputs(folder: Path) -> FittedOn | None:
 def declared_signature(description: Description, own: Signature, fitted: FittedOn | None = None) -> Signature:
     """Return the model's own signature with the sides that a caller of ``save_model`` declared or an example gave.
 
-    An example does not count where it is known what the model was fitted on.
+    An example does not count beside the frame that the model was fitted on.
     """
-    if description.signature_source == "model" or (fitted is not None and description.signature_source == "example"):
+    framed = fitted is not None and fitted.kind == "frame"
+    if description.signature_source == "model" or (framed and description.signature_source == "example"):
         return own
     inputs = tuple(_spec(tensor) for tensor in description.inputs)
     outputs = tuple(_spec(tensor) for tensor in description.outputs)

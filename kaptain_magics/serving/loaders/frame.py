@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError
+from kaptain_magics.runtime.datatypes import datatype_of
 from kaptain_magics.runtime.fitted import Column, FittedOn
-from kaptain_magics.runtime.savers.base import datatype_of
 from kaptain_magics.runtime.text_values import shorten
 from kaptain_magics.serving.loaders.base import as_text
 from kaptain_magics.serving.loaders.table import to_columns
@@ -23,7 +23,6 @@ from kaptain_magics.serving.signature import Array, TensorSpec
 if TYPE_CHECKING:
     import pandas as pd
 
-_OF_OBJECTS = {"boolean": "BOOL", "integer": "INT64", "floating": "FP64", "mixed-integer-float": "FP64"}
 _PLAIN = ("bool", "int", "uint", "float")
 
 
@@ -52,7 +51,7 @@ class Frame:
         return tuple(
             TensorSpec(
                 column.name,
-                _datatype(column),
+                column.datatype,
                 (-1,),
                 dtype=column.dtype,
                 nullable=bool(column.missing) or column.dtype.rstrip("0123456789") not in ("bool", "int", "uint"),
@@ -63,7 +62,7 @@ class Frame:
 
     def example(self) -> dict[str, Array]:
         """Return the example row as a request's tensors."""
-        return {column.name: _tensor(_example(column), _datatype(column)) for column in self._fitted.columns}
+        return {column.name: _tensor(column.example, column.datatype) for column in self._fitted.columns}
 
     def build(self, inputs: Mapping[str, Array]) -> pd.DataFrame:
         """Return a request's rows as a frame.
@@ -84,25 +83,6 @@ class Frame:
         frame = pd.DataFrame(built)
         frame.columns = [label for label, name in zip(self._labels, self.names, strict=True) if name in built]
         return frame
-
-
-def _datatype(column: Column) -> str:
-    dtype = column.categories_dtype if column.dtype == "category" else column.dtype
-    if dtype == "object":
-        return _OF_OBJECTS.get(column.values, "BYTES") if column.dtype == "object" else _of_values(column.categories)
-    return datatype_of(dtype.removeprefix("Sparse[").partition("[")[0].partition(",")[0])
-
-
-def _of_values(categories: list[Any]) -> str:
-    kinds = {type(value) for value in categories}
-    return "BOOL" if kinds == {bool} else "INT64" if kinds == {int} else "BYTES"
-
-
-def _example(column: Column) -> Any:
-    """Return the example as it is written in a request: a category that is an interval as its text."""
-    if isinstance(column.example, list):
-        return _texts_of(column)[column.categories.index(column.example)]
-    return column.example
 
 
 def _tensor(value: Any, datatype: str) -> Array:
@@ -230,7 +210,7 @@ def _category(column: Column) -> Callable[[Array], Any]:
     import pandas as pd
 
     dtype = pd.CategoricalDtype(_index(column), column.ordered)
-    texts = _datatype(column) == "BYTES"
+    texts = column.datatype == "BYTES"
     keys = _texts_of(column) if texts else column.categories
     codes = {key: code for code, key in enumerate(keys)}
 

@@ -51,7 +51,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         categorical=_categorical(booster, header, columns),
         labels=_labels(header, described.classes),
         datatype="FP64",
-        own=(lambda scores: scores) if described.kind in ("", "Booster") else None,
+        own=None if described.classes else lambda scores: scores,
         fitted=fitted,
     )
     model.signature = declared_signature(described, model.signature, fitted)

@@ -12,8 +12,9 @@ from pathlib import Path
 import msgspec
 
 from kaptain_magics.core import plugins
-from kaptain_magics.core.frameworks import GROUP, ModelFramework
+from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.errors import FrameworkError, ServingError
+from kaptain_magics.runtime.framework_aliases import FRAMEWORKS_GROUP
 from kaptain_magics.serving.loaders.described import check_loadable, read_description, use_modules, warn_of_versions
 from kaptain_magics.serving.protocol.datatypes import dtype_of
 from kaptain_magics.serving.signature import LoadedModel, Signature
@@ -37,13 +38,13 @@ def load_model(framework: ModelFramework, folder: Path, config: Mapping[str, str
         FrameworkError: The framework cannot be served, or its library is missing.
         ServingError: The folder holds no model of the framework.
     """
-    if framework not in LOADERS and framework not in (servable := plugins.names(GROUP, LOADERS)):
+    if framework not in LOADERS and framework not in (servable := plugins.names(FRAMEWORKS_GROUP, LOADERS)):
         raise FrameworkError(f"{framework} models cannot be served", "one of " + ", ".join(servable))
     declared = read_signature(folder, config)
     description = read_description(folder)
     check_loadable(description)
     use_modules(folder)
-    model: LoadedModel = plugins.load(GROUP, LOADERS, framework, "framework").load(folder, config)
+    model: LoadedModel = plugins.load(FRAMEWORKS_GROUP, LOADERS, framework, "framework").load(folder, config)
     if declared is not None:
         model.signature = declared
     warn_of_versions(description)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import FrameworkError, InferenceError, ServingError
-from kaptain_magics.runtime.savers.base import datatype_of
+from kaptain_magics.runtime.datatypes import datatype_of
 from kaptain_magics.serving.loaders.base import as_text, require
 from kaptain_magics.serving.loaders.described import choose_outputs, is_batchable, thread_limit
 from kaptain_magics.serving.loaders.table import to_frame

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.errors import ServingError
-from kaptain_magics.runtime.savers.base import datatype_of
+from kaptain_magics.runtime.datatypes import datatype_of
 from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.described import (
     declared_signature,

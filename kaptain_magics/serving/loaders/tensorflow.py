@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError, ServingError
-from kaptain_magics.runtime.savers.base import datatype_of
+from kaptain_magics.runtime.datatypes import datatype_of
 from kaptain_magics.runtime.savers.tensorflow import CLASSES_FILE
 from kaptain_magics.serving.loaders.base import find_file, require
 from kaptain_magics.serving.loaders.described import (

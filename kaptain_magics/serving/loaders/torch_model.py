@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kaptain_magics.errors import InferenceError
-from kaptain_magics.runtime.savers.base import datatype_of
+from kaptain_magics.runtime.datatypes import datatype_of
 from kaptain_magics.serving.loaders.described import choose_outputs
 from kaptain_magics.serving.protocol.datatypes import DTYPES
 from kaptain_magics.serving.signature import Array, Signature

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
-from kaptain_magics.core.specs import EndpointOptions, EndpointSpec
+from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, ServingError, TargetError
 from kaptain_magics.files import locked
@@ -36,7 +36,7 @@ from kaptain_magics.targets.endpoint_store import (
     no_canary,
     url_of,
 )
-from kaptain_magics.targets.server_options import GRPC_PORT
+from kaptain_magics.targets.server_options import GRPC_PORT, asks_for_replicas
 
 _LOCK_TIMEOUT = 120.0  # seconds for another process that changes the same endpoint
 
@@ -259,8 +259,7 @@ class _ModelFolder:
 
 
 def _notes(spec: EndpointSpec) -> Iterator[Event]:
-    plain = EndpointOptions()
-    if any(getattr(spec, name) != getattr(plain, name) for name in ("autoscale", "min_replicas", "max_replicas")):
+    if asks_for_replicas(spec):
         hint = "use --workers for several processes"
         yield Noted(text="the docker target has one replica: replica options are ignored", warning=True, hint=hint)
     if spec.transformer:

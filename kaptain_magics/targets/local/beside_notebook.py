@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kaptain_magics.core.specs import InputRole, JobSpec
+from kaptain_magics.core.scripts import InputRole
+from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.files import private_folder
 from kaptain_magics.runtime.beside import Beside
 

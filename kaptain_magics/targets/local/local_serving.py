@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from kaptain_magics.core.events import EndpointChanged, Event, Noted, StateChanged
-from kaptain_magics.core.specs import EndpointOptions, EndpointSpec
+from kaptain_magics.core.specs import EndpointSpec
 from kaptain_magics.core.states import EndpointState, RunState
 from kaptain_magics.errors import KaptainError, NotFoundError, ServingError, StateError, TargetError
 from kaptain_magics.targets.base import EndpointStatus, TargetConfig
@@ -42,7 +42,7 @@ from kaptain_magics.targets.local.instances import (
 )
 from kaptain_magics.targets.local.local_traffic import DRAIN, LocalTraffic, port_of
 from kaptain_magics.targets.local.server_environment import artifact, environment, is_free
-from kaptain_magics.targets.server_options import GRPC_PORT, common_options
+from kaptain_magics.targets.server_options import GRPC_PORT, asks_for_replicas, common_options
 
 
 class LocalServing:
@@ -320,8 +320,7 @@ class LocalServing:
 def _notes(spec: EndpointSpec) -> Iterator[Event]:
     if spec.resources.memory_bytes is not None:
         yield Noted(text="The local target does not limit the memory of a server: --memory counts on other targets.")
-    plain = EndpointOptions()
-    if any(getattr(spec, name) != getattr(plain, name) for name in ("autoscale", "min_replicas", "max_replicas")):
+    if asks_for_replicas(spec):
         hint = "use --workers for several processes"
         yield Noted(text="the local target has one replica: replica options are ignored", warning=True, hint=hint)
     if spec.transformer:

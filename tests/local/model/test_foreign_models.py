@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kaptain_magics.core.specs import Capture
+from kaptain_magics.core.scripts import Capture
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError, ServingError
 from kaptain_magics.model import Workspace

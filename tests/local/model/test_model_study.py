@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kaptain_magics.core.domains import Discrete, Double, Value
-from kaptain_magics.core.specs import Capture
+from kaptain_magics.core.scripts import Capture
 from kaptain_magics.core.states import Direction, EndpointState, RunState, TrialState
 from kaptain_magics.errors import (
     DomainError,

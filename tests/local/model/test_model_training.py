@@ -10,7 +10,7 @@ import pytest
 from kaptain_magics.config import Settings
 from kaptain_magics.core.domains import Double
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import Capture
+from kaptain_magics.core.scripts import Capture
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import (
     ConfigError,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.specs import Capture
+from kaptain_magics.core.scripts import Capture
 from kaptain_magics.errors import FrameworkError
 from kaptain_magics.model import Workspace
 from kaptain_magics.model.requests import TrainingRequest

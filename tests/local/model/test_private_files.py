@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.core.domains import Categorical
-from kaptain_magics.core.specs import Capture
+from kaptain_magics.core.scripts import Capture
 from kaptain_magics.core.states import RunState
 from kaptain_magics.model import Workspace
 from kaptain_magics.model.requests import TrainingRequest, TuningRequest

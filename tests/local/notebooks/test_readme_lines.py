@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +14,7 @@ from typing import Any, NamedTuple
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from sklearn.datasets import load_iris
 
 from kaptain_magics.config import Settings
 from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE
@@ -22,8 +26,9 @@ ELSEWHERE = {
     "quickstart": ".ci/wheel runs it in the unpacked source distribution",
     "test": ".ci/run begins with it",
     "install": ".ci/wheel runs it in a new environment",
+    "command": "test_the_readmes_command_lines_work, below",
 }
-"""Blocks of shell that make environments: their markers, and what executes them exactly as they stand."""
+"""Blocks of shell: their markers, and what executes them exactly as they stand."""
 
 
 class Block(NamedTuple):
@@ -92,6 +97,38 @@ def test_the_readmes_python_works_from_the_first_line_to_the_last(home: Path, tm
     assert "array([8, 8, 4, 9, 0])" in outputs[2]
     assert "accuracy" in outputs[3]
     assert "array([8, 8, 4, 9, 0])" in outputs[5]
+
+
+TRAINED = """
+from sklearn.datasets import load_iris
+from sklearn.svm import SVC
+gamma = 0.1
+X, y = load_iris(return_X_y=True, as_frame=True)
+clf = SVC(gamma=gamma).fit(X, y)
+score = clf.score(X, y)
+"""
+
+
+def test_the_readmes_command_lines_work(home: Path, tmp_path: Path) -> None:
+    (block,) = (block.text for block in README if block.marker == "command")
+    script = tmp_path / "bin" / "kaptain-magics"  # what an installer makes of the entry point
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kaptain_magics "$@"\n')
+    script.chmod(0o755)
+    (tmp_path / "train.py").write_text(TRAINED)
+    (tmp_path / "rows.csv").write_text(load_iris(as_frame=True).data.iloc[:3].to_csv(index=False))
+    environment = {**os.environ, "PATH": f"{script.parent}:{os.environ['PATH']}"}
+    command = ["bash", "-ec", block]
+    try:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
+        )
+    finally:
+        workspace = Workspace()
+        for status in workspace.endpoints():
+            workspace.endpoint(status.name).undeploy()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0]"
 
 
 def test_the_settings_of_the_readme_are_settings(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

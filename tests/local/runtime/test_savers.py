@@ -18,9 +18,10 @@ from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression
 
+from kaptain_magics.runtime.datatypes import datatype_of
 from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers import write_model
-from kaptain_magics.runtime.savers.base import Description, datatype_of, tensors
+from kaptain_magics.runtime.savers.base import Description, tensors
 from kaptain_magics.runtime.savers.guess import framework_of
 
 ROWS = np.arange(12.0).reshape(6, 2)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from kaptain_magics.errors import InferenceError
 from kaptain_magics.serving.client.predict import describe, predict
@@ -162,6 +163,8 @@ answers(predict=model.predict(rows), predict_proba=model.predict_proba(rows))
     with ModelServer(folder, "sklearn") as server:
         assert predict(server.url, {}, told["rows"]).tolist() == told["predict"].tolist()
         np.testing.assert_allclose(predict(server.url, {}, told["rows"].tocoo(), proba=True), told["predict_proba"])
+        many = sparse.vstack([told["rows"]] * 60)  # 48 MB as numbers: in three requests
+        assert predict(server.url, {}, many, timeout=120).tolist() == told["predict"].tolist() * 60
 
 
 def test_what_was_not_seen_is_guessed_and_said(tmp_path: Path) -> None:

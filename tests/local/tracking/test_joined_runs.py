@@ -12,7 +12,7 @@ import pytest
 
 from kaptain_magics.core.domains import Integer
 from kaptain_magics.core.events import Noted
-from kaptain_magics.core.specs import Capture
+from kaptain_magics.core.scripts import Capture
 from kaptain_magics.core.states import RunState
 from kaptain_magics.model import Run, Workspace
 from kaptain_magics.model.requests import TrainingRequest, TuningRequest

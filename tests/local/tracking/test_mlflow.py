@@ -30,7 +30,8 @@ from kaptain_magics.core.events import (
     TrialChanged,
 )
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.specs import JobSpec, Script, StudySpec
+from kaptain_magics.core.scripts import Script
+from kaptain_magics.core.specs import JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind, RunState, TrialState
 from kaptain_magics.errors import ConfigError
 from kaptain_magics.model import Workspace

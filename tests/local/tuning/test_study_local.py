@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from kaptain_magics.core.domains import Discrete, Integer
-from kaptain_magics.core.specs import Binding
+from kaptain_magics.core.scripts import Binding
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.script import capture
 from kaptain_magics.targets.base import Target, TargetConfig, open_target
-from kaptain_magics.tuning.study import StudyResult, run_study
+from kaptain_magics.tuning.finish import StudyResult
+from kaptain_magics.tuning.study import run_study
 from tests.waiting import until
 
 

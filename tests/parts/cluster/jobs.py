@@ -8,7 +8,8 @@ from typing import Any
 from kaptain_magics.core.events import Event, LogWritten, Noted, StateChanged
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_job_name, new_run_id
-from kaptain_magics.core.specs import JobSpec, Script
+from kaptain_magics.core.scripts import Script
+from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.api.client import Cluster

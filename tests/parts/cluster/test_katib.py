@@ -14,7 +14,8 @@ from kaptain_magics.core.domains import Categorical, Discrete, Double, Integer
 from kaptain_magics.core.events import Event, Noted, TrialChanged
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_run_id
-from kaptain_magics.core.specs import Binding, ClusterOptions, JobSpec, Script, StudySpec
+from kaptain_magics.core.scripts import Binding, Script
+from kaptain_magics.core.specs import ClusterOptions, JobSpec, StudySpec
 from kaptain_magics.core.states import Direction, RunState, TrialState
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.kubernetes import KubernetesTarget

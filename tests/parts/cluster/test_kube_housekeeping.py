@@ -9,7 +9,7 @@ from pathlib import Path
 import kaptain
 import pytest
 
-from kaptain_magics.core.specs import Capture
+from kaptain_magics.core.scripts import Capture
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, TargetError
 from kaptain_magics.model import Workspace

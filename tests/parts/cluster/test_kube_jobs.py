@@ -15,7 +15,8 @@ from kaptain_magics.core.events import ArtifactSaved, Event, Noted, TrialChanged
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex, new_job_name, new_run_id
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import Capture, ClusterOptions, EndpointSpec, ImageSpec, JobSpec, Script, StudySpec
+from kaptain_magics.core.scripts import Capture, Script
+from kaptain_magics.core.specs import ClusterOptions, EndpointSpec, ImageSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunState, TrialState
 from kaptain_magics.errors import ConfigError, NotFoundError, TargetError
 from kaptain_magics.targets.base import ClusterInventory

@@ -15,7 +15,8 @@ import pytest
 from kaptain_magics.core.events import ArtifactSaved, Noted, StateChanged
 from kaptain_magics.core.names import new_hex
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import Capture, ImageSpec
+from kaptain_magics.core.scripts import Capture
+from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import CredentialsError, TargetError
 from kaptain_magics.targets.base import TargetConfig

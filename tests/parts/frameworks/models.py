@@ -393,6 +393,29 @@ def pytorch_weights() -> Case:
     )
 
 
+def pytorch_module() -> Case:
+    """A module of the script that neither TorchScript nor torch.export understands: its code goes along."""
+    import torch
+
+    class Branching(torch.nn.Module):
+        def __init__(self, hidden: int) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, hidden)
+            self.acts = {"twice": lambda value: value * 2}
+            self.register_buffer("shift", torch.full((1,), 0.5), persistent=False)
+
+        def forward(self, x: Any) -> Any:
+            y = self.layer(x)
+            return (self.acts["twice"](y) if float(y.sum()) > -1000 else y) + self.shift
+
+    torch.manual_seed(3)
+    model, x = Branching(3), torch.rand(5, 4)
+    kaptain.save_model(model, example=x[:2])
+    return Case(
+        "x:FP32[-1,4] -> output_0:FP32[-1,3]", {"x": x.double().numpy()}, {"output_0": model(x).detach().numpy()}
+    )
+
+
 def pytorch_image_classifier() -> Case:
     """The contract's built-in handler: an image as base64, a class as the answer."""
     import base64
@@ -454,6 +477,21 @@ def tensorflow_keras() -> Case:
     model = keras.Sequential([keras.Input((4,), name="rows"), keras.layers.Dense(2, activation="relu")])
     model.save("own.keras")
     kaptain.save_model("own.keras")
+    x = np.random.default_rng(3).random((5, 4))
+    return Case("rows:FP32[-1,4] -> output_0:FP32[-1,2]", {"x": x}, {"output_0": np.asarray(model(x))})
+
+
+def tensorflow_own_layer() -> Case:
+    """A model with a layer of the script in Keras's own format, which names the class only: its code goes along."""
+    import keras
+
+    class Doubled(keras.layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            return inputs * 2.0
+
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((4,), name="rows"), keras.layers.Dense(2), Doubled()])
+    kaptain.save_model(model, format="keras")
     x = np.random.default_rng(3).random((5, 4))
     return Case("rows:FP32[-1,4] -> output_0:FP32[-1,2]", {"x": x}, {"output_0": np.asarray(model(x))})
 
@@ -568,9 +606,11 @@ CASES: tuple[Callable[[], Case], ...] = (
     pytorch_program,
     pytorch_weights,
     pytorch_handler,
+    pytorch_module,
     pytorch_image_classifier,
     tensorflow_saved_model,
     tensorflow_keras,
+    tensorflow_own_layer,
     tensorflow_module,
     mlflow_sklearn,
     mlflow_python,
@@ -581,6 +621,7 @@ CASES: tuple[Callable[[], Case], ...] = (
 
 def main(framework: str, root: Path) -> None:
     """Train and save the models of a framework below ``root``; write what to ask them into ``<case>.json``."""
+    os.environ["KAPTAIN_CHANNEL"] = f"file:{root / 'channel.jsonl'}"
     for case in CASES:
         if not case.__name__.startswith(framework):
             continue

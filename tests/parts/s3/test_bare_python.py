@@ -13,7 +13,8 @@ import pytest
 
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_hex
-from kaptain_magics.core.specs import JobSpec, Script
+from kaptain_magics.core.scripts import Script
+from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.images.progress import silent
 from kaptain_magics.images.runtime_packages import this_platform
 from kaptain_magics.storage import open_store

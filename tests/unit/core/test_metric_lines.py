@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaptain_magics.core.metric_lines import MetricLines, explain_missing, katib_filters
-from kaptain_magics.core.specs import JobSpec, Parameter, Script
+from kaptain_magics.core.scripts import Parameter, Script
+from kaptain_magics.core.specs import JobSpec
 
 METRICS = [
     "accuracy=0.93",

@@ -10,7 +10,8 @@ import pytest
 from kaptain_magics.config import Settings
 from kaptain_magics.core.events import Noted
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.specs import Input, JobSpec
+from kaptain_magics.core.scripts import Input
+from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.model import Workspace, inputs
 from kaptain_magics.model.inputs import notes_on_changes, notes_on_inputs, with_inputs

@@ -9,7 +9,8 @@ import pytest
 
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import Capture, EndpointOptions, EndpointSpec, ImageSpec, JobOptions, JobSpec
+from kaptain_magics.core.scripts import Capture
+from kaptain_magics.core.specs import EndpointOptions, EndpointSpec, ImageSpec, JobOptions, JobSpec
 from kaptain_magics.errors import ConfigError
 from kaptain_magics.model.requests import DeploymentRequest, TrainingRequest, literal_values, variables_of
 from kaptain_magics.model.spelling import spelled

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaptain_magics.core.specs import Binding
+from kaptain_magics.core.scripts import Binding
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.script import capture, check_variables, read_file
 

@@ -8,7 +8,8 @@ import pytest
 
 from kaptain_magics.core.domains import Categorical
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.specs import Binding, JobSpec, Script
+from kaptain_magics.core.scripts import Binding, Script
+from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.runtime.launch import substitute
 from kaptain_magics.script import bindings, capture, names_to_set, remarks, typed
@@ -191,7 +192,7 @@ def test_a_word_before_another_must_be_given() -> None:
 
 
 HYDRA = "import hydra\n@hydra.main(config_path=None)\ndef main(cfg): print(cfg.lr)\nmain()\n"
-OMEGA = "from omegaconf import OmegaConf\ncfg = OmegaConf.merge(OmegaConf.create({'lr': 1}), OmegaConf.from_cli())\n"
+OMEGA = "from omegaconf import OmegaConf\ncfg = OmegaConf.merge(OmegaConf.load('c.yaml'), OmegaConf.from_cli())\n"
 
 
 @pytest.mark.parametrize("source", [HYDRA, OMEGA, "from hydra import main\n@main()\ndef f(cfg): pass\nf()"])
@@ -199,6 +200,14 @@ def test_overrides_reach_hydra_and_omegaconf(source: str) -> None:
     texts = {"lr": "0.01", "optim.name": "adam w", "drop": "None", "sizes": "(64, 64)", "n": "-3"}
     argv = job(capture(source), texts, ("--multirun",)).argv
     assert argv == ("lr=0.01", "optim.name='adam w'", "drop=null", "sizes=[64, 64]", "n=-3", "--multirun")
+
+
+def test_a_key_that_a_configuration_lacks_is_refused() -> None:
+    script = capture(OMEGA.replace("load('c.yaml')", "create({'lr': 1, 'optim': {'name': 'adam'}})"))
+    assert bindings(script, ["lr", "optim.name"]) == dict.fromkeys(("lr", "optim.name"), Binding.OVERRIDE)
+    with pytest.raises(ScriptError, match="the configuration has no `lrr`") as caught:
+        bindings(script, ["lrr"])
+    assert "did you mean 'lr'?" in caught.value.hint
 
 
 def test_tuples_can_be_searched_where_the_script_has_one() -> None:

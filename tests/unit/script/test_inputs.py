@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kaptain_magics.core.specs import Input, InputRole
+from kaptain_magics.core.scripts import Input, InputRole
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.script import capture
 from kaptain_magics.script.inputs import Inputs, find_inputs

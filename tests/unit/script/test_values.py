@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Double, Integer
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.specs import Binding, JobSpec, Script
+from kaptain_magics.core.scripts import Binding, Script
+from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.script import bindings, capture, typed
 from kaptain_magics.script.values import canonical, check_domain, read_value

@@ -173,6 +173,8 @@ def test_secrets_are_no_examples(tmp_path: Path) -> None:
     assert "planted" not in text
     assert "1234" not in text
     assert len(text) < 300
+    bare = Sighting(frame, "").describe().without_example()
+    assert [column.example for column in bare.columns] == [None] * 3
 
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import EndpointSpec, ImageSpec, JobSpec, Script
+from kaptain_magics.core.scripts import Script
+from kaptain_magics.core.specs import EndpointSpec, ImageSpec, JobSpec
 from kaptain_magics.errors import ConfigError, TargetError
 from kaptain_magics.images.engine import Engine, explain_engine_error
 from kaptain_magics.targets.base import TargetConfig, open_target

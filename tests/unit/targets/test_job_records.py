@@ -9,7 +9,8 @@ import pytest
 
 from kaptain_magics.core.domains import Categorical, Double, Integer
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.specs import Capture, JobSpec, Script, StudySpec
+from kaptain_magics.core.scripts import Capture, Script
+from kaptain_magics.core.specs import JobSpec, StudySpec
 from kaptain_magics.errors import StateError
 from kaptain_magics.targets.base import JobRef
 from kaptain_magics.targets.docker.container_record import ContainerRecord

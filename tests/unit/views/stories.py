@@ -22,7 +22,8 @@ from kaptain_magics.core.events import (
 )
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.names import new_run_id
-from kaptain_magics.core.specs import EndpointSpec, JobSpec, Script, StudySpec
+from kaptain_magics.core.scripts import Script
+from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import Direction, EndpointState, RunKind, RunState, TrialState
 from kaptain_magics.state import RunFolder, RunRecord, RunStore
 

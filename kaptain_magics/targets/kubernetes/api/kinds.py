@@ -46,6 +46,10 @@ KINDS = {
     "SelfSubjectAccessReview": Kind("authorization.k8s.io/v1", "selfsubjectaccessreviews", namespaced=False),
 }
 
+FIRST_REPLICAS = {"PyTorchJob": "master", "TFJob": "chief"}
+"""The replica of a distributed job whose log and exit code count, by the kind of job."""
+REPLICA_LABEL = "training.kubeflow.org/replica-type"  # of an operator's pods
+
 
 def path(kind: str, namespace: str, name: str = "", api_version: str = "") -> str:
     """Return the URL path of a collection or, with a name, of an object in it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_CLOSE_ENOUGH = 0.04
+_CLOSE_ENOUGH = 0.04  # four points: 30 % of the requests may be 26 to 34
 MOST = 10  # replicas that a canary may need in all
 
 

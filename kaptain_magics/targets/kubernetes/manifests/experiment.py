@@ -8,14 +8,13 @@ from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Intege
 from kaptain_magics.core.metric_lines import katib_filters
 from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.errors import DomainError
-from kaptain_magics.targets.kubernetes.api.kinds import Manifest
+from kaptain_magics.targets.kubernetes.api.kinds import FIRST_REPLICAS, REPLICA_LABEL, Manifest
 from kaptain_magics.targets.kubernetes.manifests import labels
 from kaptain_magics.targets.kubernetes.manifests.labels import Tags
 from kaptain_magics.targets.kubernetes.manifests.pod import Setup
 
 TRIAL = "trialName"  # our name of the trial parameter that holds the trial's own name
 SEEDED = ("random", "tpe", "multivariate-tpe", "bayesianoptimization", "cmaes")  # algorithms that take a seed
-_PRIMARY = {"PyTorchJob": "master", "TFJob": "chief"}
 _UNSAFE = re.compile(r'["\\\n\r]')
 
 
@@ -102,8 +101,8 @@ def _template(study: StudySpec, workload: Manifest, container: str) -> Manifest:
         "trialParameters": [*named, {"name": TRIAL, "reference": "${trialSpec.Name}"}],
         "trialSpec": trial_spec,
     }
-    if kind in _PRIMARY:
-        template["primaryPodLabels"] = {"training.kubeflow.org/replica-type": _PRIMARY[kind]}
+    if kind in FIRST_REPLICAS:
+        template["primaryPodLabels"] = {REPLICA_LABEL: FIRST_REPLICAS[kind]}
     return template
 
 

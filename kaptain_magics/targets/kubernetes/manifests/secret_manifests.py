@@ -6,9 +6,8 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+from kaptain_magics.core.secrets import MASK
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest
-
-MASK = "********"
 
 
 def secret(metadata: Manifest, texts: Mapping[str, str]) -> Manifest:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Discrete, Integer
-from kaptain_magics.core.specs import Binding, JobSpec, StudySpec
+from kaptain_magics.core.scripts import Binding
+from kaptain_magics.core.specs import JobSpec, StudySpec
 from kaptain_magics.errors import TargetError
 from kaptain_magics.images.build_context import FOLDER, Entry, requirements_entry, runtime_entries, script_entries
 from kaptain_magics.images.tar_files import write_tar

@@ -18,7 +18,8 @@ import pytest
 
 from kaptain_magics.core.domains import Categorical, Double, Integer
 from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.specs import Binding, Capture, ImageSpec, JobSpec, Script, StudySpec
+from kaptain_magics.core.scripts import Binding, Capture, Script
+from kaptain_magics.core.specs import ImageSpec, JobSpec, StudySpec
 from kaptain_magics.errors import TargetError
 from kaptain_magics.images.build_context import Entry
 from kaptain_magics.script import bindings, capture

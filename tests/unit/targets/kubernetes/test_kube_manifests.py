@@ -18,7 +18,8 @@ import yaml
 from kaptain_magics.core.domains import Categorical, Discrete, Double, Integer
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.resources import Resources
-from kaptain_magics.core.specs import ClusterOptions, EndpointSpec, JobSpec, Script, StudySpec
+from kaptain_magics.core.scripts import Script
+from kaptain_magics.core.specs import ClusterOptions, EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import Direction
 from kaptain_magics.errors import DomainError, ServingError
 from kaptain_magics.targets.kubernetes.api.kinds import Manifest

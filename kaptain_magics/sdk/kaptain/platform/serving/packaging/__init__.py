@@ -1,0 +1,1 @@
+"""What model servers need beside a model."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from kaptain_magics.core.scripts import Binding, Parameter
 from kaptain_magics.runtime.places import (
@@ -56,8 +57,17 @@ def _by_name(places: Iterable[Place]) -> Iterable[list[Place]]:
     return groups.values()
 
 
+@lru_cache(maxsize=4)
+def _lines(source: str) -> list[bytes]:
+    return source.encode().splitlines()
+
+
 def _text(source: str, node: ast.expr) -> str:
-    return ast.get_source_segment(source, node) or ""
+    """Return the source of a node; ``ast.get_source_segment`` would split the whole source each time."""
+    lines = _lines(source)
+    if node.lineno != node.end_lineno or node.lineno > len(lines):
+        return ast.get_source_segment(source, node) or ""
+    return lines[node.lineno - 1][node.col_offset : node.end_col_offset].decode()
 
 
 class _Code:
@@ -76,6 +86,7 @@ class _Code:
         self._functions = list(functions(tree))
         self._classes = {n.name: n for n, _ in self._flat if isinstance(n, ast.ClassDef)}
         self._readers: dict[str, set[str]] = {}
+        self._reads: dict[str, set[str]] | None = None  # what each function and class reads, by its name
 
     def parameter(self, places: list[Place]) -> Parameter:
         """Return the hyperparameter that these places of one name are."""
@@ -138,10 +149,15 @@ class _Code:
     def _readers_of(self, root: str) -> set[str]:
         """Return a name with the functions and classes that read it, directly or by others."""
         if root not in self._readers:
+            if self._reads is None:
+                self._reads = {
+                    node.name: {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+                    for node, _ in self._flat
+                    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+                }
             readers = {root}
-            definitions = [n for n, _ in self._flat if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
             for _ in range(3):
-                readers |= {n.name for n in definitions if n.name not in readers and _reads_any(n, readers)}
+                readers |= {name for name, names in self._reads.items() if names & readers}
             self._readers[root] = readers
         return self._readers[root]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.runtime import beside
-from kaptain_magics.runtime.beside import Beside, LinkedFileError, search
+from kaptain_magics.runtime.beside import Beside, LinkedFileError
+from kaptain_magics.runtime.module_search import forget, search
 
 CONTENT = "a,b\n1,2\n"
 
@@ -163,3 +164,10 @@ def test_modules_are_compiled_again_and_leave_nothing(tmp_path: Path, monkeypatc
     assert importlib.import_module("edited_helper").VALUE == 2
     assert list(tmp_path.iterdir()) == [module]
     assert sys.path.index(str(tmp_path)) > next(n for n, p in enumerate(sys.path) if p.endswith("lib-dynload"))
+
+
+def test_an_installed_module_of_the_same_name_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("same_name", "same_name.inner", "same_name_too"):
+        monkeypatch.setitem(sys.modules, name, sys)
+    forget("same_name")
+    assert {name for name in sys.modules if name.startswith("same_name")} == {"same_name_too"}

@@ -74,6 +74,8 @@ class Settings:
         image_platform: Platform of images, such as ``linux/arm64``; empty means Linux on this machine's processor.
         warm: Whether jobs fork from a warm worker where that is safe.
         isolated: Whether scripts have nothing of what lies beside the notebook but what ``--files`` names.
+        sent_limit: How much of what was sent to ended runs (``--send``) is kept, such as ``2G``; what the last run of a
+            model was sent is kept in any case.
         on_interrupt: What interrupting a waiting cell does: ``stop`` or ``detach``.
         tracking_uri: MLflow tracking URI without its password; empty logs nothing. A relative SQLite database or folder
             lies beside the ``kaptain.toml`` that names it, else in the working folder.
@@ -109,6 +111,7 @@ class Settings:
     image_platform: str = ""
     warm: bool = True
     isolated: bool = False
+    sent_limit: str = "2G"
     on_interrupt: str = "stop"
     tracking_uri: str = ""
 

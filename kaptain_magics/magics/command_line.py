@@ -12,9 +12,10 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from kaptain_magics.errors import KaptainError
 from kaptain_magics.magics.grammar import Arguments, Command, Positional, parse_words
@@ -82,7 +83,8 @@ def run(words: Sequence[str]) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     try:
-        _carry_out(words)
+        with redirect_stdout(_Spelled(sys.stdout)):
+            _carry_out(words)
         sys.stdout.flush()
         return 0
     except usage_errors() as error:
@@ -120,14 +122,28 @@ def _carry_out(words: Sequence[str]) -> None:
     command = COMMANDS[name]
     arguments = parse_words(command, words[1:])
     if arguments.help:
-        _print(as_command(command.usage()).replace(_OF_DICTS, ""))
+        _print(command.usage().replace(_OF_DICTS, ""))
         return
     _RUN.get(name, _verb(name))(session, _workspace(arguments), arguments)
 
 
+class _Spelled:
+    """A stream whose texts name the command where they name a magic: views and notes are written for notebooks."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(as_command(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def usage() -> str:
     """Return the text of ``kaptain-magics --help``."""
-    rows = (f"  {name:<12}{as_command(command.summary)}" for name, command in COMMANDS.items())
+    rows = (f"  {name:<12}{command.summary}" for name, command in COMMANDS.items())
     head = (f"{PROGRAM} [COMMAND ...]", "", "Everything at a glance; with a command:", "")
     return "\n".join([*head, *rows, "", f"{PROGRAM} COMMAND --help explains a command.", ""])
 

@@ -103,7 +103,8 @@ class Command(NamedTuple):
         positionals: The words by their place.
         options: The options.
         values: What ``name=value`` is called here; empty where none are taken.
-        rest: What the rest of the line behind the positionals is called, where it is taken as it stands.
+        rest: What the rest of the line behind the positionals is called, where it is taken as it stands; in square
+            brackets where it can be left out.
         examples: Lines to learn from.
     """
 
@@ -255,7 +256,7 @@ class _Parser:
             else:
                 raise self._unexpected(word)
         needed = [p.name for p in waiting if p.needed]
-        if needed or (self._command.rest and not self._rest):
+        if needed or (self._command.rest and not self._rest and not self._command.rest.startswith("[")):
             name = needed[0] if needed else self._command.rest
             raise usage_error(f"{name} is missing", f"write {self._command.usage().splitlines()[0]}")
         return Arguments(

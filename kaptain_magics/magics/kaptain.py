@@ -215,7 +215,7 @@ def _show(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     if "FILE" in arguments.positionals:
         views.show_file(run.file(str(arguments.positionals["FILE"])))
         return
-    views.show_text(workspace.render(name))
+    views.show_text(workspace.describe(name))
     views.show_files(run.files, run.run_id)
 
 
@@ -234,7 +234,12 @@ _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
     "rollback": _rollback,
     "undeploy": _undeploy,
     "clean": _clean,
+    "load": records.load,
     "delete": records.delete,
+    "diff": records.diff,
+    "rerun": records.rerun,
+    "note": records.note,
+    "tag": records.tag,
     "doctor": _doctor,
     "show": _show,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.magics.grammar import Arguments
 from kaptain_magics.magics.line_errors import usage_error
@@ -28,6 +28,64 @@ def runs(session: Session, workspace: Workspace, arguments: Arguments) -> None:
         views.compare_runs(table, get("limit", _ROWS))
     else:
         views.show_runs(table, get("limit", _ROWS))
+
+
+def diff(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    """Show what differs between two runs."""
+    from kaptain_magics import views
+    from kaptain_magics.model.describe import difference
+
+    one, other = (workspace.run(str(arguments.positionals[name])) for name in ("RUN", "OTHER"))
+    views.show_text(difference(workspace, one, other))
+
+
+def rerun(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
+    """Run a training or a study again, where it ran unless the line names a target."""
+    from kaptain_magics.config import Settings
+    from kaptain_magics.model.rerun import plan_rerun
+
+    name = str(arguments.positionals["RUN"])
+    target = workspace.run(name).record.target
+    if "on" not in arguments.options and target != workspace.settings.target:
+        workspace = type(workspace)(Settings(**{**vars(workspace.settings), "target": target}))
+    plan = plan_rerun(workspace, name, arguments.values)
+    run = session.carry_out(plan, arguments, workspace.settings.on_interrupt)
+    return session.shown(run)
+
+
+def note(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    """Write down what the person notes of a run."""
+    from kaptain_magics import views
+
+    run = workspace.run(str(arguments.positionals["RUN"]))
+    remove = bool(arguments.get("remove"))
+    if remove == bool(arguments.rest):
+        raise usage_error("write a text, or --remove", "%kaptain note --help shows an example")
+    run.set_note(arguments.rest)
+    views.show_text(f"{run.name}: " + (arguments.rest or "the note is removed"))
+
+
+def tag(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    """Add tags to a run, or take them off."""
+    from kaptain_magics import views
+
+    run, tags = workspace.run(str(arguments.positionals["RUN"])), arguments.positionals["TAGS"]
+    left = run.untag(*tags) if arguments.get("remove") else run.tag(*tags)
+    views.show_text(f"{run.name}: " + (", ".join(left) or "no tags"))
+
+
+def load(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
+    """Load a saved model into the notebook; says which, and which versions are others here."""
+    from kaptain_magics import views
+    from kaptain_magics.model.loading import load
+
+    positionals = arguments.positionals
+    loaded = load(workspace, positionals["NAME"], positionals.get("REVISION", ""))
+    views.show_text("\n".join([f"loaded {loaded.text}", *(f"warning: {line}" for line in loaded.differences)]))
+    if arguments.get("into"):
+        session.store(arguments.get("into"), loaded.model)
+        return None
+    return loaded.model
 
 
 def delete(session: Session, workspace: Workspace, arguments: Arguments) -> None:

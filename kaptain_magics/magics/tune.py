@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from kaptain_magics.model.plan import StudyPlan
 
 
+_COUNTERS = ("epoch", "step", "iter", "iteration", "batch", "round", "fold")  # printed beside metrics as name=value
+
+
 def tune(session: Session, workspace: Workspace, arguments: Arguments, cell: str | None) -> Any:
     """Search hyperparameters.
 
@@ -100,7 +103,7 @@ def _only_metric(workspace: Workspace, before: JobSpec) -> str:
         UsageError: It reported several.
     """
     with contextlib.suppress(NotFoundError):
-        reported = list(workspace.run(before.run_id).metrics)
+        reported = [name for name in workspace.run(before.run_id).metrics if name.lower() not in _COUNTERS]
         if len(reported) > 1:
             listed = ", ".join(reported)
             raise usage_error(f"the last run reported several metrics: {listed}", f"write --objective {reported[-1]}")

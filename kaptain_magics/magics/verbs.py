@@ -95,6 +95,45 @@ _VERBS = (
         options=(Option("force", "remove it"), *WHERE),
     ),
     Command(
+        "%kaptain diff",
+        "Show what differs between two runs: hyperparameters, metrics, options, files, script.",
+        (_RUN, Positional("OTHER", "the other run", complete="run")),
+        WHERE,
+    ),
+    Command(
+        "%kaptain rerun",
+        "Run a training or study again: its script, hyperparameters and options, perhaps with other values.",
+        (_RUN,),
+        (*_FOLLOWING, Option("dry-run", "show what would be run, and run nothing")),
+        values="name=value",
+        examples=("%kaptain rerun mnist-job-17921389", "%kaptain rerun dev/mnist gamma=0.002"),
+    ),
+    Command(
+        "%kaptain note",
+        "Note something of a run, in the place of the note before; the rest of the line is the text.",
+        (_RUN,),
+        (Option("remove", "remove the note"), *WHERE),
+        rest="[TEXT]",
+        examples=("%kaptain note mnist-job-17921389 with the cleaned labels",),
+    ),
+    Command(
+        "%kaptain tag",
+        "Tag a run, to find it with %kaptain runs --tag.",
+        (_RUN, Positional("TAGS", "words between commas", readers.listed)),
+        (Option("remove", "take these tags off"), *WHERE),
+        examples=("%kaptain tag mnist-job-17921389 baseline,paper",),
+    ),
+    Command(
+        "%kaptain load",
+        "Load a saved model into the notebook, as its library's own object; its files are compared with their sha256.",
+        (
+            Positional("NAME", "the model's id", readers.model_id, "model"),
+            Positional("REVISION", "a revision's id; else what a deployment takes", complete="revision", needed=False),
+        ),
+        (INTO._replace(help="variable of the notebook that gets it"), *WHERE),
+        examples=("clf = %kaptain load dev/mnist", "%kaptain load dev/mnist 1a2b3c4d --into clf"),
+    ),
+    Command(
         "%kaptain delete",
         "Delete a run, a revision or a whole model, after showing what goes and asking; never what is in use.",
         (

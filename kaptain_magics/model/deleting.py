@@ -14,6 +14,7 @@ from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import StateError
 from kaptain_magics.model.revisions import SHOWN, find_revision
 from kaptain_magics.state import ModelRecord, Revision, RunFolder
+from kaptain_magics.state.sent_values import SENT, SentValues
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -143,7 +144,8 @@ def folder_size(path: Path) -> int:
                 status = os.lstat(os.path.join(root, name))
             except OSError:
                 continue
-            total += status.st_size if status.st_nlink == 1 else 0
+            links = 2 if name == SENT else 1  # the store of sent values has one
+            total += status.st_size if status.st_nlink <= links else 0
     return total
 
 
@@ -193,7 +195,12 @@ def _parts_of_run(context: Context, folder: RunFolder) -> Iterator[Part]:
         if size:
             yield Part(f"models of trials under {objects}", size, lambda: context.objects().delete(objects))
     text = f"{record.kind} run {record.run_id} ({record.name})"
-    yield Part(text, folder_size(folder.path), lambda: context.store.remove(folder))
+
+    def remove() -> None:
+        context.store.remove(folder)
+        SentValues(Path(context.settings.home)).sweep()
+
+    yield Part(text, folder_size(folder.path), remove)
 
 
 def _part_of_revision(context: Context, model_id: str, revision: Revision) -> Part:

@@ -7,6 +7,7 @@ import pickle
 import time
 import types
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -16,11 +17,12 @@ from kaptain_magics.core.objectives import describe_objectives
 from kaptain_magics.core.specs import ClusterOptions, EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import ScriptError
-from kaptain_magics.files import write_whole
 from kaptain_magics.model.opened_runs import open_run
 from kaptain_magics.model.runs import Deployment, Run, TrainingRun
+from kaptain_magics.model.sent import make_room
 from kaptain_magics.model.study import Study
 from kaptain_magics.state import RunRecord
+from kaptain_magics.state.sent_values import SENT, SentValues, share
 from kaptain_magics.targets.base import GpuTarget
 from kaptain_magics.targets.features import Feature, has_feature
 
@@ -39,7 +41,12 @@ class Plan(Generic[_H]):
         sent: Values of the notebook that the script finds as globals.
         model_info: The model's name, description and version.
         notes: What the run says first: what was chosen or taken over, and from where.
+
+    Attributes:
+        sent_from: File with the values of an earlier run, in the place of ``sent``.
     """
+
+    sent_from = ""
 
     def __init__(
         self,
@@ -75,11 +82,15 @@ class Plan(Generic[_H]):
 
         pickled = _pickled(self._sent)
         self._check_gpus()
+        if pickled:
+            self.notes = [*self.notes, *make_room(self._context, len(pickled))]
         record = self._record()
         folder = self._context.store.create(record)
         try:
             if pickled:
-                write_whole(folder.path / "sent.pkl", pickled)
+                SentValues(Path(self._context.settings.home)).put(pickled, folder.path)
+            elif self.sent_from:
+                share(Path(self.sent_from), folder.path / SENT)
             start(folder, self._context.secrets, self._context.settings.warm)
         except BaseException:
             self._context.store.discard(folder)

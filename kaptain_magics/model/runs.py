@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import DeploymentFailedError, RunFailedError, ScriptError, StateError
 from kaptain_magics.model.endpoint import Endpoint, open_endpoint
 from kaptain_magics.model.run_files import RunFile, find_file, run_files
-from kaptain_magics.state import RunFolder, RunRecord
+from kaptain_magics.state import Labels, RunFolder, RunRecord, change_labels, read_labels
 from kaptain_magics.targets.base import JobRef, RunEnder, ServerLogs
 from kaptain_magics.tracking.ending import follow_tracking
 
@@ -137,6 +137,28 @@ class Run:
     def path_of(self, file: str) -> Path:
         """Return where a file of the run, which an event names, is on this machine."""
         return self.folder.path / file
+
+    @property
+    def labels(self) -> Labels:
+        """The note and the tags that a person has given it."""
+        return read_labels(self.folder.path)
+
+    def set_note(self, text: str) -> None:
+        """Note something of the run, in the place of the note before."""
+        change_labels(self.folder.path, lambda labels: msgspec.structs.replace(labels, note=text))
+
+    def tag(self, *tags: str) -> tuple[str, ...]:
+        """Add tags, and return all that it has."""
+        return self._retag(lambda before: dict.fromkeys([*before, *tags]))
+
+    def untag(self, *tags: str) -> tuple[str, ...]:
+        """Take tags off, and return those that are left."""
+        return self._retag(lambda before: [tag for tag in before if tag not in tags])
+
+    def _retag(self, change: Callable[[tuple[str, ...]], Iterable[str]]) -> tuple[str, ...]:
+        return change_labels(
+            self.folder.path, lambda labels: msgspec.structs.replace(labels, tags=tuple(change(labels.tags)))
+        ).tags
 
     @property
     def files(self) -> list[RunFile]:

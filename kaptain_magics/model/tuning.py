@@ -23,6 +23,7 @@ from kaptain_magics.model.plan import StudyPlan
 from kaptain_magics.model.study import Study
 from kaptain_magics.model.study_defaults import inherit
 from kaptain_magics.model.training import build_job
+from kaptain_magics.state.sent_values import SENT
 from kaptain_magics.targets.base import present
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ def plan_tuning(context: Context, model: ModelName, request: TuningRequest) -> S
         names[name]: domain.renamed(lambda other: whole_name(script, other)) if isinstance(domain, Domain) else domain
         for name, domain in request.domains.items()
     }
-    request = msgspec.structs.replace(request, domains=domains)
+    settings = dict(request.algorithm_settings)
+    if "resource_name" in settings:  # hyperband's: the name of a hyperparameter
+        settings["resource_name"] = whole_name(script, settings["resource_name"])
+    request = msgspec.structs.replace(request, domains=domains, algorithm_settings=settings)
     notes = [Noted(text=line) for line in script.dropped if before is None]
     if before is not None:
         taken, lines = _inherited_values(context, before, {*request.domains, *job.parameters})
@@ -191,7 +195,7 @@ def sent_values(context: Context, before: JobSpec) -> dict[str, Any]:
     if not before.capture.send:
         return {}
     try:
-        return dict(pickle.loads((context.store.folder / before.run_id / "sent.pkl").read_bytes()))  # our own file
+        return dict(pickle.loads((context.store.folder / before.run_id / SENT).read_bytes()))  # our own file
     except OSError as error:
         names = " ".join(f"--send {name}" for name in before.capture.send)
         raise NotFoundError(

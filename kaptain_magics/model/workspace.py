@@ -83,6 +83,12 @@ class Workspace(Context):
         assert spec is not None
         return self.target(record.target).render(spec)
 
+    def describe(self, word: str) -> str:
+        """Return what a run is, its script and exact hyperparameters, and what it applied."""
+        from kaptain_magics.model.describe import describe
+
+        return f"{describe(self, self.run(word))}\napplied:\n{self.render(word)}"
+
     # ---- models and endpoints ----------------------------------------------------------------------------------
 
     def models(self) -> ModelList:

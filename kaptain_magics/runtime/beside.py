@@ -15,10 +15,15 @@ import contextlib
 import inspect
 import os
 import shutil
+import stat
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from kaptain_magics.runtime.file_clones import LEAST, clone
+from kaptain_magics.runtime.module_search import forget, search
 
 SKIPPED = frozenset(
     {"__pycache__", ".git", ".hg", ".svn", ".venv", ".ipynb_checkpoints", ".DS_Store"}
@@ -27,10 +32,10 @@ SKIPPED = frozenset(
 """Names that no script means: they are neither laid into a job's folder nor sent."""
 
 _COPIED = 32 << 20  # bytes of a file that is copied instead of linked
-_COPIED_IN_ALL = 64 << 20  # bytes of all such files; copying them takes some 50 ms
-_LAID = 5000  # files of folders that are laid there one by one, which takes some 50 ms; more are linked as folders
+_COPIED_IN_ALL = 64 << 20  # bytes of all such files
+_COPIED_FILES = 500  # such files: a copy of a small file takes ten times as long as a link
+_LAID = 2000  # files of folders that are laid there one by one (0.1 ms each); folders with more are linked as they are
 _LARGEST_CHANGED = 1 << 30  # bytes of a linked file that is copied because the script opens it for writing
-_CLONE = 0x40049409  # ioctl FICLONE: the copy shares the blocks of its source (btrfs, xfs)
 _FINDERS = ("importlib", "_frozen_importlib", "pkgutil", "pkg_resources")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
@@ -47,8 +52,8 @@ class Beside:
     def __init__(self, work: str, folders: Sequence[str], copies: bool = True) -> None:
         self._work, self._alias, self._folders = os.path.realpath(work), os.path.abspath(work), list(folders)
         self._copied = 0 if copies else _COPIED_IN_ALL
-        self._laid = 0
-        self._given: dict[str, tuple[int, int]] = {}  # what was laid there: how it was then
+        self._laid = self._copies = 0
+        self._given: dict[str, tuple[int, int]] = {}  # copies that were laid there: how they were then
         self._links: dict[str, str] = {}
         self._linked: dict[str, tuple[int, int]] = {}  # files that links lead to: how they were then
         self._own_folders: list[str] = []  # folders, those above first
@@ -73,39 +78,44 @@ class Beside:
         self._make(os.path.join(self._work, path))
 
     def _lay(self, target: str, source: str, changes: bool = False) -> None:
-        waiting = [(target, source)]
+        waiting = deque([(target, source, os.path.isdir(source))])
         while waiting:
-            target, source = waiting.pop(0)
-            if not os.path.isdir(source):
+            target, source, is_folder = waiting.popleft()
+            if not is_folder:
                 self._lay_file(target, source, changes)
                 continue
             self._laid += 1
-            names = sorted(name for name in os.listdir(source) if name not in SKIPPED)
-            if self._laid + len(names) > _LAID and not os.path.lexists(target):
-                self._link(target, source)
+            entries = sorted((e for e in os.scandir(source) if e.name not in SKIPPED), key=lambda entry: entry.name)
+            if self._laid + len(entries) > _LAID and not os.path.lexists(target):
+                self._link(target, source, os.stat(source))
                 continue
             self._make(target)
-            waiting += [(os.path.join(target, name), os.path.join(source, name)) for name in names]
+            waiting += [(os.path.join(target, entry.name), entry.path, entry.is_dir()) for entry in entries]
 
     def _lay_file(self, target: str, source: str, changes: bool = False) -> None:
-        if os.path.lexists(target) or not os.path.exists(source):
+        if os.path.lexists(target):
+            return
+        try:
+            status = os.stat(source)
+        except FileNotFoundError:
             return
         self._laid += 1
         copied = False
-        with contextlib.suppress(PermissionError):  # the script will meet it too, and say so
-            if os.path.isfile(source):
-                size = os.path.getsize(source)
-                small = size <= _COPIED and self._copied + size <= _COPIED_IN_ALL
-                self._copied += size if small else 0
-                copied = self._copy(target, source, only_clone=not (changes or small))
+        if stat.S_ISREG(status.st_mode):
+            size = status.st_size
+            small = size <= _COPIED and self._copied + size <= _COPIED_IN_ALL and self._copies < _COPIED_FILES
+            self._copied, self._copies = self._copied + size * small, self._copies + small
+            if changes or small or size >= LEAST:
+                with contextlib.suppress(PermissionError):  # the script will meet it too, and say so
+                    copied = self._copy(target, source, only_clone=not (changes or small))
         if not copied:
-            self._link(target, source)
+            self._link(target, source, status)
 
     def _copy(self, target: str, source: str, only_clone: bool = False) -> bool:
         """Put a copy into a place, whole or not at all; returns whether it is there."""
         part = f"{target}.kaptain-part-{os.getpid()}-{threading.get_ident()}"
         try:
-            if not _clone(source, part):
+            if not clone(source, part):
                 if only_clone:
                     return False
                 shutil.copyfile(source, part)
@@ -118,12 +128,12 @@ class Beside:
         self._given[target] = _state(target)
         return True
 
-    def _link(self, target: str, source: str) -> None:
+    def _link(self, target: str, source: str, status: os.stat_result) -> None:
         with contextlib.suppress(FileExistsError):
             os.symlink(source, target)
-            self._given[target], self._links[target] = _state(target), source
-            if os.path.isfile(source):
-                self._linked[source] = _state(os.path.realpath(source))
+            self._links[target] = source
+            if stat.S_ISREG(status.st_mode):
+                self._linked[source] = status.st_mtime_ns, status.st_size
 
     def _make(self, folder: str) -> None:
         """Make a real folder, and those above it, in the working folder."""
@@ -270,8 +280,8 @@ class Beside:
                 os.unlink(current)
                 self._forget(current)
                 self._make(current)
-                for name in os.listdir(source):
-                    self._link(os.path.join(current, name), os.path.join(source, name))
+                for entry in os.scandir(source):
+                    self._link(os.path.join(current, entry.name), entry.path, entry.stat())
             elif not keep:
                 os.unlink(current)
                 self._forget(current)
@@ -297,7 +307,11 @@ class Beside:
             with contextlib.suppress(OSError):
                 if _state(target) == state:
                     os.unlink(target)
-        for folder in sorted({os.path.dirname(target) for target in self._given}):
+        for target, source in self._links.items():
+            with contextlib.suppress(OSError):
+                if os.readlink(target) == source:
+                    os.unlink(target)
+        for folder in sorted({os.path.dirname(target) for target in (*self._given, *self._links)}):
             shutil.rmtree(os.path.join(folder, "__pycache__"), ignore_errors=True)
         for folder in reversed(self._own_folders):
             with contextlib.suppress(OSError):
@@ -305,7 +319,8 @@ class Beside:
         changed = []
         for source, state in self._linked.items():
             with contextlib.suppress(OSError):
-                if _state(os.path.realpath(source)) != state:
+                status = os.stat(source)
+                if (status.st_mtime_ns, status.st_size) != state:
                     changed.append(source)
         return changed
 
@@ -350,39 +365,11 @@ def prepare(program: Mapping[str, Any]) -> Beside | None:
     if beside is not None and options:
         for path, source, role in options["inputs"]:
             beside.lay(path, source, role == "change")
+            if role == "module":
+                forget(os.path.basename(path).partition(".")[0])
         search(options.get("search", ()))
         beside.watch()
     return beside
-
-
-def search(folders: Iterable[str]) -> None:
-    """Put folders on the search path where IPython has the notebook's: behind the standard library.
-
-    Their modules are compiled again by every job. A compiled file beside them would count as current when a module was
-    edited twice within a second, and would have to be written there.
-    """
-    import importlib.machinery as machinery
-
-    class Uncached(machinery.SourceFileLoader):
-        def path_stats(self, _path: Any) -> Mapping[str, Any]:
-            raise OSError("no compiled file counts")
-
-    folders = [folder for folder in folders if folder not in sys.path]
-    finder = machinery.FileFinder.path_hook(
-        (machinery.ExtensionFileLoader, machinery.EXTENSION_SUFFIXES),
-        (Uncached, machinery.SOURCE_SUFFIXES),
-        (machinery.SourcelessFileLoader, machinery.BYTECODE_SUFFIXES),
-    )
-
-    def ours(path: str) -> Any:
-        if not any(path == folder or path.startswith(folder + os.sep) for folder in folders):
-            raise ImportError
-        return finder(path)
-
-    sys.path_hooks.insert(0, ours)
-    site = (number for number, entry in enumerate(sys.path) if entry.endswith(("site-packages", "dist-packages")))
-    at = next(site, len(sys.path))
-    sys.path[at:at] = folders
 
 
 def _looks_for_modules() -> bool:
@@ -396,17 +383,3 @@ def _looks_for_modules() -> bool:
 def _state(path: str) -> tuple[int, int]:
     status = os.lstat(path)
     return status.st_mtime_ns, status.st_size
-
-
-def _clone(source: str, target: str) -> bool:
-    """Make a copy that shares the blocks of its source; returns whether the file system can."""
-    try:
-        import fcntl
-
-        with open(source, "rb") as theirs, open(target, "xb") as own:
-            fcntl.ioctl(own.fileno(), _CLONE, theirs.fileno())
-        return True
-    except (ImportError, OSError):
-        with contextlib.suppress(OSError):
-            os.unlink(target)
-        return False

@@ -77,10 +77,17 @@ def find_model(namespace: Mapping[str, Any], looped: Collection[str], given: Map
         )
     if name not in predictors or not others:
         return Choice(name, model)
-    one = len(others) == 1
-    text = f"{_listed(others)} {'was' if one else 'were'} fitted too and {'is' if one else 'are'} not part of `{name}`"
-    text += f": if its rows went through {'it' if one else 'them'}, the endpoint takes rows that did so too"
-    return Choice(name, model, text, f"save them as one model: make_pipeline(…, {name})")
+    labels = {n: other for n, other in others.items() if type(other).__name__ in ("LabelEncoder", "LabelBinarizer")}
+    rows = {n: other for n, other in others.items() if n not in labels}
+    texts = []
+    if rows:
+        it, were, are = ("it", "was", "is") if len(rows) == 1 else ("them", "were", "are")
+        text = f"{_listed(rows)} {were} fitted too and {are} not part of `{name}`"
+        texts.append(f"{text}: if its rows went through {it}, the endpoint takes rows that did so too")
+    if labels:
+        texts.append(f"if {_listed(labels)} made the classes of `{name}`, the endpoint answers in those codes")
+    hint = f"save them as one model: make_pipeline(…, {name})" if rows else f"fit `{name}` to the labels themselves"
+    return Choice(name, model, "; ".join(texts), hint)
 
 
 def _listed(models: Mapping[str, Any]) -> str:

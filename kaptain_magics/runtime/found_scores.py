@@ -1,7 +1,8 @@
 """Scores that a script computes: the calls are found in its syntax tree, and their values noted while it runs.
 
 Counted are calls at top level, outside of loops (there the last one would stand for all): ``model.score(X, y)``,
-functions of ``sklearn.metrics`` that return one number, and the mean of ``cross_val_score``. The value of an assignment
+functions of ``sklearn.metrics`` that return one number, the mean of ``cross_val_score``, and the variables that Keras's
+``loss, acc = model.evaluate(X, y)`` fills. The value of an assignment
 is named after its variable, unless that says nothing (``score``); others after what they are.
 """
 
@@ -41,6 +42,7 @@ class Score:
         split: ``train``, ``test`` or ``val`` where the names of the arguments say so.
         scoring: The name of the scorer, where a literal names one.
         whole: Whether the variable gets the call's value as it is.
+        names: Several variables that get one value each.
     """
 
     source: str
@@ -50,6 +52,7 @@ class Score:
     split: str = ""
     scoring: str = ""
     whole: bool = True
+    names: tuple[str, ...] = ()
 
 
 class Scores:
@@ -65,6 +68,7 @@ class Scores:
         self._means: dict[str, str] = {}  # variables that hold the array of cross_val_score, and its scorer
         self._scores: list[Score] = []
         self._values: dict[int, tuple[float, str]] = {}
+        self._evaluated: dict[str, tuple[float, str]] = {}
         for statement in tree.body:
             self._take(statement)
 
@@ -85,6 +89,7 @@ class Scores:
         for name, _ in named.values():
             count[name] = count.get(name, 0) + 1
         clear = {name: (value, self._scores[i].source) for i, (name, value) in named.items() if count[name] == 1}
+        clear |= {name: value for name, value in self._evaluated.items() if name not in count}
         return clear, [name for name, times in count.items() if times > 1]
 
     # ---- the tree --------------------------------------------------------------------------------------------------
@@ -95,6 +100,10 @@ class Scores:
             return
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Tuple) and (names := _evaluated(target, node.value)):
+                if not self._printed & set(names):
+                    node.value = self._noted(node.value, Score("", "", "evaluate", names=names))
+                return
             several = isinstance(node, ast.Assign) and len(node.targets) > 1
             calls = [call for call in _calls(node.value) if self._score(call) is not None]
             if isinstance(target, ast.Name) and not several and len(calls) == 1:
@@ -157,6 +166,10 @@ class Scores:
 
     def _noting(self, namespace: Mapping[str, Any]) -> Callable[[int, Any], Any]:
         def note(index: int, value: Any) -> Any:
+            names = self._scores[index].names
+            if names and isinstance(value, (list, tuple)) and len(value) == len(names):
+                numbers = zip(names, map(_number, value), strict=True)
+                self._evaluated |= {name: (number, name) for name, number in numbers if number is not None}
             number = _number(value)
             if number is not None:
                 score = self._scores[index]
@@ -212,6 +225,15 @@ def _calls(node: ast.AST) -> Iterator[ast.Call]:
         yield node
     for child in ast.iter_child_nodes(node):
         yield from _calls(child)
+
+
+def _evaluated(target: ast.Tuple, value: ast.expr) -> tuple[str, ...]:
+    """Return the variables that get what ``model.evaluate`` returns; none where something else is assigned."""
+    names = tuple(part.id for part in target.elts if isinstance(part, ast.Name))
+    match value:
+        case ast.Call(func=ast.Attribute(value=ast.Name(), attr="evaluate")) if len(names) == len(target.elts):
+            return names
+    return ()
 
 
 def _unwrapped(node: ast.expr) -> ast.expr:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from kaptain_magics.core.scripts import Binding, Parameter
 from kaptain_magics.runtime.places import (
     Place,
     dotted,
     functions,
+    in_effect,
     inner_places,
     last_name,
     outer_places,
@@ -56,15 +58,24 @@ def _by_name(places: Iterable[Place]) -> Iterable[list[Place]]:
     return groups.values()
 
 
+@lru_cache(maxsize=4)
+def _lines(source: str) -> list[bytes]:
+    return source.encode().splitlines()
+
+
 def _text(source: str, node: ast.expr) -> str:
-    return ast.get_source_segment(source, node) or ""
+    """Return the source of a node; ``ast.get_source_segment`` would split the whole source each time."""
+    lines = _lines(source)
+    if node.lineno != node.end_lineno or node.lineno > len(lines):
+        return ast.get_source_segment(source, node) or ""
+    return lines[node.lineno - 1][node.col_offset : node.end_col_offset].decode()
 
 
 class _Code:
     """A script, asked what becomes of a value between the place where it is set and those where it is used."""
 
     def __init__(self, tree: ast.Module, source: str) -> None:
-        self._source = source
+        self._tree, self._source = tree, source
         self._flat = list(statements(tree.body))
         self._calls: dict[str, list[ast.Call]] = {}
         self._loaded: set[str] = set()
@@ -76,11 +87,14 @@ class _Code:
         self._functions = list(functions(tree))
         self._classes = {n.name: n for n, _ in self._flat if isinstance(n, ast.ClassDef)}
         self._readers: dict[str, set[str]] = {}
+        self._reads: dict[str, set[str]] | None = None  # what each function and class reads, by its name
 
     def parameter(self, places: list[Place]) -> Parameter:
         """Return the hyperparameter that these places of one name are."""
         first = places[0]
-        lines = tuple(place.node.lineno for place in places)
+        if first.kind == "default" and len(self._calls.get(first.name.rpartition(".")[0], ())) == 1:
+            first = in_effect(self._tree, first)
+        lines = tuple(place.node.lineno for place in (first, *places[1:]))
         plain = Parameter(first.name, Binding.ASSIGNMENT, _text(self._source, first.node), lines[0])
         if first.branch and len(lines) > 1:
             return _with(plain, lines=lines)
@@ -138,10 +152,15 @@ class _Code:
     def _readers_of(self, root: str) -> set[str]:
         """Return a name with the functions and classes that read it, directly or by others."""
         if root not in self._readers:
+            if self._reads is None:
+                self._reads = {
+                    node.name: {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+                    for node, _ in self._flat
+                    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+                }
             readers = {root}
-            definitions = [n for n, _ in self._flat if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
             for _ in range(3):
-                readers |= {n.name for n in definitions if n.name not in readers and _reads_any(n, readers)}
+                readers |= {name for name, names in self._reads.items() if names & readers}
             self._readers[root] = readers
         return self._readers[root]
 

@@ -52,7 +52,7 @@ def find_parameters(
     """
     visitor = _OptionVisitor(source)
     visitor.visit(tree)
-    positions, reads_argv = find_positions(tree)
+    positions, reads_argv = find_positions(tree) if "argv" in source else ({}, False)
     roots = {name.partition(".")[0] for name in imports}
     parameters = {} if visitor.ignores_command_line else visitor.options
     if visitor.overrides:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Sequence
 
@@ -16,6 +15,7 @@ from kaptain_magics.core.specs import StudySpec
 from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import NotFoundError, ObjectMissingError
 from kaptain_magics.state import Revision, RunFolder
+from kaptain_magics.state.sent_values import SENT, share
 from kaptain_magics.supervisor.run_context import RunContext
 from kaptain_magics.supervisor.tracked_run import with_tracker
 from kaptain_magics.targets.base import WarmStart
@@ -85,7 +85,7 @@ def _earlier(context: RunContext, spec: StudySpec) -> list[TrialChanged]:
         return []
     before = RunFolder(context.folder.path.parent / spec.resume)
     with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(before.path / "sent.pkl", context.folder.path / "sent.pkl")
+        share(before.path / SENT, context.folder.path / SENT)
     try:
         return [event for event in before.events() if isinstance(event, TrialChanged)]
     except NotFoundError as error:

@@ -22,6 +22,7 @@ from kaptain_magics.runtime.savers.base import Description, SaveOptions, Tensor,
 from kaptain_magics.runtime.savers.guess import framework_of, other_savers
 
 SAVERS = ("sklearn", "xgboost", "lightgbm", "onnx", "pytorch", "tensorflow", "mlflow", "python")
+_shown: set[str] = set()  # notes of this process
 _SAVABLE = (
     "models of scikit-learn, XGBoost, LightGBM, ONNX, PyTorch, TensorFlow, Keras and MLflow, other objects with a"
     " predict method, and the path of a Python file with predict(inputs)"
@@ -94,7 +95,9 @@ def save_model(
             description = keep(model, folder, why)
         uri = upload_folder(folder, description.framework, description.format, name or "")
         for note in notes_of(description):
-            say(note["text"], note["hint"], warning=note.get("warning", False))
+            if note["text"] not in _shown:  # a script may save after every epoch
+                _shown.add(note["text"])
+                say(note["text"], note["hint"], warning=note.get("warning", False))
         return uri
 
 

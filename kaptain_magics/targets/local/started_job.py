@@ -14,6 +14,7 @@ from kaptain_magics.core.states import RunState
 from kaptain_magics.errors import KaptainError
 from kaptain_magics.processes.environment_mark import run_mark
 from kaptain_magics.processes.job_process import Process
+from kaptain_magics.targets.local.beside_notebook import local_modules
 from kaptain_magics.targets.local.imports import imported_packages
 
 _TICK = 0.1  # seconds between looks at a start
@@ -63,11 +64,16 @@ class StartedJob:
             self.starting.join(_TICK)
             if time.monotonic() > note_at and self.starting.is_alive():
                 note_at = float("inf")
-                names = ", ".join(imported_packages(self.spec.script.source))
+                names = ", ".join(self._imports())
                 if names:
                     yield Noted(text=f"The warm worker is importing {names}.")
         if self._error is not None:
             raise self._error
+
+    def _imports(self) -> list[str]:
+        """Return the packages that a worker imports for the job: not the script's own modules."""
+        own = local_modules(self.spec)
+        return [name for name in imported_packages(self.spec.script.source) if name not in own]
 
     def count_time(self) -> None:
         """Begin to count a trial's time: its process runs now."""
@@ -93,7 +99,7 @@ class StartedJob:
 
     def timed_out(self, code: int | None = None) -> StateChanged:
         """Return how a job has ended whose time is up."""
-        names = ", ".join(imported_packages(self.spec.script.source)) if self.process is None else ""
+        names = ", ".join(self._imports()) if self.process is None else ""
         return StateChanged(
             state=RunState.FAILED,
             reason=f"timed out after {self.spec.timeout:g} s" + (f", while importing {names}" if names else ""),

@@ -79,6 +79,13 @@ def test_what_fails_says_so_and_ends_with_a_code(call: Call, words: str, code: i
     assert "Traceback" not in done.stderr
 
 
+def test_what_a_view_names_is_the_command(call: Call) -> None:
+    detached = call("train", "train.py", "cron/level", "--detach").stdout
+    assert "kaptain-magics attach " in detached
+    assert "%" not in detached
+    assert "succeeded" in call("attach", "cron/level").stdout
+
+
 def test_a_failed_script_fails_the_command(call: Call, tmp_path: Path) -> None:
     (tmp_path / "here" / "bad.py").write_text("raise ValueError('no data')")
     done = call("train", "bad.py", "cron/bad")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kaptain_magics.runtime import beside
-from kaptain_magics.runtime.beside import Beside, LinkedFileError, search
+from kaptain_magics.runtime.beside import Beside, LinkedFileError
+from kaptain_magics.runtime.module_search import forget, search
 
 CONTENT = "a,b\n1,2\n"
 
@@ -56,7 +57,7 @@ def test_large_files_are_links_until_they_are_written(
     source: Path, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(beside, "_COPIED", 3)
-    monkeypatch.setattr(beside, "_clone", lambda *_: False)
+    monkeypatch.setattr(beside, "clone", lambda *_: False)
     job = Beside(str(work), [str(source)])
     job.lay("data.csv", str(source / "data.csv"))
     job.lay("data", str(source / "data"))
@@ -86,7 +87,7 @@ def test_what_the_script_changes_is_a_copy_whatever_its_size(
 def test_a_very_large_file_is_not_opened_for_writing(source: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_COPIED", "_LARGEST_CHANGED"):
         monkeypatch.setattr(beside, name, 3)
-    monkeypatch.setattr(beside, "_clone", lambda *_: False)
+    monkeypatch.setattr(beside, "clone", lambda *_: False)
     job = Beside(str(work), [str(source)])
     job.lay("data.csv", str(source / "data.csv"))
     with pytest.raises(LinkedFileError, match="must not change it\nopen it for reading only"):
@@ -139,7 +140,7 @@ def test_a_file_that_two_folders_have_is_not_guessed(source: Path, work: Path, m
 
 def test_a_change_behind_a_link_is_reported(source: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beside, "_COPIED", 3)
-    monkeypatch.setattr(beside, "_clone", lambda *_: False)
+    monkeypatch.setattr(beside, "clone", lambda *_: False)
     job = Beside(str(work), [str(source)])
     job.lay("data.csv", str(source / "data.csv"))
     (source / "data.csv").write_text("by a library that opens files itself")
@@ -163,3 +164,10 @@ def test_modules_are_compiled_again_and_leave_nothing(tmp_path: Path, monkeypatc
     assert importlib.import_module("edited_helper").VALUE == 2
     assert list(tmp_path.iterdir()) == [module]
     assert sys.path.index(str(tmp_path)) > next(n for n, p in enumerate(sys.path) if p.endswith("lib-dynload"))
+
+
+def test_an_installed_module_of_the_same_name_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("same_name", "same_name.inner", "same_name_too"):
+        monkeypatch.setitem(sys.modules, name, sys)
+    forget("same_name")
+    assert {name for name in sys.modules if name.startswith("same_name")} == {"same_name_too"}

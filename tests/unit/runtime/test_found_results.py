@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from kaptain_magics.runtime.found_models import find_model, names_in_loops
 from kaptain_magics.runtime.found_scores import Scores
@@ -23,6 +23,10 @@ from sklearn.metrics import accuracy_score, f1_score, mean_squared_error as erro
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 import numpy as np
+class Net:
+    def evaluate(self, X, y):
+        return [0.25, 0.5]
+net = Net()
 clf, reg = LogisticRegression().fit(X, y), LinearRegression().fit(X, y)
 grid = GridSearchCV(LogisticRegression(), {"C": [1]}, scoring="f1", cv=2).fit(X, y)
 X_test, y_test, X_train, y_train, y_pred = X, y, X, y, clf.predict(X)
@@ -58,6 +62,8 @@ def scores_of(source: str) -> tuple[dict[str, str], list[str]]:
             {"train_accuracy": "clf.score(X_train, y_train)", "test_accuracy": "clf.score(X_test, y_test)"},
         ),
         ("if __name__ != '':\n    score = clf.score(X, y)", {"accuracy": "score"}),
+        ("loss, acc = net.evaluate(X, y)", {"loss": "loss", "acc": "acc"}),
+        ("loss, (acc, other) = net.evaluate(X, y), (1, 2)", {}),
         ("f1_score(y, y_pred, average=None)", {}),
         ("per_class = f1_score(y, y_pred, average=None)", {}),
         ("for fold in range(2):\n    score = clf.score(X, y)", {}),
@@ -84,7 +90,7 @@ def test_lines_of_a_traceback_stay_the_scripts() -> None:
     with pytest.raises(ValueError, match="inconsistent") as caught:
         exec(compile(tree, "cell.py", "exec"), namespace)
     lines = [frame.lineno for frame in traceback.extract_tb(caught.value.__traceback__) if frame.filename == "cell.py"]
-    assert lines == [12]
+    assert lines == [16]
 
 
 def fitted() -> dict[str, Any]:
@@ -94,6 +100,7 @@ def fitted() -> dict[str, Any]:
         "reg": LinearRegression().fit(X, Y),
         "scaler": scaler,
         "pca": PCA(1).fit(X),
+        "labels": LabelEncoder().fit(Y),
         "raw": LogisticRegression(),
         "pipe": make_pipeline(scaler, LogisticRegression()).fit(X, Y),
         "grid": GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2).fit(X, Y),
@@ -111,6 +118,11 @@ def fitted() -> dict[str, Any]:
         ("raw", "", ""),
         ("clf scaler", "clf", "`scaler` (StandardScaler) was fitted too and is not part of `clf`"),
         ("clf scaler pca", "clf", "`pca` (PCA) were fitted too"),
+        (
+            "clf labels",
+            "clf",
+            "if `labels` (LabelEncoder) made the classes of `clf`, the endpoint answers in those codes",
+        ),
         ("clf reg", "", "several are fitted: `clf` (LogisticRegression), `reg` (LinearRegression)"),
         ("scaler pca", "", "several are fitted: `scaler` (StandardScaler), `pca` (PCA)"),
     ],

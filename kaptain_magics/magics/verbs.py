@@ -91,8 +91,19 @@ _VERBS = (
     Command("%kaptain undeploy", "Take an endpoint down.", (_ENDPOINT,), WHERE),
     Command(
         "%kaptain clean",
-        "List what killed runs and removed endpoints left behind; --force removes it.",
-        options=(Option("force", "remove it"), *WHERE),
+        "List what killed runs and removed endpoints left behind, with sizes; --force removes it. What is yours (files "
+        "that scripts wrote, figures, logs of trials) stays unless it is named.",
+        (
+            Positional(
+                "KINDS", "leftovers, sent, work, figures, trials, between commas", readers.clean_kinds, needed=False
+            ),
+        ),
+        (
+            Option("older", "only of runs that ended so long ago: 12h, 30d", "TIME", readers.seconds),
+            Option("force", "remove it"),
+            *WHERE,
+        ),
+        examples=("%kaptain clean", "%kaptain clean work,trials --older 30d --force"),
     ),
     Command(
         "%kaptain diff",

@@ -234,6 +234,7 @@ _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
     "rollback": _rollback,
     "undeploy": _undeploy,
     "clean": _clean,
+    "load": records.load,
     "delete": records.delete,
     "diff": records.diff,
     "rerun": records.rerun,

@@ -74,6 +74,20 @@ def tag(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     views.show_text(f"{run.name}: " + (", ".join(left) or "no tags"))
 
 
+def load(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
+    """Load a saved model into the notebook; says which, and which versions are others here."""
+    from kaptain_magics import views
+    from kaptain_magics.model.loading import load
+
+    positionals = arguments.positionals
+    loaded = load(workspace, positionals["NAME"], positionals.get("REVISION", ""))
+    views.show_text("\n".join([f"loaded {loaded.text}", *(f"warning: {line}" for line in loaded.differences)]))
+    if arguments.get("into"):
+        session.store(arguments.get("into"), loaded.model)
+        return None
+    return loaded.model
+
+
 def delete(session: Session, workspace: Workspace, arguments: Arguments) -> None:
     """Delete a run, a revision or a model: what goes is shown first, and the person is asked."""
     from kaptain_magics import views

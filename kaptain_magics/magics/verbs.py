@@ -124,6 +124,16 @@ _VERBS = (
         examples=("%kaptain tag mnist-job-17921389 baseline,paper",),
     ),
     Command(
+        "%kaptain load",
+        "Load a saved model into the notebook, as its library's own object; its files are compared with their sha256.",
+        (
+            Positional("NAME", "the model's id", readers.model_id, "model"),
+            Positional("REVISION", "a revision's id; else what a deployment takes", complete="revision", needed=False),
+        ),
+        (INTO._replace(help="variable of the notebook that gets it"), *WHERE),
+        examples=("clf = %kaptain load dev/mnist", "%kaptain load dev/mnist 1a2b3c4d --into clf"),
+    ),
+    Command(
         "%kaptain delete",
         "Delete a run, a revision or a whole model, after showing what goes and asking; never what is in use.",
         (

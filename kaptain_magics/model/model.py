@@ -6,7 +6,7 @@ import reprlib
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -33,6 +33,9 @@ from kaptain_magics.model.training import plan_training
 from kaptain_magics.model.tuning import plan_tuning
 from kaptain_magics.state import ModelRecord, Revision
 from kaptain_magics.supervisor.serving_files import find_serving_files
+
+if TYPE_CHECKING:
+    from kaptain_magics.model.history import RunTable
 
 METRICS_TYPES = ("training", "testing", "validation", "production")
 
@@ -234,6 +237,35 @@ class Model:
     def predict(self, data: Any, **options: Any) -> Any:
         """Ask the deployed model; see ``Endpoint.predict``."""
         return self._endpoint().predict(data, **options)
+
+    def load(self, revision: str = "") -> Any:
+        """Return the saved model as its library's own object, such as the fitted estimator.
+
+        Its files are compared with their sha256 first. Libraries of other versions than those that saved it are warned
+        of.
+
+        Args:
+            revision: A revision's id or its beginning; else the one that a deployment would take.
+
+        Raises:
+            ModelError: There is no such revision.
+            IntegrityError: A file is not the one that was saved.
+            ServingError: It cannot be loaded here.
+        """
+        import warnings
+
+        from kaptain_magics.model.loading import load
+
+        loaded = load(self.workspace, self.id, revision)
+        for line in loaded.differences:
+            warnings.warn(f"{self.id} was {line}", stacklevel=2)
+        return loaded.model
+
+    def runs(self, condition: str = "", last: int | None = None, by: str = "") -> RunTable:
+        """Return the model's trainings and studies beside each other; see ``model.history.history``."""
+        from kaptain_magics.model.history import history
+
+        return history(self.workspace, self.id, condition, last, by)
 
     def log_data(
         self,

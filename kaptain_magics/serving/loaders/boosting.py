@@ -34,6 +34,7 @@ class BoostedTrees:
     """
 
     batchable = True
+    native: Any = None  # the booster itself
 
     def __init__(
         self,

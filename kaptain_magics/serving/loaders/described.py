@@ -123,10 +123,18 @@ def choose_outputs(answers: Mapping[str, Array], outputs: Sequence[str]) -> dict
 
 def warn_of_versions(description: Description) -> None:
     """Log one line for every imported library that is here in another version than the model was saved with."""
+    for name, (saved, here) in other_versions(description).items():
+        _log.warning("the model was saved with %s %s, here is %s: its answers may differ", name, saved, here)
+
+
+def other_versions(description: Description) -> dict[str, tuple[str, str]]:
+    """Return the imported libraries that are here in another minor version: the one that saved, and that of here."""
+    versions = {}
     for name, saved in description.versions.items():
         here = getattr(sys.modules.get(name), "__version__", saved)
         if _series(here) != _series(saved):
-            _log.warning("the model was saved with %s %s, here is %s: its answers may differ", name, saved, here)
+            versions[name] = (saved, here)
+    return versions
 
 
 def _series(version: str) -> list[str]:

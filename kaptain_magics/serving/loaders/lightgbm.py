@@ -54,6 +54,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         own=None if described.classes else lambda scores: scores,
         fitted=fitted,
     )
+    model.native = booster
     model.signature = declared_signature(described, model.signature, fitted)
     return model
 

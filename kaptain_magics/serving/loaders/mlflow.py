@@ -55,7 +55,7 @@ class MlflowModel:
     def __init__(self, model: Any) -> None:
         flavor = str(model.metadata.flavors.get("python_function", {}).get("loader_module", "pyfunc"))
         self.platform = "mlflow_" + flavor.rpartition(".")[2]
-        self._model = model
+        self._model = self.native = model
         self._takes = model.metadata.get_input_schema()
         self._proba = getattr(_raw(model), "predict_proba", None)
         inputs, outputs = _specs(self._takes, "predict"), _specs(model.metadata.get_output_schema(), "predict")

@@ -51,7 +51,7 @@ class OnnxModel:
     platform = "onnx_onnxv1"
 
     def __init__(self, session: Any) -> None:
-        self._session = session
+        self._session = self.native = session
         self._inputs = tuple(_spec(value) for value in session.get_inputs())
         self._outputs = [value.name for value in session.get_outputs()]
         ranked = all(spec.shape for spec in self._inputs)  # without: a scalar, or of any rank: it does not say which

@@ -84,6 +84,7 @@ class PythonModel:
 
     def __init__(self, predictor: Any) -> None:
         self._predictor = predictor
+        self.native = predictor.predict if isinstance(predictor, _Function) else predictor
         self.batchable = bool(getattr(predictor, "batchable", False))
         self.signature = Signature()
 

@@ -94,7 +94,7 @@ class SklearnModel:
 
     def __init__(self, estimator: Any, platform: str, fitted: FittedOn | None = None) -> None:
         self.platform = platform
-        self.estimator = estimator
+        self.estimator = self.native = estimator
         self.columns = tuple(str(c) for c in getattr(estimator, "feature_names_in_", ()))
         self._default = "predict" if hasattr(estimator, "predict") else "transform"
         self._frame = bool(self.columns) and _selects_columns(estimator)

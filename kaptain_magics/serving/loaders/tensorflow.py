@@ -83,7 +83,7 @@ def _load_saved(path: Path, name: str) -> TensorFlowModel:
         return answer
 
     model = TensorFlowModel("tensorflow_savedmodel", call, Signature(inputs, outputs))
-    model.owner = loaded  # its variables live as long as it
+    model.native = loaded  # its variables live as long as it
     return model
 
 
@@ -116,7 +116,9 @@ def _load_keras(folder: Path, details: Mapping[str, Any]) -> TensorFlowModel:
         parts = answer if isinstance(answer, (list, tuple)) else [answer]
         return {name: keras.ops.convert_to_numpy(part) for name, part in zip(names, parts, strict=True)}
 
-    return TensorFlowModel("tensorflow_keras", call, Signature(inputs, outputs))
+    model = TensorFlowModel("tensorflow_keras", call, Signature(inputs, outputs))
+    model.native = loaded
+    return model
 
 
 def _compiled(model: Any) -> Callable[[Any], Any]:
@@ -144,7 +146,7 @@ class TensorFlowModel:
     ) -> None:
         self.platform = platform
         self.signature = signature
-        self.owner: Any = None
+        self.native: Any = None
         self._call = call
         self._inputs = {spec.name: spec for spec in signature.inputs}
 

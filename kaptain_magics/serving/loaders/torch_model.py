@@ -34,7 +34,7 @@ class TorchModel:
         keywords: Sequence[str] | None = None,
     ) -> None:
         self.platform = platform
-        self.module = module
+        self.module = self.native = module
         self.signature = signature or Signature()
         first = next(iter(module.parameters()), None) if hasattr(module, "parameters") else None
         self.device = str(first.device) if first is not None else "cpu"

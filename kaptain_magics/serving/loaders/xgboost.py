@@ -43,7 +43,18 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         own=None if booster.attr("scikit_learn") else _own_answer(learner),
         fitted=fitted,
     )
+    model.native = _as_saved(xgboost, booster, described.kind, path)
     model.signature = declared_signature(described, model.signature, fitted)
+    return model
+
+
+def _as_saved(xgboost: Any, booster: Any, kind: str, path: Path) -> Any:
+    """Return the object of the scikit-learn API that was saved, else the booster."""
+    cls = getattr(xgboost, kind, None) if booster.attr("scikit_learn") else None
+    if not isinstance(cls, type):
+        return booster
+    model = cls()
+    model.load_model(path)
     return model
 
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from kaptain_magics.core.names import check_model_id
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
+from kaptain_magics.model.run_files import run_files
 from kaptain_magics.targets.base import Cleanable, ListensHere, ServingTarget
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
+    from kaptain_magics.state import RunFolder
 
 _TEMPORARY = ("work.tar.gz", "fetched.pkl")  # ends of the names of temporary objects beside a model
 _STARTING = 5.0  # seconds until the supervisor that puts a killed study in order is at work
@@ -96,7 +98,18 @@ def _folders(context: Context) -> Iterator[_Leftover]:
         for name in ("work", "trials", "files"):
             path = folder.path / name
             if ended and path.is_dir():
-                yield _Leftover(f"{name} folder of run {folder.run_id}", lambda p=path: shutil.rmtree(p, True))  # type: ignore[misc]
+                text = f"{name} folder of run {folder.run_id}{_with_files(folder, name)}"
+                yield _Leftover(text, lambda p=path: shutil.rmtree(p, True))  # type: ignore[misc]
+
+
+def _with_files(folder: RunFolder, name: str) -> str:
+    """Say what a person may want to keep: files that the script wrote, figures that its trials drew."""
+    record = folder.record
+    job = record.job or (record.study.job if record.study is not None else None)
+    files = [f for f in run_files(folder.path, job, ended=True) if f.path.is_relative_to(folder.path / name)]
+    what = "file that the script wrote" if len(files) == 1 else "files that the script wrote"
+    what = "figures and tables" if name == "trials" else what
+    return f", with {len(files)} {what} ({sum(f.size for f in files) / 1e6:.1f} MB)" if files else ""
 
 
 def _unlisted(context: Context) -> Iterator[_Leftover]:

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from kaptain_magics.runtime.file_clones import LEAST, clone
 from kaptain_magics.runtime.module_search import forget, search
 
 SKIPPED = frozenset(
@@ -34,9 +35,7 @@ _COPIED = 32 << 20  # bytes of a file that is copied instead of linked
 _COPIED_IN_ALL = 64 << 20  # bytes of all such files
 _COPIED_FILES = 500  # such files: a copy of a small file takes ten times as long as a link
 _LAID = 2000  # files of folders that are laid there one by one (0.1 ms each); folders with more are linked as they are
-_CLONED = 1 << 20  # bytes of a file from which on it is tried whether the file system can clone it
 _LARGEST_CHANGED = 1 << 30  # bytes of a linked file that is copied because the script opens it for writing
-_CLONE = 0x40049409  # ioctl FICLONE: the copy shares the blocks of its source (btrfs, xfs)
 _FINDERS = ("importlib", "_frozen_importlib", "pkgutil", "pkg_resources")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
@@ -106,7 +105,7 @@ class Beside:
             size = status.st_size
             small = size <= _COPIED and self._copied + size <= _COPIED_IN_ALL and self._copies < _COPIED_FILES
             self._copied, self._copies = self._copied + size * small, self._copies + small
-            if changes or small or size >= _CLONED:
+            if changes or small or size >= LEAST:
                 with contextlib.suppress(PermissionError):  # the script will meet it too, and say so
                     copied = self._copy(target, source, only_clone=not (changes or small))
         if not copied:
@@ -116,7 +115,7 @@ class Beside:
         """Put a copy into a place, whole or not at all; returns whether it is there."""
         part = f"{target}.kaptain-part-{os.getpid()}-{threading.get_ident()}"
         try:
-            if not _clone(source, part):
+            if not clone(source, part):
                 if only_clone:
                     return False
                 shutil.copyfile(source, part)
@@ -384,19 +383,3 @@ def _looks_for_modules() -> bool:
 def _state(path: str) -> tuple[int, int]:
     status = os.lstat(path)
     return status.st_mtime_ns, status.st_size
-
-
-def _clone(source: str, target: str) -> bool:
-    """Make a copy that shares the blocks of its source; returns whether the file system can."""
-    if os.path.getsize(source) < _CLONED:
-        return False
-    try:
-        import fcntl
-
-        with open(source, "rb") as theirs, open(target, "xb") as own:
-            fcntl.ioctl(own.fileno(), _CLONE, theirs.fileno())
-        return True
-    except (ImportError, OSError):
-        with contextlib.suppress(OSError):
-            os.unlink(target)
-        return False

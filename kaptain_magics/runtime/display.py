@@ -14,7 +14,7 @@ import zlib
 from typing import Any
 
 from kaptain_magics.runtime.channel import emit
-from kaptain_magics.runtime.mime import HTML, PNG, TEXT, Shown, form_of, form_of_bundle
+from kaptain_magics.runtime.mime import HTML, PNG, TEXT, Shown, form_of, form_of_bundle, is_plotly
 from kaptain_magics.runtime.pieces import channel_kind, send
 
 _MIB = 1 << 20
@@ -146,7 +146,7 @@ def display(
     handle = DisplayHandle(display_id if isinstance(display_id, str) else None) if display_id else None
     for value in values:
         own = getattr(value, "_ipython_display_", None)
-        if not raw and callable(own) and not isinstance(value, type):
+        if not raw and callable(own) and not isinstance(value, type) and not is_plotly(value):
             own()
             continue
         show_form(form_of_bundle(value) if raw else form_of(value), handle)
@@ -200,7 +200,7 @@ def _drawn(value: Any) -> bool:
         return False
     if isinstance(value, artist.Artist):
         return not _is_figure(value)
-    if type(value).__module__.startswith("matplotlib."):
+    if type(value).__module__.startswith(("matplotlib.", "seaborn.")):
         return True
     items = getattr(value, "flat", value if isinstance(value, list | tuple) else None)
     first = next(iter(items), None) if items is not None else None

@@ -92,6 +92,17 @@ def _tell_plotly(module: Any) -> None:
     module.show = show
 
 
+def _tell_pillow(module: Any) -> None:
+    """Make ``image.show()`` show the image in the run's view: a job has no screen."""
+
+    class Viewer(module.Viewer):  # type: ignore[misc]
+        def show(self, image: Any, **_options: Any) -> int:
+            _display(image)
+            return 1
+
+    module.register(Viewer(), 0)
+
+
 def _tell_mlflow(module: Any) -> None:
     from kaptain_magics.runtime.mlflow_join import join
 
@@ -102,6 +113,7 @@ _HOOKS: dict[str, Callable[[Any], None]] = {
     "matplotlib": _tell_matplotlib,
     "IPython.core.display_functions": _tell_ipython,
     "plotly.io": _tell_plotly,
+    "PIL.ImageShow": _tell_pillow,
     "mlflow": _tell_mlflow,
     **dict.fromkeys(observe.LIBRARIES, observe.watch),
 }

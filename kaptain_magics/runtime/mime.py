@@ -48,7 +48,7 @@ def form_of(value: Any) -> Shown:
     """Return how a value is shown; a value whose own methods fail is shown as text."""
     text = ""
     try:
-        text = _text(value)
+        text = "plotly figure" if is_plotly(value) else _text(value)
         bundle = _bundle(value)
     except Exception:  # the value's own code may raise anything
         traceback.print_exc()
@@ -84,7 +84,7 @@ def _bundle(value: Any) -> dict[str, Any]:
         return {}
     if _is_a(kind, "matplotlib.figure", "Figure"):
         return {PNG: figure_png(value)}
-    if _is_a(kind, "plotly.basedatatypes", "BaseFigure"):
+    if is_plotly(value):
         return _plotly(value)
     if _is_a(kind, "altair.vegalite", "TopLevelMixin"):
         return _altair(value)
@@ -104,6 +104,11 @@ def _bundle(value: Any) -> dict[str, Any]:
 def _is_a(kind: type, module: str, name: str) -> bool:
     """Whether a class is, or derives from, that of a library which is not imported for it."""
     return any(base.__name__ == name and base.__module__.startswith(module) for base in kind.__mro__)
+
+
+def is_plotly(value: Any) -> bool:
+    """Whether a value is a figure of plotly, whose own way to be displayed asks for a browser."""
+    return _is_a(type(value), "plotly.basedatatypes", "BaseFigure")
 
 
 def figure_png(figure: Any) -> bytes:

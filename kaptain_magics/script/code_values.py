@@ -14,6 +14,7 @@ from kaptain_magics.runtime.places import (
     Place,
     dotted,
     functions,
+    in_effect,
     inner_places,
     last_name,
     outer_places,
@@ -74,7 +75,7 @@ class _Code:
     """A script, asked what becomes of a value between the place where it is set and those where it is used."""
 
     def __init__(self, tree: ast.Module, source: str) -> None:
-        self._source = source
+        self._tree, self._source = tree, source
         self._flat = list(statements(tree.body))
         self._calls: dict[str, list[ast.Call]] = {}
         self._loaded: set[str] = set()
@@ -91,7 +92,9 @@ class _Code:
     def parameter(self, places: list[Place]) -> Parameter:
         """Return the hyperparameter that these places of one name are."""
         first = places[0]
-        lines = tuple(place.node.lineno for place in places)
+        if first.kind == "default" and len(self._calls.get(first.name.rpartition(".")[0], ())) == 1:
+            first = in_effect(self._tree, first)
+        lines = tuple(place.node.lineno for place in (first, *places[1:]))
         plain = Parameter(first.name, Binding.ASSIGNMENT, _text(self._source, first.node), lines[0])
         if first.branch and len(lines) > 1:
             return _with(plain, lines=lines)

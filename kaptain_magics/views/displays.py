@@ -60,11 +60,22 @@ def _part(view: RunView, event: Displayed, embedded: bool) -> str:
 
 def _content(event: Displayed, path: Path) -> str:
     if event.mime == _HTML:
-        return f'<div class="kpt-html">{sanitized(path.read_text("utf-8", "replace"))}</div>'
+        return html_part(path.read_text("utf-8", "replace"))
     if event.mime.startswith("image/"):
         data = base64.b64encode(path.read_bytes()).decode()
         return f'<img src="data:{event.mime};base64,{data}" alt="{escape(event.text)}" title="{escape(str(path))}">'
     return _named(event, path)
+
+
+def html_part(page: str) -> str:
+    """Return HTML of a script for a card: made safe, or where only its scripts would draw something, in a frame.
+
+    The frame is a page of its own, which cannot reach the notebook: animations and maps run in it.
+    """
+    safe = sanitized(page)
+    if "<script" in page.lower() and "<table" not in safe and 'class="sk-' not in safe:
+        return f'<iframe sandbox="allow-scripts" class="kpt-frame" title="HTML" srcdoc="{escape(page)}"></iframe>'
+    return f'<div class="kpt-html">{safe}</div>'
 
 
 def _named(event: Displayed, path: Path) -> str:

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kaptain_magics.views.displays import html_part
 from kaptain_magics.views.formats import size
-from kaptain_magics.views.sanitize import sanitized
 from kaptain_magics.views.tables import publish, show_table, show_text
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def show_file(path: Path) -> None:
         publish(f"{place} is not a text", f"<p><code>{escape(place)}</code> is not a text</p>")
     elif suffix in (".html", ".htm") and len(data) == weight:
         text = data.decode("utf-8", "replace")
-        publish(place, f'<div class="kpt-shown"><div class="kpt-html">{sanitized(text)}</div></div>')
+        publish(place, f'<div class="kpt-shown">{html_part(text)}</div>')
     else:
         more = f"\n… the first {size(_TEXT)} of {place}" if len(data) < weight else ""
         show_text(data.decode("utf-8", "replace") + more)

@@ -93,6 +93,50 @@ views.follow(story(run, go("running"), *epochs, "{name}-1", Noted(text="almost")
     assert set(data) == {"text/plain", "text/html"}
 
 
+def test_figures_come_while_the_run_goes_on_and_stay(lab: Lab, pictures: Path | None) -> None:
+    lab.write(
+        "figures.ipynb",
+        PRELUDE,
+        """
+from kaptain_magics.runtime.mime import figure_png
+import matplotlib.figure, pandas as pd
+def figure(key, points, **more):
+    drawn = matplotlib.figure.Figure(figsize=(4, 2))
+    drawn.add_subplot().plot(points)
+    data = figure_png(drawn)
+    return Displayed(key=key, mime="image/png", text="<Figure>", data=data, size=len(data), **more)
+table = pd.DataFrame({"name": ["<b>", "x"], "score": [0.5, 0.75]}).to_html() + "<script>document.title='ran'</script>"
+table = Displayed(key="2", mime="text/html", text="a table", data=table.encode(), size=9)
+chart = b'{"$schema": "https://vega.github.io/schema/vega-lite/v5.json", "mark": "bar", "data": {"values": [{"a": 1}]}}'
+chart = Displayed(key="3", mime="application/vnd.vegalite.v5+json", text="a chart", data=chart, size=99)
+run = stories.training(home)
+views.follow(story(run, go("running"), figure("1", [1, 2]), table, "figures-1", figure("1", [2, 1]), chart, "figures-2",
+                   go("succeeded")))
+""",
+    )
+    page = lab.open("figures.ipynb")
+    lab.run_all()
+    card = page.locator(".kpt-live")
+    image = card.locator(".kpt-shown img")
+    image.wait_for()
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+    card.locator(".kpt-html td", has_text="<b>").wait_for()
+    before = image.get_attribute("src")
+    look(lab, pictures, "figures-live")
+    signal(lab, "figures-1")
+    page.wait_for_function("src => document.querySelector('.kpt-live .kpt-shown img').src !== src", arg=before)
+    assert image.count() == 1
+    signal(lab, "figures-2")
+    lab.idle()
+    page.locator(".kpt:not(.kpt-live) .kpt-shown img").wait_for()
+    page.locator(".vega-embed, .jp-RenderedVegaCommon5").first.wait_for()
+    look(lab, pictures, "figures-end")
+    assert page.title() != "ran"
+    card, drawn = outputs(lab.save("figures.ipynb"))
+    assert "data:image/png;base64," in card["text/html"]
+    assert set(drawn) >= {"application/vnd.vegalite.v5+json", "text/plain"}  # JupyterLab adds a picture of it
+
+
 def test_a_study_of_a_thousand_trials(lab: Lab, pictures: Path | None) -> None:
     received = []
     lab.write(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -211,3 +213,25 @@ def test_content_stays_within_the_runs_folder(tmp_path: Path) -> None:
         with pytest.raises(IntegrityError):
             keep_content(FileWritten(path=path, data=b"1"), folder)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
+
+
+@pytest.mark.interpreter
+def test_libraries_show_in_the_view_what_they_would_open_a_window_for(events: Any, tmp_path: Path) -> None:
+    code = (
+        "from kaptain_magics.runtime import hooks\nhooks.install()\n"
+        "from PIL import Image\nImage.new('L', (2, 2)).show()\n"
+        "import IPython.display as i\ni.display(i.HTML('<b>'))\n"
+        "from kaptain_magics.runtime.display import finish\n"
+        "import matplotlib.pyplot as plt\nplt.plot([1])\nplt.gcf().show()\nplt.plot([2])\nfinish()\n"
+        "assert plt.get_fignums() == []"
+    )
+    environment = {**os.environ, "MPLBACKEND": "Agg", "MPLCONFIGDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment)
+    assert [event.mime for event in events()] == ["image/png", "text/html", "image/png", "image/png"]
+
+
+def test_a_figure_of_plotly_is_one_wherever_it_is_shown(events: Any) -> None:
+    go = pytest.importorskip("plotly.graph_objects")
+    displays.display(go.Figure(go.Bar(x=[1], y=[2])))
+    (event,) = events()
+    assert event.mime in ("application/vnd.plotly.v1+json", "image/png")

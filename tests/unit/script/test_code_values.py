@@ -116,6 +116,15 @@ def test_arguments_of_calls_are_set_too() -> None:
     assert run("number = complex(real=2.0, imag=1.0).conjugate()\n", imag="3")["number"] == 2 - 3j
 
 
+def test_what_the_only_call_passes_counts_more_than_the_default() -> None:
+    source = "def train(lr=0.1, n=1): return lr, n\nresult = train(lr=0.5)\n"
+    assert run(source, lr="0.7", n="3")["result"] == (0.7, 3)
+    assert [(p.name, p.default, p.line) for p in capture(source).parameters] == [
+        ("train.lr", "0.5", 2),
+        ("train.n", "1", 1),
+    ]
+
+
 @pytest.mark.parametrize(
     ("source", "name", "message"),
     [

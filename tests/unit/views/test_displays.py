@@ -101,6 +101,15 @@ def test_html_is_made_safe(given: str, safe: str | None) -> None:
     assert sanitized(given) == (given if safe is None else safe)
 
 
+def test_a_page_that_its_scripts_draw_runs_in_a_frame_of_its_own() -> None:
+    page = "<div id=x></div><script>document.getElementById('x').textContent = \"drawn\"</script>"
+    frame = displays.html_part(page)
+    assert frame.startswith('<iframe sandbox="allow-scripts" ')  # and not allow-same-origin
+    assert "<script" not in frame
+    assert "&lt;script&gt;" in frame
+    assert "<iframe" not in displays.html_part(f"<table><tr><td>1</td></tr></table>{page}")
+
+
 def test_a_styled_table_keeps_its_colours() -> None:
     pandas = pytest.importorskip("pandas")
     plain = sanitized(pandas.DataFrame({"a": ["<b>", "x"]}).to_html())

@@ -56,7 +56,7 @@ class ResultFinder:
         if choice.text and not choice.name:
             say(choice.text, choice.hint, warning=True)
         elif not choice.name and self._trains:
-            hint = "name it with --model VARIABLE, or write kaptain.save_model(model) in the script; --no-model says so"
+            hint = "name it with --model VARIABLE, or save it with kaptain.save_model(model); --no-model if it has none"
             say("no model was saved: none of the script's own variables holds a fitted one", hint)
         return ""
 

@@ -122,6 +122,9 @@ def test_outside_a_job_metrics_are_printed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("KAPTAIN_CHANNEL", raising=False)
+    log = logging.getLogger("kaptain-log")  # as a script finds it: the contract's console may have been here before
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "propagate", True)
     with caplog.at_level(logging.INFO):
         channel.record_metrics({"accuracy": 0.5})
     assert [record.message for record in caplog.records] == ["Record metrics.", "Metrics saved."]

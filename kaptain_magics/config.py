@@ -73,6 +73,7 @@ class Settings:
         image_builder: What builds images: ``engine`` (Docker), ``none`` (no engine needed), empty for what is there.
         image_platform: Platform of images, such as ``linux/arm64``; empty means Linux on this machine's processor.
         warm: Whether jobs fork from a warm worker where that is safe.
+        prewarm: Whether workers are readied for the first run while the notebook is idle.
         isolated: Whether scripts have nothing of what lies beside the notebook but what ``--files`` names.
         sent_limit: How much of what was sent to ended runs (``--send``) is kept, such as ``2G``; what the last run of a
             model was sent is kept in any case.
@@ -110,6 +111,7 @@ class Settings:
     image_builder: str = ""
     image_platform: str = ""
     warm: bool = True
+    prewarm: bool = True
     isolated: bool = False
     sent_limit: str = "2G"
     on_interrupt: str = "stop"
@@ -187,7 +189,7 @@ class Settings:
             if name not in names:
                 hint = did_you_mean(name, names) or "one of " + ", ".join(names)
                 raise ConfigError(f"unknown setting {name!r}", hint)
-        for name in ("warm", "isolated"):
+        for name in ("warm", "prewarm", "isolated"):
             if isinstance(values.get(name), str):
                 values[name] = is_true(values[name])
         types = cls.types()

@@ -19,6 +19,7 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("dev", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+os.environ["KAPTAIN_PREWARM"] = "false"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell; tests interrupt runs
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -48,6 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     for name in [n for n in os.environ if n.startswith(("KAPTAIN_", "AWS_", "S3_", "MLFLOW_")) and "TEST" not in n]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("KAPTAIN_PREWARM", "false")  # a test's processes are its own
     monkeypatch.setenv("KAPTAIN_HOME", str(folder))
     return folder
 

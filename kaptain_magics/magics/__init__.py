@@ -23,6 +23,8 @@ def load(shell: Any) -> None:
     magics = KaptainMagics(shell)
     shell.register_magics(magics)
     shell.input_transformers_cleanup.append(capture_own_cell)
+    shell.events.register("pre_run_cell", magics.idle_moments.cell_begins)
+    shell.events.register("post_run_cell", magics.idle_moments.cell_ended)
     if getattr(shell, "Completer", None) is not None:
         shell.Completer.custom_matchers.append(magics.completion.complete)
 
@@ -35,6 +37,13 @@ def unload(shell: Any) -> None:
     if magics is None:
         return
     magics.session.close()
+    magics.idle_moments.cell_begins()
+    for event, callback in (
+        ("pre_run_cell", magics.idle_moments.cell_begins),
+        ("post_run_cell", magics.idle_moments.cell_ended),
+    ):
+        if callback in shell.events.callbacks[event]:
+            shell.events.unregister(event, callback)
     for kind, table in magics.magics.items():
         for name in table:
             shell.magics_manager.magics[kind].pop(name, None)

@@ -106,6 +106,7 @@ class Command(NamedTuple):
         rest: What the rest of the line behind the positionals is called, where it is taken as it stands; in square
             brackets where it can be left out.
         examples: Lines to learn from.
+        habits: What to write instead of options that other tools have for the same, by their text behind one hyphen.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Command(NamedTuple):
     values: str = ""
     rest: str = ""
     examples: tuple[str, ...] = ()
+    habits: Mapping[str, str] = {}
 
     def option(self, word: str) -> Option | None:
         """Return the option that a word such as ``--cpu`` names."""
@@ -358,6 +360,8 @@ class _Parser:
         longer = [n for n in names if n.startswith(name)]
         if longer and len(name) > 2:
             return usage_error(f"unknown option {name}", f"options are not abbreviated: {' or '.join(longer)}")
+        if (letter := name.removeprefix("-")) in self._command.habits:
+            return usage_error(f"{self._command.name} has no option {name}", self._command.habits[letter])
         hint = suggest(name.lstrip("-"), [o.name for o in self._command.options]).replace("'", "'--", 1)
         if not hint and self._command.values == "name=value":
             hint = f"a hyperparameter is written {name.lstrip('-')}={value or 'VALUE'}"

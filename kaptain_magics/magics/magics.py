@@ -12,6 +12,7 @@ from kaptain_magics.magics.completion import Completion
 from kaptain_magics.magics.grammar import Arguments, Command, parse
 from kaptain_magics.magics.line_errors import suggest, usage_error
 from kaptain_magics.magics.options import DEPLOY, TRAIN, TUNE
+from kaptain_magics.magics.prewarm import Prewarm
 from kaptain_magics.magics.session import Session
 from kaptain_magics.magics.verbs import VERBS, overview_usage
 
@@ -43,15 +44,20 @@ class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
         super().__init__(shell)
         self.session = Session(shell)
         self.completion = Completion(self.session, self.workspace)
+        self.idle_moments = Prewarm(shell, self._configured)
 
     def workspace(self, arguments: Arguments | None = None) -> Workspace:
         """Return the workspace under the settings of ``%config`` and of a line."""
         from kaptain_magics.model import Workspace
 
-        values = {name: getattr(self, name) for name in self.trait_names(config=True)}
+        values = self._configured()
         if arguments is not None:
             values |= arguments.settings()
         return Workspace(Settings.load(values))
+
+    def _configured(self) -> dict[str, Any]:
+        """Return what ``%config`` sets, by name; ``None`` where it says nothing."""
+        return {name: getattr(self, name) for name in self.trait_names(config=True)}
 
     @line_cell_magic  # type: ignore[untyped-decorator]
     def kaptain_train(self, line: str, cell: str | None = None) -> Any:

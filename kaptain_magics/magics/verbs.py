@@ -9,6 +9,9 @@ from kaptain_magics.magics.options import DETACH, INTO, ON_INTERRUPT, WHERE
 _RUN = Positional("RUN", "a run's id, its name, or a model's id", complete="run")
 _NEWEST = Positional("RUN", "a run's id, its name, or a model's id; else the newest run", complete="run", needed=False)
 _ENDPOINT = Positional("NAME", "the endpoint's name or the model's id", complete="endpoint")
+_FOLLOW = "a run is followed with %kaptain attach"
+_LAST_LINES = "the last lines are shown with --lines N"
+_HABITS_OF_LOGS = {"f": _FOLLOW, "-follow": _FOLLOW, "F": _FOLLOW, "n": _LAST_LINES, "-tail": _LAST_LINES}
 _FOLLOWING = (DETACH, ON_INTERRUPT, INTO, *WHERE)
 
 _VERBS = (
@@ -58,6 +61,7 @@ _VERBS = (
         "Show the log of a run.",
         (_NEWEST,),
         (Option("lines", "show only the last N lines", "N", readers.whole(1, 10_000_000)), *WHERE),
+        habits=_HABITS_OF_LOGS,
     ),
     Command(
         "%kaptain attach",
@@ -91,8 +95,20 @@ _VERBS = (
     Command("%kaptain undeploy", "Take an endpoint down.", (_ENDPOINT,), WHERE),
     Command(
         "%kaptain clean",
-        "List what killed runs and removed endpoints left behind; --force removes it.",
-        options=(Option("force", "remove it"), *WHERE),
+        "List what killed runs and removed endpoints left behind, with sizes; --force removes it. What is yours (files "
+        "that scripts wrote, figures, logs of trials) stays unless it is named.",
+        (
+            Positional(
+                "KINDS", "leftovers, sent, work, figures, trials, between commas", readers.clean_kinds, needed=False
+            ),
+        ),
+        (
+            Option("older", "only of runs that ended so long ago: 12h, 30d", "TIME", readers.seconds),
+            Option("force", "remove it"),
+            *WHERE,
+        ),
+        examples=("%kaptain clean", "%kaptain clean work,trials --older 30d --force"),
+        habits={"f": "removing is asked for with --force", "y": "removing is asked for with --force"},
     ),
     Command(
         "%kaptain diff",

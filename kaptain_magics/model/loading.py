@@ -12,7 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.files import private_folder
-from kaptain_magics.model.revisions import SHOWN, check_servable, choose_revision
+from kaptain_magics.model.revisions import SHOWN, choose_revision
+from kaptain_magics.runtime.savers.base import UNSERVABLE
 from kaptain_magics.state import Revision
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Loaded(NamedTuple):
 
 
 def load(context: Context, model_id: str, revision: str = "") -> Loaded:
-    """Load a revision of a model into this process.
+    """Load a revision of a model into this process; also one that was only kept, because no server can load it.
 
     Its files are compared with the sha256 of the model's record before anything of them is read. The pickles among
     them run code, as they do in a server; only revisions that were saved here have a record.
@@ -47,23 +48,27 @@ def load(context: Context, model_id: str, revision: str = "") -> Loaded:
         revision: A revision's id or its beginning; else the one that a deployment would take.
 
     Raises:
-        ModelError: There is no such revision, or it was only kept.
+        ModelError: There is no such revision.
         IntegrityError: A file is not the one that was saved.
         FrameworkError: Its library is not installed here.
         ServingError: It cannot be loaded.
     """
     from kaptain_magics.serving.loaders.described import other_versions, read_description
+    from kaptain_magics.serving.loaders.kept import load_kept
     from kaptain_magics.serving.loaders.load_model import load_model
     from kaptain_magics.serving.process.artifact import verify_artifact
 
     chosen = choose_revision(context, model_id, revision=revision).revision
-    check_servable(context, model_id, chosen)
     folder = verify_artifact(local_folder(context, chosen), chosen.files)
     framework = ModelFramework.of(chosen.framework or "sklearn")
-    with _as_before():
-        loaded = load_model(framework, folder, {})
-    native = getattr(loaded, "native", None)
     described = read_description(folder)
+    loaded: Any = None
+    with _as_before():
+        if chosen.format == UNSERVABLE:
+            native = load_kept(folder, described)
+        else:
+            loaded = load_model(framework, folder, {})
+            native = getattr(loaded, "native", None)
     differences = tuple(
         f"saved with {name} {saved}, here is {here}: its answers may differ"
         for name, (saved, here) in other_versions(described).items()

@@ -118,6 +118,7 @@ def check_servable(context: Context, model_id: str, revision: Revision) -> None:
     before = [r for r in list_revisions(context, model_id) if r.format != UNSERVABLE and r.created < revision.created]
     if before:
         hint = f"{hint}; or deploy the one before with --revision {before[-1].revision[:SHOWN]}".removeprefix("; or ")
+    hint = f"{hint}; %kaptain load {model_id} brings it back as it is".removeprefix("; ")
     raise ModelError(f"{_short(revision)} of {model_id} was kept, but cannot be served: {why}", hint)
 
 

@@ -18,9 +18,9 @@ _pools: list[Any] = []  # threadpoolctl's controller of the libraries that are l
 
 def find_pools() -> None:
     """Find the loaded libraries that have threads, in the worker: that takes longer than the fork."""
-    if "threadpoolctl" in sys.modules and not _pools:
+    if "threadpoolctl" in sys.modules:
         with contextlib.suppress(Exception):
-            _pools.append(sys.modules["threadpoolctl"].ThreadpoolController())
+            _pools[:] = [sys.modules["threadpoolctl"].ThreadpoolController()]
 
 
 def run(request: Mapping[str, Any]) -> int:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.errors import TargetError
-from kaptain_magics.processes.memory import shortage
+from kaptain_magics.processes.memory import own_bytes, shortage, whole
 from kaptain_magics.processes.protocol import connect, exchange, worker_folder
 from kaptain_magics.sockets import connect_unix
 
 _WORKERS = 12  # idle workers of a user at most
+_READIED = 1 << 29  # bytes that must be free before one is started ahead: pandas and scikit-learn hold 0.2 GB
+_SHARE = 0.2  # of the memory, that idle workers hold together before none is started ahead any more
 _LEAVING = 1.0  # seconds for a worker to answer, and to end when it was asked to
 _KIND_KEPT = 86400.0  # seconds for which it is known what workers of a kind held
 
@@ -34,6 +36,12 @@ def idle_workers(leave: bool = False) -> list[int]:
                     if leave:
                         _question(path, "leave")
     return workers
+
+
+def crowded() -> bool:
+    """Whether no worker should be started ahead of its use: memory is short, or idle workers hold much of it."""
+    held = sum(own_bytes(pid) for pid in idle_workers())
+    return bool(shortage(None, _READIED)) or held > whole() * _SHARE > 0
 
 
 def make_room(folder: Path, reserve: float | None, needed: int) -> str:

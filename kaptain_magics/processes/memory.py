@@ -23,6 +23,18 @@ def private_bytes(pid: int) -> int:
     return 0
 
 
+def own_bytes(pid: int) -> int:
+    """Return the bytes that a process holds, of pages that it shares its part; 0 if it is unknown.
+
+    It looks at every page: milliseconds for a process with libraries. Where the system does not say it:
+    ``private_bytes``.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError), open(f"/proc/{pid}/smaps_rollup") as file:
+        fields = dict(line.split(":", 1) for line in file if line[0].isupper())
+        return _kilobytes(fields["Pss"])
+    return private_bytes(pid)
+
+
 def shortage(reserve: float | None, needed: int = 0, root: Path = Path("/")) -> str:
     """Return how little memory is available, in words; empty while it is enough or unknown.
 
@@ -39,6 +51,11 @@ def shortage(reserve: float | None, needed: int = 0, root: Path = Path("/")) -> 
     if available >= max(floor, needed):
         return ""
     return f"only {available / 1e9:.1f} of {total / 1e9:.1f} GB of memory was available"
+
+
+def whole(root: Path = Path("/")) -> int:
+    """Return the bytes of memory that there are, for the machine or for this container; 0 if it is unknown."""
+    return min((size for _, size in _sizes(root)), default=0)
 
 
 def _sizes(root: Path) -> Iterator[tuple[int, int]]:

@@ -69,6 +69,19 @@ def end_marked(start: str, seconds: float = 2.0) -> None:
         time.sleep(0.01)
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended; one that nobody has reaped yet has."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    return True
+
+
 def _children() -> list[int]:
     """Return the children of this process, adopted orphans included."""
     with contextlib.suppress(OSError), open(f"/proc/self/task/{threading.get_native_id()}/children") as file:

@@ -14,9 +14,11 @@ import itertools
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 from kaptain_magics.processes import forked
+from kaptain_magics.processes.background import give_way
 
 _ALWAYS = (  # what every job runs, and what many scripts import
     "import kaptain_magics.runtime.launch",
@@ -26,13 +28,37 @@ _ALWAYS = (  # what every job runs, and what many scripts import
     "import random",
     "import subprocess",
 )
+_THREAD_ENDS = 0.05  # seconds for the thread of the imports to be gone where it has ended
 _ONCE = {  # what a library computes at its first call and keeps: cheap, public, without threads
     "sklearn.utils": "sys.modules['sklearn.utils'].check_array([[0.0]])",  # looks through all installed packages
 }
 
 
-def preload(statements: list[str]) -> str:
-    """Execute import statements of installed modules; returns why a fork would not be safe, empty when it is."""
+def preload(statements: list[str], niceness: int = 0) -> str:
+    """Execute import statements of installed modules.
+
+    Args:
+        statements: What is imported.
+        niceness: How much it gives way to other processes; the forks do not have it.
+
+    Returns:
+        Why a fork would not be safe; empty when it is.
+    """
+    give_way(lambda: _import(statements), niceness)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would otherwise touch, and so copy, every page of what was imported
+    if threading.active_count() > 1:
+        return "an imported module started a thread"
+    until = time.monotonic() + _THREAD_ENDS
+    with contextlib.suppress(OSError):
+        while len(os.listdir("/proc/self/task")) > 1:
+            if time.monotonic() > until:
+                return "an imported library started a thread"
+            time.sleep(0.001)
+    return ""
+
+
+def _import(statements: list[str]) -> None:
     scratch: dict[str, Any] = {"__name__": "kaptain_preload", "sys": sys}
     once = (call for module, call in _ONCE.items() if module in sys.modules)
     for statement in itertools.chain(filter(_installed, [*statements, *_ALWAYS]), once):
@@ -41,14 +67,6 @@ def preload(statements: list[str]) -> str:
             exec(compile(statement, "<preload>", "exec"), scratch)
     scratch.clear()
     forked.find_pools()
-    gc.collect()
-    gc.freeze()  # a collection in a fork would otherwise touch, and so copy, every page of what was imported
-    if threading.active_count() > 1:
-        return "an imported module started a thread"
-    with contextlib.suppress(OSError):
-        if len(os.listdir("/proc/self/task")) > 1:
-            return "an imported library started a thread"
-    return ""
 
 
 def _installed(statement: str) -> bool:

@@ -19,7 +19,16 @@ from kaptain_magics.files import Lock
 from kaptain_magics.processes.environment_mark import NO_MARK
 from kaptain_magics.processes.idle_workers import make_room, retire
 from kaptain_magics.processes.process_attributes import inherited
-from kaptain_magics.processes.protocol import SLICE, Cancelled, StartCancelledError, connect, readable, worker_folder
+from kaptain_magics.processes.protocol import (
+    SLICE,
+    Cancelled,
+    StartCancelledError,
+    connect,
+    exchange,
+    readable,
+    worker_folder,
+)
+from kaptain_magics.processes.seeds import grow
 from kaptain_magics.runtime.threads import THREAD_VARIABLES
 
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # Apple's frameworks do not survive a fork
@@ -40,6 +49,9 @@ class WarmWorker:
         env: The environment that it imports them in.
         python: The interpreter.
         later: Statements that it executes when it has nothing to do.
+        seed: Whether it runs no jobs, and forks further workers instead; see ``seeds``.
+        owner: Process id of a kernel: a worker that was started for kernels, in the background, ends with the last of
+            them unless it has run a job.
     """
 
     def __init__(
@@ -48,8 +60,11 @@ class WarmWorker:
         env: Mapping[str, str],
         python: str = sys.executable,
         later: Sequence[str] = (),
+        seed: bool = False,
+        owner: int = 0,
     ) -> None:
         self._preload, self._env, self._python, self._later = preload, env, python, later
+        self._seed, self._owner = seed, owner
         self.usable = CAN_FORK and not _needs_cuda(preload)
         self._path: Path | None = None
         self._idle = _number("KAPTAIN_WARM_IDLE", _IDLE)
@@ -67,6 +82,12 @@ class WarmWorker:
             with contextlib.suppress(OSError, KaptainError):
                 self.connect().close()
 
+    def make_ready(self, cancelled: Cancelled) -> None:
+        """Have the worker started for its owner, and wait until it has imported what it shall."""
+        if self.usable:
+            with contextlib.suppress(OSError, ValueError, KaptainError), self.connect(cancelled) as connection:
+                exchange(connection, {"do": "own", "owner": self._owner}, (), cancelled)
+
     def connect(self, cancelled: Cancelled = lambda: False) -> socket.socket:
         """Return a connection to the worker, which may still import; it is started when it does not run.
 
@@ -80,8 +101,9 @@ class WarmWorker:
             kept = sorted((k, v) for k, v in self._env.items() if not k.startswith(_VOLATILE))
             stamp = [os.stat(p).st_mtime_ns for p in sys.path if p.endswith("-packages") and Path(p).is_dir()]
             ours = max(p.stat().st_mtime_ns for p in Path(__file__).parents[1].rglob("*.py"))
-            key = json.dumps([self._python, list(self._preload), list(self._later), kept, stamp, ours, inherited()])
-            self._path = worker_folder() / hashlib.sha256(key.encode()).hexdigest()[:24]
+            like = _digest([self._python, kept, stamp, ours, inherited()])  # what a seed and its workers share
+            own = _digest([list(self._preload), list(self._later), self._seed])
+            self._path = worker_folder() / f"{like}-{own}"
         return connect(self._path) or self._begin(self._path, cancelled)
 
     def _begin(self, path: Path, cancelled: Cancelled) -> socket.socket:
@@ -102,8 +124,11 @@ class WarmWorker:
                 "later": list(self._later),
                 "idle": self._idle,
                 "reserve": self._reserve,
+                "seed": self._seed,
+                "owner": self._owner,
             }
-            spawn_zygote(options, self._env, self._python, cancelled=cancelled)
+            if not grow(path, options, cancelled):
+                spawn_zygote(options, self._env, self._python, cancelled=cancelled)
             connection = connect(path)
             if connection is not None:
                 return connection
@@ -123,6 +148,10 @@ class WarmWorker:
         note = make_room(path.parent, self._reserve, needed)
         if note:
             self._notes.append(note)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
 def _number(variable: str, default: float | None) -> Any:

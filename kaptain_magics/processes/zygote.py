@@ -14,6 +14,9 @@ Else the worker answers ``{"unsafe": reason}``. When the job has ended, the work
 "cpu": seconds}``. A client that hangs up ends its job, unless the job is detached or has not been forked yet: then it
 never is.
 
+A seed (``seeds``) runs no jobs. ``{"do": "grow", "options": {...}}`` has it fork a worker with these options, which
+answers ``{"pid": ...}`` when it listens. ``{"do": "own", "owner": pid}`` tells a worker that a kernel counts on it.
+
 ``{"do": "status"}`` without a descriptor is answered with ``{"pid": ..., "jobs": ...}``; so is ``{"do": "leave",
 "reason": ...}``, and the worker ends when its last job has. SIGTERM does the same, and ends at once one that still
 imports.
@@ -34,8 +37,10 @@ import time
 from typing import Any, NoReturn
 
 from kaptain_magics.processes import forked, memory
+from kaptain_magics.processes.answers import has_hung_up, receive, send_answer
+from kaptain_magics.processes.background import NICENESS
 from kaptain_magics.processes.interpreter_exit import finish
-from kaptain_magics.processes.orphans import end_job
+from kaptain_magics.processes.orphans import end_job, is_running
 from kaptain_magics.processes.preload import preload
 
 _CHECK_INTERVAL = 2.0  # seconds between looks at its own idleness, and at the memory
@@ -65,6 +70,8 @@ class Zygote:
             when it was asked to leave.
         path: The listening socket's path.
         reserve: Bytes of memory that are to stay free; see ``memory.shortage``.
+        seed: What a seed has imported; ``None`` for a worker that runs jobs.
+        owner: The kernel that it was started for in the background: it ends with that one unless it has run a job.
     """
 
     def __init__(
@@ -76,9 +83,13 @@ class Zygote:
         idle: float = math.inf,
         path: str = "",
         reserve: float | None = None,
+        seed: list[str] | None = None,
+        owner: int = 0,
     ) -> None:
         self.listener, self.unsafe, self.later, self.idle, self.path = listener, unsafe, later, idle, path
-        self.reserve, self.low_memory_checks = reserve, 0
+        self.reserve, self.low_memory_checks, self.seed = reserve, 0, seed
+        self.owners = {owner} - {0}
+        self.niceness = NICENESS if owner else 0  # of imports in the background
         self.inode = 0  # of the socket's name; already gone where another process has retired this worker
         if listener is not None:
             with contextlib.suppress(OSError):
@@ -111,7 +122,7 @@ class Zygote:
         while self.listener is not None or self.jobs or self.waiting:
             ready = self.selector.select(timeout=0.3 if self.later else min(_CHECK_INTERVAL, self.idle))
             if self.later and not ready:
-                self.unsafe, self.later = preload(self.later), None
+                self.unsafe, self.later = preload(self.later, self.niceness), None
                 self._write_kind()
             for key, _ in ready:
                 quiet_since = time.monotonic()
@@ -125,8 +136,16 @@ class Zygote:
                     self._on_readable(key)
             if self.jobs or self.waiting:
                 continue
-            if time.monotonic() - quiet_since > self.idle or self._retired() or (not ready and self._frees_memory()):
+            if time.monotonic() - quiet_since > self.idle or self._retired() or self._has_lost_owners():
                 return
+            if not ready and self._frees_memory():
+                return
+
+    def _has_lost_owners(self) -> bool:
+        """Whether the kernels that it was started for have all ended; never so once it has run a job."""
+        living = {pid for pid in self.owners if is_running(pid)}
+        lost, self.owners = bool(self.owners) and not living, living
+        return lost
 
     def _frees_memory(self) -> bool:
         """Whether this idle worker ends because memory is short.
@@ -145,7 +164,9 @@ class Zygote:
     def _write_kind(self, ended: str = "") -> None:
         """Write down, for the next worker of this kind, what this one holds, and why it was ended."""
         if self.listener is not None:
-            _write_json(f"{self.path}.json", {"memory": memory.private_bytes(os.getpid()), "ended": ended})
+            seed = self.seed if not (ended or self.unsafe) else None
+            kind = {"memory": memory.own_bytes(os.getpid()), "ended": ended, "seed": seed}
+            _write_json(f"{self.path}.json", kind)
 
     def _leave(self, *_: object) -> None:
         """Take no new clients, and end when the jobs have."""
@@ -176,7 +197,7 @@ class Zygote:
         self.waiting -= 1
         try:
             connection.settimeout(10.0)
-            request, descriptors = _receive(connection)
+            request, descriptors = receive(connection)
         except (OSError, ValueError):
             connection.close()
             return
@@ -184,12 +205,20 @@ class Zygote:
             if request["do"] == "leave":
                 self._leave()
                 self._write_kind(str(request.get("reason", "")))
-            _answer(connection, {"pid": os.getpid(), "jobs": len(self.jobs)})
+            elif request["do"] == "own" and self.owners:
+                self.owners.add(int(request["owner"]))
+            elif request["do"] == "grow" and not self.unsafe and not has_hung_up(connection):
+                if os.fork() == 0:
+                    self._grow(request["options"], connection)
+                connection.close()
+                return
+            send_answer(connection, {"pid": os.getpid(), "jobs": len(self.jobs)})
             connection.close()
-        elif self.unsafe or _has_hung_up(connection):
-            _answer(connection, {"unsafe": self.unsafe})
+        elif self.unsafe or self.seed is not None or has_hung_up(connection):
+            send_answer(connection, {"unsafe": self.unsafe})
             connection.close()
         else:
+            self.owners.clear()
             pid = os.fork()
             if pid == 0:
                 self._become(request, connection, descriptors)
@@ -198,24 +227,42 @@ class Zygote:
         for descriptor in descriptors:
             os.close(descriptor)
 
+    def _grow(self, options: dict[str, Any], connection: socket.socket) -> NoReturn:
+        """Turn the fork of a seed into a worker of its own; never returns."""
+        code = 1
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            self._close()
+            _begin(options, connection)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def _close(self) -> None:
+        """Close in a fork what the worker watches."""
+        self.selector.close()
+        for job in self.jobs.values():
+            if job.connection is not None:
+                job.connection.close()
+        if self.listener is not None:
+            self.listener.close()
+        os.close(self.wakeup)
+
     def _become(self, request: dict[str, Any], connection: socket.socket, descriptors: list[int]) -> NoReturn:
         """Turn the fork into the job's process; never returns."""
         code = 1
         output, *lock = descriptors
         try:
             os.setsid()
-            _answer(connection, {"pid": os.getpid()})  # not the worker: a client that was not answered may ask again
+            send_answer(
+                connection, {"pid": os.getpid()}
+            )  # not the worker: a client that was not answered may ask again
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-            self.selector.close()
             connection.close()
-            for job in self.jobs.values():
-                if job.connection is not None:
-                    job.connection.close()
-            if self.listener is not None:
-                self.listener.close()
-            os.close(self.wakeup)
+            self._close()
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
             os.dup2(output, 1)
@@ -252,7 +299,7 @@ class Zygote:
                     _write_json(job.exit_path, result)
                 if job.connection is not None:
                     self.selector.unregister(job.connection)
-                    _answer(job.connection, result)
+                    send_answer(job.connection, result)
                     job.connection.close()
         with contextlib.suppress(ChildProcessError):  # adopted orphans that have ended
             own = set(self.jobs)
@@ -281,41 +328,6 @@ def _older(path: str) -> int:
     return sum(time < used.get(path, math.inf) for time in used.values())
 
 
-def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    data, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 2)
-    try:
-        while data and not data.endswith(b"\n"):
-            more = connection.recv(1 << 20)
-            if not more:
-                break
-            data += more
-        request: dict[str, Any] = json.loads(data)
-        if not descriptors and "do" not in request:
-            raise ValueError("no file descriptor came with the request")
-    except (OSError, ValueError):
-        for descriptor in descriptors:
-            os.close(descriptor)
-        raise
-    return request, descriptors
-
-
-def _has_hung_up(connection: socket.socket) -> bool:
-    connection.setblocking(False)
-    try:
-        return not connection.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    finally:
-        connection.settimeout(10.0)
-
-
-def _answer(connection: socket.socket, answer: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):
-        connection.sendall(json.dumps(answer).encode() + b"\n")
-
-
 def _write_json(path: str, value: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):
         with open(os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -328,6 +340,16 @@ def main() -> None:
     options = json.loads(os.environ.pop("KAPTAIN_ZYGOTE"))
     if os.fork():  # the starter need not wait for its end
         os._exit(0)
+    _begin(options)
+
+
+def _begin(options: dict[str, Any], client: socket.socket | None = None) -> None:
+    """Listen, import and serve until the worker may end.
+
+    Args:
+        options: What ``WarmWorker`` and ``start_process`` name.
+        client: The connection to a seed that asked for this worker, which is its fork.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(Exception):
@@ -343,12 +365,18 @@ def main() -> None:
         listener.bind(name)
         os.chdir("/")
         listener.listen(128)
-    with contextlib.suppress(OSError):  # the starter may have gone
-        os.write(options["ready"], b"%d\n" % os.getpid())
-    os.close(options["ready"])
-    unsafe = preload(options.get("preload", []))
+    if client is not None:
+        send_answer(client, {"pid": os.getpid()})
+        client.close()
+    else:
+        with contextlib.suppress(OSError):  # the starter may have gone
+            os.write(options["ready"], b"%d\n" % os.getpid())
+        os.close(options["ready"])
+    statements, owner = options.get("preload", []), options.get("owner", 0)
+    unsafe = preload(statements, NICENESS if owner else 0)
     path, idle = options.get("socket", ""), options.get("idle", math.inf)
-    worker = Zygote(listener, first, unsafe, options.get("later"), idle, path, options.get("reserve"))
+    seed = [statement.split()[1] for statement in statements] if options.get("seed") else None
+    worker = Zygote(listener, first, unsafe, options.get("later"), idle, path, options.get("reserve"), seed, owner)
     try:
         worker.serve()
     finally:

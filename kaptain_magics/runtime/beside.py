@@ -2,10 +2,10 @@
 
 The script runs in a folder of its own, so that what it writes is the run's. What it names beside the notebook is laid
 there before it starts: small files as copies (whole clones where the file system has them), large ones as links. What
-could not be found in its text is laid there when it opens or lists it, which an audit hook hears of first. The same
+could not be found in its text is laid there when it opens or lists it, which an audit hook sees first. The same
 hook replaces a link by a copy before Python writes to it. When the script has ended, what it left unchanged goes again.
 
-A library that opens files without Python is not heard of: it finds what was laid there at the start, and gets a copy of
+A library that opens files without Python is not seen: it finds what was laid there at the start, and gets a copy of
 its own of every small file. The large ones are looked at in the end: a change is reported.
 """
 
@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from kaptain_magics.runtime.file_clones import LEAST, clone
 from kaptain_magics.runtime.module_search import forget, search
 
 SKIPPED = frozenset(
@@ -34,9 +35,7 @@ _COPIED = 32 << 20  # bytes of a file that is copied instead of linked
 _COPIED_IN_ALL = 64 << 20  # bytes of all such files
 _COPIED_FILES = 500  # such files: a copy of a small file takes ten times as long as a link
 _LAID = 2000  # files of folders that are laid there one by one (0.1 ms each); folders with more are linked as they are
-_CLONED = 1 << 20  # bytes of a file from which on it is tried whether the file system can clone it
 _LARGEST_CHANGED = 1 << 30  # bytes of a linked file that is copied because the script opens it for writing
-_CLONE = 0x40049409  # ioctl FICLONE: the copy shares the blocks of its source (btrfs, xfs)
 _FINDERS = ("importlib", "_frozen_importlib", "pkgutil", "pkg_resources")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
@@ -106,7 +105,7 @@ class Beside:
             size = status.st_size
             small = size <= _COPIED and self._copied + size <= _COPIED_IN_ALL and self._copies < _COPIED_FILES
             self._copied, self._copies = self._copied + size * small, self._copies + small
-            if changes or small or size >= _CLONED:
+            if changes or small or size >= LEAST:
                 with contextlib.suppress(PermissionError):  # the script will meet it too, and say so
                     copied = self._copy(target, source, only_clone=not (changes or small))
         if not copied:
@@ -116,7 +115,7 @@ class Beside:
         """Put a copy into a place, whole or not at all; returns whether it is there."""
         part = f"{target}.kaptain-part-{os.getpid()}-{threading.get_ident()}"
         try:
-            if not _clone(source, part):
+            if not clone(source, part):
                 if only_clone:
                     return False
                 shutil.copyfile(source, part)
@@ -150,7 +149,7 @@ class Beside:
     # ---- while the script runs -----------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Hear, from now on and until the process ends, what Python opens, lists and writes to."""
+        """Follow, from now on and until the process ends, what Python opens, lists and writes to."""
         actions: dict[str, Callable[..., None]] = {
             "open": self._opened,
             "os.listdir": self._listed,
@@ -169,7 +168,7 @@ class Beside:
             "sqlite3.connect": self._connected,
         }
 
-        def hear(event: str, arguments: tuple[Any, ...]) -> None:
+        def audit(event: str, arguments: tuple[Any, ...]) -> None:
             action = actions.get(event)
             if action is None or getattr(self._busy, "yes", False):
                 return
@@ -183,7 +182,7 @@ class Beside:
             finally:
                 self._busy.yes = False
 
-        sys.addaudithook(hear)
+        sys.addaudithook(audit)
 
     def _opened(self, path: Any, _mode: Any, flags: Any) -> None:
         target = self._inside(path)
@@ -364,7 +363,7 @@ def prepare(program: Mapping[str, Any]) -> Beside | None:
         else:
             beside.make(path)
     if beside is not None and options:
-        for path, source, role in options["inputs"]:
+        for path, source, role in sorted(options["inputs"], key=lambda entry: entry[2] != "change"):
             beside.lay(path, source, role == "change")
             if role == "module":
                 forget(os.path.basename(path).partition(".")[0])
@@ -376,7 +375,7 @@ def prepare(program: Mapping[str, Any]) -> Beside | None:
 def _looks_for_modules() -> bool:
     """Whether it is the import system, or what looks for plug-ins, that lists a folder."""
     frame = inspect.currentframe()
-    for _ in range(3):  # to who called what the hook hears of
+    for _ in range(3):  # to the caller of what the hook sees
         frame = frame.f_back if frame is not None else None
     return frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_FINDERS)
 
@@ -384,19 +383,3 @@ def _looks_for_modules() -> bool:
 def _state(path: str) -> tuple[int, int]:
     status = os.lstat(path)
     return status.st_mtime_ns, status.st_size
-
-
-def _clone(source: str, target: str) -> bool:
-    """Make a copy that shares the blocks of its source; returns whether the file system can."""
-    if os.path.getsize(source) < _CLONED:
-        return False
-    try:
-        import fcntl
-
-        with open(source, "rb") as theirs, open(target, "xb") as own:
-            fcntl.ioctl(own.fileno(), _CLONE, theirs.fileno())
-        return True
-    except (ImportError, OSError):
-        with contextlib.suppress(OSError):
-            os.unlink(target)
-        return False

@@ -10,15 +10,19 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from kaptain_magics.runtime import observe
 from kaptain_magics.runtime.channel import emit, say
+from kaptain_magics.runtime.fitted import INPUTS_FILE
 from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.manifest import MANIFEST
 from kaptain_magics.runtime.transfer import connect, files_below, upload_files
 
+_OBJECTS = (".joblib", ".pkl", ".pickle", ".skops", ".ubj", ".json", ".txt")  # files of models that are fitted
 VERSION_FOLDER = "0001"  # where TensorFlow's servers look for a SavedModel
 _saved_here: set[Path] = set()  # folders that this process has saved into outside a job: further calls add to them
 
@@ -79,7 +83,12 @@ def upload_model(path: str | Path, extra_files: str | Path | Iterable[str | Path
         files |= _files_of(_existing(extra))
     if MANIFEST in files:
         raise ExportError(f"{MANIFEST} is written by the export itself", "give that file another name")
-    return _save(target, files, "", "saved_model" if saved_model else _format(model, files))
+    with tempfile.TemporaryDirectory(prefix="kaptain-inputs-") as temporary:
+        fitted = observe.only_fit() if model.suffix.lower() in _OBJECTS else None
+        if fitted is not None and INPUTS_FILE not in files:
+            fitted.write(Path(temporary))
+            files = {**files, INPUTS_FILE: Path(temporary, INPUTS_FILE)}
+        return _save(target, files, "", "saved_model" if saved_model else _format(model, files))
 
 
 def _files_of(extra: Path) -> Mapping[str, Path]:

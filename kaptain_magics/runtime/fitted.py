@@ -18,6 +18,7 @@ the job's environment there is none.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.runtime.datatypes import datatype_of
-from kaptain_magics.runtime.text_values import shorten
+from kaptain_magics.runtime.text_values import shorten, truth_of
 
 INPUTS_FILE = "kaptain-inputs.json"
 
@@ -78,7 +79,12 @@ class FittedOn:
         return replace(self, columns=[replace(column, example=None) for column in self.columns], example=None)
 
     def write(self, folder: Path) -> None:
-        """Write ``kaptain-inputs.json`` into ``folder``."""
+        """Write ``kaptain-inputs.json`` into ``folder``; without the example where the environment says so."""
+        if truth_of(os.environ.get("KAPTAIN_EXAMPLE", "")) is False:
+            return self.without_example()._write(folder)
+        return self._write(folder)
+
+    def _write(self, folder: Path) -> None:
         fields = asdict(self)
         fields["columns"] = [_filled(column) for column in fields["columns"]]
         (folder / INPUTS_FILE).write_text(json.dumps(_filled(fields), indent=1, allow_nan=False) + "\n", "utf-8")

@@ -32,7 +32,7 @@ from typing import Any
 from kaptain_magics.runtime import hooks, written
 from kaptain_magics.runtime.beside import prepare
 from kaptain_magics.runtime.found_results import ResultFinder
-from kaptain_magics.runtime.places import inner_places, outer_places
+from kaptain_magics.runtime.places import in_effect, inner_places, outer_places
 from kaptain_magics.runtime.results import CaptureError, take_results
 from kaptain_magics.runtime.text_values import truth_of
 
@@ -47,6 +47,7 @@ def substitute(tree: ast.Module, assignments: Mapping[str, Any]) -> ast.Module:
     if missing:
         for place in chain(outer_places(tree), inner_places(tree)):  # the second looks at every node: only where due
             if place.name in missing:
+                place = in_effect(tree, place)
                 place.put(_as_default_type(missing.pop(place.name), place.node))
                 if not missing:
                     break

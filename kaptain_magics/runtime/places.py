@@ -5,7 +5,7 @@ The one home of that rule: whoever captures a script lists them, and whoever run
 * ``lr``: an assignment at top level, also of a tuple (``lr, epochs = 0.1, 5``);
 * ``params.lr``: a key of a dict or namespace that is assigned there, ``params["lr"] = ...``, ``config.lr = ...``;
 * ``Config.lr``: an attribute of a class; ``Net.hidden``: a default of its ``__init__``;
-* ``train.lr``: a default of a function;
+* ``train.lr``: a default of a function, or what the only call of it passes in its place;
 * ``main.lr``: an assignment in a function; ``SVC.C``: an argument of a call (the two that ``inner_places`` finds).
 """
 
@@ -64,6 +64,24 @@ def outer_places(tree: ast.Module) -> Iterator[Place]:
                 yield from _defaults(node, node.name, branch)
             case _:
                 yield from _assigned(node, "", "assignment", branch, classes)
+
+
+def in_effect(tree: ast.Module, place: Place) -> Place:
+    """Return the place that counts: of a function's default the argument of the only call, where that passes one.
+
+    A class's are keys of what is made of it (``net.hidden`` beside ``Net.hidden``).
+    """
+    owner, _, argument = place.name.rpartition(".")
+    if place.kind != "default" or not any(
+        isinstance(n, _FUNCTIONS) and n.name == owner for n, _ in statements(tree.body)
+    ):
+        return place
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and last_name(n.func) == owner]
+    if len(calls) == 1:
+        for keyword in calls[0].keywords:
+            if keyword.arg == argument and is_plain(keyword.value):
+                return Place(place.name, "argument", keyword.value, keyword, "value")
+    return place
 
 
 def inner_places(tree: ast.Module) -> Iterator[Place]:

@@ -14,6 +14,7 @@ from kaptain_magics.runtime.places import (
     Place,
     dotted,
     functions,
+    in_effect,
     inner_places,
     last_name,
     outer_places,
@@ -74,7 +75,7 @@ class _Code:
     """A script, asked what becomes of a value between the place where it is set and those where it is used."""
 
     def __init__(self, tree: ast.Module, source: str) -> None:
-        self._source = source
+        self._tree, self._source = tree, source
         self._flat = list(statements(tree.body))
         self._calls: dict[str, list[ast.Call]] = {}
         self._loaded: set[str] = set()
@@ -91,15 +92,19 @@ class _Code:
     def parameter(self, places: list[Place]) -> Parameter:
         """Return the hyperparameter that these places of one name are."""
         first = places[0]
-        lines = tuple(place.node.lineno for place in places)
+        if first.kind == "default" and len(self._calls.get(first.name.rpartition(".")[0], ())) == 1:
+            first = in_effect(self._tree, first)
+        lines = tuple(place.node.lineno for place in (first, *places[1:]))
         plain = Parameter(first.name, Binding.ASSIGNMENT, _text(self._source, first.node), lines[0])
         if first.branch and len(lines) > 1:
             return _with(plain, lines=lines)
         if first.kind in ("default", "class"):
             why, later = self._passed(first)
+            if not why and first.kind == "class":
+                why, later = self._set_on_instance(first, later)
             if why or later:
                 return _with(plain, why=why, later=later)
-        again, later = self._assigned_again(first)
+        again, later = self._assigned_again(first.name, first.node.lineno)
         return _with(plain, again=again, later=later)
 
     def _passed(self, place: Place) -> tuple[str, int]:
@@ -128,16 +133,27 @@ class _Code:
                 names = arguments[1:] if function.name == "__init__" else arguments
         return names.index(argument) if argument in names else 1000
 
-    def _assigned_again(self, place: Place) -> tuple[int, int]:
+    def _set_on_instance(self, place: Place, later: int) -> tuple[str, int]:
+        """Return why an attribute of a class never counts because what is made of it gets another one at once."""
+        owner, _, key = place.name.rpartition(".")
+        for node, _ in self._flat:
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=func)) if dotted(func) == owner:
+                    again, after = self._assigned_again(f"{name}.{key}", node.lineno)
+                    if again:
+                        return f"line {again} sets {name}.{key}", 0
+                    later = later or after
+        return "", later
+
+    def _assigned_again(self, whole_name: str, start: int) -> tuple[int, int]:
         """Return the line that undoes the value before anything reads it, and else one that assigns it later."""
-        root = place.name.partition(".")[0]
-        start = place.node.lineno
+        root = whole_name.partition(".")[0]
         readers = self._readers_of(root)
         read, later = False, 0
         for node, branch in self._flat:
             if node.lineno <= start:
                 continue
-            line = _assigns(node, place.name)
+            line = _assigns(node, whole_name)
             if line:
                 if not (branch or read or any(_reads_any(part, readers) for part in _values(node))):
                     return line, 0

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 
 WILD = "\0"
 _MANY = 16  # values of one expression that are followed
+_LONGEST = 1024  # characters of a path
 _DEEP = 24  # expressions within each other that are followed
 _PATH_CLASSES = {"Path", "PurePath", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"}
 _SAME = {"resolve", "absolute", "expanduser", "as_posix", "abspath", "realpath", "normpath", "fspath", "str", "iterdir"}
@@ -37,7 +38,7 @@ class PathValues:
         for node in ast.walk(tree):
             for name, value in _bindings(node):
                 self._assigned.setdefault(name, []).append(value)
-        self._following: set[str] = set()
+        self._values: dict[str, list[str]] = {}  # of variables
 
     def assigned(self, name: str) -> bool:
         """Whether the values of a variable are known, so that its uses say what it is for."""
@@ -49,14 +50,15 @@ class PathValues:
             return []
         match node:
             case ast.Constant(value=str(text)):
-                return [text] if len(text) < 1024 and "\n" not in text and WILD not in text else []
+                return [text] if len(text) < _LONGEST and "\n" not in text and WILD not in text else []
             case ast.Name(id="__file__"):
                 return [self._file]
-            case ast.Name(id=name) if name in self._assigned and name not in self._following:
-                self._following.add(name)
-                values = [v for value in self._assigned[name][:_MANY] for v in self.of(value, depth + 1)]
-                self._following.discard(name)
-                return _few(values)
+            case ast.Name(id=name):
+                if name not in self._values:
+                    self._values[name] = []  # for what it is assigned by way of itself
+                    values = (v for value in self._assigned.get(name, ())[:_MANY] for v in self.of(value, depth + 1))
+                    self._values[name] = _few(values)
+                return self._values[name]
             case ast.JoinedStr(values=parts):
                 return _few("".join(words) for words in itertools.product(*(self._part(p, depth) for p in parts)))
             case ast.BinOp(left=left, op=ast.Add(), right=right):
@@ -189,4 +191,4 @@ def _parent(path: str) -> str:
 
 
 def _few(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(itertools.islice(values, _MANY)))
+    return list(dict.fromkeys(value for value in itertools.islice(values, _MANY) if len(value) < _LONGEST))

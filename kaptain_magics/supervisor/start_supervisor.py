@@ -55,8 +55,7 @@ def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> N
     except OSError as error:
         raise disk_error(error, log) from error
     try:
-        later = (*_LATER, *_TRACKING) if is_tracked(folder) else _LATER
-        worker = WarmWorker(_NOW, _stable(env), later=later) if warm else None
+        worker = worker_of_supervisors(env, is_tracked(folder)) if warm else None
         if worker is not None:
             worker.start()
             _write_notes(folder, worker.take_notes())
@@ -64,6 +63,18 @@ def start(folder: RunFolder, secrets: Mapping[str, str], warm: bool = True) -> N
     finally:
         os.close(output)
         folder.lock.release()
+
+
+def worker_of_supervisors(env: Mapping[str, str], tracked: bool, owner: int = 0) -> WarmWorker:
+    """Return the warm worker that supervisors are forked from; it need not run.
+
+    Args:
+        env: The environment of the supervisor.
+        tracked: Whether runs are logged in MLflow.
+        owner: The kernel that it is started for ahead of any run.
+    """
+    later = (*_LATER, *_TRACKING) if tracked else _LATER
+    return WarmWorker(_NOW, _stable(env), later=later, owner=owner)
 
 
 def _write_notes(folder: RunFolder, notes: list[str]) -> None:

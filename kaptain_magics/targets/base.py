@@ -7,7 +7,7 @@ A new target is one class that implements ``Target`` and what else it can do, an
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
@@ -182,6 +182,23 @@ class Cancellable(Protocol):
 
     def cancel(self) -> None:
         """End a ``deploy`` that waits; it then yields ``STOPPED``. May be called from another thread."""
+
+
+@runtime_checkable
+class ReadyAhead(Protocol):
+    """A target that can prepare for jobs that nobody has asked for yet."""
+
+    def make_ready(
+        self, modules: Sequence[str], jobs: Sequence[JobSpec], owner: int, cancelled: Callable[[], bool]
+    ) -> None:
+        """Prepare for jobs like these, and for others that import some of the modules.
+
+        Args:
+            modules: Names of modules, of any libraries.
+            jobs: What ran last.
+            owner: The process that it is for; what was prepared ends with it unless it was used.
+            cancelled: Asked now and then whether it is not wanted any more.
+        """
 
 
 @runtime_checkable

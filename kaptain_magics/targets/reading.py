@@ -191,6 +191,7 @@ _LAST_ERROR = re.compile(
     r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|Iteration)|kaptain)(?::\s*(.*))?$"
 )
 _FULL = "see with df -h whether the disk is full; %kaptain clean --force removes the working folders of ended runs"
+_ASKING = ("EOF when reading a line", "input(", "getpass")  # what a traceback shows of a script that asks for input
 _OURS = "kaptain_magics.runtime."
 _MODULE = re.compile(r"No module named '([\w.]+)'")
 _SIGNALS = {
@@ -230,6 +231,11 @@ def explain(exit_code: int, log_tail: str, what: str = "the script") -> tuple[st
             return (match[2] or "").strip(), ""
         if match[1].startswith(_OURS) and match[2]:
             return match[2].strip(), lines[index + 1].strip() if index + 1 < len(lines) else ""
+        if match[1] == "EOFError" and any(call in log_tail for call in _ASKING):
+            return (
+                f"{what} asked for input, and a run has no keyboard",
+                "pass a number or text as name=value, and a secret with --env NAME; read it with os.environ['NAME']",
+            )
         text = f"{what} raised {match[1]}" + (f": {match[2].strip()}" if match[2] else "")
         missing = _MODULE.search(line)
         if missing:

@@ -127,15 +127,17 @@ def card(view: RunView, now: float, log_lines: int = 20) -> str:
 def trials_table(view: StudyView) -> str:
     """Return the best trials and the failed ones as a table of text."""
     shown, folded = split_trials(view, _ROWS_SHOWN, _OTHERS_SHOWN)
-    heads = ("trial", "state", view.objective, *view.parameters, "time", "")
+    deciding = view.objectives if view.pareto is not None else (view.objective,)
+    heads = ("trial", "state", *deciding, *view.parameters, "time", "")
     rows = []
     for trial in shown:
-        value = view.value(trial)
+        measured = view.value(trial) is not None
+        values = [trial.latest(name) if measured else None for name in deciding]
         rows.append(
             (
                 f"{trial.number}{'*' if view.is_best(trial) else ''}",
                 str(trial.state),
-                "" if value is None else number(value),
+                *("" if value is None else number(value) for value in values),
                 *(shown_value(trial.parameters.get(name, "")) for name in view.parameters),
                 duration(trial.ended - trial.started) if trial.ended and trial.started else "",
                 clip(trial.reason, 60),

@@ -20,7 +20,6 @@ from kaptain_magics.runtime.framework_aliases import canonical_name
 from kaptain_magics.runtime.job_errors import ExportError
 from kaptain_magics.runtime.savers.base import Description, SaveOptions, Tensor, copy_into, versions
 from kaptain_magics.runtime.savers.guess import framework_of, other_savers
-from kaptain_magics.runtime.text_values import truth_of
 
 SAVERS = ("sklearn", "xgboost", "lightgbm", "onnx", "pytorch", "tensorflow", "mlflow", "python")
 _shown: set[str] = set()  # notes of this process
@@ -152,8 +151,6 @@ def _write_inputs(model: object, description: Description, options: SaveOptions,
     if fitted is None and options.example is not None:
         fitted = observe.describe_rows(options.example)
     if fitted is not None:
-        if truth_of(os.environ.get("KAPTAIN_EXAMPLE", "")) is False:
-            fitted = fitted.without_example()
         fitted.write(folder)
         if fitted.columns and description.signature_source != "signature":
             description.columns = [column.name for column in fitted.columns]

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from kaptain_magics.errors import InferenceError, ServingError
-from kaptain_magics.runtime.fitted import FittedOn
+from kaptain_magics.runtime.fitted import INPUTS_FILE, FittedOn
 from kaptain_magics.runtime.savers.base import UNSERVABLE, Description
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
@@ -74,16 +74,28 @@ def unpickle(path: Path) -> Any:
         ) from error
 
 
-def read_inputs(folder: Path) -> FittedOn | None:
-    """Return what the model in a folder was fitted on; ``None`` where that was not seen.
+def read_inputs(folder: Path, width: int | None, names: Sequence[str] = ()) -> FittedOn | None:
+    """Return what the model in a folder was fitted on; ``None`` where that was not seen, or was another model.
+
+    Args:
+        folder: The model's folder.
+        width: How many features the model has; ``None`` or -1 where that is not known, 0 of a loaded CatBoost model.
+        names: Their names; empty where it has none.
 
     Raises:
-        ServingError: The file that says so is none.
+        ServingError: The file cannot be read.
     """
     try:
-        return FittedOn.read(folder)
+        fitted = FittedOn.read(folder)
     except ValueError as error:
         raise ServingError(str(error), "save the model again with kaptain.save_model") from None
+    if fitted is None:
+        return None
+    columns = [column.name for column in fitted.columns]
+    if (names and columns != list(names)) or (columns and width not in (None, -1, 0, len(columns))):
+        _log.warning("the model was fitted on other columns than %s says: its inputs are guessed", INPUTS_FILE)
+        return None
+    return fitted
 
 
 def declared_signature(description: Description, own: Signature, fitted: FittedOn | None = None) -> Signature:

@@ -29,12 +29,13 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         raise FrameworkError(
             f"lightgbm cannot be loaded: {error}", "install OpenMP: apt-get install libgomp1"
         ) from error
-    described, fitted = read_description(folder), read_inputs(folder)
+    described = read_description(folder)
     path = find_file(folder, _FILES)
     try:
         booster = lightgbm.Booster(model_file=str(path))
     except lightgbm.basic.LightGBMError as error:
         raise ServingError(f"{path.name} is not a LightGBM model: {error}") from error
+    fitted = read_inputs(folder, booster.num_feature())
     header = _header(path)
     names = booster.feature_name()
     generated = [f"Column_{index}" for index in range(len(names))]

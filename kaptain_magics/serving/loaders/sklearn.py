@@ -51,7 +51,8 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:
         raise ServingError(
             f"{path.name} holds a {type(estimator).__name__}, which cannot predict", "save the model itself"
         )
-    fitted = read_inputs(folder)
+    names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
+    fitted = read_inputs(folder, getattr(estimator, "n_features_in_", None), names)
     model = SklearnModel(estimator, f"sklearn_{path.suffix.lstrip('.')}", fitted)
     model.signature = declared_signature(described, model.signature, fitted)
     return model

@@ -31,7 +31,7 @@ def load(folder: Path, config: Mapping[str, str]) -> LoadedModel:  # noqa: ARG00
         raise ServingError(f"{path.name} is not an XGBoost model: {str(error).splitlines()[-1]}") from error
     columns = list(booster.feature_names or ())
     kinds = booster.feature_types or ()
-    fitted = read_inputs(folder)
+    fitted = read_inputs(folder, booster.num_features())
     model = BoostedTrees(
         f"xgboost_{path.suffix.lstrip('.')}",
         _Score(xgboost, booster, learner, float(described.details.get("missing", "nan"))),

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from kaptain_magics.core.events import Event, Noted, StateChanged
 from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunState
-from kaptain_magics.errors import TargetError
+from kaptain_magics.errors import ConfigError, TargetError
 from kaptain_magics.files import disk_error, private_folder
 from kaptain_magics.processes.environment_mark import run_mark
 from kaptain_magics.processes.idle_workers import idle_workers
 from kaptain_magics.processes.job_process import Process
 from kaptain_magics.processes.orphans import end_marked
+from kaptain_magics.processes.seeds import seed_statements
 from kaptain_magics.processes.start_process import start_process, threads_for
 from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker
 from kaptain_magics.runtime.text_values import is_true
@@ -180,7 +181,24 @@ class LocalJobs:
             if worker is not None:
                 worker.start()
 
-    def _worker(self, job: JobSpec, python: str) -> WarmWorker | None:
+    def make_ready(
+        self, modules: Sequence[str], jobs: Sequence[JobSpec], owner: int, cancelled: Callable[[], bool]
+    ) -> None:
+        """Start workers for jobs like these, and seeds of further ones; all of them end with the owner if not used."""
+        seeds = {tuple(seed_statements(modules, named)): None for named in (False, True)}
+        for statements in filter(None, seeds):
+            if not cancelled():
+                seed = WarmWorker(statements, os.environ, later=_SERVER, seed=True, owner=owner)
+                seed.make_ready(cancelled)
+        for job in jobs:
+            with contextlib.suppress(ConfigError):  # a variable that was passed on is not set any more
+                worker = None if requirements_env.needed(job.requirements) else self._worker(job, sys.executable, owner)
+                if worker is not None and not cancelled():
+                    worker.make_ready(cancelled)
+        if not any(seeds) and not jobs and self._warm:
+            WarmWorker([], os.environ, later=_SERVER, owner=owner).make_ready(cancelled)
+
+    def _worker(self, job: JobSpec, python: str, owner: int = 0) -> WarmWorker | None:
         if not self._warm or job.resources.gpu_limit:
             return None
         key = (python, job.script.source)  # whose own modules are the same for all its jobs
@@ -192,7 +210,7 @@ class LocalJobs:
                 for statement in import_statements(job.script.source)
                 if not is_standard(statement) and statement.split()[1].partition(".")[0] not in own
             ]
-            self._workers[key] = WarmWorker(statements, env, python, later=_SERVER)
+            self._workers[key] = WarmWorker(statements, env, python, later=_SERVER, owner=owner)
         return self._workers[key]
 
     def _environment(self, started: StartedJob, threads: int) -> dict[str, str]:

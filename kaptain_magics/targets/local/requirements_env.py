@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import site
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 from kaptain_magics.core.secrets import without_passwords
 from kaptain_magics.errors import TargetError
 from kaptain_magics.files import locked, private_folder, write_whole
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def needed(requirements: Sequence[str]) -> bool:
@@ -67,7 +70,18 @@ def prepare(
         listing = folder.with_suffix(".txt")
         write_whole(listing, ("\n".join(requirements) + "\n").encode())
         _run([sys.executable, "-m", "venv", str(folder)], stop, env)
-        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(listing)]
+        command = [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-input",
+            "--no-color",
+            "--disable-pip-version-check",
+            "-r",
+            str(listing),
+        ]
         _run(command, stop, env)
         packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
         below = [p for p in sys.path if p.endswith("-packages")] or site.getsitepackages()
@@ -89,9 +103,14 @@ def _run(command: list[str], stop: Callable[[], bool], env: Mapping[str, str] | 
                     child.kill()
                     raise TargetError("stopped while the requirements were installed") from None
     if child.returncode:
-        lines = [line for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
         raise TargetError(
-            f"the requirements could not be installed: {without_passwords(' '.join(errors[-1:]))[:300]}",
+            f"the requirements could not be installed: {_reason(output.decode('utf-8', 'replace'))}",
             "check the names and versions in --requirements, and the network",
         )
+
+
+def _reason(output: str) -> str:
+    """Return what pip says last of an error, in one line without colours; else its last line."""
+    lines = [line.strip() for line in _COLOURS.sub("", output).splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"error:", line, re.IGNORECASE)] or lines[-1:] or ["pip said nothing"]
+    return without_passwords(re.sub(r"^error:\s*", "", errors[-1], flags=re.IGNORECASE))[:300]

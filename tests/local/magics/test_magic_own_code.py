@@ -70,6 +70,7 @@ def test_code_of_the_cell_is_trained_fetched_and_served(
     rows = cleared.variables["X"]
     answer = cleared.run("%kaptain predict dev/own X")
     assert np.array_equal(answer, cleared.variables["pipe"].predict(rows))
+    assert np.array_equal(Workspace().model("dev/own").load().predict(rows), answer)
 
 
 def test_a_model_that_cannot_be_served_is_kept_and_its_deployment_says_why(cleared: Notebook, capsys: Capture) -> None:
@@ -81,6 +82,8 @@ def test_a_model_that_cannot_be_served_is_kept_and_its_deployment_says_why(clear
     assert isinstance(error, ModelError)
     assert "was kept, but cannot be served: a builtins.dict cannot be saved" in str(error)
     assert "with a predict method" in error.hint
+    assert "%kaptain load dev/own brings it back" in error.hint
+    assert Workspace().model("dev/own").load()["add"](1) == 2
     cleared.run(
         "%%kaptain_train dev/own --model m\nfrom sklearn.dummy import DummyClassifier\n"
         "m = DummyClassifier().fit([[0]], [1])\n"

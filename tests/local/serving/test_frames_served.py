@@ -167,6 +167,30 @@ answers(predict=model.predict(rows), predict_proba=model.predict_proba(rows))
         assert predict(server.url, {}, many, timeout=120).tolist() == told["predict"].tolist() * 60
 
 
+@pytest.mark.parametrize("others", ["", "DummyClassifier().fit(frame[['fare']], survived),"])
+def test_a_file_that_the_script_wrote(others: str, tmp_path: Path) -> None:
+    """The contract's way: what the only model was fitted on goes with it; of several, none is taken."""
+    source = f"""
+import joblib
+from kaptain.platform.model_export_util import ModelExportUtil
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+used = frame[["sex", "deck", "age"]]
+rows = rows[used.columns]
+model = HistGradientBoostingClassifier(categorical_features="from_dtype", max_iter=5).fit(used, survived)
+kept = [{others}]
+joblib.dump(model, "own.joblib")
+ModelExportUtil().upload_model("own.joblib")
+answers(predict=model.predict(rows))
+"""
+    folder, told, _ = train(tmp_path, source)
+    assert (folder / "kaptain-inputs.json").exists() == (not others)
+    if not others:
+        with ModelServer(folder, "sklearn") as server:
+            assert predict(server.url, {}, told["rows"]).tolist() == told["predict"].tolist()
+
+
 def test_what_was_not_seen_is_guessed_and_said(tmp_path: Path) -> None:
     source = """
 import pickle

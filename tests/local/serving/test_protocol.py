@@ -38,7 +38,7 @@ def test_health_and_metadata(digits_server: ModelServer) -> None:
     assert model["inputs"] == [{"name": "predict", "datatype": "FP64", "shape": [-1, 64]}]
     assert model["outputs"][0] == {"name": "predict", "datatype": "INT64", "shape": [-1]}
     assert model["outputs"][1]["name"] == "decision_function"
-    assert model["outputs"][1]["parameters"] == {"on_request": True}
+    assert model["outputs"][1]["parameters"] == {"on_request": True, "classes": list(range(10))}
     assert digits_server.get("/v2/models/dev-mnist/ready") == (200, {"name": "dev-mnist", "ready": True})
     assert digits_server.get("/v2/models/dev-mnist/versions/1") == (200, model)
     assert digits_server.get("/v2/models/dev-mnist/versions/1/ready")[0] == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -69,3 +70,11 @@ def test_scripts_of_the_standard_library_share_a_worker() -> None:
     ]  # fmt: skip
     assert [s for s in statements if not imports.is_standard(s)] == ["import sklearn"]
     assert imports.imported_packages(source) == ["sklearn"]
+
+
+def test_pips_own_reason_is_said_without_its_colours(tmp_path: Path) -> None:
+    requirements = ["--no-index", "no-such-thing-of-ours"]
+    with pytest.raises(TargetError) as failure:
+        requirements_env.prepare(requirements, tmp_path, lambda: False, {**os.environ, "FORCE_COLOR": "1"})
+    assert "installed: No matching distribution found for no-such-thing-of-ours" in str(failure.value)
+    assert "\x1b" not in str(failure.value)

@@ -102,7 +102,7 @@ def test_a_study_of_real_jobs(target: KubernetesTarget, namespace: Cluster, pod_
     assert target.study_runner.available(spec)
     assert not target.study_runner.available(
         msgspec.structs.replace(spec, algorithm="nsga2")
-    )  # of another distribution
+    )  # Katib has no such algorithm
     with KatibStandIn(namespace):
         ref = target.study_runner.start(spec)
         events = list(target.study_runner.follow(ref))

@@ -163,6 +163,9 @@ BAD: list[tuple[str, str]] = [
     ("%kaptain promote a", "there is no endpoint 'a'"),
     ("%kaptain rollback a", "there is no endpoint 'a'"),
     ("%kaptain undeploy a", "there is no endpoint 'a'"),
+    ("%kaptain logs -f dev/x", "%kaptain logs has no option -f: a run is followed with %kaptain attach"),
+    ("%kaptain logs --tail 5", "%kaptain logs has no option --tail: the last lines are shown with --lines N"),
+    ("%kaptain clean -f", "%kaptain clean has no option -f: removing is asked for with --force"),
     ("%kaptain clean --now", "%kaptain clean has no option --now"),
     ("%kaptain show nothing", "there is no run 'nothing'"),
 ]

@@ -57,7 +57,7 @@ def test_large_files_are_links_until_they_are_written(
     source: Path, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(beside, "_COPIED", 3)
-    monkeypatch.setattr(beside, "_clone", lambda *_: False)
+    monkeypatch.setattr(beside, "clone", lambda *_: False)
     job = Beside(str(work), [str(source)])
     job.lay("data.csv", str(source / "data.csv"))
     job.lay("data", str(source / "data"))
@@ -87,7 +87,7 @@ def test_what_the_script_changes_is_a_copy_whatever_its_size(
 def test_a_very_large_file_is_not_opened_for_writing(source: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_COPIED", "_LARGEST_CHANGED"):
         monkeypatch.setattr(beside, name, 3)
-    monkeypatch.setattr(beside, "_clone", lambda *_: False)
+    monkeypatch.setattr(beside, "clone", lambda *_: False)
     job = Beside(str(work), [str(source)])
     job.lay("data.csv", str(source / "data.csv"))
     with pytest.raises(LinkedFileError, match="must not change it\nopen it for reading only"):
@@ -140,7 +140,7 @@ def test_a_file_that_two_folders_have_is_not_guessed(source: Path, work: Path, m
 
 def test_a_change_behind_a_link_is_reported(source: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beside, "_COPIED", 3)
-    monkeypatch.setattr(beside, "_clone", lambda *_: False)
+    monkeypatch.setattr(beside, "clone", lambda *_: False)
     job = Beside(str(work), [str(source)])
     job.lay("data.csv", str(source / "data.csv"))
     (source / "data.csv").write_text("by a library that opens files itself")

@@ -116,6 +116,15 @@ def test_arguments_of_calls_are_set_too() -> None:
     assert run("number = complex(real=2.0, imag=1.0).conjugate()\n", imag="3")["number"] == 2 - 3j
 
 
+def test_what_the_only_call_passes_counts_more_than_the_default() -> None:
+    source = "def train(lr=0.1, n=1): return lr, n\nresult = train(lr=0.5)\n"
+    assert run(source, lr="0.7", n="3")["result"] == (0.7, 3)
+    assert [(p.name, p.default, p.line) for p in capture(source).parameters] == [
+        ("train.lr", "0.5", 2),
+        ("train.n", "1", 1),
+    ]
+
+
 @pytest.mark.parametrize(
     ("source", "name", "message"),
     [
@@ -133,6 +142,7 @@ def test_arguments_of_calls_are_set_too() -> None:
         ("def f(lr=1): pass\nf(2)\nf(lr=3)", "lr", "would have no effect: line 2 passes another one: f(2)"),
         ("def f(lr=1): pass", "lr", "would have no effect: nothing calls f"),
         ("class C:\n    lr: int = 1\nc = C(2)", "C.lr", "would have no effect: line 3 passes another one: C(2)"),
+        ("class C:\n    lr = 1\nc = C()\nc.lr = int(2)\nprint(c)", "C.lr", "would have no effect: line 4 sets c.lr"),
         ("p = {'a': 1}", "p", "`p` in line 1 is a dict: its keys are set one by one\nwrite p.a=VALUE; it has a"),
         ("lr = 10 ** -3", "lr", "`lr` in line 1 is computed: 10 ** -3"),
         ("n = 3\np = {'lr': n}", "lr", "a key of the dict in line 2, is `n`\nset that one: n=VALUE"),

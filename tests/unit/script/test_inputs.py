@@ -188,9 +188,17 @@ def test_modules_of_a_folder_that_the_script_adds(project: Path) -> None:
     (project.parent / "src").mkdir()
     (project.parent / "src" / "mylib.py").write_text("x = 1")
     result = inputs("import sys\nsys.path.append('../src')\nimport mylib", project)
-    assert {item.path: item.role for item in result.items} == {"src": InputRole.READ}
+    assert {item.path: item.role for item in result.items} == {"src": InputRole.READ, "src/mylib.py": InputRole.MODULE}
     assert result.place == "notebooks"
 
 
 def test_a_script_without_folders_has_nothing_beside_it() -> None:
     assert find_inputs(capture("open('data.csv')")) == Inputs()
+
+
+def test_code_that_adds_much_up_is_looked_at_in_time(project: Path) -> None:
+    lines = [
+        f"x{i} = x{i - 1} + x{i - 1} + y{i % 7} / x{i - 1}\ny{i % 7} = x{i} + y{(i + 1) % 7}" for i in range(1, 200)
+    ]
+    source = "x0 = y0 = y1 = y2 = y3 = y4 = y5 = y6 = 'data.csv'\n" + "\n".join([*lines, "open(x0)", "open(x199)"])
+    assert [item.path for item in inputs(source, project).items] == ["data.csv"]

@@ -80,14 +80,21 @@ def training(home: Path) -> Run:
     return _create(home, RunKind.TRAIN, "mnist-job-17921389", job=_job())
 
 
-def study(home: Path, trials: int = 12, direction: Direction = Direction.MAXIMIZE, goal: float | None = None) -> Run:
+def study(
+    home: Path,
+    trials: int = 12,
+    direction: Direction = Direction.MAXIMIZE,
+    goal: float | None = None,
+    objectives: tuple[str, ...] = ("accuracy",),
+) -> Run:
     spec = StudySpec(
         name="mnist-tune-0174088b",
         run_id="r",
         model_id="dev/mnist",
         job=_job(),
         domains={"gamma": Double(1e-4, 1e-3), "c": Double(0.01, 1.0), "kernel": Categorical(["rbf", "poly"])},
-        objectives=("accuracy",),
+        objectives=objectives,
+        pareto=len(objectives) > 1,
         trials=trials,
         direction=direction,
         goal=goal,

@@ -14,6 +14,7 @@ from kaptain_magics.core.events import (
     TrialChanged,
 )
 from kaptain_magics.core.states import Direction, EndpointState, RunState, TrialState
+from kaptain_magics.views import text
 from kaptain_magics.views.fold import EndpointView, MetricHistory, RunView, StudyView, view_of
 from tests.unit.views import stories
 
@@ -165,3 +166,19 @@ def test_work_per_event_does_not_grow(home: Path) -> None:
         view.take(msgspec.structs.replace(template, number=number))
     assert Counting.walks == 0
     assert view.finished == 10_000
+
+
+def test_of_several_objectives_the_pareto_set_comes_first(home: Path) -> None:
+    view = study_view(home, objectives=("accuracy", "latency"))
+    for number, (accuracy, latency) in enumerate([(0.5, 2.0), (0.4, 3.0), (0.9, 9.0), (0.5, 1.0)]):
+        metrics = {"accuracy": MetricSummary.of(accuracy), "latency": MetricSummary.of(latency)}
+        view.take(msgspec.structs.replace(trial(number), metrics=metrics))
+        view.take(msgspec.structs.replace(trial(number), metrics=metrics))
+    assert [t.number for t in view.ranked()] == [2, 3, 0, 1]
+    assert view.best is not None
+    assert view.best.number == 2
+    assert [view.is_best(t) for t in view.ranked()] == [True, True, False, False]
+    table = text.trials_table(view).splitlines()
+    assert table[0].split()[:4] == ["trial", "state", "accuracy", "latency"]
+    assert table[1].split()[:4] == ["2*", "succeeded", "0.9", "9"]
+    assert ("Pareto set", "trials 2, 3; below the one best in accuracy") in text.facts(view)

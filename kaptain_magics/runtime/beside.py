@@ -363,7 +363,7 @@ def prepare(program: Mapping[str, Any]) -> Beside | None:
         else:
             beside.make(path)
     if beside is not None and options:
-        for path, source, role in options["inputs"]:
+        for path, source, role in sorted(options["inputs"], key=lambda entry: entry[2] != "change"):
             beside.lay(path, source, role == "change")
             if role == "module":
                 forget(os.path.basename(path).partition(".")[0])

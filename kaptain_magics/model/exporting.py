@@ -166,9 +166,10 @@ def _readme(model_id: str, name: str, series: str, revision: Revision, source: P
     described = Description.read(source) or Description("", "", "")
     inputs = [TensorSpec(t["name"], t["datatype"], tuple(t["shape"])) for t in described.inputs]
     metrics = ", ".join(f"{key} {value.latest:.5g}" for key, value in revision.metrics.items())
+    kind = described.kind or revision.framework
     return f"""# {model_id}
 
-{revision.stage.capitalize()} revision {revision.revision}, {described.kind or revision.framework}. Metrics: {metrics or "none"}.
+{revision.stage.capitalize()} revision {revision.revision}, {kind}. Metrics: {metrics or "none"}.
 The server supports the Open Inference Protocol V2 and V1, and compares every file of `model/` with its sha256
 (`options.json`) before it loads it. Model files can run code when they are loaded.
 

@@ -94,6 +94,6 @@ def test_an_export_is_replaced_and_nothing_else(notebook: Notebook, home: Path, 
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("mine")
-    with pytest.raises(StateError, match="name another folder|is there already"):
+    with pytest.raises(StateError, match="is there already"):
         export(Workspace(), "dev/out", mine, replace=True)
     assert (mine / "thesis.tex").exists()

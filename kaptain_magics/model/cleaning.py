@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kaptain_magics.core.names import check_model_id
+from kaptain_magics.core.names import is_model_id
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
 from kaptain_magics.model.deleting import folder_size
@@ -193,24 +193,16 @@ def _objects(context: Context) -> Iterator[_Leftover]:
             folder = f"{base}/{record.model_id}/trials/{record.name}"
         elif record.kind is RunKind.DEPLOY and record.endpoint is not None:
             folder = f"{base}/{record.model_id}/deploy/{record.endpoint.revision}"
-        if folder and folder not in deployed and _is_id(record.model_id) and (entries := store.list(folder)):
+        if folder and folder not in deployed and is_model_id(record.model_id) and (entries := store.list(folder)):
             size = sum(entry.size for entry in entries)
             yield _Leftover(f"objects under {folder}", partial(store.delete, folder), size, since=summary.ended)
-
-
-def _is_id(model_id: str) -> bool:
-    """Whether a store can have something of that model: runs of earlier versions may bear any text."""
-    try:
-        return bool(check_model_id(model_id))
-    except ValueError:
-        return False
 
 
 def _carried(context: Context) -> Iterator[_Leftover]:
     """Objects beside a model that carried files into a job or variables out of it; an ended run removes its own."""
     store, base = context.objects(), context.settings.models_uri
     jobs = [s.record.job for s in context.runs() if s.state.terminal]
-    named = [job for job in jobs if job is not None and _is_id(job.model_id)]
+    named = [job for job in jobs if job is not None and is_model_id(job.model_id)]
     models = {job.upload_uri.rstrip("/") for job in named if job.upload_uri.startswith(f"{base}/")}
     for folder in sorted({model.rpartition("/")[0] for model in models}):
         for entry in store.list(folder):

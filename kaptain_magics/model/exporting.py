@@ -205,10 +205,10 @@ def _lock(context: Context, revision: Revision, described: Description, source: 
     if any(path.suffix in _CODE for path in source.rglob("*")):  # it may import what its script imported
         modules += [name.partition(".")[0] for name in _imports(context, revision)]
     named = list(training_requirements(context, revision))
-    found = [owners[name][0] for name in modules if name in owners]
+    libraries = [owners[name][0] for name in modules if name in owners]
     named = [line for line in named if name_of(line) and not is_local(line)]
     installed = [line for line in named if _is_installed(line)]
-    locked = locked_versions([*SERVING_PACKAGES, *found, *installed])
+    locked = locked_versions([*SERVING_PACKAGES, *libraries, *installed])
     notes = []
     for module, saved in described.versions.items():
         name = normalised(owners[module][0]) if module in owners else ""

@@ -246,6 +246,7 @@ _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
     "undeploy": _undeploy,
     "clean": _clean,
     "load": records.load,
+    "export": records.export,
     "delete": records.delete,
     "diff": records.diff,
     "rerun": records.rerun,

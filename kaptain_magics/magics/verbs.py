@@ -150,6 +150,21 @@ _VERBS = (
         examples=("clf = %kaptain load dev/mnist", "%kaptain load dev/mnist 1a2b3c4d --into clf"),
     ),
     Command(
+        "%kaptain export",
+        "Write a model into a folder that serves it anywhere: files, server, lock file, README; or build its image.",
+        (
+            Positional("NAME", "the model's id", readers.model_id, "model"),
+            Positional("FOLDER", "the new folder", complete="file", needed=False),
+        ),
+        (
+            Option("image", "build this image with the Docker engine instead", "IMAGE"),
+            Option("revision", "a revision's id; else what a deployment takes", "ID", complete="revision"),
+            Option("replace", "replace an earlier export in that folder"),
+            *WHERE,
+        ),
+        examples=("%kaptain export dev/mnist ./mnist", "%kaptain export dev/mnist --image mnist:1"),
+    ),
+    Command(
         "%kaptain delete",
         "Delete a run, a revision or a whole model, after showing what goes and asking; never what is in use.",
         (

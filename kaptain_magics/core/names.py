@@ -33,6 +33,14 @@ def check_model_id(text: str) -> str:
     return text
 
 
+def is_model_id(text: str) -> bool:
+    """Whether a store can have something of that model: runs of earlier versions may have any text."""
+    try:
+        return bool(check_model_id(text))
+    except ValueError:
+        return False
+
+
 def sanitize(text: str, longest: int = _LONGEST) -> str:
     """Turn any text into a DNS label that begins with a letter: ``dev/mnist`` becomes ``dev-mnist``.
 

@@ -34,7 +34,7 @@ class Parameter(msgspec.Struct, frozen=True):
         again: Line of a later assignment, which undoes what is put into the first before anything reads it; 0 for none.
         above: Whether it stands before a subcommand: an option of the parser that has the subcommands.
         later: Line of a later assignment or call that gives it another value after that; 0 for none.
-        lines: Its lines where it stands several times and cannot be told which is meant.
+        lines: Its lines where it stands several times and it is not clear which is meant.
         why: Why it would have no effect, where it has none for another reason than ``again``.
         position: Its place on the command line, from 1; 0 where it has none.
     """

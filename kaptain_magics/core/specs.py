@@ -7,6 +7,7 @@ files.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import posixpath
 import sys
 from typing import Any
@@ -21,6 +22,11 @@ from kaptain_magics.core.resources import Resources
 from kaptain_magics.core.scripts import Binding, Capture, Input, InputRole, Script
 from kaptain_magics.core.states import Direction
 from kaptain_magics.runtime.text_values import is_true
+
+
+def _folders_above(path: str) -> set[str]:
+    parts = path.split("/")[:-1]
+    return set(itertools.accumulate(parts, posixpath.join))
 
 
 class ImageSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -143,6 +149,7 @@ class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
     def placed(self) -> dict[str, str]:
         """Sources of the files and folders that another machine needs, by their paths below the working folder."""
         sent = {i.path: i.source for i in self.inputs if i.role is not InputRole.FOLDER}
+        sent = {path: source for path, source in sent.items() if not sent.keys() & _folders_above(path)}
         return sent | {posixpath.join(self.place, posixpath.basename(path)): path for path in self.extra_files}
 
     @property

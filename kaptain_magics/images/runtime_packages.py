@@ -132,6 +132,15 @@ def versions_in(folder: Path) -> dict[str, str]:
     return {normalised(dist.metadata["Name"]): dist.version for dist in distributions}
 
 
+def locked_versions(requirements: Sequence[str]) -> dict[str, str]:
+    """Return requirements and all that they need, in the versions of this environment, by normalised name.
+
+    Raises:
+        ImageError: One is not installed.
+    """
+    return {name: dist.version for name, dist in _distributions(requirements).items()}
+
+
 def _distributions(requirements: Sequence[str]) -> dict[str, importlib.metadata.Distribution]:
     """Return the distributions of this environment that are needed, by normalised name."""
     from packaging.requirements import Requirement

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.magics import records
@@ -195,10 +195,21 @@ def _undeploy(_: Session, workspace: Workspace, arguments: Arguments) -> None:
 def _clean(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
-    force = bool(arguments.get("force"))
-    lines = workspace.clean(force)
-    head = "removed:" if force else "left behind; %kaptain clean --force removes it:"
-    views.show_text("\n".join([head, *(f"  {line}" for line in lines)]) if lines else "nothing is left behind")
+    force, kinds = bool(arguments.get("force")), arguments.positionals.get("KINDS", ())
+    lines = workspace.clean(force, kinds, arguments.get("older", 0.0))
+    head = "removed:" if force else "left behind; the same line with --force removes it:"
+    text = [head, *(f"  {line}" for line in lines)] if lines else ["nothing is left behind"]
+    views.show_text("\n".join([*text, *(() if kinds else _kept(workspace))]))
+
+
+def _kept(workspace: Workspace) -> Iterator[str]:
+    """Yield a line for each kind of what is the person's, which is cleaned by name only."""
+    from kaptain_magics.model.cleaning import kept
+    from kaptain_magics.views.formats import size
+
+    for kind, (count, total) in kept(workspace).items():
+        runs = "1 run" if count == 1 else f"{count} runs"
+        yield f"kept: {kind} of {runs} ({size(total)}); %kaptain clean {kind} --older 30d lists what is older"
 
 
 def _doctor(_: Session, workspace: Workspace, _arguments: Arguments) -> None:
@@ -235,6 +246,7 @@ _VERBS: dict[str, Callable[[Session, Workspace, Arguments], Any]] = {
     "undeploy": _undeploy,
     "clean": _clean,
     "load": records.load,
+    "export": records.export,
     "delete": records.delete,
     "diff": records.diff,
     "rerun": records.rerun,

@@ -102,6 +102,16 @@ def listed(value: str) -> tuple[str, ...]:
     return parts
 
 
+def clean_kinds(value: str) -> tuple[str, ...]:
+    """Read kinds of what can be cleaned, between commas."""
+    from kaptain_magics.model.cleaning import KINDS
+
+    kinds = listed(value)
+    if set(kinds) - set(KINDS):
+        raise ValueError(f"write one of {', '.join(KINDS)}, or several between commas")
+    return kinds
+
+
 def metrics(value: str) -> tuple[tuple[str, str], ...]:
     """Read ``accuracy=score`` or ``accuracy`` (for a variable of that name); several between commas."""
     pairs = []

@@ -88,6 +88,32 @@ def load(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     return loaded.model
 
 
+def export(_: Session, workspace: Workspace, arguments: Arguments) -> None:
+    """Write a model into a folder that serves it, or build the image of that folder."""
+    import tempfile
+    from pathlib import Path
+
+    from kaptain_magics import views
+    from kaptain_magics.model import exporting
+    from kaptain_magics.script import expand
+
+    name, revision = arguments.positionals["NAME"], arguments.get("revision", "")
+    image = arguments.get("image")
+    if (image is None) == ("FOLDER" not in arguments.positionals):
+        raise usage_error("name a folder or --image", "%kaptain export --help shows both")
+    if image is None:
+        folder = Path(expand(arguments.positionals["FOLDER"])).resolve()
+        done = exporting.export(workspace, name, folder, revision, bool(arguments.get("replace")))
+        what = f"{folder} has revision {done.revision.revision[:8]} of {name} with its server: see its README.md"
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            done = exporting.export(workspace, name, Path(scratch) / "export", revision)
+            exporting.build(workspace, done.folder, image, lambda _line: None)
+        what = f"the image {image} serves revision {done.revision.revision[:8]} of {name}: "
+        what += f"docker run --rm -p 127.0.0.1:8080:8080 -e KAPTAIN_TOKEN {image}"
+    views.show_text("\n".join([what, *(f"warning: {note}" for note in done.notes)]))
+
+
 def delete(session: Session, workspace: Workspace, arguments: Arguments) -> None:
     """Delete a run, a revision or a model: what goes is shown first, and the person is asked."""
     from kaptain_magics import views

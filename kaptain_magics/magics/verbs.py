@@ -95,8 +95,19 @@ _VERBS = (
     Command("%kaptain undeploy", "Take an endpoint down.", (_ENDPOINT,), WHERE),
     Command(
         "%kaptain clean",
-        "List what killed runs and removed endpoints left behind; --force removes it.",
-        options=(Option("force", "remove it"), *WHERE),
+        "List what killed runs and removed endpoints left behind, with sizes; --force removes it. What is yours (files "
+        "that scripts wrote, figures, logs of trials) stays unless it is named.",
+        (
+            Positional(
+                "KINDS", "leftovers, sent, work, figures, trials, between commas", readers.clean_kinds, needed=False
+            ),
+        ),
+        (
+            Option("older", "only of runs that ended so long ago: 12h, 30d", "TIME", readers.seconds),
+            Option("force", "remove it"),
+            *WHERE,
+        ),
+        examples=("%kaptain clean", "%kaptain clean work,trials --older 30d --force"),
         habits={"f": "removing is asked for with --force", "y": "removing is asked for with --force"},
     ),
     Command(
@@ -137,6 +148,21 @@ _VERBS = (
         ),
         (INTO._replace(help="variable of the notebook that gets it"), *WHERE),
         examples=("clf = %kaptain load dev/mnist", "%kaptain load dev/mnist 1a2b3c4d --into clf"),
+    ),
+    Command(
+        "%kaptain export",
+        "Write a model into a folder that serves it anywhere: files, server, lock file, README; or build its image.",
+        (
+            Positional("NAME", "the model's id", readers.model_id, "model"),
+            Positional("FOLDER", "the new folder", complete="file", needed=False),
+        ),
+        (
+            Option("image", "build this image with the Docker engine instead", "IMAGE"),
+            Option("revision", "a revision's id; else what a deployment takes", "ID", complete="revision"),
+            Option("replace", "replace an earlier export in that folder"),
+            *WHERE,
+        ),
+        examples=("%kaptain export dev/mnist ./mnist", "%kaptain export dev/mnist --image mnist:1"),
     ),
     Command(
         "%kaptain delete",

@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kaptain_magics.core.names import check_model_id
+from kaptain_magics.core.names import is_model_id
 from kaptain_magics.core.states import RunKind, RunState
 from kaptain_magics.errors import KaptainError, StateError
+from kaptain_magics.model.deleting import folder_size
 from kaptain_magics.model.run_files import run_files
+from kaptain_magics.model.sent import unneeded
+from kaptain_magics.state.sent_values import SentValues
 from kaptain_magics.targets.base import Cleanable, ListensHere, ServingTarget
+from kaptain_magics.views import formats
 
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
@@ -23,24 +29,43 @@ _STARTING = 5.0  # seconds until the supervisor that puts a killed study in orde
 _TIDYING = 60.0  # seconds that it may take
 
 
+KINDS = ("leftovers", "sent", "work", "figures", "trials")
+"""What can be cleaned by name: ours that nothing uses, sent values that no study needs, and what is the person's."""
+
+_OURS = KINDS[:2]  # cleaned where none is named
+_PLACES = {  # what belongs to the person, below a run's folder
+    "work": ("work", "files that the script wrote"),
+    "figures": ("displays", "figures and tables"),
+    "trials": ("trials", "logs and files of trials"),
+}
+
+
 class _Leftover(NamedTuple):
     text: str
     remove: Callable[[], object]
+    size: int = 0
+    kind: str = "leftovers"
+    since: float = 0.0  # when its run ended, in seconds since 1970; 0 where that is not known
 
 
-def clean(context: Context, force: bool) -> list[str]:
+def clean(context: Context, force: bool, kinds: Collection[str] = (), older: float = 0.0) -> list[str]:
     """Find what is left behind and, with ``force``, remove it; see ``Workspace.clean``."""
     if force:
         _settle(context)
+    kinds, until = kinds or _OURS, time.time() - older
     lines = []
-    for leftover in _leftovers(context):
+    for leftover in _leftovers(context, kinds):
+        if leftover.kind not in kinds or (older and leftover.since > until):
+            continue
         try:
             if force:
                 leftover.remove()
-            lines.append(leftover.text)
+            lines.append(f"{leftover.text} ({formats.size(leftover.size)})" if leftover.size else leftover.text)
         except (KaptainError, OSError) as error:  # the others go on
             lines.append(f"{leftover.text}: cannot be removed now: {error}")
-    for name in _target_names(context):
+    if force:
+        SentValues(Path(context.settings.home)).sweep()
+    for name in _target_names(context) if "leftovers" in kinds and not older else ():
         try:
             target = context.target(name)
             if isinstance(target, Cleanable):
@@ -50,14 +75,24 @@ def clean(context: Context, force: bool) -> list[str]:
     return lines
 
 
-def _leftovers(context: Context) -> Iterator[_Leftover]:
-    """Yield all leftovers; where one place cannot be looked into, the others still are."""
-    sources = (
+def kept(context: Context) -> dict[str, tuple[int, int]]:
+    """Return what is cleaned by name only, which is the person's: its runs and its bytes, by kind."""
+    totals: dict[str, tuple[int, int]] = {}
+    for leftover in _folders(context):
+        if leftover.kind in _PLACES:
+            count, size = totals.get(leftover.kind, (0, 0))
+            totals[leftover.kind] = (count + 1, size + leftover.size)
+    return totals
+
+
+def _leftovers(context: Context, kinds: Collection[str]) -> Iterator[_Leftover]:
+    """Yield the leftovers; where one place cannot be looked into, the others still are."""
+    sources: tuple[tuple[str, Callable[[Context], Iterator[_Leftover]]], ...] = (
         ("folders", _folders),
-        ("endpoints' folders", _unlisted),
-        ("objects", _objects),
-        ("temporary objects", _carried),
+        ("sent values", _sent),
     )
+    if "leftovers" in kinds:
+        sources += (("endpoints' folders", _unlisted), ("objects", _objects), ("temporary objects", _carried))
     for what, look in sources:
         leftovers = look(context)
         while True:
@@ -88,28 +123,41 @@ def _settle(context: Context) -> None:
 
 
 def _folders(context: Context) -> Iterator[_Leftover]:
-    """Working folders of runs that have ended; their logs and events stay."""
+    """Yield what lies in the folders of runs that have ended; their logs and events stay."""
     for folder in context.store.folders():
         try:
-            ended = folder.last_state().state.terminal
+            last = folder.last_state()
         except StateError:
-            yield _Leftover(f"unreadable run {folder.run_id}", lambda f=folder: context.store.discard(f))  # type: ignore[misc]
+            yield _Leftover(f"unreadable run {folder.run_id}", partial(context.store.discard, folder))
             continue
-        for name in ("work", "trials", "files"):
+        if not last.state.terminal:
+            continue
+        copies = folder.path / "files"
+        if copies.is_dir():
+            text = f"copies of files for run {folder.run_id}"
+            yield _Leftover(text, partial(shutil.rmtree, copies, True), folder_size(copies), since=last.time)
+        for kind, (name, what) in _PLACES.items():
             path = folder.path / name
-            if ended and path.is_dir():
-                text = f"{name} folder of run {folder.run_id}{_with_files(folder, name)}"
-                yield _Leftover(text, lambda p=path: shutil.rmtree(p, True))  # type: ignore[misc]
+            if not path.is_dir():
+                continue
+            text = f"{what} of run {folder.run_id}"
+            if kind == "work" and not _has_files(folder):
+                kind, text = "leftovers", f"work folder of run {folder.run_id}"
+            yield _Leftover(text, partial(shutil.rmtree, path, True), folder_size(path), kind, last.time)
 
 
-def _with_files(folder: RunFolder, name: str) -> str:
-    """Say what a person may want to keep: files that the script wrote, figures that its trials drew."""
+def _has_files(folder: RunFolder) -> bool:
+    """Whether there is something in a run's working folder that a person may want to keep."""
     record = folder.record
     job = record.job or (record.study.job if record.study is not None else None)
-    files = [f for f in run_files(folder.path, job, ended=True) if f.path.is_relative_to(folder.path / name)]
-    what = "file that the script wrote" if len(files) == 1 else "files that the script wrote"
-    what = "figures and tables" if name == "trials" else what
-    return f", with {len(files)} {what} ({sum(f.size for f in files) / 1e6:.1f} MB)" if files else ""
+    return any(not file.shown for file in run_files(folder.path, job, ended=True))
+
+
+def _sent(context: Context) -> Iterator[_Leftover]:
+    """Yield values that were sent to runs which are not the last of their model."""
+    for summary, path in unneeded(context):
+        text = f"values that were sent to run {summary.record.run_id}"
+        yield _Leftover(text, partial(path.unlink, missing_ok=True), path.stat().st_size, "sent", summary.ended)
 
 
 def _unlisted(context: Context) -> Iterator[_Leftover]:
@@ -145,27 +193,20 @@ def _objects(context: Context) -> Iterator[_Leftover]:
             folder = f"{base}/{record.model_id}/trials/{record.name}"
         elif record.kind is RunKind.DEPLOY and record.endpoint is not None:
             folder = f"{base}/{record.model_id}/deploy/{record.endpoint.revision}"
-        if folder and folder not in deployed and _is_id(record.model_id) and any(True for _ in store.list(folder)):
-            yield _Leftover(f"objects under {folder}", lambda p=folder: store.delete(p))  # type: ignore[misc]
-
-
-def _is_id(model_id: str) -> bool:
-    """Whether a store can have something of that model: runs of earlier versions may bear any text."""
-    try:
-        return bool(check_model_id(model_id))
-    except ValueError:
-        return False
+        if folder and folder not in deployed and is_model_id(record.model_id) and (entries := store.list(folder)):
+            size = sum(entry.size for entry in entries)
+            yield _Leftover(f"objects under {folder}", partial(store.delete, folder), size, since=summary.ended)
 
 
 def _carried(context: Context) -> Iterator[_Leftover]:
     """Objects beside a model that carried files into a job or variables out of it; an ended run removes its own."""
     store, base = context.objects(), context.settings.models_uri
     jobs = [s.record.job for s in context.runs() if s.state.terminal]
-    named = [job for job in jobs if job is not None and _is_id(job.model_id)]
+    named = [job for job in jobs if job is not None and is_model_id(job.model_id)]
     models = {job.upload_uri.rstrip("/") for job in named if job.upload_uri.startswith(f"{base}/")}
     for folder in sorted({model.rpartition("/")[0] for model in models}):
         for entry in store.list(folder):
             name, _, end = entry.path.partition(".")
             if f"{folder}/{name}" in models and end in _TEMPORARY:
                 uri = f"{folder}/{entry.path}"
-                yield _Leftover(f"object {uri}", lambda u=uri: store.delete(u))  # type: ignore[misc]
+                yield _Leftover(f"object {uri}", partial(store.delete, uri), entry.size, since=entry.modified)

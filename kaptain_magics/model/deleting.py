@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from kaptain_magics.core.names import check_model_id
+from kaptain_magics.core.names import is_model_id
 from kaptain_magics.core.states import RunKind
 from kaptain_magics.errors import StateError
 from kaptain_magics.model.revisions import SHOWN, find_revision
@@ -190,7 +190,7 @@ def _check_revision(context: Context, model_id: str, revision: Revision) -> None
 def _parts_of_run(context: Context, folder: RunFolder) -> Iterator[Part]:
     record, base = folder.record, context.settings.models_uri
     objects = f"{base}/{record.model_id}/trials/{record.name}"
-    if record.kind is RunKind.TUNE and _is_id(record.model_id):
+    if record.kind is RunKind.TUNE and is_model_id(record.model_id):
         size = stored_size(context, objects)
         if size:
             yield Part(f"models of trials under {objects}", size, lambda: context.objects().delete(objects))
@@ -234,12 +234,4 @@ def _is_of(folder: RunFolder, model_id: str) -> bool:
     try:
         return folder.record.model_id == model_id
     except StateError:
-        return False
-
-
-def _is_id(model_id: str) -> bool:
-    """Whether a store can have something of that model: runs of earlier versions may bear any text."""
-    try:
-        return bool(check_model_id(model_id))
-    except ValueError:
         return False

@@ -49,7 +49,7 @@ def notes_on_inputs(context: Context, job: JobSpec) -> list[Noted]:
     if job.isolated or not job.script.folders or isinstance(context.target(), ReadsHere):
         return []
     notes = []
-    sent = [item for item in job.inputs if item.role is not InputRole.FOLDER]
+    sent = [item for item in job.inputs if item.path in job.placed]
     if sent:
         text = f"Sent with the script, which names it: {_listed(sent)}"
         if len(sent) > 1:
@@ -140,7 +140,7 @@ def _is_named(job: JobSpec, item: Input) -> bool:
 
 def _check_size(job: JobSpec) -> None:
     """Refuse what is too much to be sent without being asked for; what ``--files`` names is asked for."""
-    unasked = [item for item in job.inputs if not _is_named(job, item)]
+    unasked = [item for item in job.inputs if item.path in job.placed and not _is_named(job, item)]
     size, count = sum(item.size for item in unasked), sum(item.count for item in unasked)
     if size <= _SENT_BYTES and count <= _SENT_FILES:
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kaptain_magics.core.states import EndpointState, RunKind
@@ -129,15 +129,21 @@ class Workspace(Context):
 
     # ---- upkeep ------------------------------------------------------------------------------------------------
 
-    def clean(self, force: bool = False) -> list[str]:
+    def clean(self, force: bool = False, kinds: Collection[str] = (), older: float = 0.0) -> list[str]:
         """Find what is left behind and, with ``force``, remove it.
+
+        Args:
+            force: Whether it is removed.
+            kinds: What is meant, of ``model.cleaning.KINDS``: without one only what is not the person's, so no files
+                that scripts wrote, no figures, and no logs of trials.
+            older: Only what runs that ended so many seconds ago have left; targets are not looked at then.
 
         Returns:
             A line for everything that was (or would be) removed.
         """
         from kaptain_magics.model.cleaning import clean
 
-        return clean(self, force)
+        return clean(self, force, kinds, older)
 
     def doctor(self) -> list[Check]:
         """Look whether everything can be used, with cause and next step where it cannot."""

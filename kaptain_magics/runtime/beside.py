@@ -2,10 +2,10 @@
 
 The script runs in a folder of its own, so that what it writes is the run's. What it names beside the notebook is laid
 there before it starts: small files as copies (whole clones where the file system has them), large ones as links. What
-could not be found in its text is laid there when it opens or lists it, which an audit hook hears of first. The same
+could not be found in its text is laid there when it opens or lists it, which an audit hook sees first. The same
 hook replaces a link by a copy before Python writes to it. When the script has ended, what it left unchanged goes again.
 
-A library that opens files without Python is not heard of: it finds what was laid there at the start, and gets a copy of
+A library that opens files without Python is not seen: it finds what was laid there at the start, and gets a copy of
 its own of every small file. The large ones are looked at in the end: a change is reported.
 """
 
@@ -149,7 +149,7 @@ class Beside:
     # ---- while the script runs -----------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Hear, from now on and until the process ends, what Python opens, lists and writes to."""
+        """Follow, from now on and until the process ends, what Python opens, lists and writes to."""
         actions: dict[str, Callable[..., None]] = {
             "open": self._opened,
             "os.listdir": self._listed,
@@ -168,7 +168,7 @@ class Beside:
             "sqlite3.connect": self._connected,
         }
 
-        def hear(event: str, arguments: tuple[Any, ...]) -> None:
+        def audit(event: str, arguments: tuple[Any, ...]) -> None:
             action = actions.get(event)
             if action is None or getattr(self._busy, "yes", False):
                 return
@@ -182,7 +182,7 @@ class Beside:
             finally:
                 self._busy.yes = False
 
-        sys.addaudithook(hear)
+        sys.addaudithook(audit)
 
     def _opened(self, path: Any, _mode: Any, flags: Any) -> None:
         target = self._inside(path)
@@ -363,7 +363,7 @@ def prepare(program: Mapping[str, Any]) -> Beside | None:
         else:
             beside.make(path)
     if beside is not None and options:
-        for path, source, role in options["inputs"]:
+        for path, source, role in sorted(options["inputs"], key=lambda entry: entry[2] != "change"):
             beside.lay(path, source, role == "change")
             if role == "module":
                 forget(os.path.basename(path).partition(".")[0])
@@ -375,7 +375,7 @@ def prepare(program: Mapping[str, Any]) -> Beside | None:
 def _looks_for_modules() -> bool:
     """Whether it is the import system, or what looks for plug-ins, that lists a folder."""
     frame = inspect.currentframe()
-    for _ in range(3):  # to who called what the hook hears of
+    for _ in range(3):  # to the caller of what the hook sees
         frame = frame.f_back if frame is not None else None
     return frame is not None and str(frame.f_globals.get("__name__", "")).startswith(_FINDERS)
 

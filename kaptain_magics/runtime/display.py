@@ -134,7 +134,7 @@ def display(
 
     Args:
         *values: Any values; with ``raw``, bundles of content by MIME type.
-        display_id: Name of the place, where it is to be shown anew; ``True`` makes one up.
+        display_id: Name of the place, where it is to be shown again; ``True`` makes one up.
         raw: Whether the values are bundles.
         clear: Whether it replaces all that was shown before.
 

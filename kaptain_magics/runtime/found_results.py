@@ -28,7 +28,7 @@ class ResultFinder:
     def __init__(self, tree: ast.Module, program: Mapping[str, Any]) -> None:
         first = os.environ.get("RANK", "0") == "0"  # of the workers of a distributed training
         self._model = bool(program.get("find_model")) and first
-        self._scores = Scores(tree) if program.get("find_metrics") and first else None
+        self._scores = _scores_of(tree) if program.get("find_metrics") and first else None
         self._trial = os.environ.get("MODEL_LIFECYCLE_PHASE") == "tune"  # the training said what is taken
         self._looped = names_in_loops(tree)
         self._trains = any(root in _LIBRARIES for node in ast.walk(tree) for root in _roots(node))
@@ -48,7 +48,12 @@ class ResultFinder:
             say("; ".join([*([saved] if saved else []), *metrics]))
 
     def _save(self, namespace: Mapping[str, Any]) -> str:
-        choice = find_model(namespace, self._looped, self._given)
+        try:
+            choice = find_model(namespace, self._looped, self._given)
+        except Exception as error:  # a variable of any class may raise when it is looked at
+            hint = "name it with --model VARIABLE, or save it with kaptain.save_model(model)"
+            say(f"no model was saved: looking for one ended with {type(error).__name__}: {error}", hint, warning=True)
+            return ""
         if choice.name and save(choice.name, choice.model):
             if choice.text:
                 say(choice.text, choice.hint, warning=True)
@@ -56,7 +61,7 @@ class ResultFinder:
         if choice.text and not choice.name:
             say(choice.text, choice.hint, warning=True)
         elif not choice.name and self._trains:
-            hint = "name it with --model VARIABLE, or write kaptain.save_model(model) in the script; --no-model says so"
+            hint = "name it with --model VARIABLE, or save it with kaptain.save_model(model); --no-model if it has none"
             say("no model was saved: none of the script's own variables holds a fitted one", hint)
         return ""
 
@@ -68,6 +73,13 @@ class ResultFinder:
             names = ", ".join(unclear)
             say(f"several scores would be the metric {names}", "write --metric NAME=VARIABLE", warning=True)
         return [f"{name} {value:.6g} from `{source}`" for name, (value, source) in clear.items()]
+
+
+def _scores_of(tree: ast.Module) -> Scores | None:
+    try:
+        return Scores(tree)
+    except RecursionError:  # generated code may be nested deeper than it can be looked at
+        return None
 
 
 def _roots(node: ast.AST) -> list[str]:

@@ -153,7 +153,7 @@ class _Observed:
 
 
 def watch(module: types.ModuleType) -> None:
-    """Look from now on at what the classes of a library get; it may be told twice."""
+    """Look from now on at what the classes of a library get; a second call does nothing."""
     for name, methods in LIBRARIES[module.__name__].items():
         base = getattr(module, name.removeprefix("*"), None)
         if not isinstance(base, type):

@@ -100,9 +100,11 @@ class _Code:
             return _with(plain, lines=lines)
         if first.kind in ("default", "class"):
             why, later = self._passed(first)
+            if not why and first.kind == "class":
+                why, later = self._set_on_instance(first, later)
             if why or later:
                 return _with(plain, why=why, later=later)
-        again, later = self._assigned_again(first)
+        again, later = self._assigned_again(first.name, first.node.lineno)
         return _with(plain, again=again, later=later)
 
     def _passed(self, place: Place) -> tuple[str, int]:
@@ -131,16 +133,27 @@ class _Code:
                 names = arguments[1:] if function.name == "__init__" else arguments
         return names.index(argument) if argument in names else 1000
 
-    def _assigned_again(self, place: Place) -> tuple[int, int]:
+    def _set_on_instance(self, place: Place, later: int) -> tuple[str, int]:
+        """Return why an attribute of a class never counts because what is made of it gets another one at once."""
+        owner, _, key = place.name.rpartition(".")
+        for node, _ in self._flat:
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=func)) if dotted(func) == owner:
+                    again, after = self._assigned_again(f"{name}.{key}", node.lineno)
+                    if again:
+                        return f"line {again} sets {name}.{key}", 0
+                    later = later or after
+        return "", later
+
+    def _assigned_again(self, whole_name: str, start: int) -> tuple[int, int]:
         """Return the line that undoes the value before anything reads it, and else one that assigns it later."""
-        root = place.name.partition(".")[0]
-        start = place.node.lineno
+        root = whole_name.partition(".")[0]
         readers = self._readers_of(root)
         read, later = False, 0
         for node, branch in self._flat:
             if node.lineno <= start:
                 continue
-            line = _assigns(node, place.name)
+            line = _assigns(node, whole_name)
             if line:
                 if not (branch or read or any(_reads_any(part, readers) for part in _values(node))):
                     return line, 0

@@ -201,11 +201,11 @@ def _fitting(folder: Path, path: str) -> list[Path]:
 
 
 def _outermost(items: dict[str, Input]) -> Iterator[Input]:
-    """Yield what does not lie in a folder that is taken as a whole; what the script writes to stays."""
+    """Yield what does not lie in a folder that is taken as a whole; what is written to or imported stays by name."""
     for path, item in sorted(items.items()):
         above = [items[parent] for parent in map(str, Path(path).parents) if parent in items]
         inside = any(other.role in (InputRole.READ, InputRole.MODULE) for other in above)
-        if not inside or item.role is InputRole.CHANGE:
+        if not inside or item.role in (InputRole.CHANGE, InputRole.MODULE):
             yield item
 
 

@@ -6,7 +6,7 @@ from kaptain_magics.core.specs import JobSpec
 
 
 def job_variables(job: JobSpec) -> dict[str, str]:
-    """Return what a job is told of itself: neither credentials nor the variables that it was given.
+    """Return what a job finds in its environment about itself: neither credentials nor the variables that it was given.
 
     A target adds ``KAPTAIN_CHANNEL`` (see ``runtime.channel``), and ``thread_limits`` where a person's own numbers do
     not count.

@@ -9,5 +9,5 @@ framework's saver and loader do: a subclass names it. Ours do it in ``tests/loca
 
 import pytest
 
-for _name in ("job_target", "job_rig", "serving_target", "algorithm", "framework"):
+for _name in ("job_target", "job_rig", "serving_target", "serving_rig", "algorithm", "framework"):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")

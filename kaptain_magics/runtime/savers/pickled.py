@@ -26,7 +26,7 @@ BY_VALUE = "cloudpickle"
 """The format of a pickle with the script's own code in it."""
 
 _NEVER_LOCAL = ("__main__", "kaptain", "kaptain_magics")
-_WORTH_A_WORD = 10 << 20  # bytes of a variable from which on its size is told
+_WORTH_A_WORD = 10 << 20  # bytes of a variable from which on its size is named
 
 
 class Contents(NamedTuple):

@@ -79,7 +79,7 @@ def read_inputs(folder: Path, width: int | None, names: Sequence[str] = ()) -> F
 
     Args:
         folder: The model's folder.
-        width: How many features the model has; ``None`` or -1 where it does not tell.
+        width: How many features the model has; ``None`` or -1 where that is not known, 0 of a loaded CatBoost model.
         names: Their names; empty where it has none.
 
     Raises:
@@ -92,7 +92,7 @@ def read_inputs(folder: Path, width: int | None, names: Sequence[str] = ()) -> F
     if fitted is None:
         return None
     columns = [column.name for column in fitted.columns]
-    if (names and columns != list(names)) or (columns and width not in (None, -1, len(columns))):
+    if (names and columns != list(names)) or (columns and width not in (None, -1, 0, len(columns))):
         _log.warning("the model was fitted on other columns than %s says: its inputs are guessed", INPUTS_FILE)
         return None
     return fitted

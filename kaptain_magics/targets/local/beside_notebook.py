@@ -12,7 +12,7 @@ from kaptain_magics.runtime.beside import Beside
 
 
 def beside_notebook(job: JobSpec, folder: Path) -> dict[str, Any]:
-    """Return what a job's launcher is told of the folders beside the notebook; see ``runtime.beside.prepare``.
+    """Return what a job's launcher reads of the folders beside the notebook; see ``runtime.beside.prepare``.
 
     Args:
         job: The job.

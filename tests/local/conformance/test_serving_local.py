@@ -6,7 +6,8 @@ import pytest
 
 from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.local.local_serving import LocalServing
-from kaptain_magics.testing.serving_target import ServingRig, ServingTargetSuite
+from kaptain_magics.testing.serving_rig import ServingRig
+from kaptain_magics.testing.serving_target import ServingTargetSuite
 
 
 @pytest.fixture(scope="module")

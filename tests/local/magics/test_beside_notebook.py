@@ -140,9 +140,8 @@ def test_a_module_that_only_the_run_names(notebook: Notebook, project: Path, how
 def test_a_helper_with_the_name_of_an_installed_module(notebook: Notebook, project: Path) -> None:
     (project / "attr.py").write_text("OWN = 1\n")  # an installed module is named so too
     (project / "queue.py").write_text("raise RuntimeError('the standard library comes first')\n")
-    cell = (
-        "import os, attr, colorsys, queue\nprint('own', attr.OWN, queue.Queue)\nprint(os.popen('ls').read().split())\n"
-    )
+    cell = "import os, attr, colorsys, queue\nprint('own', attr.OWN, queue.Queue)\n"
+    cell += "print(os.popen('ls *.py').read().split())\n"
     run = notebook.run(f"%%kaptain_train dev/same\n{cell}")
     assert "own 1 <class" in run.log()
     assert "['attr.py', 'cell.py']" in run.log()  # imports look through the folder, and bring nothing else

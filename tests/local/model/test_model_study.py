@@ -22,6 +22,7 @@ from kaptain_magics.errors import (
     StateError,
 )
 from kaptain_magics.model import Model, Study, Workspace
+from kaptain_magics.model.cleaning import KINDS
 from kaptain_magics.model.requests import TrainingRequest, TuningRequest
 from kaptain_magics.model.tuning import plan_resumption
 from kaptain_magics.script import capture
@@ -194,7 +195,7 @@ def test_housekeeping(workspace: Workspace) -> None:
     study.wait(120)
 
     def left(force: bool = False) -> list[str]:
-        return [line for line in workspace.clean(force) if not line.startswith("idle warm worker")]
+        return [line for line in workspace.clean(force, KINDS) if not line.startswith("idle warm worker")]
 
     shown = left()
     assert any(study.run_id in line for line in shown)

@@ -77,6 +77,6 @@ def test_a_script_of_a_wheel_has_its_types(wheel: Path, environment: Callable[..
         [sys.executable, "-m", "mypy", "--python-executable", str(installed.python), "script.py"],
         cwd=installed.path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert "ModelRecord" in done.stdout
+    assert "ModelList" in done.stdout
     assert 'Argument "id" to "Model" has incompatible type "int"' in done.stdout
     assert "py.typed" not in done.stdout

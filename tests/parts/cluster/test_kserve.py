@@ -20,7 +20,7 @@ from kaptain_magics.errors import NotFoundError, ServingError
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.api.client import Cluster
-from kaptain_magics.testing.serving_target import MARKED, STEP, ask
+from kaptain_magics.testing.serving_rig import MARKED, STEP, ask
 from tests.certificates import self_signed
 from tests.parts.cluster.rig import BUCKET, eventually, kubectl, ours, target_config
 from tests.parts.cluster.standins import KServeStandIn, definitions

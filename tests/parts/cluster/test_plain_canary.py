@@ -21,7 +21,7 @@ from kaptain_magics.targets.kubernetes import KubernetesTarget
 from kaptain_magics.targets.kubernetes.api.client import Cluster
 from kaptain_magics.targets.kubernetes.endpoints import portforward
 from kaptain_magics.targets.kubernetes.endpoints.plain import PlainServing
-from kaptain_magics.testing.serving_target import MARKED, STEP, ask
+from kaptain_magics.testing.serving_rig import MARKED, STEP, ask
 from tests.parts.cluster.rig import BUCKET, eventually, target_config
 from tests.seaweed import SeaweedFS
 

@@ -10,7 +10,8 @@ from kaptain_magics.core.names import new_hex
 from kaptain_magics.storage import open_store
 from kaptain_magics.targets.base import open_target
 from kaptain_magics.targets.kubernetes.api.client import Cluster
-from kaptain_magics.testing.serving_target import ServingRig, ServingTargetSuite
+from kaptain_magics.testing.serving_rig import ServingRig
+from kaptain_magics.testing.serving_target import ServingTargetSuite
 from tests.parts.cluster.rig import BUCKET, target_config
 from tests.seaweed import SeaweedFS
 

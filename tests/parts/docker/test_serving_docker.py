@@ -10,7 +10,8 @@ import pytest
 from kaptain_magics.core.specs import ImageSpec
 from kaptain_magics.targets.base import TargetConfig
 from kaptain_magics.targets.docker import DockerTarget
-from kaptain_magics.testing.serving_target import ServingRig, ServingTargetSuite
+from kaptain_magics.testing.serving_rig import ServingRig
+from kaptain_magics.testing.serving_target import ServingTargetSuite
 
 pytestmark = pytest.mark.docker
 

@@ -99,6 +99,8 @@ def tab(notebook: Notebook, text: str, of: str = "") -> list[str]:
         ("%kaptain predict dev-mnist dig", ["digits"]),
         ("%kaptain clean --f", ["--force"]),
         ("%kaptain runs dev/mnist --by a", ["accuracy"]),
+        ("%kaptain export dev/mnist --revision ", ["a" * 8]),
+        ("%kaptain load dev/mnist a", ["a" * 8]),
         ("%kaptain delete re", ["revision"]),
         ("%kaptain delete revision d", ["dev/mnist"]),
         ("%kaptain delete revision dev/mnist a", ["a" * 8]),

@@ -103,3 +103,15 @@ def test_changes_since_an_earlier_run(project: Path) -> None:
     assert changed.text == "Changed since the last train run: rows.csv. The trials read what is there now"
     assert gone.text == "Not there any more since the last train run: gone.csv"
     assert notes_on_changes(before[2:], now, "it") == []
+
+
+def test_nothing_is_sent_twice(context: Workspace, project: Path) -> None:
+    source = "import os, sys\nsys.path.append('data')\nimport mine\nos.listdir('data')\nopen('data/a.csv', 'a')"
+    (project / "data" / ".env").unlink()
+    (project / "data" / ".aws" / "config").unlink()
+    (project / "data" / "mine.py").write_text("")
+    sent = with_inputs(context, job(source, project))
+    assert {item.path for item in sent.inputs} == {"data", "data/a.csv", "data/mine.py"}
+    assert set(sent.placed) == {"data"}
+    (note,) = notes_on_inputs(context, sent)
+    assert "names it: data (2 files, 1.0 KiB). --isolated" in note.text.replace("1000 B", "1.0 KiB")

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from kaptain_magics.runtime.found_models import find_model, names_in_loops
+from kaptain_magics.runtime.found_results import ResultFinder
 from kaptain_magics.runtime.found_scores import Scores
 
 X, Y = [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0], [4.0, 4.0], [5.0, 0.0]], [0, 1, 0, 1, 0, 1]
@@ -155,3 +156,18 @@ def test_models_of_a_comparison_are_several() -> None:
 def test_what_was_sent_is_not_the_scripts() -> None:
     clf = LogisticRegression().fit(X, Y)
     assert find_model({"clf": clf}, set(), {"clf": clf}).name == ""
+
+
+def test_looking_for_results_fails_no_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAPTAIN_CHANNEL", raising=False)
+
+    def broken(*_: object) -> None:
+        raise OSError("no such device")
+
+    monkeypatch.setattr("kaptain_magics.runtime.found_results.find_model", broken)
+    monkeypatch.setattr("kaptain_magics.runtime.channel._sent", set())  # what earlier tests of this process have sent
+    finder = ResultFinder(ast.parse("x = 1"), {"find_model": True, "find_metrics": True})
+    namespace: dict[str, Any] = {}
+    finder.begin(namespace)
+    finder.end(namespace)
+    assert "no model was saved: looking for one ended with OSError: no such device" in capsys.readouterr().err

@@ -142,6 +142,7 @@ def test_what_the_only_call_passes_counts_more_than_the_default() -> None:
         ("def f(lr=1): pass\nf(2)\nf(lr=3)", "lr", "would have no effect: line 2 passes another one: f(2)"),
         ("def f(lr=1): pass", "lr", "would have no effect: nothing calls f"),
         ("class C:\n    lr: int = 1\nc = C(2)", "C.lr", "would have no effect: line 3 passes another one: C(2)"),
+        ("class C:\n    lr = 1\nc = C()\nc.lr = int(2)\nprint(c)", "C.lr", "would have no effect: line 4 sets c.lr"),
         ("p = {'a': 1}", "p", "`p` in line 1 is a dict: its keys are set one by one\nwrite p.a=VALUE; it has a"),
         ("lr = 10 ** -3", "lr", "`lr` in line 1 is computed: 10 ** -3"),
         ("n = 3\np = {'lr': n}", "lr", "a key of the dict in line 2, is `n`\nset that one: n=VALUE"),

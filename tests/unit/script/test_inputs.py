@@ -188,7 +188,7 @@ def test_modules_of_a_folder_that_the_script_adds(project: Path) -> None:
     (project.parent / "src").mkdir()
     (project.parent / "src" / "mylib.py").write_text("x = 1")
     result = inputs("import sys\nsys.path.append('../src')\nimport mylib", project)
-    assert {item.path: item.role for item in result.items} == {"src": InputRole.READ}
+    assert {item.path: item.role for item in result.items} == {"src": InputRole.READ, "src/mylib.py": InputRole.MODULE}
     assert result.place == "notebooks"
 
 

@@ -202,6 +202,9 @@ def _lock(context: Context, revision: Revision, described: Description, source: 
     owners = importlib.metadata.packages_distributions()
     modules = [name for name in described.versions if name != "python"]
     modules += _LIBRARIES.get(revision.framework, ())
+    with contextlib.suppress(ValueError):
+        fitted = FittedOn.read(source)
+        modules += ["pandas"] if fitted is not None and fitted.kind == "frame" else []  # the server builds frames again
     if any(path.suffix in _CODE for path in source.rglob("*")):  # it may import what its script imported
         modules += [name.partition(".")[0] for name in _imports(context, revision)]
     named = list(training_requirements(context, revision))

@@ -93,7 +93,7 @@ class Prewarm:
 
 def _imported() -> list[str]:
     """Return the libraries that the kernel has imported, and their parts, as far as a glance shows it."""
-    return [name for name in sys.modules.copy() if name.count(".") < 2 and "_" not in name]
+    return [name for name in sys.modules.copy() if name.count(".") < 2 and "._" not in f".{name}"]
 
 
 def _is_off(settings: Mapping[str, Any]) -> bool:

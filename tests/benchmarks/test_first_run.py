@@ -73,7 +73,6 @@ def test_first_and_warm_run(
     rows: list[tuple[str, float]] = []
     cold = kernel()
     rows.append(("first run, nothing readied", cold.run(f"%%kaptain_train dev/cold\n{_SCRIPT}")))
-    cold.close()
     monkeypatch.setenv("KAPTAIN_PREWARM", "true")
     monkeypatch.setenv("KAPTAIN_HOME", str(tmp_path / "fresh"))
     _end_workers(workers)

@@ -138,10 +138,10 @@ def test_a_kernel_readies_what_it_has_imported(
     manager, client = start_new_kernel()
     try:
         client.execute_interactive("%load_ext kaptain_magics", timeout=60)
-        client.execute_interactive("import numpy.linalg", timeout=60)
+        client.execute_interactive("import numpy.linalg, sklearn.linear_model", timeout=60)
         until(lambda: any(_seed(path) for path in workers.rglob("*.json")), 120, what="a seed")
         modules = next(filter(None, map(_seed, workers.rglob("*.json"))))
-        assert {"numpy", "numpy.linalg"} <= set(modules)
+        assert {"numpy", "numpy.linalg", "sklearn.linear_model"} <= set(modules)
         assert not any(home.iterdir())  # it writes nothing where nothing has run
     finally:
         client.stop_channels()

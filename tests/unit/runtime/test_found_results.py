@@ -165,6 +165,7 @@ def test_looking_for_results_fails_no_run(capsys: pytest.CaptureFixture[str], mo
         raise OSError("no such device")
 
     monkeypatch.setattr("kaptain_magics.runtime.found_results.find_model", broken)
+    monkeypatch.setattr("kaptain_magics.runtime.channel._sent", set())  # what earlier tests of this process have sent
     finder = ResultFinder(ast.parse("x = 1"), {"find_model": True, "find_metrics": True})
     namespace: dict[str, Any] = {}
     finder.begin(namespace)

@@ -95,7 +95,7 @@ _VERBS = (
     Command("%kaptain undeploy", "Take an endpoint down.", (_ENDPOINT,), WHERE),
     Command(
         "%kaptain clean",
-        "List what killed runs and removed endpoints left behind; --force removes it. Your files stay unless named.",
+        "List what runs and endpoints left behind; --force removes it. Files, figures and trials go only when named.",
         (
             Positional(
                 "KINDS", "leftovers, sent, work, figures, trials, between commas", readers.clean_kinds, needed=False

@@ -95,6 +95,7 @@ def export(_: Session, workspace: Workspace, arguments: Arguments) -> None:
 
     from kaptain_magics import views
     from kaptain_magics.model import exporting
+    from kaptain_magics.model.export_image import build_export
     from kaptain_magics.script import expand
 
     name, revision = arguments.positionals["NAME"], arguments.get("revision", "")
@@ -108,7 +109,7 @@ def export(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     else:
         with tempfile.TemporaryDirectory() as scratch:
             done = exporting.export(workspace, name, Path(scratch) / "export", revision)
-            exporting.build(workspace, done.folder, image, lambda _line: None)
+            build_export(workspace, done.folder, image, lambda _line: None)
         what = f"the image {image} serves revision {done.revision.revision[:8]} of {name}: "
         what += f"docker run --rm -p 127.0.0.1:8080:8080 -e KAPTAIN_TOKEN {image}"
     views.show_text("\n".join([what, *(f"warning: {note}" for note in done.notes)]))

@@ -221,12 +221,11 @@ def _doctor(_: Session, workspace: Workspace, _arguments: Arguments) -> None:
 def _show(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
 
-    name = _run_name(workspace, arguments)
-    run = workspace.run(name)
+    run = workspace.work(_run_name(workspace, arguments))
     if "FILE" in arguments.positionals:
         views.show_file(run.file(str(arguments.positionals["FILE"])))
         return
-    views.show_text(workspace.describe(name))
+    views.show_text(workspace.describe(run.run_id))
     views.show_files(run.files, run.run_id)
 
 

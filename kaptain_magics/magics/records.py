@@ -35,7 +35,7 @@ def diff(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     from kaptain_magics import views
     from kaptain_magics.model.describe import difference
 
-    one, other = (workspace.run(str(arguments.positionals[name])) for name in ("RUN", "OTHER"))
+    one, other = (workspace.work(str(arguments.positionals[name])) for name in ("RUN", "OTHER"))
     views.show_text(difference(workspace, one, other))
 
 
@@ -45,10 +45,11 @@ def rerun(session: Session, workspace: Workspace, arguments: Arguments) -> Any:
     from kaptain_magics.model.rerun import plan_rerun
 
     name = str(arguments.positionals["RUN"])
-    target = workspace.run(name).record.target
+    run = workspace.work(name)
+    target = run.target
     if "on" not in arguments.options and target != workspace.settings.target:
         workspace = type(workspace)(Settings(**{**vars(workspace.settings), "target": target}))
-    plan = plan_rerun(workspace, name, arguments.values)
+    plan = plan_rerun(workspace, run.run_id, arguments.values)
     run = session.carry_out(plan, arguments, workspace.settings.on_interrupt)
     return session.shown(run)
 
@@ -57,7 +58,7 @@ def note(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     """Write down what the person notes of a run."""
     from kaptain_magics import views
 
-    run = workspace.run(str(arguments.positionals["RUN"]))
+    run = workspace.work(str(arguments.positionals["RUN"]))
     remove = bool(arguments.get("remove"))
     if remove == bool(arguments.rest):
         raise usage_error("write a text, or --remove", "%kaptain note --help shows an example")
@@ -69,7 +70,7 @@ def tag(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     """Add tags to a run, or take them off."""
     from kaptain_magics import views
 
-    run, tags = workspace.run(str(arguments.positionals["RUN"])), arguments.positionals["TAGS"]
+    run, tags = workspace.work(str(arguments.positionals["RUN"])), arguments.positionals["TAGS"]
     left = run.untag(*tags) if arguments.get("remove") else run.tag(*tags)
     views.show_text(f"{run.name}: " + (", ".join(left) or "no tags"))
 
@@ -95,6 +96,7 @@ def export(_: Session, workspace: Workspace, arguments: Arguments) -> None:
 
     from kaptain_magics import views
     from kaptain_magics.model import exporting
+    from kaptain_magics.model.export_image import build_export
     from kaptain_magics.script import expand
 
     name, revision = arguments.positionals["NAME"], arguments.get("revision", "")
@@ -108,7 +110,7 @@ def export(_: Session, workspace: Workspace, arguments: Arguments) -> None:
     else:
         with tempfile.TemporaryDirectory() as scratch:
             done = exporting.export(workspace, name, Path(scratch) / "export", revision)
-            exporting.build(workspace, done.folder, image, lambda _line: None)
+            build_export(workspace, done.folder, image, lambda _line: None)
         what = f"the image {image} serves revision {done.revision.revision[:8]} of {name}: "
         what += f"docker run --rm -p 127.0.0.1:8080:8080 -e KAPTAIN_TOKEN {image}"
     views.show_text("\n".join([what, *(f"warning: {note}" for note in done.notes)]))

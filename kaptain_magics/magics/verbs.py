@@ -95,8 +95,7 @@ _VERBS = (
     Command("%kaptain undeploy", "Take an endpoint down.", (_ENDPOINT,), WHERE),
     Command(
         "%kaptain clean",
-        "List what killed runs and removed endpoints left behind, with sizes; --force removes it. What is yours (files "
-        "that scripts wrote, figures, logs of trials) stays unless it is named.",
+        "List what runs and endpoints left behind; --force removes it. Files, figures and trials go only when named.",
         (
             Positional(
                 "KINDS", "leftovers, sent, work, figures, trials, between commas", readers.clean_kinds, needed=False

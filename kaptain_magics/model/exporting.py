@@ -8,13 +8,13 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kaptain_magics.core.names import endpoint_name
 from kaptain_magics.errors import StateError
-from kaptain_magics.images.build_context import Entry, runtime_entries
+from kaptain_magics.images.build_context import runtime_entries
 from kaptain_magics.images.requirement_lines import is_local, name_of, normalised
 from kaptain_magics.images.runtime_packages import locked_versions
 from kaptain_magics.model.loading import local_folder
@@ -110,23 +110,6 @@ def export(context: Context, model_id: str, folder: Path, revision: str = "", re
         whole.chmod(0o755)
         whole.rename(folder)
     return Export(folder, chosen, tuple(notes))
-
-
-def build(context: Context, exported: Path, image: str, progress: Callable[[str], None]) -> str:
-    """Build the image of an exported folder with the Docker engine; returns the image's id.
-
-    Raises:
-        TargetError: No engine answers.
-        ImageError: A step fails.
-    """
-    from kaptain_magics.images.engine import Engine
-    from kaptain_magics.images.engine_build import build_image
-
-    engine = Engine(context.settings.as_texts())
-    files = sorted(path for path in exported.rglob("*") if path.is_file() and path.name != "Dockerfile")
-    entries = [Entry(path.relative_to(exported).as_posix(), path) for path in files]
-    text = (exported / "Dockerfile").read_text("utf-8")
-    return build_image(engine, image, text, {"": entries}, {}, progress)
 
 
 def _check_folder(folder: Path, replace: bool) -> None:

@@ -41,6 +41,16 @@ class Workspace(Context):
         """Return the run that a word names: an id or its beginning, a name, or a model's id (its newest run)."""
         return open_run(self.store.find(word), self)
 
+    def work(self, word: str) -> Run:
+        """Return the run that a word names; of a model's id its newest training or study, not a deployment."""
+        run = self.run(word)
+        record = run.record
+        if record.kind is RunKind.DEPLOY and word == record.model_id:
+            rows = (row.record for row in self.runs() if row.record.model_id == word)
+            newest = next((row.run_id for row in rows if row.kind is not RunKind.DEPLOY), "")
+            return self.run(newest) if newest else run
+        return run
+
     def study(self, word: str = "") -> Study:
         """Return the study that a word names: an id, a name, or a model's id (its newest study); else the newest.
 

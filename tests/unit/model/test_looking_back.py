@@ -88,3 +88,13 @@ def test_a_run_whose_values_were_freed_is_not_run_again(home: Path) -> None:
     with pytest.raises(NotFoundError, match="were freed") as refused:
         plan_rerun(Workspace(), run_id)
     assert "--send df" in refused.value.hint
+
+
+def test_of_a_models_id_the_training_is_meant_and_not_the_deployment(home: Path) -> None:
+    run_id, deployed = plant(home, 1, "a = 1\n", {"accuracy": 0.9}), plant(home, 2, "a = 1\n", {})
+    path = home / "runs" / deployed / "run.json"
+    path.write_bytes(path.read_bytes().replace(b'"kind":"train"', b'"kind":"deploy"'))
+    workspace = Workspace()
+    assert workspace.run("dev/mnist").run_id == deployed
+    assert workspace.work("dev/mnist").run_id == run_id
+    assert workspace.work(deployed).run_id == deployed

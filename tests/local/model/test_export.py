@@ -99,9 +99,11 @@ def test_an_export_is_replaced_and_nothing_else(notebook: Notebook, home: Path, 
     assert (mine / "thesis.tex").exists()
 
 
-def test_a_model_of_frames_needs_pandas(notebook: Notebook, home: Path, tmp_path: Path) -> None:
+def test_a_model_of_frames_needs_pandas(
+    notebook: Notebook, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "frames.py").write_text("import pandas as pd\n\nX = pd.DataFrame({'a': [0.0, 1.0, 2.0, 3.0]})\n")
-    notebook.run(f"%cd -q {tmp_path}")
+    monkeypatch.chdir(tmp_path)
     notebook.run(TRAIN.replace("clf =", "from frames import X\nclf =").replace("[[0.0], [1.0], [2.0], [3.0]]", "X"))
     folder = export(Workspace(), "dev/out", tmp_path / "out").folder
     locked = (folder / "requirements.txt").read_text().splitlines()

@@ -44,7 +44,7 @@ def plan_rerun(context: Context, name: str, values: Mapping[str, str] | None = N
     folder = context.store.find(name)
     record = folder.record
     model = ModelName(record.model_id, record.model_info.get("name", record.model_id))
-    text = f"again what {record.name} ran"
+    text = f"a rerun of {record.name}"
     if record.job is not None:
         job = _again(context, model, record.job, values or {})
         plan: TrainingPlan | StudyPlan = TrainingPlan(context, job, model_info=record.model_info)

@@ -36,7 +36,8 @@ def train(session: Session, workspace: Workspace, arguments: Arguments, cell: st
     if script is None:
         raise usage_error(
             "there is no script",
-            "write %%kaptain_train in the first line of its cell, or name a file with --file",
+            "write %%kaptain_train in the first line of its cell, or name a file with --file;"
+            " %kaptain rerun trains again what was trained",
         )
     texts = {**arguments.values, **_texts(session.items(arguments.bare, arguments.values))}
     fields = read_fields(arguments, TrainingRequest)

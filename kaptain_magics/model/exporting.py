@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.metadata
 import json
@@ -22,6 +23,7 @@ from kaptain_magics.model.revisions import check_servable, choose_revision, trai
 from kaptain_magics.runtime.fitted import FittedOn
 from kaptain_magics.runtime.own_requirements import SERVING_PACKAGES
 from kaptain_magics.runtime.savers.base import Description
+from kaptain_magics.script.local_modules import imported_roots
 from kaptain_magics.serving.client.snippets import curl, example
 from kaptain_magics.serving.signature import TensorSpec
 from kaptain_magics.state import Revision
@@ -190,6 +192,9 @@ def _lock(context: Context, revision: Revision, described: Description, source: 
         modules += ["pandas"] if fitted is not None and fitted.kind == "frame" else []  # the server builds frames again
     if any(path.suffix in _CODE for path in source.rglob("*")):  # it may import what its script imported
         modules += [name.partition(".")[0] for name in _imports(context, revision)]
+    for path in source.rglob("*.py"):  # the model's own modules
+        with contextlib.suppress(SyntaxError, ValueError):
+            modules += imported_roots(ast.parse(path.read_bytes()))
     named = list(training_requirements(context, revision))
     libraries = [owners[name][0] for name in modules if name in owners]
     named = [line for line in named if name_of(line) and not is_local(line)]

@@ -48,9 +48,11 @@ class Contents(NamedTuple):
 
     def describe(self, description: Description) -> None:
         """Write down what goes along, and the versions of the packages that it needs."""
+        named = sorted(self.packages)
         if self.by_value:
             description.details["by_value"] = {"code": list(self.own), "variables": dict(self.variables)}
-            description.versions = {**description.versions, **versions(*sorted(self.packages), *_cloudpickle_names())}
+            named += _cloudpickle_names()
+        description.versions = {**description.versions, **versions(*named)}
 
 
 def examine(model: object) -> Contents:

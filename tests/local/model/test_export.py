@@ -108,3 +108,17 @@ def test_a_model_of_frames_needs_pandas(
     folder = export(Workspace(), "dev/out", tmp_path / "out").folder
     locked = (folder / "requirements.txt").read_text().splitlines()
     assert "pandas" in {line.partition("==")[0] for line in locked}
+
+
+def test_packages_that_only_helpers_import_are_locked(
+    notebook: Notebook, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "steps.py").write_text(
+        "import psutil\nfrom sklearn.linear_model import LogisticRegression\n\n"
+        "class Own(LogisticRegression):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    notebook.run(TRAIN.replace("from sklearn.linear_model", "from steps").replace("LogisticRegression", "Own"))
+    folder = export(Workspace(), "dev/out", tmp_path / "out").folder
+    locked = (folder / "requirements.txt").read_text().splitlines()
+    assert {"psutil", "scikit-learn"} <= {line.partition("==")[0] for line in locked}

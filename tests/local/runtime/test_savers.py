@@ -17,6 +17,7 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import FunctionTransformer
 
 from kaptain_magics.runtime.datatypes import datatype_of
 from kaptain_magics.runtime.job_errors import ExportError
@@ -384,3 +385,11 @@ def test_examples_of_every_form_are_described() -> None:
     assert tensors([[1.0, 2.0]], "x") == [{"name": "x", "datatype": "FP64", "shape": [-1, 2]}]
     assert [tensor["name"] for tensor in tensors((ROWS, ROWS), "x")] == ["x_0", "x_1"]
     assert tensors({"a": ROWS}, "x") == [{"name": "a", "datatype": "FP64", "shape": [-1, 2]}]
+
+
+def test_the_versions_of_all_packages_in_a_pickle_are_written_down(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    write_model(FunctionTransformer(pd.to_numeric), tmp_path, framework="sklearn")
+    description = Description.read(tmp_path)
+    assert description is not None
+    assert description.versions["pandas"] == pd.__version__

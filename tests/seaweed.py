@@ -81,6 +81,7 @@ class SeaweedFS:
             _weed(), "-logtostderr=true", "mini", f"-dir={data}", f"-ip={self.host}", f"-ip.bind={self.host}", *ports,
             f"-s3.config={self.folder / 'identities.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false", "-master.telemetry=false",
+            "-volume.max=2000",  # every bucket takes some; by itself it allows what the free disk holds of full ones
             "-admin.ui=false", "-webdav=false", f"-filer.localSocket={self.folder / 'filer.sock'}",
             f"-s3.localSocket={self.folder / 's3.sock'}",
         ]  # fmt: skip

@@ -15,6 +15,8 @@ from kaptain_magics.serving.protocol.protocol_errors import RequestError
 from kaptain_magics.serving.protocol.shapes import advice, fits, mismatch
 from kaptain_magics.serving.signature import Array, LoadedModel, Outputs, TensorSpec
 
+_WHOLE = ("INT", "UINT", "BOOL")  # datatypes that have no value for a missing one
+
 
 class ServedState(StrEnum):
     """The life of a served model."""
@@ -184,9 +186,17 @@ def _checked(spec: TensorSpec, array: Array) -> Array:
     if (spec.datatype == "BYTES") != (array.dtype == object):
         came = "BYTES" if array.dtype == object else "numbers"
         raise RequestError(400, f"input {spec.name!r} takes {spec.datatype}, not {came}{_known(spec)}")
-    if array.dtype == object and not spec.nullable and any(value is None for value in array.ravel()):
+    if not spec.nullable and _has_missing(spec, array):
         raise RequestError(400, f"input {spec.name!r} has missing values: the model takes none there")
     return array
+
+
+def _has_missing(spec: TensorSpec, array: Array) -> bool:
+    """Whether texts or whole numbers are missing: NaN is a float like another, and a frame's column becomes floats."""
+    if array.dtype == object:
+        return any(value is None for value in array.ravel())
+    whole = spec.datatype.startswith(_WHOLE) and not spec.dtype
+    return whole and array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def _known(spec: TensorSpec) -> str:

@@ -31,6 +31,8 @@ def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     path = tmp_path / "channel.jsonl"
     monkeypatch.setenv("KAPTAIN_CHANNEL", f"file:{path}")
     monkeypatch.setattr(displays, "_sender", [])
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")  # figures that other tests of this process left open would be shown at the end
     return lambda: list(ChannelReader().feed(path.read_bytes() if path.exists() else b""))
 
 

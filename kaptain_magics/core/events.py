@@ -6,10 +6,13 @@ A target and the supervisor append events; the store numbers them (``seq`` from 
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 
 from kaptain_magics.core.domains import Value
 from kaptain_magics.core.states import EndpointState, RunState, TrialState
+from kaptain_magics.runtime.mime import PLOTLY
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
@@ -223,7 +226,7 @@ _SUFFIXES = {  # of the content types that are shown
     "image/gif": ".gif",
     "image/svg+xml": ".svg",
     "text/html": ".html",
-    "application/vnd.plotly.v1+json": ".plotly.json",
+    PLOTLY: ".plotly.json",
     "application/vnd.vegalite.v5+json": ".vegalite.json",
     "application/vnd.vegalite.v6+json": ".vegalite.json",
 }
@@ -254,3 +257,25 @@ AnyEvent = (
     | Displayed
     | FileWritten
 )
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+_KINDS = frozenset(event.__struct_config__.tag for event in get_args(AnyEvent))
+
+
+class _Kind(msgspec.Struct):
+    """What all lines have, also those of kinds that a newer version adds."""
+
+    kind: str
+
+
+def decode_event(line: bytes) -> AnyEvent | None:
+    """Return the event that a line of ``events.jsonl`` holds; ``None`` for a kind that only a newer version knows.
+
+    Raises:
+        msgspec.DecodeError: The line is no JSON, or no event.
+    """
+    try:
+        return _decoder.decode(line)
+    except msgspec.ValidationError:
+        if msgspec.json.decode(line, type=_Kind).kind in _KINDS:
+            raise
+        return None

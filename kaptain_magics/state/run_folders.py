@@ -16,7 +16,16 @@ from pathlib import Path
 
 import msgspec
 
-from kaptain_magics.core.events import AnyEvent, Displayed, Event, FileWritten, LogWritten, Noted, StateChanged
+from kaptain_magics.core.events import (
+    AnyEvent,
+    Displayed,
+    Event,
+    FileWritten,
+    LogWritten,
+    Noted,
+    StateChanged,
+    decode_event,
+)
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import EndpointSpec, JobSpec, StudySpec
 from kaptain_magics.core.states import RunKind, RunState
@@ -30,7 +39,6 @@ _SHORTEST_DELAY, _LONGEST_DELAY = 0.005, 0.05  # seconds between two looks; one 
 _CHECK_INTERVAL = 1.0  # seconds of silence after which a reader looks whether the supervisor still lives
 
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -203,7 +211,9 @@ class RunFolder:
                     position.offset += len(line)
                     position.number += 1
                     if position.number > after and (logs or not line.startswith(b'{"kind":"log"')):
-                        yield self._with_text(_decoder.decode(line))
+                        event = decode_event(line)
+                        if event is not None:
+                            yield self._with_text(event)
         except FileNotFoundError:
             if not self.path.exists():
                 raise NotFoundError(f"run {self.run_id} was removed", "%kaptain runs lists the others") from None
@@ -242,7 +252,7 @@ class RunFolder:
         lines = data[: data.rfind(b"\n") + 1].splitlines()
         for line in reversed(lines if size <= _TAIL else lines[1:]):
             if line.startswith(b'{"kind":"state"'):
-                state = _decoder.decode(line)
+                state = decode_event(line)
                 assert isinstance(state, StateChanged)
                 return state
         return StateChanged(state=RunState.RUNNING if size > _TAIL else RunState.PENDING)

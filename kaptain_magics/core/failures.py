@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
+
+NO_MODULE = re.compile(r"No module named '([\w.]+)'")  # what Python says of a module that cannot be found
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from kaptain_magics.processes.forked import LOCK_VARIABLE
 from kaptain_magics.processes.job_process import PlainProcess, Process
 from kaptain_magics.processes.protocol import Cancelled, StartCancelledError, request_job
 from kaptain_magics.processes.warm_worker import CAN_FORK, WarmWorker, spawn_zygote
+from kaptain_magics.runtime.threads import available_cores
 
 _ATTEMPTS = 2  # to start a job from a warm worker, which may just be ending
 
@@ -32,7 +33,7 @@ def threads_for(cores: float | None, sharing: int = 1) -> int:
         cores: The cores of the job; ``None`` for all that there are.
         sharing: Jobs that share those at the same time.
     """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = available_cores()
     return max(1, min(available, available // sharing if cores is None else int(-(-cores // 1))))
 
 

@@ -6,11 +6,11 @@ import os
 import re
 from pathlib import Path
 
+from kaptain_magics.core.failures import NO_MODULE
 from kaptain_magics.core.names import did_you_mean
 from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.script.local_modules import find_module
 
-_MODULE = re.compile(r"No module named '([\w.]+)'")
 _FILE = re.compile(
     r"(?:FileNotFoundError|NotADirectoryError)\b.*?['\"]([^'\"]+)['\"]|FileNotFoundError: (\S+) not found"
 )
@@ -25,7 +25,7 @@ def hint_for_missing(reason: str, hint: str, job: JobSpec) -> str:
         job: The job.
     """
     folders = [Path(folder) for folder in job.script.folders]
-    module, file = _MODULE.search(reason), _FILE.search(reason)
+    module, file = NO_MODULE.search(reason), _FILE.search(reason)
     if not folders:
         return hint
     if module is not None:

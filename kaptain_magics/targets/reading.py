@@ -15,6 +15,7 @@ import msgspec
 
 from kaptain_magics.core.colours import COLOURS
 from kaptain_magics.core.events import ArtifactSaved, Displayed, Event, FileWritten, MetricReported, Noted
+from kaptain_magics.core.failures import NO_MODULE
 from kaptain_magics.core.metric_lines import MetricLines
 from kaptain_magics.errors import IntegrityError
 from kaptain_magics.processes.interpreter_exit import UNWRITTEN
@@ -193,7 +194,6 @@ _LAST_ERROR = re.compile(
 _FULL = "see with df -h whether the disk is full; %kaptain clean --force removes the working folders of ended runs"
 _ASKING = ("EOF when reading a line", "input(", "getpass")  # what a traceback shows of a script that asks for input
 _OURS = "kaptain_magics.runtime."
-_MODULE = re.compile(r"No module named '([\w.]+)'")
 _SIGNALS = {
     4: "SIGILL: illegal instruction",
     6: "SIGABRT: aborted",
@@ -237,7 +237,7 @@ def explain(exit_code: int, log_tail: str, what: str = "the script") -> tuple[st
                 "pass a number or text as name=value, and a secret with --env NAME; read it with os.environ['NAME']",
             )
         text = f"{what} raised {match[1]}" + (f": {match[2].strip()}" if match[2] else "")
-        missing = _MODULE.search(line)
+        missing = NO_MODULE.search(line)
         if missing:
             name = missing[1].partition(".")[0]
             return text, f"name the package that brings it: --requirements {name}; or bring the file: --files {name}.py"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kaptain_magics.errors import CredentialsError
-from kaptain_magics.images.registry.reference import DOCKER_HUB
+from kaptain_magics.images.registry.reference import DOCKER_HUB, DOCKER_HUB_LOGIN
 
 _HELPER_TIMEOUT = 30.0  # seconds; a helper may ask a cloud
 
@@ -144,7 +144,7 @@ class Logins:
 def _names(registry: str) -> list[str]:
     """Return the names under which Docker may keep the login of a registry."""
     if registry == DOCKER_HUB:
-        return ["https://index.docker.io/v1/", "index.docker.io", "docker.io", DOCKER_HUB]
+        return [DOCKER_HUB_LOGIN, "index.docker.io", "docker.io", DOCKER_HUB]
     return [registry, f"https://{registry}", f"http://{registry}"]
 
 

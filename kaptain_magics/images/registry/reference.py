@@ -9,6 +9,7 @@ from typing import NamedTuple
 from kaptain_magics.errors import ImageError
 
 DOCKER_HUB = "registry-1.docker.io"
+DOCKER_HUB_LOGIN = "https://index.docker.io/v1/"  # under which Docker and clusters keep its login
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _LONGEST_TAG = 128  # characters, by the OCI distribution specification

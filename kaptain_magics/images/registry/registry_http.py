@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
 _CONNECT, _READ = 10.0, 60.0  # seconds; a registry may hash a large layer before it answers
-_BUSY = (408, 425, 429, 500, 502, 503, 504)
+_BUSY = (408, 425, 429, 500, 502, 503, 504)  # statuses of a registry that may answer when it is asked again
 
 
 class RegistryHttp:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import NamedTuple
 
-from kaptain_magics.serving.protocol.protocol_errors import RequestError, error_body
+from kaptain_magics.serving.protocol.protocol_errors import JSON, RequestError, error_body
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-JSON: Headers = ((b"content-type", b"application/json"),)
 _CLOSE = (b"connection", b"close")
 _ONE_WRITE = 64 * 1024  # bytes of a body up to which it is copied behind its head
 _LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 from kaptain_magics import __version__
-from kaptain_magics.serving.http.answers import JSON, Answer, Headers
+from kaptain_magics.serving.http.answers import Answer, Headers
 from kaptain_magics.serving.http.auth import Authorizer
 from kaptain_magics.serving.http.http_requests import Request
 from kaptain_magics.serving.http.origin import from_browser
@@ -21,7 +21,7 @@ from kaptain_magics.serving.protocol.binary import HEADER
 from kaptain_magics.serving.protocol.large import LARGE
 from kaptain_magics.serving.protocol.limits import Body, Limits, decompress, too_large
 from kaptain_magics.serving.protocol.openapi import describe_api
-from kaptain_magics.serving.protocol.protocol_errors import RequestError, refusal
+from kaptain_magics.serving.protocol.protocol_errors import JSON, RequestError, refusal
 from kaptain_magics.serving.protocol.v1 import read_instances, write_predictions
 from kaptain_magics.serving.protocol.v2 import read_request, write_answer, write_json
 

@@ -16,10 +16,11 @@ from typing import Any
 from kaptain_magics.errors import InferenceError, ServingError
 from kaptain_magics.runtime.fitted import INPUTS_FILE, FittedOn
 from kaptain_magics.runtime.savers.base import UNSERVABLE, Description
+from kaptain_magics.runtime.threads import available_cores
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
 _log = logging.getLogger(__name__)
-_FEW = 64
+_FEW = 64  # rows that one thread predicts before a second one wakes up
 
 
 def read_description(folder: Path) -> Description:
@@ -158,7 +159,7 @@ def thread_limit() -> int:
     named = os.environ.get("OMP_NUM_THREADS", "")
     if named.isdecimal() and int(named) > 0:
         return int(named)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available_cores()
 
 
 def threads_for(rows: int) -> int:
@@ -196,7 +197,7 @@ def import_file(path: Path) -> ModuleType:
             f"{path.name} needs the module {error.name}, which is not installed here",
             "save it with extra_files, or add it to the requirements of the deployment",
         ) from error
-    except Exception as error:  # whatever the file of anybody raises
+    except Exception as error:  # a file from elsewhere may raise anything
         raise ServingError(
             f"{path.name} fails on import: {type(error).__name__}: {error}", "import it in a fresh Python to see where"
         ) from error

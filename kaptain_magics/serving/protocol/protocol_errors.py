@@ -8,6 +8,8 @@ import orjson
 
 from kaptain_magics.errors import InferenceError
 
+JSON = ((b"content-type", b"application/json"),)  # headers of every answer that is JSON, an error too
+
 logger = logging.getLogger("kaptain.serving")
 
 

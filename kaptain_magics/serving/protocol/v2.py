@@ -13,11 +13,10 @@ import orjson
 from kaptain_magics.serving.protocol.binary import HEADER, read_raw, split_body, write_raw
 from kaptain_magics.serving.protocol.large import LARGE, read_large_data, read_large_json
 from kaptain_magics.serving.protocol.limits import Body
-from kaptain_magics.serving.protocol.protocol_errors import RequestError
+from kaptain_magics.serving.protocol.protocol_errors import JSON, RequestError
 from kaptain_magics.serving.protocol.tensors import as_tensor, read_data, read_shape, write_data
 from kaptain_magics.serving.signature import Array, Outputs
 
-_JSON = ((b"content-type", b"application/json"),)
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _TEXT = 64  # bytes of memory that a text takes besides its letters
 _OURS = ("binary_data_output", "binary_data_size", "binary_data")
@@ -179,7 +178,7 @@ def write_answer(
         _OPTIONS,
     )
     if not raw:
-        return _JSON, head
+        return JSON, head
     length = str(len(head)).encode()
     return ((b"content-type", b"application/octet-stream"), (HEADER, length)), b"".join((head, *raw))
 

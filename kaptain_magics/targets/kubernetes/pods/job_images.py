@@ -13,14 +13,12 @@ import msgspec
 from kaptain_magics.core.specs import ImageSpec, JobSpec
 from kaptain_magics.errors import TargetError
 from kaptain_magics.images.progress import Progress
-from kaptain_magics.images.registry.reference import DOCKER_HUB, Reference, with_tag
+from kaptain_magics.images.registry.reference import DOCKER_HUB, DOCKER_HUB_LOGIN, Reference, with_tag
 from kaptain_magics.images.registry.registry_access import Access
 from kaptain_magics.runtime.own_requirements import OWN_PACKAGES
 
 if TYPE_CHECKING:
     from kaptain_magics.images.recipe import Recipe
-
-_HUB = "https://index.docker.io/v1/"  # under which the cluster looks for the login of Docker Hub
 
 
 class Images:
@@ -99,7 +97,7 @@ class Images:
         entry = {"identitytoken": login.identity_token}
         if not login.identity_token:
             entry = {"auth": base64.b64encode(f"{login.username}:{login.secret}".encode()).decode()}
-        return json.dumps({"auths": {_HUB if registry == DOCKER_HUB else registry: entry}})
+        return json.dumps({"auths": {DOCKER_HUB_LOGIN if registry == DOCKER_HUB else registry: entry}})
 
 
 def _key(job: JobSpec) -> bytes:

@@ -22,6 +22,11 @@ def test_arrows_run_down_only() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_every_file_is_short() -> None:
+    files = {path: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "kaptain_magics").rglob("*.py")}
+    assert {path.name: lines for path, lines in files.items() if lines > 400 and "_pb2" not in path.name} == {}
+
+
 OWN = {"self", "cls", "super"}
 OFFERED = {"_replace", "_asdict", "_make", "_exit"}  # named tuples and os have public names that begin so
 OFFERED |= {"_repr_mimebundle_", "_ipython_display_"}  # as do the methods that notebooks call

@@ -175,7 +175,6 @@ params = {"gamma": 3}
 lists = {"gamma": [1]}
 number = 3
 space = {"c": "Double(0, 1)"}
-door = open("train.py")
 """
 
 
@@ -191,9 +190,10 @@ def test_a_bad_line_is_one_message_and_starts_nothing(
     Path("train.py").write_text("gamma = 0.1\n")
     notebook.run(BEFORE)
     capsys.readouterr()
-    error = notebook.error(cell)
+    with open("train.py") as door:  # a variable that cannot be sent
+        notebook.variables["door"] = door
+        error = notebook.error(cell)
     shown = "".join(capsys.readouterr())
-    notebook.variables["door"].close()
     assert isinstance(error, (UsageError, KaptainError)), traceback.format_exception(error)
     assert message in str(error)
     assert "Traceback" not in shown

@@ -1,6 +1,6 @@
 """Manifests stay as they are (golden files) and fit the schemas of the operators' own definitions.
 
-``KAPTAIN_TEST_GOLDEN=write pytest tests/unit/targets/kubernetes`` writes the golden files anew.
+``KAPTAIN_TEST_GOLDEN=write pytest tests/unit/targets/kubernetes`` writes the golden files again.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def open_append(path: Path) -> BinaryIO:
 
 
 def make_private(path: Path) -> None:
-    """Take the permissions of group and others off a folder of ours; of what is not there nothing is said."""
+    """Take the permissions of group and others off a folder of ours; one that is not there is no error."""
     with suppress(OSError):
         status = os.stat(path)
         if status.st_mode & 0o077 and hasattr(os, "getuid") and status.st_uid == os.getuid():

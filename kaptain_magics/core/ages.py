@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-_UNITS = ((86400.0, "day"), (3600.0, "h"), (60.0, "min"))
+_UNITS = ((86400.0, "day"), (3600.0, "h"), (60.0, "min"))  # seconds of a unit, the longest first
 
 
 def ago(seconds: float, now: float | None = None) -> str:

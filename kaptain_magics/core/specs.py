@@ -154,7 +154,7 @@ class JobSpec(JobOptions, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def layout(self) -> dict[str, Any]:
-        """What the launcher is told of the script's folders, and whether it is a cell."""
+        """What the launcher needs to know: the script's folders, and whether it is a cell."""
         folders = [i.path for i in self.inputs if i.role is InputRole.FOLDER]
         layout = {"place": self.place, "folders": folders, "cell": self.script.cell}
         return {name: value for name, value in layout.items() if value}

@@ -22,7 +22,7 @@ _LINE = r"(?s)\s*(?:[\w.]+\s*=\s*)?%%?(kaptain\w*)\s+(.*)"
 _TUNE_CELL = r"\s*%%kaptain_tune\b"
 _COMMANDS = {"kaptain_train": TRAIN, "kaptain_tune": TUNE, "kaptain_deploy": DEPLOY}
 _DOMAINS = ("Double(", "Integer(", "Discrete([", "Categorical([")
-_RUNS = 50  # runs that are offered
+_RUNS = 50  # runs that are offered, the newest ones; a longer list helps nobody
 
 
 class Completion:

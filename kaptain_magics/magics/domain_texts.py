@@ -15,7 +15,7 @@ from kaptain_magics.runtime.places import dotted
 from kaptain_magics.runtime.text_values import shorten
 
 _LINE = re.compile(r"\s*(-{0,2}[A-Za-z_][\w.-]*)\s*=\s*(.*)", re.DOTALL)
-_LONGEST = 10_000  # characters of a domain
+_LONGEST = 10_000  # characters of a domain: hundreds of values, more than a person writes
 _FORMS = {
     "Double": "Double(1e-4, 1e-1, log=True)",
     "Integer": "Integer(1, 10, step=1)",

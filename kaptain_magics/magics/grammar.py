@@ -20,7 +20,7 @@ _WIDTH = 26  # characters of the left column of a usage text
 
 
 _JOINING = r"(and|or|in|not|is)|[=!<>].*"  # words that an expression goes on with
-_LONGEST_CONDITION = 40  # words
+_LONGEST_CONDITION = 40  # words behind `if` that are tried as one expression, each time with one more
 
 
 def _is_expression(text: str) -> bool:

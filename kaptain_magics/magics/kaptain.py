@@ -13,7 +13,7 @@ from kaptain_magics.magics.session import Session
 if TYPE_CHECKING:
     from kaptain_magics.model import Workspace
 
-_ROWS = 20  # trials that a list shows without --limit
+_ROWS = 20  # trials that a list shows without --limit: a screen
 
 
 def overview(workspace: Workspace) -> None:

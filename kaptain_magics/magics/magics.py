@@ -61,7 +61,7 @@ class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
 
     @line_cell_magic  # type: ignore[untyped-decorator]
     def kaptain_train(self, line: str, cell: str | None = None) -> Any:
-        """Train a model."""
+        """Run the cell, or the script of ``--file``, as a training; returns its run. ``--help`` shows the options."""
         line, cell = self._joined(line, cell)
         arguments = self._read(TRAIN, line, cell)
         if arguments is None:
@@ -72,7 +72,7 @@ class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
 
     @line_cell_magic  # type: ignore[untyped-decorator]
     def kaptain_tune(self, line: str, cell: str | None = None) -> Any:
-        """Search hyperparameters."""
+        """Run trials of the script with values from the domains; returns the study. ``--help`` shows the options."""
         line, cell = self._joined(line, cell)
         arguments = self._read(TUNE, line, cell)
         if arguments is None:
@@ -83,7 +83,7 @@ class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
 
     @line_magic  # type: ignore[untyped-decorator]
     def kaptain_deploy(self, line: str) -> Any:
-        """Serve a model."""
+        """Serve a model's revision under an address; returns the endpoint. ``--help`` shows the options."""
         arguments = self._read(DEPLOY, line)
         if arguments is None:
             return None
@@ -93,7 +93,7 @@ class KaptainMagics(Magics):  # type: ignore[misc]  # IPython has no types
 
     @line_magic  # type: ignore[untyped-decorator]
     def kaptain(self, line: str) -> Any:
-        """Show everything."""
+        """Show runs, models and endpoints, or carry a verb out, such as ``runs``; ``--help`` shows the verbs."""
         from kaptain_magics.magics import kaptain
 
         verb, rest = [*line.split(None, 1), "", ""][:2]

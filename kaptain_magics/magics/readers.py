@@ -37,7 +37,7 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 def number(value: str) -> float:
-    """Read a finite number."""
+    """Read a number; infinity and NaN are refused, with the ``ValueError`` that all readers raise."""
     try:
         parsed = float(value)
     except ValueError:
@@ -125,7 +125,7 @@ def metrics(value: str) -> tuple[tuple[str, str], ...]:
 
 
 def pair(value: str) -> tuple[tuple[str, str], ...]:
-    """Read ``name=value``."""
+    """Read ``name=value`` as a tuple of one pair; the value may be empty."""
     name, equals, rest = value.partition("=")
     if not equals or not name.strip():
         raise ValueError("write NAME=VALUE")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kaptain_magics.model import Workspace
     from kaptain_magics.model.deleting import Deletion
 
-_ROWS = 20  # rows of a list without --limit
+_ROWS = 20  # rows of a list without --limit: a screen
 
 
 def runs(session: Session, workspace: Workspace, arguments: Arguments) -> None:

@@ -56,7 +56,7 @@ class Deletion:
         """Delete it.
 
         Raises:
-            StateError: Something has begun to use it.
+            StateError: Something uses it by now.
             KaptainError: A part cannot be removed; what stands before it is.
         """
         self._check()

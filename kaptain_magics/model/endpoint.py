@@ -187,7 +187,7 @@ class Endpoint:
         self._set_traffic(100)
 
     def rollback(self) -> None:
-        """Remove the canary."""
+        """Remove the canary; the revision before it gets all requests again."""
         self._set_traffic(0)
 
     def _set_traffic(self, percent: int) -> None:

@@ -230,7 +230,7 @@ def _is_installed(line: str) -> bool:
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:
-    """Write the export's own files and the server, all of them for whoever gets the folder."""
+    """Write the export's own files and the server, all of them readable by others: the folder is handed on."""
     for name, text in files.items():
         (folder / name).write_text(text, "utf-8")
     for entry in runtime_entries("server", serving=True):

@@ -19,9 +19,9 @@ from kaptain_magics.views import formats
 if TYPE_CHECKING:
     from kaptain_magics.model.context import Context
 
-_SENT_BYTES = 100 << 20  # of what was found, and not named with --files
-_SENT_FILES = 10_000
-_SHOWN = 6  # names in one line
+_SENT_BYTES = 100 << 20  # bytes of what was found, and not named with --files: a data set goes only when it is named
+_SENT_FILES = 10_000  # the same in files: many small ones are a data set too
+_SHOWN = 6  # names in the line that says what is sent
 
 
 def with_inputs(context: Context, job: JobSpec) -> JobSpec:

@@ -16,7 +16,7 @@ from kaptain_magics.errors import NotFoundError
 from kaptain_magics.runtime.beside import SKIPPED
 from kaptain_magics.state.content import DISPLAYS, WORK
 
-_MOST = 10_000  # files that are looked at
+_MOST = 10_000  # files that are looked at: a script may have unpacked a data set
 
 
 class RunFile(msgspec.Struct, frozen=True):

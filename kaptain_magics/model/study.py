@@ -27,7 +27,7 @@ class Study(Run):
 
     @property
     def spec(self) -> StudySpec:
-        """What was asked for."""
+        """What was asked for: domains, objectives, limits and the job of a trial."""
         study = self.record.study
         assert study is not None
         return study
@@ -81,7 +81,7 @@ class Study(Run):
     # ---- as Optuna has it ----------------------------------------------------------------------------------------
 
     def to_optuna(self) -> optuna.Study:
-        """Return the study as one of Optuna, in memory and as it is now: for plots, importances, whatever reads one.
+        """Return the study as one of Optuna, in memory and as it is now: for plots, importances and so on.
 
         Example:
             ``optuna.visualization.matplotlib.plot_param_importances(study.to_optuna())``
@@ -110,7 +110,7 @@ class Study(Run):
 
     @property
     def best_params(self) -> dict[str, Value]:
-        """The same as ``best_parameters``."""
+        """``best_parameters`` under the name that Optuna has."""
         return self.best_parameters
 
     @property

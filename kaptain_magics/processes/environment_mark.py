@@ -32,7 +32,7 @@ def mark_of(pid: int) -> str | None:
         if not environment:
             if not _read(pid, "cmdline"):
                 return None
-            environment = _read(pid, "environ")  # the program may have begun in between
+            environment = _read(pid, "environ")  # the program may have started in between
         for entry in environment.split(b"\0"):
             if entry.startswith(b"KAPTAIN_JOB="):
                 return entry.removeprefix(b"KAPTAIN_JOB=").decode("ascii", "replace")

@@ -16,7 +16,7 @@ from kaptain_magics.runtime.job_errors import DeniedError, MissingError, Transfe
 from kaptain_magics.runtime.location import Location
 
 PART = ".kaptain-part-"  # name of a file that is still being written
-_BLOCK = 1 << 20
+_BLOCK = 1 << 20  # bytes that are copied at a time; memory stays the same for a file of any size
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 

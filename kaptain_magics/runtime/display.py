@@ -118,7 +118,7 @@ class DisplayHandle:
         self.display_id = display_id or f"d{os.urandom(6).hex()}"
 
     def display(self, value: Any, **options: Any) -> None:
-        """Show a value."""
+        """Show a value in this place, instead of the one there."""
         display(value, display_id=self.display_id, **options)
 
     update = display

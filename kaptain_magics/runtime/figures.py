@@ -30,7 +30,7 @@ class FigureManager(FigureManagerBase):
 
 
 class FigureCanvas(FigureCanvasAgg):
-    """Draws with Agg."""
+    """The canvas that the backend must name: Agg draws, without a display."""
 
     manager_class = FigureManager
 

@@ -32,7 +32,7 @@ INPUTS_FILE = "kaptain-inputs.json"
 
 _SCANNED = 100_000  # rows that are searched for missing values: 1 ms for 100,000 rows of 10 columns
 _HEAD = 20  # rows among which the example is chosen: the one with the fewest missing values
-_LONGEST = 200
+_LONGEST = 200  # characters of a text in the example row, which people read
 _OF_OBJECTS = {"boolean": "BOOL", "integer": "INT64", "floating": "FP64", "mixed-integer-float": "FP64"}
 _SECRET = re.compile(r"pass(word|wd|phrase|code)|secret|token|api_?key|credential|\bpin\b|ssn|iban", re.I)
 

@@ -8,7 +8,7 @@ import types
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-_DEEP = 6  # levels of estimators within estimators that are looked into
+_DEEP = 6  # levels of estimators within estimators that are looked into; bounds what one odd object costs
 _LONGEST = 10_000  # items of a list of data, which holds no estimators
 _NO_PART = (type, types.FunctionType, types.MethodType, types.ModuleType)
 _LISTED = 6  # candidates that a message lists
@@ -134,7 +134,7 @@ def _is_fitted(value: Any) -> bool:
         if hasattr(value, "__sklearn_is_fitted__"):
             return bool(value.__sklearn_is_fitted__())
         return any(name.endswith("_") and not name.startswith("_") for name in vars(value))
-    except Exception:  # an object of anybody may raise when it is looked at
+    except Exception:  # any object may raise when its attributes are read
         return False
 
 

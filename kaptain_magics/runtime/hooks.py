@@ -1,6 +1,6 @@
 """What libraries learn when a script imports them: to show figures in the run's view, what they fit models on.
 
-Nothing is imported for it. A library that a warm worker has imported already is told when the job begins.
+Nothing is imported for it. For a library that a warm worker has imported already, the hook runs when the job begins.
 """
 
 from __future__ import annotations

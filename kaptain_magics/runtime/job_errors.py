@@ -37,7 +37,7 @@ class TransferError(JobError):
 
 
 class MissingError(TransferError):
-    """Nothing is stored there."""
+    """Nothing is stored under that URI, so that another try would not help."""
 
 
 class DeniedError(TransferError):

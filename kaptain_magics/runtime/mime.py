@@ -26,8 +26,8 @@ _METHODS = {  # of objects without a bundle
     "_repr_markdown_": "text/markdown",
 }
 _WORDS = ("text/markdown", "text/latex")  # shown as the text that they are
-_LONGEST_REPR = 1000  # items of a list, tuple, set or dict
-_TEXT_AT_MOST = 4000  # characters
+_LONGEST_REPR = 1000  # items of a list, tuple, set or dict, as IPython shows them
+_TEXT_AT_MOST = 4000  # characters of a text; the count of the others is written behind them
 
 
 class Shown(NamedTuple):

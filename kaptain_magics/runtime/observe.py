@@ -1,7 +1,7 @@
 """Sees what models are fitted on while a script runs.
 
-The estimators of scikit-learn get a descriptor in the place of ``fit``; a class still has its own function there for
-whoever asks for it (``inspect``, pickles), and a call costs a few microseconds. XGBoost's and LightGBM's scikit-learn
+The estimators of scikit-learn get a descriptor in the place of ``fit``; a class still shows its own function there
+(to ``inspect`` and pickles), and a call costs a few microseconds. XGBoost's and LightGBM's scikit-learn
 classes are estimators; for their own ``train`` the data is seen in ``DMatrix`` and ``Dataset``. Nothing here may make a
 script fail: what cannot be looked at is not seen, and then the model's inputs are guessed when it is served.
 """

@@ -24,7 +24,7 @@ def send(kind: str, key: str, data: bytes, **facts: Any) -> None:
         kind: What it is: ``display`` or ``file``.
         key: Its name.
         data: The content.
-        **facts: What else is said of it, with its first piece.
+        **facts: Further fields of its first piece.
     """
     size = _PIECES.get(channel_kind(), 1 << 20)
     pieces = [data[at : at + size] for at in range(0, len(data), size)] or [b""]

@@ -1,6 +1,6 @@
 """Where a script has plain values that a job can replace, and by which name each is called.
 
-The one home of that rule: whoever captures a script lists them, and whoever runs it finds the same ones again.
+The one home of that rule: capturing a script lists them, and running it finds the same ones again.
 
 * ``lr``: an assignment at top level, also of a tuple (``lr, epochs = 0.1, 5``);
 * ``params.lr``: a key of a dict or namespace that is assigned there, ``params["lr"] = ...``, ``config.lr = ...``;

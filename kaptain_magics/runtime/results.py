@@ -72,7 +72,7 @@ def _send_back(names: Iterable[str], namespace: Mapping[str, Any], target: Path)
     values = {name: _lookup(namespace, name) for name in names}
     try:
         data = _pickled(values)
-    except Exception:  # what a class of anybody raises when it refuses
+    except Exception:  # a class may raise anything when it refuses
         data = _pickled({name: value for name, value in values.items() if _can_be_sent(name, value)})
     temporary = target.with_suffix(".part")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

@@ -19,7 +19,7 @@ from kaptain_magics.runtime.s3_client import authorities_of, endpoint_of
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _CONNECT, _READ = 5.0, 60.0
 _RETRY_SECONDS = 30.0  # seconds for a server that is away
-_PIECE = 1 << 20
+_PIECE = 1 << 20  # bytes that are written and hashed at a time
 
 
 def get(uri: str, target: Path, env: Mapping[str, str], retry_seconds: float = _RETRY_SECONDS) -> str:

@@ -54,7 +54,7 @@ class Transfer(Protocol):
         """Bring objects of a folder to files; returns their sha256 by name."""
 
     def read(self, source: Location) -> bytes:
-        """Return an object's bytes."""
+        """Return an object's bytes, all in memory; ``MissingError`` where there is none."""
 
     def write(self, target: Location, data: bytes) -> None:
         """Store bytes as an object."""

@@ -13,7 +13,7 @@ from kaptain_magics.runtime.channel import emit
 from kaptain_magics.runtime.pieces import channel_kind, send
 
 _ONE, _ALL = 1 << 20, 2 << 20  # bytes: with what is shown, they have to fit in the 10 MiB of a pod's log
-_FILES = 200
+_FILES = 200  # files of a run at most: that log has lines of each
 _NAMED = 5  # files named in a note
 
 Snapshot = dict[str, tuple[int, int]]

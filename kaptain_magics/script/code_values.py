@@ -33,7 +33,7 @@ def outer_parameters(tree: ast.Module, source: str) -> Iterator[Parameter]:
 
 
 def inner_parameters(tree: ast.Module, source: str) -> Iterator[Parameter]:
-    """Yield the values in functions and the arguments of calls, which are only looked for where somebody names one."""
+    """Yield the values in functions and the arguments of calls, which are only looked for where a line names one."""
     known = {place.name for place in outer_places(tree)}
     for places in _by_name(inner_places(tree)):
         first = places[0]

@@ -1,4 +1,4 @@
-"""Supervises one training job."""
+"""Supervises one training job: follows its events, and keeps its model as a revision of the registry."""
 
 from __future__ import annotations
 

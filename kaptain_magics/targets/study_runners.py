@@ -61,7 +61,7 @@ class NativeTuner(Protocol):
 
     @property
     def study_runner(self) -> StudyRunner:
-        """The target's own tuner."""
+        """What runs studies there, instead of our own loop over jobs."""
 
 
 def runner_of(target: object) -> StudyRunner | None:

@@ -30,7 +30,7 @@ def create_database(tracking_uri: str) -> None:
 def artifact_root(tracking_uri: str) -> str:
     """Return where new experiments of an SQLite database keep their artifacts: beside it; empty for any other URI.
 
-    MLflow would put them below the working folder of whoever makes the experiment.
+    MLflow would put them below the working folder of the process that makes the experiment.
     """
     path = _path(tracking_uri)
     return "" if path is None else str(path.parent / "mlruns")

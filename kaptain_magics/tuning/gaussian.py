@@ -75,7 +75,7 @@ class GaussianSearch:
         return self._space.values(point)
 
     def tell(self, trial: TrialChanged, value: float | None) -> None:
-        """Add an observation."""
+        """Add a trial's value as an observation; ``None``, of a trial that failed, only ends its waiting."""
         row = self._pending.pop(trial.number, None)
         if row is None and (point := self._space.point(trial.parameters)) is not None:
             row = self._grid.row(point)

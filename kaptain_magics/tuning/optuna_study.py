@@ -1,6 +1,6 @@
-"""A study as Optuna's own ``Study``: for its plots, importances and dashboard, and whatever else reads one.
+"""A study as Optuna's own ``Study``: for its plots, importances and dashboard, and other readers of one.
 
-Made when somebody asks, from the study's events: a trial costs nothing for it while the study runs.
+Made on demand, from the study's events: a trial costs nothing for it while the study runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kaptain_magics.errors import StateError
 from kaptain_magics.tuning.space import DiscreteAxis, axis_of
 
 _STATES = {
-    TrialState.PENDING: optuna.trial.TrialState.RUNNING,  # a waiting one would be run by whoever opens the study
+    TrialState.PENDING: optuna.trial.TrialState.RUNNING,  # a waiting one would be run by the next reader
     TrialState.RUNNING: optuna.trial.TrialState.RUNNING,
     TrialState.SUCCEEDED: optuna.trial.TrialState.COMPLETE,
     TrialState.EARLY_STOPPED: optuna.trial.TrialState.PRUNED,

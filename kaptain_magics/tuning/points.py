@@ -61,7 +61,7 @@ class GridSearch:
         self._finished: set[int] = set()
 
     def ask(self, number: int) -> dict[str, Value] | None:  # noqa: ARG002 - the grid keeps its own index
-        """Return the next combination."""
+        """Return the next combination that no earlier study has finished; ``None`` when all were given."""
         while self._next < self._size:
             index, self._next = self._next, self._next + 1
             point = self._point(index)

@@ -55,7 +55,7 @@ class ContinuousAxis:
         return min(max((self._scaled(float(value)) / 2 - self._from / 2) / (width or 1.0), 0.0), 1.0)
 
     def draw(self, rng: random.Random) -> float:
-        """Return a random position."""
+        """Return a random position, evenly from 0 to below 1."""
         return rng.random()
 
 
@@ -84,7 +84,7 @@ class DiscreteAxis:
         return self.values.index(value)
 
     def draw(self, rng: random.Random) -> int:
-        """Return a random index."""
+        """Return a random index, each as likely as the others."""
         return rng.randrange(len(self.values))
 
 
@@ -214,5 +214,5 @@ class Space:
         return {name: point[name] if name in values else _REST[type(axis)] for name, axis in self.axes.items()}
 
     def draw(self, rng: random.Random) -> dict[str, float]:
-        """Return a random point."""
+        """Return a random point: an independent position on every axis, searched there or not."""
         return {name: axis.draw(rng) for name, axis in self.axes.items()}

@@ -50,7 +50,7 @@ class StudyWatch:
         self._values: dict[int, float] = {}
 
     def emit(self, event: Event) -> None:
-        """Pass an event on."""
+        """Pass an event on, and remember which objectives have been reported."""
         self._emit(event)
         if not isinstance(event, TrialChanged) or event.state is not TrialState.SUCCEEDED:
             return

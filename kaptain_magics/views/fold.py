@@ -29,8 +29,8 @@ from kaptain_magics.views.base import Followable
 from kaptain_magics.views.formats import log_line, size
 from kaptain_magics.views.lines import LogTail
 
-_POINTS = 240  # points kept of a metric's course
-_WARNINGS = 5  # warnings kept
+_POINTS = 240  # points kept of a metric's course: more than its line in the card has pixels
+_WARNINGS = 5  # warnings kept, the newest ones
 _DISPLAYS = 60  # figures and tables that are shown, the newest ones
 _TABLE = "{:<20} {:<10} {:<25} {:<25} {}"  # the tutorial's table of an endpoint that comes up
 _READY = {EndpointState.PENDING: "Unknown", EndpointState.READY: "True"}
@@ -47,7 +47,7 @@ class MetricHistory:
         self._stride = 1
 
     def take(self, event: MetricReported) -> None:
-        """Add a value."""
+        """Add a value to the summary, and to the sample where it is its turn."""
         value = event.value
         self.summary = MetricSummary.of(value, self.summary)
         self.step = event.step

@@ -19,8 +19,8 @@ from kaptain_magics.views.fold import EndpointView, MetricHistory, RunView, Stud
 from kaptain_magics.views.formats import duration, number, size
 
 _ROWS_SHOWN, _OTHERS_SHOWN, _ROWS_FOLDED = 10, 6, 200  # rows of the table of trials
-_LOG_SHOWN = 100  # lines of log
-_METRICS_SHOWN = 12
+_LOG_SHOWN = 100  # lines of log in a saved notebook; the file has all of them
+_METRICS_SHOWN = 12  # tiles of metrics above the rest of the card
 _SYMBOLS = {
     RunState.PENDING: "○",
     RunState.RUNNING: "●",

@@ -110,7 +110,7 @@ class CellStatus:
         self._shown = ""
 
     def show(self, line: str) -> None:
-        """Replace the line."""
+        """Replace the line; nothing is sent where it is the same."""
         if line != self._shown:
             self._shown = line
             self._output.show({"text/plain": line})

@@ -190,7 +190,7 @@ def show_table(heads: Sequence[str], rows: Sequence[Sequence[str]], total: int, 
         heads: The heads.
         rows: The rows that are shown.
         total: How many there are.
-        empty: What is said where there are none.
+        empty: The text that is shown where there are none.
         all_with: What shows all of them.
     """
     if not rows:

@@ -172,7 +172,7 @@ class Status(Protocol):
     """A line that is replaced in place, below the lines that stay."""
 
     def show(self, line: str) -> None:
-        """Replace the line."""
+        """Replace the line, which may be wider than the place it is shown in."""
 
     def clear(self) -> None:
         """Take the line away, for lines that stay."""
@@ -196,7 +196,7 @@ class TerminalStatus:
         self._out.write("\r\x1b[2K" + clip(line, shutil.get_terminal_size().columns - 1))
 
     def clear(self) -> None:
-        """Take the line away."""
+        """Take the line away, so that the next one begins where it stood."""
         self._out.write("\r\x1b[2K")
 
     def keep(self, line: str) -> None:
@@ -218,10 +218,10 @@ class PlainStatus:
         """Do nothing: what is written stays."""
 
     def clear(self) -> None:
-        """Do nothing."""
+        """Do nothing: there is no line in place."""
 
     def keep(self, line: str) -> None:
-        """Write the line."""
+        """Write the line, the only one that is written."""
         self._out.write(f"{line}\n")
 
 
@@ -274,7 +274,7 @@ class TextRenderer:
         self._progress = StudyProgress(status)
 
     def draw(self, view: RunView) -> None:
-        """Print what is new."""
+        """Print the lines of the log that have come since the last call, and replace the line in place."""
         lines = self._new_lines(view)
         if lines:
             if isinstance(view, StudyView):

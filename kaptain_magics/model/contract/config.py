@@ -92,7 +92,7 @@ class DockerRegistryCertificateProvider(FileBasedConfigurationProvider):
 
     @classmethod
     def default(cls) -> DockerRegistryCertificateProvider:
-        """Read ``~/.tls/certificate.crt``."""
+        """Read ``~/.tls/certificate.crt``; raises as ``from_file``."""
         return cls.from_file(str(Path.home() / ".tls" / "certificate.crt"))
 
     @classmethod
@@ -129,7 +129,7 @@ class S3ConfigurationProvider(FileBasedConfigurationProvider, EnvironmentVariabl
 
     @classmethod
     def default(cls) -> Self:
-        """Read ``~/.aws/credentials``."""
+        """Read ``~/.aws/credentials``, its profile of the environment or ``default``; raises as ``from_file``."""
         return cls.from_file(str(Path.home() / ".aws" / "credentials"))
 
     @classmethod

@@ -169,7 +169,7 @@ def describe_table(
         description.columns = [str(column) for column in getattr(options.example, "columns", description.columns)]
         try:
             description.outputs = [tensor(name, _ask(ask, options.example))]
-        except Exception as error:  # whatever a model of anybody raises
+        except Exception as error:  # a model may raise anything
             raise ExportError(
                 f"this {type(model).__name__} does not take the example: {error}", "pass rows as for predict"
             ) from None

@@ -37,7 +37,7 @@ def keep(model: Any, folder: Path, why: ExportError) -> Description:
         try:
             with open(file, "wb") as stream:
                 write(model, stream)
-        except Exception:  # what a class of anybody raises when it refuses, or the writer is not installed
+        except Exception:  # a class may raise anything, or the writer is not installed
             file.unlink(missing_ok=True)
             continue
         kind = type(model)

@@ -74,7 +74,7 @@ def examine(model: object) -> Contents:
     seen = _Seen()
     try:
         size = _collector(pickler.Pickler, seen).dump(model)
-    except Exception as error:  # what a class of anybody raises when it refuses
+    except Exception as error:  # a class may raise anything when it refuses
         raise _not_pickled(model, error) from None
     variables = dict(sorted(seen.variables().items()))
     sizes = {name: _size(pickler, value) if size > _WORTH_A_WORD else 0 for name, value in variables.items()}

@@ -17,8 +17,8 @@ from kaptain_magics.serving.protocol.tensors import EXACT
 from kaptain_magics.serving.signature import Array, Signature, TensorSpec
 
 UNNAMED = "rows"  # one matrix for a model of columns, or for one without a signature
-_COLUMN = ((-1,), (-1, 1))
-_SHOWN = 20
+_COLUMN = ((-1,), (-1, 1))  # shapes of an input that is one column of a table
+_SHOWN = 20  # names of inputs that a message lists
 
 
 def to_tensors(data: Any, signature: Signature) -> dict[str, Array]:

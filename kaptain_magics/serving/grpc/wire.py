@@ -6,7 +6,7 @@ from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
 _RAW = 7  # number of the field of raw contents
 _TYPED = 2 * 1024 * 1024  # bytes of tensors that are no raw contents
-_FIELDS = 10_000
+_FIELDS = 10_000  # fields of such a message: each becomes an object, however short it is
 _FIXED = {1: 8, 5: 4}  # bytes of a field by its wire type
 
 

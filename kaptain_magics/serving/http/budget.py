@@ -11,7 +11,7 @@ from typing import Any
 from kaptain_magics.serving.protocol.protocol_errors import RequestError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-_BLOCK = 4 * 1024 * 1024
+_BLOCK = 4 * 1024 * 1024  # bytes from which on memory is the system's again as soon as it is free
 FREE = 64 * 1024  # bytes of every request that are not counted: small requests are answered whatever large ones do
 
 

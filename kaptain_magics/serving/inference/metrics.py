@@ -40,7 +40,7 @@ class Metrics:
         self._cells[self._base + _IN_FLIGHT] += 1
 
     def ended(self, protocol: str, code: int, seconds: float) -> None:
-        """Count an answered request."""
+        """Count a request that was answered with an HTTP status after so many seconds."""
         cells, base = self._cells, self._base
         cells[base + _IN_FLIGHT] -= 1
         cells[base + _COLUMNS.get((protocol, code), _COLUMNS[protocol, 500 if code >= 500 else 400])] += 1

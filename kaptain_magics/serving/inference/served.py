@@ -65,7 +65,7 @@ class Served:
         self.state = ServedState.READY
 
     def close(self) -> None:
-        """End the model's thread."""
+        """End the model's thread, after the call that runs; does nothing where no model was loaded."""
         if self._runner is not None:
             self._runner.close()
 

@@ -14,7 +14,7 @@ from kaptain_magics.serving.protocol.datatypes import DTYPES, datatype_of, dtype
 from kaptain_magics.serving.signature import Array
 
 _TAKES = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}  # kind of the datatype: kinds of data that it takes
-_DEEPEST = 32
+_DEEPEST = 32  # dimensions, the most that NumPy 1 has
 EXACT = 2**53  # whole numbers up to which floats are exact
 
 

@@ -46,7 +46,7 @@ class RouterOptions(msgspec.Struct, frozen=True, kw_only=True):
         percent: Percent of requests for the canary.
         drain_seconds: Seconds for requests in flight when the router ends.
         connections: Clients at a time; beyond, the one that has been idle longest gives way.
-        read_seconds: Seconds for a request's head, once it has begun.
+        read_seconds: Seconds for a request's head, from its first byte.
     """
 
     control: str

@@ -48,7 +48,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     @property
     def path(self) -> Path:
-        """The job's folder."""
+        """The job's folder on this machine, not the one in the container."""
         return Path(self.folder)
 
 

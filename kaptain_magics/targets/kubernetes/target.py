@@ -107,7 +107,7 @@ class KubernetesTarget:
         return self.serving.endpoint(name)
 
     def endpoints(self) -> list[EndpointStatus]:
-        """Return all endpoints."""
+        """Return all endpoints of ours in the namespace, those of its other users too."""
         return self.serving.endpoints()
 
     def set_traffic(self, name: str, canary_percent: int) -> None:

@@ -64,7 +64,7 @@ def try_to_run(workspace: Workspace) -> str:
 def test_a_run_on_a_disk_that_is_nearly_full_ends(
     disk: Path, home: Path, workers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever fits: the record, the supervisor's log, its first events, or nothing at all."""
+    """As much as fits: the record, the supervisor's log, its first events, or nothing at all."""
     monkeypatch.setenv("KAPTAIN_HOME", str(disk))
     workspace = Workspace()
     for spare in range(8):

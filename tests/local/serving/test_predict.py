@@ -1,4 +1,4 @@
-"""Asking an endpoint from Python: whatever people have at hand goes in, an array comes out."""
+"""Asking an endpoint from Python: any kind of rows goes in, an array comes out."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """A target as another distribution would bring it: one class in one file, and one entry point.
 
-A job is a process of this machine that outlives whoever starts it. All that is known of it are files in its folder, so
-that any process can follow it: ``output`` grows, ``asked`` says why it was ended, ``exit`` has its exit code.
+A job is a process of this machine that outlives the one that starts it. All that is known of it are files in its
+folder, so that any process can follow it: ``output`` grows, ``asked`` says why it was ended, ``exit`` has its exit
+code.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ BACKGROUND = '((exec "$@") >"$0/output" 2>&1; echo $? >"$0/part"; mv "$0/part" "
 
 
 class ToyJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What whoever follows a job needs to know."""
+    """What a process needs to follow the job."""
 
     folder: str
     group: int

@@ -1,4 +1,4 @@
-"""Registries of the tests' own: real ones, started as processes, with whatever lock on the door a test needs."""
+"""Registries of the tests' own: real ones, started as processes, with the kind of login that a test needs."""
 
 from __future__ import annotations
 

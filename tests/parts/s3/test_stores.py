@@ -152,7 +152,7 @@ class TestS3:
     def test_an_upload_whose_end_is_lost(
         self, seaweed: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
     ) -> None:
-        """It was aborted by somebody and starts again, or the server completed it and died before it answered."""
+        """Another client aborted it, and it starts again, or the server completed it and died before it answered."""
         from urllib3.exceptions import ProtocolError
 
         path, bucket = tmp_path / "big", f"s3://lost-{lost}"

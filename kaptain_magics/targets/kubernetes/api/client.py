@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _RETRY_SECONDS = 60.0  # seconds that an API server which has answered before may be away
 _FIRST_RETRY_SECONDS = 3.0  # of one that has not: its address is wrong rather than it away
-_PASSING = (429, 502, 503, 504)
+_PASSING = (429, 502, 503, 504)  # statuses of an API server that may answer when it is asked again
 MERGE = "application/merge-patch+json"
 
 

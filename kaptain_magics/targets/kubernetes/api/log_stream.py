@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _QUIET = 600.0  # seconds without a byte after which a log is asked for again
 _LOG_TIMEOUT = 10.0  # seconds that a node may take until it has the log of an ended container
-_PAUSE = 0.5
-_PIECE = 1 << 16
+_PAUSE = 0.5  # seconds between two questions to a node that has no log yet
+_PIECE = 1 << 16  # bytes read at once, fewer where no more have come
 _LAST_LINES = "60"
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from kaptain_magics.targets.kubernetes.api.client import Cluster
 
-_PIECE = 1 << 16
+_PIECE = 1 << 16  # bytes read at once, fewer where no more have come
 _DATA = b"\0"  # the channel of the port's bytes; the other one says errors
 
 

@@ -288,7 +288,7 @@ class PlainServing:
         raise ServingError(f"{replicas} replicas of {name} did not become ready", "%kaptain doctor")
 
     def undeploy(self, name: str) -> None:
-        """Remove the endpoint; its servers answer what they have begun."""
+        """Remove the endpoint; its servers answer the requests that they have."""
         deployments = self._deployments(name)
         deployed = bool(deployments) or self._session.cluster.get("Service", name) is not None
         for deployment in deployments:

@@ -28,9 +28,9 @@ from kaptain_magics.targets.kubernetes.api.pod_stream import PodConnection
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "host"}
 _FRESH = 1.0  # seconds for which a list of pods is good while no change is seen; a pod that ends answers for longer
 _IDLE = 4  # open streams that are kept for each pod
-_ATTEMPTS = 4
-_LINE = 8192  # bytes of a line between chunks
-_TRAILERS = 100
+_ATTEMPTS = 4  # rounds over the pods that are ready, with 0.6 s of pauses in all
+_LINE = 8192  # bytes of a line between chunks; a length has 15 digits at most
+_TRAILERS = 100  # lines behind the last chunk: trailers that never end are an error
 _forwards: dict[tuple[str, str, str], Forward] = {}
 _guard = threading.Lock()
 

@@ -18,7 +18,7 @@ ROOT = "/home/kaptain"  # an empty volume to work in
 WORK = f"{ROOT}/work"
 VARIABLE = "env."  # how the names of the payload's files begin that hold the values of variables
 INIT = "requirements"  # name of the init container
-USER = 1000
+USER = 1000  # user and group of a pod: not root, whose pods clusters may refuse
 STORAGE_RETRY_SECONDS = (
     "120"  # seconds that a store may be away when a model is saved: hours of training may hang on it
 )

@@ -22,7 +22,7 @@ from kaptain_magics.targets.kubernetes.manifests.pod import (
 )
 from kaptain_magics.targets.server_options import common_options
 
-PORT = 8080
+PORT = 8080  # of the server in its pod: above 1024, so that it need not be root; KServe's default too
 FOLDER = f"{ROOT}/model"
 CONTAINER = "kaptain-container"
 TERMINATION_LOG = "/dev/termination-log"  # what is written there stands in the container's state

@@ -9,7 +9,7 @@ from kaptain_magics.targets.kubernetes.api.kinds import KINDS, Manifest
 from kaptain_magics.targets.kubernetes.manifests.labels import Tags
 from kaptain_magics.targets.kubernetes.manifests.pod import STORAGE_NAMES, Setup, job_template, requirements
 
-RENDEZVOUS = 29500  # port of the first worker that the others meet at
+RENDEZVOUS = 29500  # port of the first worker that the others meet at, PyTorch's default
 RUNTIMES = {"pytorch": "torch-distributed", "tensorflow": "plainml-distributed"}
 
 PATCHES = ("runtimePatches", "podTemplateOverrides")  # fields of TrainJob, the newest first

@@ -17,7 +17,7 @@ from kaptain_magics.runtime.location import Location
 from kaptain_magics.runtime.s3_client import authorities_of, endpoint_of
 
 _EMPTY = hashlib.sha256(b"").hexdigest()
-_CONNECT, _READ = 5.0, 60.0
+_CONNECT, _READ = 5.0, 60.0  # seconds for a connection, and for the next bytes of an answer
 _RETRY_SECONDS = 30.0  # seconds for a server that is away
 _PIECE = 1 << 20  # bytes that are written and hashed at a time
 

@@ -222,7 +222,7 @@ ATTACKS: dict[str, Callable[[Watched], None]] = {
 @pytest.mark.parametrize("name", ATTACKS)
 def test_others_are_answered_and_memory_is_bounded(watched: Watched, name: str) -> None:
     attack = ATTACKS[name]
-    for _ in range(10):  # a server that is held up is so every time, a busy machine in a third of them (six processes)
+    for _ in range(4):
         with watched.asked():
             pass
         quiet = watched.p99
@@ -321,5 +321,5 @@ def test_grpc_messages_are_bounded(digits_folder: Path) -> None:
             assert messages()["ModelInferResponse"].FromString(call(good, timeout=60)).outputs
         # gRPC holds a message several times over (5 to 8 times were seen); the second one, taken apart, is 27 times
         # its size.
-        assert watched.peak() < watched.idle + 12 * max(map(len, attacks))
+        assert watched.peak() < watched.idle + 10 * max(map(len, attacks))
         until(lambda: watched.memory() < watched.idle + 48 * MB, 30, "given back")

@@ -7,13 +7,12 @@ import ast
 import pytest
 
 from kaptain_magics.core.domains import Categorical
-from kaptain_magics.core.frameworks import ModelFramework
-from kaptain_magics.core.scripts import Binding, Script
-from kaptain_magics.core.specs import JobSpec
+from kaptain_magics.core.scripts import Binding
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.runtime.launch import substitute
 from kaptain_magics.script import bindings, capture, names_to_set, remarks, typed
 from kaptain_magics.script.values import canonical, check_domain
+from tests.unit.script.jobs import job
 
 PARAMS = """
 import types, argparse
@@ -42,20 +41,6 @@ def train(steps=10, /, size=20, *, flag=False):
 net, args = Net(), Args()
 result = train()
 """
-
-
-def job(script: Script, texts: dict[str, str], args: tuple[str, ...] = ()) -> JobSpec:
-    values = typed(script, texts)
-    return JobSpec(
-        name="j",
-        run_id="r",
-        model_id="m",
-        script=script,
-        framework=ModelFramework.PYTHON,
-        parameters=values,
-        bindings=bindings(script, values),
-        args=args,
-    )
 
 
 def run(source: str, **texts: str) -> dict[str, object]:

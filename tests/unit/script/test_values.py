@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaptain_magics.core.domains import AnyDomain, Categorical, Double, Integer
-from kaptain_magics.core.frameworks import ModelFramework
 from kaptain_magics.core.scripts import Binding, Script
-from kaptain_magics.core.specs import JobSpec
 from kaptain_magics.errors import ScriptError
 from kaptain_magics.script import bindings, capture, typed
 from kaptain_magics.script.values import canonical, check_domain, read_value
+from tests.unit.script.jobs import job
 
 OPTIONS = capture("""
 import argparse
@@ -97,27 +96,13 @@ def test_bindings_take_the_command_lines_own_spelling() -> None:
     assert canonical(OPEN, "any_name") == "any_name"
 
 
-def command_line(script: Script, texts: dict[str, str], args: tuple[str, ...] = ()) -> tuple[str, ...]:
-    values = typed(script, texts)
-    return JobSpec(
-        name="j",
-        run_id="r",
-        model_id="m",
-        script=script,
-        framework=ModelFramework.PYTHON,
-        parameters=values,
-        bindings=bindings(script, values),
-        args=args,
-    ).argv
-
-
 def test_a_job_puts_them_on_its_command_line() -> None:
     texts = {"g": "2", "rate": "0.5", "fast": "true"}
-    assert command_line(OPTIONS, texts, ("x",)) == ("-g", "2", "--learning-rate", "0.5", "--fast", "x")
+    assert job(OPTIONS, texts, ("x",)).argv == ("-g", "2", "--learning-rate", "0.5", "--fast", "x")
     texts = {"g": "-2", "gamma": "-1e-5", "rate": "-x", "q": "-"}
-    assert command_line(OPTIONS, texts) == ("-g-2", "--gamma=-1e-05", "--learning-rate=-x", "-q-")
-    assert command_line(OPEN, {"-lr": "-1"}) == ("-lr=-1",)
-    assert command_line(OPTIONS, {"q": "None", "tag": "None"}) == ("--tag", "None")
+    assert job(OPTIONS, texts).argv == ("-g-2", "--gamma=-1e-05", "--learning-rate=-x", "-q-")
+    assert job(OPEN, {"-lr": "-1"}).argv == ("-lr=-1",)
+    assert job(OPTIONS, {"q": "None", "tag": "None"}).argv == ("--tag", "None")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +121,7 @@ def test_a_job_puts_them_on_its_command_line() -> None:
     ],
 )
 def test_an_option_of_several_words_gets_them(texts: dict[str, str], words: tuple[str, ...]) -> None:
-    assert command_line(OPTIONS, texts) == words
+    assert job(OPTIONS, texts).argv == words
 
 
 FLAGS = capture("""
@@ -194,7 +179,7 @@ main()
     ],
 )
 def test_flags_say_what_was_asked_for(script: Script, texts: dict[str, str], words: tuple[str, ...]) -> None:
-    assert command_line(script, texts) == words
+    assert job(script, texts).argv == words
 
 
 @pytest.mark.parametrize(
@@ -298,8 +283,8 @@ cli()
 def test_a_subcommand_stands_before_its_own_options(source: str) -> None:
     texts = {"lr": "0.5", "seed": "1", "data": "x"}
     words = ("--seed", "1", "--data", "x", "train", "--lr", "0.5")
-    assert command_line(capture(source), texts, ("train",)) == words
-    assert command_line(OPTIONS, {"q": "1"}, ("train",)) == ("-q", "1", "train")
+    assert job(capture(source), texts, ("train",)).argv == words
+    assert job(OPTIONS, {"q": "1"}, ("train",)).argv == ("-q", "1", "train")
 
 
 @pytest.mark.parametrize(
